@@ -1,0 +1,1 @@
+"""The zoo: small trained float models with their data, and the recipes that make them."""

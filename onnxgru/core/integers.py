@@ -1,0 +1,147 @@
+"""Integer types and affine quantisation as value objects: nobody else computes ``2**b - 1``.
+
+An affine quantisation maps a real number to an integer code and back::
+
+    q = clip(round(x / s) + z, 0, 2**b - 1)        x = s * (q - z)
+
+with scale ``s`` (a float32 value), zero point ``z`` and width ``b``. Rounding is half to even,
+as in ONNX QuantizeLinear.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.errors import UsageError
+
+MINIMUM_BITS = 2
+MAXIMUM_BITS = 8
+WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
+
+Codes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, order=True)
+class IntegerType:
+    """An integer of some width.
+
+    Parameters
+    ----------
+    bits : int
+        Width, 2 to 8.
+    signed : bool
+        Signed types are symmetric: the most negative code is left out, so that 2 bits hold
+        -1, 0 and 1.
+
+    Raises
+    ------
+    UsageError
+        If the width is not supported.
+    """
+
+    bits: int
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bits, int) or not MINIMUM_BITS <= self.bits <= MAXIMUM_BITS:
+            raise UsageError(
+                f"a bit-width must be a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}, "
+                f"got {self.bits!r}"
+            )
+
+    @property
+    def minimum(self) -> int:
+        """Smallest code."""
+        return -self.maximum if self.signed else 0
+
+    @property
+    def maximum(self) -> int:
+        """Largest code."""
+        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+
+    @property
+    def levels(self) -> int:
+        """Number of codes an unsigned type has: the length of a table over it."""
+        return 2**self.bits
+
+    @property
+    def middle(self) -> int:
+        """Code halfway up an unsigned type, 2**(b - 1): the offset of packed signed codes."""
+        return 2 ** (self.bits - 1)
+
+    def size(self, elements: int) -> int:
+        """Bytes of `elements` codes packed at their true width, the last byte padded."""
+        return (elements * self.bits + 7) // 8
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine quantisation of a tensor with one scale: real value = scale * (code - zero_point).
+
+    Parameters
+    ----------
+    scale : float
+        Positive and exactly representable in float32.
+    zero_point : int
+        Code of 0.0, within the codes of `bits`.
+    bits : int
+        Width of the unsigned codes, 2 to 8.
+    """
+
+    scale: float
+    zero_point: int
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not (self.scale > 0 and np.isfinite(self.scale)):
+            raise UsageError(f"a scale must be a positive number, got {self.scale!r}")
+        if float(np.float32(self.scale)) != self.scale:
+            raise UsageError(f"a scale must be a float32 value, got {self.scale!r}")
+        if not 0 <= self.zero_point <= self.type.maximum:
+            raise UsageError(
+                f"a zero point must lie in 0..{self.type.maximum}, got {self.zero_point!r}"
+            )
+
+    @property
+    def type(self) -> IntegerType:
+        """The unsigned integer type of the codes."""
+        return IntegerType(self.bits)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest real value that has a code."""
+        return (
+            -self.zero_point * self.scale,
+            (self.type.maximum - self.zero_point) * self.scale,
+        )
+
+    @classmethod
+    def of_range(cls, low: float, high: float, bits: int) -> "Quantization":
+        """Quantisation whose codes span ``[low, high]``, widened so that 0.0 has a code.
+
+        Parameters
+        ----------
+        low, high : float
+            Finite bounds, low <= high. An empty range, [0, 0], gets the scale 1.
+        bits : int
+            Width, 2 to 8.
+        """
+        low, high = min(float(low), 0.0), max(float(high), 0.0)
+        top = IntegerType(bits).maximum
+        scale = float(np.float32((high - low) / top))
+        if scale < np.finfo(np.float32).tiny:  # a dead or subnormal range: any scale will do
+            return cls(1.0, 0, bits)
+        return cls(scale, int(np.clip(np.rint(-low / scale), 0, top)), bits)
+
+    def quantize(self, values: npt.NDArray[np.floating]) -> Codes:
+        """Codes (uint8) of real values, computed in float32 as the emitted graph does."""
+        scaled = np.divide(values, np.float32(self.scale), dtype=np.float32)
+        codes = np.rint(scaled) + np.float32(self.zero_point)
+        return np.clip(codes, 0, self.type.maximum).astype(np.uint8)
+
+    def dequantize(self, codes: Codes) -> Floats:
+        """Real values (float32) of codes."""
+        steps = codes.astype(np.int32) - np.int32(self.zero_point)
+        return steps.astype(np.float32) * np.float32(self.scale)

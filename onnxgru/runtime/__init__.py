@@ -1,0 +1,1 @@
+"""Exact evaluation of integer programs, and their verification in ONNX runtimes."""

@@ -1,0 +1,1 @@
+"""What needs torch: exporting trained modules to ONNX."""

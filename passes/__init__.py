@@ -1,0 +1,1 @@
+"""Graph passes, one a file: from any GRU model to the annotated and the integer graph."""

@@ -1,0 +1,1 @@
+"""NSGA-II over integer genomes. Knows only ``evaluate(genome) -> objectives``."""
