@@ -2,7 +2,7 @@
 
 An affine quantisation maps a real number to an integer code and back::
 
-    q = clip(round(x / s) + z, 0, 2**b - 1)        x = s * (q - z)
+    q = clip(round(x * (1 / s)) + z, 0, 2**b - 1)        x = s * (q - z)
 
 with scale ``s`` (a float32 value), zero point ``z`` and width ``b``. Rounding is half to even,
 as in ONNX QuantizeLinear.
@@ -117,6 +117,14 @@ class Quantization:
             (self.type.maximum - self.zero_point) * self.scale,
         )
 
+    @property
+    def reciprocal(self) -> float:
+        """1 / scale rounded to float32, by which values are multiplied to quantise them.
+
+        A product is the same in every runtime; OpenVINO's quotient may differ in the last place.
+        """
+        return float(np.float32(1.0) / np.float32(self.scale))
+
     @classmethod
     def of_range(cls, low: float, high: float, bits: int) -> "Quantization":
         """Quantisation whose codes span ``[low, high]``, widened so that 0.0 has a code.
@@ -137,7 +145,7 @@ class Quantization:
 
     def quantize(self, values: npt.NDArray[np.floating]) -> Codes:
         """Codes (uint8) of real values, computed in float32 as the emitted graph does."""
-        scaled = np.divide(values, np.float32(self.scale), dtype=np.float32)
+        scaled = np.multiply(values, np.float32(self.reciprocal), dtype=np.float32)
         codes = np.rint(scaled) + np.float32(self.zero_point)
         return np.clip(codes, 0, self.type.maximum).astype(np.uint8)
 

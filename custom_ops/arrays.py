@@ -1,0 +1,90 @@
+"""NumPy back end of the primitives: the plain evaluator's arithmetic."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
+
+Array = npt.NDArray[np.generic]
+CODE_PRODUCT = 255 * 127
+"""Largest magnitude of one product of a code and a weight."""
+
+
+class ArrayPrimitives:
+    """Primitives on NumPy arrays, exact.
+
+    Products run through float BLAS: float32 where every partial sum stays below 2**24, float64
+    (2**53) otherwise, so that they are integers all the way.
+    """
+
+    def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Array:
+        """Weights (inputs, outputs), signed, as the float type in which their product is exact."""
+        exact = codes.shape[1] * CODE_PRODUCT < EXACT_IN_FLOAT32
+        return np.ascontiguousarray(codes.T, np.float32 if exact else np.float64)
+
+    def parameter(self, name: str, values: Array) -> Array:
+        """The array itself."""
+        return values
+
+    def constant(self, value: int) -> Array:
+        """int32, shape ()."""
+        return np.asarray(value, np.int32)
+
+    def repeat(self, value: Array, count: int) -> Array:
+        """Shape (count,)."""
+        return np.repeat(value, count)
+
+    def concatenate(self, values: Sequence[Array]) -> Array:
+        """Along the last axis."""
+        return np.concatenate(values, axis=-1)
+
+    def power(self, exponent: Array) -> Array:
+        """2**exponent."""
+        return np.left_shift(np.int32(1), exponent)
+
+    def halve(self, power: Array) -> Array:
+        """Half of a power of two."""
+        return np.right_shift(power, 1)
+
+    def split(self, value: Array, sizes: Sequence[int]) -> Sequence[Array]:
+        """Along the last axis."""
+        return np.split(value, np.cumsum(sizes)[:-1], axis=-1)
+
+    def widen(self, value: Array) -> Array:
+        """To int32."""
+        return value.astype(np.int32)
+
+    def narrow(self, value: Array) -> Array:
+        """To uint8."""
+        return value.astype(np.uint8)
+
+    def matmul(self, codes: Array, zero_point: Array, weights: Array) -> Array:
+        """Product as integers in float BLAS."""
+        steps = codes.astype(weights.dtype) - zero_point.astype(weights.dtype)
+        return np.matmul(steps, weights).astype(np.int32)
+
+    def add(self, left: Array, right: Array) -> Array:
+        """Sum."""
+        return np.add(left, right)
+
+    def sub(self, left: Array, right: Array) -> Array:
+        """Difference."""
+        return np.subtract(left, right)
+
+    def mul(self, left: Array, right: Array) -> Array:
+        """Product."""
+        return np.multiply(left, right)
+
+    def floor_shift(self, value: Array, power: Array, mask: Array) -> Array:
+        """Arithmetic shift to the right, by as many bits as the mask has."""
+        return np.right_shift(value, np.bitwise_count(mask))
+
+    def clip(self, value: Array, low: Array, high: Array) -> Array:
+        """Limit."""
+        return np.minimum(np.maximum(value, low), high)
+
+    def gather(self, table: Array, codes: Array) -> Array:
+        """Look up."""
+        return table[codes]

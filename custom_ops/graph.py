@@ -1,0 +1,129 @@
+"""ONNX back end of the primitives: standard operators on 8-bit and 32-bit integers.
+
+The choice of operators follows what was measured on onnxruntime, OpenVINO and onnx.reference:
+
+- MatMulInteger of uint8 by uint8 with zero points is the only pairing that is exact everywhere
+  (uint8 by int8 saturates in 16 bits on x86 CPUs without VNNI);
+- a floor shift is ``Div(v - (v & (2^s - 1)), 2^s)``: BitShift takes no signed integers, and Div
+  truncates toward zero;
+- Max and Min have bounds of at most 2**24, which OpenVINO's detour through float32 keeps.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.core.fixedpoint import MAXIMUM_SHIFT
+from onnxgru.core.primitives import WEIGHT_OFFSET
+from onnxgru.core.tape import Tape
+
+BITS = "onnxgru.bits"
+"""Metadata key of an initializer that packing stores at fewer bits than its container has."""
+
+
+class GraphPrimitives:
+    """Primitives that record nodes on a tape.
+
+    Parameters
+    ----------
+    tape : Tape
+        Where nodes go.
+    scope : str
+        Operator whose name the nodes carry.
+    """
+
+    def __init__(self, tape: Tape, scope: str) -> None:
+        self._tape = tape
+        self._scope = scope
+
+    def _op(self, op_type: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
+        return self._tape.op(op_type, *inputs, name=f"{self._scope}/{op_type}", **attributes)
+
+    def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> ir.Value:
+        """Initializer (inputs, outputs), uint8 with zero point 128; packing makes it `bits`."""
+        shifted = (codes.T.astype(np.int16) + WEIGHT_OFFSET).astype(np.uint8)
+        value = self._tape.constant(name, np.ascontiguousarray(shifted))
+        value.metadata_props[BITS] = str(bits)
+        return value
+
+    def parameter(self, name: str, values: npt.NDArray[np.generic]) -> ir.Value:
+        """Initializer: uint8, or int32, which packing stores at the array's own width."""
+        if values.dtype == np.uint8:
+            return self._tape.constant(name, values)
+        value = self._tape.constant(name, values.astype(np.int32))
+        value.metadata_props[BITS] = str(8 * values.dtype.itemsize)
+        return value
+
+    def constant(self, value: int) -> ir.Value:
+        """Shared initializer."""
+        return self._tape.scalar(value)
+
+    def repeat(self, value: ir.Value, count: int) -> ir.Value:
+        """Expand."""
+        return self._op("Expand", value, self._tape.axes(count))
+
+    def concatenate(self, values: Sequence[ir.Value]) -> ir.Value:
+        """Concat along the last axis."""
+        return self._op("Concat", *values, axis=-1)
+
+    def power(self, exponent: ir.Value) -> ir.Value:
+        """Gather in the powers of two."""
+        powers = self._tape.constant(
+            "onnxgru/powers", (1 << np.arange(MAXIMUM_SHIFT + 1)).astype(np.int32)
+        )
+        return self._op("Gather", powers, exponent)
+
+    def halve(self, power: ir.Value) -> ir.Value:
+        """Div by 2, of positive values."""
+        return self._op("Div", power, self._tape.scalar(2))
+
+    def split(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
+        """Split along the last axis."""
+        names = [f"{self._scope}/Split"] * len(sizes)
+        if len(set(sizes)) == 1:
+            return self._tape.multiple("Split", [value], names, axis=-1, num_outputs=len(sizes))
+        return self._tape.multiple("Split", [value, self._tape.axes(*sizes)], names, axis=-1)
+
+    def widen(self, value: ir.Value) -> ir.Value:
+        """Cast to int32, where it is not yet."""
+        if value.dtype == ir.DataType.INT32:
+            return value
+        return self._op("Cast", value, to=ir.DataType.INT32)
+
+    def narrow(self, value: ir.Value) -> ir.Value:
+        """Cast to uint8, of values within 0 .. 255."""
+        return self._op("Cast", value, to=ir.DataType.UINT8)
+
+    def matmul(self, codes: ir.Value, zero_point: ir.Value, weights: ir.Value) -> ir.Value:
+        """MatMulInteger."""
+        offset = self._tape.constant(
+            "onnxgru/weight_zero_point", np.asarray(WEIGHT_OFFSET, np.uint8)
+        )
+        return self._op("MatMulInteger", codes, weights, zero_point, offset)
+
+    def add(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Add."""
+        return self._op("Add", left, right)
+
+    def sub(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Sub."""
+        return self._op("Sub", left, right)
+
+    def mul(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Mul."""
+        return self._op("Mul", left, right)
+
+    def floor_shift(self, value: ir.Value, power: ir.Value, mask: ir.Value) -> ir.Value:
+        """Subtract the remainder, then an exact Div."""
+        remainder = self._op("BitwiseAnd", value, mask)
+        return self._op("Div", self._op("Sub", value, remainder), power)
+
+    def clip(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Max, then Min."""
+        return self._op("Min", self._op("Max", value, low), high)
+
+    def gather(self, table: ir.Value, codes: ir.Value) -> ir.Value:
+        """Gather with int32 indices."""
+        return self._op("Gather", table, self.widen(codes), axis=0)

@@ -1,0 +1,213 @@
+"""Linear: y = W x + b, one or several over the same x in one product.
+
+Float equation::
+
+    y_j = sum_i W_ji x_i + b_j
+
+Integer, for channel j of the outputs::
+
+    acc_j = sum_i (q_x,i - Z_x) q_W,ji + q_b,j          q_b = round(b / (S_x S_W,j)), int32
+    q_y,j = clip(Z_y + requantize(acc_j, S_x S_W,j / S_y), 0, 2^b - 1)
+
+The zero point of x is corrected by the product itself (MatMulInteger), not by the bias. The
+accumulator's extremes over all codes q_x in 0 .. q_max are reached by choosing each q_x,i at the
+end that suits the sign of its weight (Colbert et al. 2023, A2Q, bound the same sum by a norm)::
+
+    max acc_j = sum+ q_W (q_max - Z_x) + sum- |q_W| Z_x + q_b      and its mirror image
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.core.errors import OverflowProofError
+from onnxgru.core.fixedpoint import INT32_MAXIMUM, Requantization
+from onnxgru.core.integers import Floats, IntegerType, Quantization
+from onnxgru.core.network import Operator
+from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof
+from onnxgru.core.tape import Tape
+from onnxgru.custom_ops import requantize
+
+BIAS_LIMIT = 2**30
+"""Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""
+
+
+def equation(tape: Tape, operator: Operator, x: ir.Value) -> ir.Value:
+    """Float nodes: MatMul and Add; x is (..., inputs), the result (..., outputs)."""
+    weight, bias = operator.linear
+    stored = tape.constant(f"{operator.name}/weight", np.ascontiguousarray(weight.T))
+    product = tape.op("MatMul", x, stored, name=f"{operator.name}/product")
+    return tape.op("Add", product, tape.constant(f"{operator.name}/bias", bias), name=operator.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One linear operator of a group.
+
+    Parameters
+    ----------
+    output : requantize.Output
+        Its codes.
+    weight : ndarray of int8, shape (outputs, inputs)
+        q_W, symmetric.
+    weight_scale : ndarray of float32, shape (outputs,)
+        S_W.
+    bias : ndarray of int32, shape (outputs,)
+        q_b.
+    type : IntegerType
+        Of the weights.
+    extremes : ndarray of int64, shape (2, outputs)
+        Proved minimum and maximum of the accumulator.
+    """
+
+    output: requantize.Output
+    weight: npt.NDArray[np.int8]
+    weight_scale: Floats
+    bias: npt.NDArray[np.int32]
+    type: IntegerType
+    extremes: npt.NDArray[np.int64]
+
+    @classmethod
+    def derive(
+        cls,
+        operator: Operator,
+        weight: npt.NDArray[np.int8],
+        weight_scale: Floats,
+        weight_bits: int,
+        operand: Quantization,
+        result: Quantization,
+    ) -> "Part":
+        """Integer parameters of `operator` with given weight codes and scales.
+
+        Raises
+        ------
+        OverflowProofError
+            If some input could make the accumulator leave int32.
+        """
+        _, bias = operator.linear
+        scales = operand.scale * weight_scale.astype(np.float64)
+        codes = np.rint(bias / scales).astype(np.int64)
+        extremes = accumulator(weight, codes, operand)
+        largest = int(np.abs(extremes).max())
+        ratios = scales / result.scale
+        requantization = Requantization.derive(ratios, np.abs(extremes).max(0), result.bits)
+        if largest + (1 << requantization.pre_shift >> 1) > INT32_MAXIMUM:
+            raise OverflowProofError(
+                f"{operator.name}: its accumulator must fit 32 bits, but some input of "
+                f"{weight.shape[1]} features makes it {largest}; use fewer bits for its weights "
+                "or its input"
+            )
+        output = requantize.Output(
+            operator.name,
+            f"{operator.name}/zero_point",
+            result,
+            requantization,
+            weight.shape[0],
+            largest,
+        )
+        type_ = IntegerType(weight_bits, signed=True)
+        return cls(output, weight, weight_scale, codes.astype(np.int32), type_, extremes)
+
+
+def accumulator(
+    weight: npt.NDArray[np.int8], bias: npt.NDArray[np.int64], operand: Quantization
+) -> npt.NDArray[np.int64]:
+    """Exact minimum and maximum of every channel's accumulator, shape (2, outputs)."""
+    above, below = operand.type.maximum - operand.zero_point, operand.zero_point
+    wide = weight.astype(np.int64)
+    positive, negative = np.maximum(wide, 0).sum(1), np.maximum(-wide, 0).sum(1)
+    return np.stack(
+        [
+            -(positive * below + negative * above) + bias,
+            positive * above + negative * below + bias,
+        ]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(IntegerOperator):
+    """Linear operators that read the same codes.
+
+    Parameters
+    ----------
+    operand : Boundary
+        The codes they read.
+    inputs : tuple of str
+        Name of that operand as a value.
+    parts : tuple of Part
+        One an operator.
+    """
+
+    kind: ClassVar[str] = "linear"
+    operand: Boundary
+    inputs: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """One an operator."""
+        return tuple(part.output.name for part in self.parts)
+
+    @property
+    def _results(self) -> tuple[requantize.Output, ...]:
+        return tuple(part.output for part in self.parts)
+
+    def prepare(self, primitives: Primitives[Value]) -> Mapping[str, Value]:
+        """Weights (inputs, sum of outputs), biases and requantisation."""
+        p = primitives
+        weights = [
+            p.weights(f"{part.output.name}/weight", part.weight, part.type.bits)
+            for part in self.parts
+        ]
+        biases = [p.parameter(f"{part.output.name}/bias", part.bias) for part in self.parts]
+        several = len(self.parts) > 1
+        return {
+            "weight": p.concatenate(weights) if several else weights[0],
+            "bias": p.concatenate(biases) if several else biases[0],
+            "operand_zero_point": p.parameter(
+                f"{self.operand.name}/zero_point",
+                np.asarray(self.operand.quantization.zero_point, np.uint8),
+            ),
+            **requantize.prepare(p, self._results),
+        }
+
+    def compute(
+        self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
+    ) -> Sequence[Value]:
+        """Codes of every part, each (..., outputs), from codes (..., inputs)."""
+        p = primitives
+        (codes,) = operands
+        product = p.matmul(codes, parameters["operand_zero_point"], parameters["weight"])
+        value = requantize.compute(p, parameters, self._results, p.add(product, parameters["bias"]))
+        if len(self.parts) == 1:
+            return (value,)
+        return p.split(value, [part.output.channels for part in self.parts])
+
+    def flash(self) -> Iterator[FlashItem]:
+        """Weights packed at their width, int32 biases, multipliers, shift, reach, zero point."""
+        for part in self.parts:
+            size = part.weight.size
+            name = part.output.name
+            yield FlashItem(f"{name}/weight", "weight", part.type.size(size), size * part.type.bits)
+            yield FlashItem(f"{name}/bias", "bias", 4 * part.bias.size)
+        yield from requantize.flash(self._results)
+
+    def proofs(self) -> Iterator[Proof]:
+        """Range over all channels, by part."""
+        for part in self.parts:
+            yield Proof(part.output.name, int(part.extremes[0].min()), int(part.extremes[1].max()))
+
+    @property
+    def macs(self) -> int:
+        """Products of weights a step."""
+        return sum(part.weight.size for part in self.parts)
+
+    @property
+    def scratch(self) -> int:
+        """An int32 accumulator and a code a channel."""
+        return sum(5 * part.output.channels for part in self.parts)

@@ -1,0 +1,132 @@
+"""Lookup: y = f(x) for any function of one code, as a table of 2**b entries.
+
+Sigmoid, tanh and the other activations, the complement 1 - z, and rescaling to another width are
+all tables::
+
+    q_y = T[q_x]        T[q] = clip(round(f(S_x (q - Z_x)) / S_y) + Z_y, 0, 2^b_y - 1)
+
+The table is computed in float64 when the program is made; the arithmetic is a gather.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxgru.core.activations import Activation
+from onnxgru.core.integers import Codes, Quantization
+from onnxgru.core.network import Operator
+from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof
+from onnxgru.core.tape import Tape
+from onnxgru.custom_ops import requantize
+
+
+def equation(tape: Tape, operator: Operator, x: ir.Value) -> ir.Value:
+    """Float nodes of the function, preceded by Clip where it has one."""
+    function = operator.function
+    if function is None:
+        raise ValueError(f"{operator.name} has no function")
+    name = operator.name
+
+    def scalar(role: str, value: float) -> ir.Value:
+        return tape.constant(f"{name}/{role}", np.asarray(value, np.float32))
+
+    if function.clip is not None:
+        limits = scalar("low", -function.clip), scalar("high", function.clip)
+        x = tape.op("Clip", x, *limits, name=f"{name}/clip")
+    match function.name:
+        case "Complement":
+            return tape.op("Sub", scalar("one", 1.0), x, name=name)
+        case "Affine":
+            product = tape.op("Mul", x, scalar("alpha", function.alpha), name=f"{name}/product")
+            return tape.op("Add", product, scalar("beta", function.beta), name=name)
+        case "ScaledTanh":
+            inner = tape.op("Mul", x, scalar("beta", function.beta), name=f"{name}/inner")
+            tanh = tape.op("Tanh", inner, name=f"{name}/tanh")
+            return tape.op("Mul", tanh, scalar("alpha", function.alpha), name=name)
+        case "HardSigmoid":
+            return tape.op("HardSigmoid", x, name=name, alpha=function.alpha, beta=function.beta)
+        case "LeakyRelu" | "ThresholdedRelu" | "Elu":
+            return tape.op(function.name, x, name=name, alpha=function.alpha)
+        case plain:
+            return tape.op(plain, x, name=name)
+
+
+def entries(function: Activation, operand: Quantization, result: Quantization) -> Codes:
+    """The table: codes (uint8, 2**bits of the operand) of the function at every code."""
+    steps = np.arange(operand.type.levels, dtype=np.float64) - operand.zero_point
+    values = function(steps * operand.scale)
+    codes = np.rint(values / result.scale) + result.zero_point
+    return np.clip(codes, 0, result.type.maximum).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup(IntegerOperator):
+    """A function of one code.
+
+    Parameters
+    ----------
+    name : str
+        Operator.
+    inputs : tuple of str
+        Name of the operand as a value.
+    result : Boundary
+        The function's codes.
+    channels : int
+        Features: H.
+    table : ndarray of uint8, shape (2**bits of the operand,)
+        T.
+    """
+
+    kind: ClassVar[str] = "lookup"
+    name: str
+    inputs: tuple[str, ...]
+    result: Boundary
+    channels: int
+    table: Codes
+
+    @classmethod
+    def derive(
+        cls,
+        operator: Operator,
+        inputs: tuple[str, ...],
+        operands: tuple[Boundary],
+        result: Boundary,
+    ) -> "Lookup":
+        """Table of the operator's function between two quantisations."""
+        if operator.function is None:
+            raise ValueError(f"{operator.name} has no function")
+        table = entries(operator.function, operands[0].quantization, result.quantization)
+        return cls(operator.name, inputs, result, operator.width, table)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The function's value."""
+        return (self.name,)
+
+    def prepare(self, primitives: Primitives[Value]) -> Mapping[str, Value]:
+        """The table."""
+        return {"table": primitives.parameter(f"{self.name}/table", self.table)}
+
+    def compute(
+        self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
+    ) -> Sequence[Value]:
+        """Codes of the function, of the operand's shape."""
+        return (primitives.gather(parameters["table"], operands[0]),)
+
+    def flash(self) -> Iterator[FlashItem]:
+        """A byte an entry, and the zero point its readers need."""
+        yield FlashItem(f"{self.name}/table", "table", self.table.size)
+        yield from requantize.zero_point_item(self.name, f"{self.result.name}/zero_point")
+
+    def proofs(self) -> Iterator[Proof]:
+        """A gather accumulates nothing."""
+        return iter(())
+
+    @property
+    def scratch(self) -> int:
+        """A code a channel."""
+        return self.channels

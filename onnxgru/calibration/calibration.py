@@ -1,0 +1,272 @@
+"""The statistics of a model's operators, and the ranges drawn from them, as one JSON file.
+
+::
+
+    {
+      "format": "onnxgru.calibration/1",
+      "model": "<SHA-256 of the model file>",
+      "sequences": 200,
+      "operators": {
+        "/gru/forward/reset.sum": {
+          "minimum": -4.5,
+          "maximum": 5.25,
+          "count": 819200,
+          "range": null,
+          "histogram": {"exponent": -7, "first": -576, "counts": [1, 0, 2, ...]}
+        },
+        ...
+      }
+    }
+
+The file may be edited: a ``"range"`` of ``[low, high]`` in place of null is taken at every width,
+whatever the observer.
+"""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxgru.calibration.histogram import Histogram
+from onnxgru.calibration.observers import PERCENTILE, observe, require_observer
+from onnxgru.core import files
+from onnxgru.core.errors import SchemeError
+from onnxgru.core.integers import IntegerType
+
+FORMAT = "onnxgru.calibration/1"
+
+_DOCUMENT_KEYS = ("format", "model", "sequences", "operators")
+_ENTRY_KEYS = ("minimum", "maximum", "count", "range", "histogram")
+
+# Scales are float32.
+_LIMIT = float(np.finfo(np.float32).max)
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Statistics of every operator's output, by name.
+
+    Parameters
+    ----------
+    histograms : mapping of str to Histogram
+        By operator name. Not to be updated any more.
+    overrides : mapping of str to tuple of float
+        Ranges ``(low, high)`` to use whatever the observer says, by operator name.
+    model : str
+        SHA-256 of the source model, 64 hexadecimal digits.
+    sequences : int
+        Number of sequences the histograms saw.
+
+    Raises
+    ------
+    SchemeError
+        If an override names no operator or is not two finite float32 numbers, low <= high; if
+        `model` is not a SHA-256 or `sequences` is negative.
+    """
+
+    histograms: Mapping[str, Histogram]
+    overrides: Mapping[str, Range]
+    model: str
+    sequences: int
+    _ranges: dict[tuple[str, str, int, float], Range] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not re.fullmatch("[0-9a-f]{64}", self.model):
+            raise SchemeError(
+                '"model" must be the SHA-256 of the model, 64 hexadecimal digits, but is '
+                f"{self.model!r}"
+            )
+        if type(self.sequences) is not int or self.sequences < 0:
+            raise SchemeError(
+                f'"sequences" must be a whole number, 0 or more, but is {self.sequences!r}'
+            )
+        for name in self.overrides:
+            self._require(name)
+        overrides = {name: _checked(name, value) for name, value in self.overrides.items()}
+        # Copies: what the caller does to its own mappings shall not show here.
+        object.__setattr__(self, "histograms", dict(self.histograms))
+        object.__setattr__(self, "overrides", overrides)
+
+    def range(
+        self, name: str, observer: str, bits: int, *, percentile: float = PERCENTILE
+    ) -> Range:
+        """Range an operator's codes should span.
+
+        Parameters
+        ----------
+        name : str
+            Operator.
+        observer : str
+            One of `onnxgru.calibration.observers.OBSERVERS`.
+        bits : int
+            Width of the codes, 2 to 8.
+        percentile : float
+            Per cent of the values that "percentile" keeps.
+
+        Returns
+        -------
+        tuple of float
+            low <= 0.0 <= high: the override, widened to contain 0.0, or else what the observer
+            says. Computed once and remembered.
+
+        Raises
+        ------
+        SchemeError
+            If there is no such operator.
+        UsageError
+            If the observer is unknown or the width or percentile not supported.
+        DataError
+            If calibration saw no value of the operator's.
+        """
+        self._require(name)
+        require_observer(observer)
+        IntegerType(bits)  # an override does not make a wrong width right
+        if name in self.overrides:
+            low, high = self.overrides[name]
+            return min(low, 0.0), max(high, 0.0)
+        key = name, observer, bits, percentile
+        if key not in self._ranges:
+            self._ranges[key] = observe(
+                self.histograms[name], observer, bits, percentile=percentile
+            )
+        return self._ranges[key]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file; the same calibration gives the same bytes.
+
+        A file that is there is replaced in one step: a reader never sees half a file.
+
+        Parameters
+        ----------
+        path : path-like
+            JSON file to write, in a folder that exists.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        files.write(path, self._text().encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Calibration":
+        """Read a file that `save` wrote and a user may have edited.
+
+        Parameters
+        ----------
+        path : path-like
+            JSON file.
+
+        Raises
+        ------
+        SchemeError
+            If it cannot be read, is not JSON, has another format version, or an entry is
+            missing, unknown or wrong; the sentence begins with the path and the entry.
+        """
+        document = files.parse(Path(path), FORMAT)
+        try:
+            return cls._of_document(document)
+        except SchemeError as error:
+            raise SchemeError(f"{os.fspath(path)}: {error}") from error
+
+    @classmethod
+    def _of_document(cls, document: dict[str, Any]) -> "Calibration":
+        """Calibration in a JSON document."""
+        _require_keys("the calibration", document, _DOCUMENT_KEYS)
+        operators = document["operators"]
+        if not isinstance(operators, dict):
+            raise SchemeError(
+                f'"operators" must hold an entry for each operator, but is {operators!r}'
+            )
+        histograms, overrides = {}, {}
+        for name, entry in operators.items():
+            _require_keys(f"operator {name!r}", entry, _ENTRY_KEYS)
+            try:
+                histograms[name] = Histogram.from_dict(entry)
+            except SchemeError as error:
+                raise SchemeError(f"operator {name!r}: {error}") from error
+            if entry["range"] is not None:
+                overrides[name] = entry["range"]
+        return cls(histograms, overrides, document["model"], document["sequences"])
+
+    def _text(self) -> str:
+        """Contents of the file: one line for each histogram, so that the rest can be read."""
+        entries = []
+        for name, histogram in self.histograms.items():
+            parts = histogram.to_dict()
+            parts["range"] = self.overrides.get(name)
+            lines = (f'      "{key}": {json.dumps(parts[key])}' for key in _ENTRY_KEYS)
+            entries.append(f"    {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n    }")
+        operators = "{\n" + ",\n".join(entries) + "\n  }" if entries else "{}"
+        return (
+            "{\n"
+            f'  "format": {json.dumps(FORMAT)},\n'
+            f'  "model": {json.dumps(self.model)},\n'
+            f'  "sequences": {self.sequences},\n'
+            f'  "operators": {operators}\n'
+            "}\n"
+        )
+
+    def _require(self, name: str) -> None:
+        """Refuse the name of an operator that is not here."""
+        if name not in self.histograms:
+            raise SchemeError(
+                f"operator {name!r} must be in the calibration, but it is not; "
+                f"{_available(name, self.histograms)}: correct the name, or calibrate this model"
+            )
+
+
+def _checked(name: str, value: Any) -> Range:
+    """Override as a pair of floats, if it is one."""
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    if not pair or not all(isinstance(x, Real) and not isinstance(x, bool) for x in value):
+        raise _wrong_range(name, value)
+    low, high = value
+    # Before float(), which refuses the largest whole numbers; false for NaN.
+    if not -_LIMIT <= low <= high <= _LIMIT:
+        raise _wrong_range(name, value)
+    return float(low), float(high)
+
+
+def _wrong_range(name: str, value: Any) -> SchemeError:
+    return SchemeError(
+        f'operator {name!r}: "range" must be null or two finite float32 numbers [low, high] with '
+        f"low <= high, but is {value!r}: write null to let the observer choose"
+    )
+
+
+def _require_keys(where: str, entry: Any, keys: tuple[str, ...]) -> None:
+    """Refuse an entry that lacks a key, or has one that nobody reads: a typing mistake."""
+    if not isinstance(entry, dict):
+        raise SchemeError(f"{where} must hold {', '.join(keys)}, but is {entry!r}")
+    # Unknown ones first: the key that is missing may be the one misspelt.
+    for key in entry:
+        if key not in keys:
+            raise SchemeError(
+                f"{where} must hold nothing but {', '.join(keys)}, but has {key!r}; "
+                f"{_available(key, keys)}: correct or delete it"
+            )
+    for key in keys:
+        if key not in entry:
+            raise SchemeError(f'{where} must hold "{key}", but it is missing: calibrate again')
+
+
+def _available(name: str, names: Iterable[str]) -> str:
+    """Say which names are close, or else some of those there are."""
+    every = list(names)
+    close = difflib.get_close_matches(name, every, n=3, cutoff=0.6)
+    if close:
+        return f"close to it: {', '.join(close)}"
+    more = ", ..." if len(every) > 3 else ""
+    return f"there are: {', '.join(every[:3])}{more}" if every else "there are none"

@@ -1,0 +1,120 @@
+"""The activation functions that ONNX lists for GRU, as functions of float64 arrays.
+
+Source: ONNX operator specification, ``GRU``, attribute ``activations``; default ``alpha`` and
+``beta`` as onnxruntime applies them (measured, tests/passes/test_decompose.py).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.errors import ModelError
+from onnxgru.core.integers import IntegerType, Quantization
+
+Reals = npt.NDArray[np.float64]
+
+
+def _softplus(x: Reals, _alpha: float, _beta: float) -> Reals:
+    return np.logaddexp(0.0, x)
+
+
+def _sigmoid(x: Reals, _alpha: float, _beta: float) -> Reals:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
+
+
+@dataclass(frozen=True)
+class Form:
+    """One row of the table of functions.
+
+    Parameters
+    ----------
+    formula : callable
+        ``formula(x, alpha, beta)`` on float64 arrays of any shape.
+    alpha, beta : float or None
+        Defaults; None where the function takes no such parameter.
+    codomain : {"unit", "symmetric"} or None
+        "unit" for [0, 1] and "symmetric" for [-1, 1], which fix the output's quantisation;
+        None where it has to be calibrated.
+    """
+
+    formula: Callable[[Reals, float, float], Reals]
+    alpha: float | None = None
+    beta: float | None = None
+    codomain: str | None = None
+
+
+FORMS: Mapping[str, Form] = {
+    "Sigmoid": Form(_sigmoid, codomain="unit"),
+    "HardSigmoid": Form(
+        lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0), 0.2, 0.5, codomain="unit"
+    ),
+    "Tanh": Form(lambda x, _alpha, _beta: np.tanh(x), codomain="symmetric"),
+    "Softsign": Form(lambda x, _alpha, _beta: x / (1.0 + np.abs(x)), codomain="symmetric"),
+    "Relu": Form(lambda x, _alpha, _beta: np.maximum(x, 0.0)),
+    "LeakyRelu": Form(lambda x, alpha, _beta: np.where(x < 0, alpha * x, x), 0.01),
+    "ThresholdedRelu": Form(lambda x, alpha, _beta: np.where(x > alpha, x, 0.0), 0.0),
+    "Elu": Form(
+        lambda x, alpha, _beta: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x), 1.0
+    ),
+    "Softplus": Form(_softplus),
+    "Affine": Form(lambda x, alpha, beta: alpha * x + beta, 0.0, 0.0),
+    "ScaledTanh": Form(lambda x, alpha, beta: alpha * np.tanh(beta * x), 0.0, 0.0),
+    "Complement": Form(lambda x, _alpha, _beta: 1.0 - x),
+}
+"""``Complement``, 1 - x, is not an activation of ONNX but an operator of the cell's table."""
+
+ACTIVATIONS = tuple(name for name in FORMS if name != "Complement")
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function with its parameters; with `clip`, its argument is first limited to +-clip.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FORMS`.
+    alpha, beta : float
+        Parameters; ignored by functions that take none.
+    clip : float or None
+        Positive limit of the argument (GRU's attribute ``clip``).
+
+    Raises
+    ------
+    ModelError
+        If the function is not known.
+    """
+
+    name: str
+    alpha: float = 0.0
+    beta: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in FORMS:
+            raise ModelError(
+                f"activation {self.name!r} is not one that ONNX lists for GRU; "
+                f"it must be one of {', '.join(ACTIVATIONS)}"
+            )
+
+    def __call__(self, x: Reals) -> Reals:
+        """Value at `x`, float64 of the same shape."""
+        if self.clip is not None:
+            x = np.clip(x, -self.clip, self.clip)
+        return FORMS[self.name].formula(x, self.alpha, self.beta)
+
+    def quantization(self, bits: int) -> Quantization | None:
+        """The output's quantisation where the codomain fixes it, else None.
+
+        [0, 1] has the scale 1 / (2**b - 1) and zero point 0, so that 1.0 is exact; [-1, 1] has
+        the scale 1 / (2**(b-1) - 1) and zero point 2**(b-1), so that -1, 0 and 1 are exact.
+        """
+        codomain = FORMS[self.name].codomain
+        if codomain == "unit":
+            return Quantization(float(np.float32(1 / IntegerType(bits).maximum)), 0, bits)
+        if codomain == "symmetric":
+            top = IntegerType(bits, signed=True).maximum
+            return Quantization(float(np.float32(1 / top)), IntegerType(bits).middle, bits)
+        return None

@@ -1,0 +1,76 @@
+"""Reading and writing small files so that nothing is ever half-written."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from onnxgru.core.errors import OutputError, SchemeError
+
+
+def write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file atomically: a temporary file in the same folder, then a rename.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "choose another place with -o or free some space"
+        ) from error
+
+
+def dump(document: object) -> bytes:
+    """JSON with stable bytes: keys in the order given, two spaces, a newline at the end."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def parse(path: Path, kind: str) -> dict[str, Any]:
+    """Read a JSON object that names its own format.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : str
+        What its ``format`` must be, such as ``onnxgru.scheme/1``.
+
+    Raises
+    ------
+    SchemeError
+        If the file is missing, is not JSON, or is of another format.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SchemeError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a {kind} file"
+        ) from error
+    except ValueError as error:
+        raise SchemeError(f"{path}: must be JSON, but {error}; restore or rewrite it") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != kind:
+        raise SchemeError(
+            f'{path}: must be a JSON object with "format": "{kind}", found {found!r}; '
+            "use a file that this version of onnxgru wrote"
+        )
+    return dict(document)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

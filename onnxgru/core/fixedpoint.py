@@ -1,0 +1,135 @@
+r"""Requantisation of an int32 accumulator in int32 arithmetic, with a proved error bound.
+
+A real ratio m > 0 a channel (scales combined) takes an accumulator to codes::
+
+    v = clip((acc + 2^(p-1)) >> p, -2^c, 2^c)          p = max(0, k - 15), c = min(k, 15)
+    y = (v M + 2^(s-1)) >> s                           M <= 2^15 - 1, 7 <= s <= 30
+
+with floor shifts: round half up. ``2^k`` is the least power of two beyond which every channel
+is either saturated or out of reach, so the clip never changes a code; it keeps ``v M`` below
+2^30. One ``k`` and one ``s`` serve all channels of an operator, ``M`` is a channel's own.
+
+For |acc| <= A, where A is the proved extreme or the saturation point, whichever is less::
+
+    |y - acc m| <= 1/2 + [p > 0] 2^(p-1) M 2^-s + A |m - M 2^-(s+p)|
+
+The last term is at most A 2^-(s+p+1) by rounding of M. Constraints from measured behaviour of
+runtimes: a floor shift of int32 values beyond 2^24 is exact everywhere only for s >= 7, so s has
+that minimum (a ratio of 2^8 and more saturates at any non-zero accumulator either way), and
+p >= 7 is forced where accumulators can exceed 2^24.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+OPERAND_BITS = 15
+"""Bits of the multiplier, and of the clipped accumulator's magnitude."""
+
+MINIMUM_SHIFT = 7
+MAXIMUM_SHIFT = 30
+EXACT_IN_FLOAT32 = 2**24
+INT32_MAXIMUM = 2**31 - 1
+
+Integers = npt.NDArray[np.int64]
+Ratios = npt.NDArray[np.float64]
+
+
+def multiplier(ratios: Ratios, lowest_shift: int) -> tuple[Integers, int]:
+    """Fixed-point multipliers of up to 15 bits and the one shift they share.
+
+    Parameters
+    ----------
+    ratios : ndarray of float64, shape (N,)
+        Positive reals.
+    lowest_shift : int
+        The least shift allowed; ratios too large for it are limited to 15 bits of multiplier.
+
+    Returns
+    -------
+    multipliers : ndarray of int64, shape (N,)
+        round(ratio * 2**shift), within 1 .. 2**15 - 1.
+    shift : int
+        `lowest_shift` .. 30.
+    """
+    top = 2**OPERAND_BITS - 1
+    largest = float(ratios.max())
+    shift = OPERAND_BITS - int(np.frexp(largest)[1])
+    if np.rint(np.ldexp(largest, shift)) > top:
+        shift -= 1
+    shift = int(np.clip(shift, lowest_shift, MAXIMUM_SHIFT))
+    return np.clip(np.rint(np.ldexp(ratios, shift)), 1, top).astype(np.int64), shift
+
+
+@dataclass(frozen=True, eq=False)
+class Requantization:
+    """Integer parameters of a requantisation.
+
+    Parameters
+    ----------
+    multipliers : ndarray of int64, shape (N,)
+        M, a channel each; N = 1 for one ratio.
+    shift : int
+        s.
+    reach : int
+        k.
+    """
+
+    multipliers: Integers
+    shift: int
+    reach: int
+
+    @property
+    def pre_shift(self) -> int:
+        """Shift before the multiplication: p."""
+        return max(0, self.reach - OPERAND_BITS)
+
+    @property
+    def limit(self) -> int:
+        """Power of two that the pre-shifted accumulator is clipped to: c."""
+        return min(self.reach, OPERAND_BITS)
+
+    @classmethod
+    def derive(cls, ratios: Ratios, extremes: Integers, bits: int) -> "Requantization":
+        """Parameters for given ratios.
+
+        Parameters
+        ----------
+        ratios : ndarray of float64, shape (N,)
+            m, positive.
+        extremes : ndarray of int64, shape (N,)
+            Proved largest magnitude of the accumulator.
+        bits : int
+            Width of the output codes.
+        """
+        needed = cls._needed(ratios, extremes, bits)
+        reach = max(0, int(needed.max() - 1).bit_length())
+        if int(extremes.max()) >= EXACT_IN_FLOAT32:
+            reach = max(reach, OPERAND_BITS + MINIMUM_SHIFT)
+        pre_shift = max(0, reach - OPERAND_BITS)
+        return cls(*multiplier(np.ldexp(ratios, pre_shift), MINIMUM_SHIFT), reach)
+
+    @staticmethod
+    def _needed(ratios: Ratios, extremes: Integers, bits: int) -> Integers:
+        saturation = np.ceil(np.minimum(2.0**bits / ratios, float(2**31)))
+        return np.maximum(1, np.minimum(extremes, saturation.astype(np.int64)))
+
+    def error_bound(self, ratios: Ratios, extremes: Integers, bits: int) -> npt.NDArray[np.float64]:
+        """Largest distance of a code from ``acc * ratio``, in codes, where it does not saturate.
+
+        Parameters
+        ----------
+        ratios, extremes, bits
+            As given to `derive`.
+
+        Returns
+        -------
+        ndarray of float64, shape (N,)
+        """
+        actual = np.ldexp(self.multipliers.astype(np.float64), -self.shift)
+        reach = self._needed(ratios, extremes, bits)
+        bound = 0.5 + reach * np.abs(ratios - np.ldexp(actual, -self.pre_shift))
+        if self.pre_shift:
+            bound += 2.0 ** (self.pre_shift - 1) * actual
+        return np.asarray(bound)

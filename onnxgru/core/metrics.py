@@ -1,0 +1,294 @@
+"""How good a quantised model is: percent of right classes, or decibels against a target.
+
+Every function here is better when higher and takes whole arrays, the classes on the last axis
+and the sequences on axis 0. :meth:`Metric.error` is what a search minimises.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.entrypoint import is_entrypoint, load_entrypoint
+from onnxgru.core.errors import DataError, UsageError
+
+Array = npt.NDArray[Any]
+Function = Callable[[Array, Array], float]
+
+SQNR_LIMIT = 200.0
+"""Decibels beyond which errors do not tell schemes apart: far finer than float32 itself."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of quality.
+
+    Parameters
+    ----------
+    name : str
+        As given on the command line.
+    unit : str
+        "%", "dB", or "" for a user's own.
+    higher_is_better : bool
+        True for all that are built in.
+    function : callable
+        ``function(outputs, target) -> float`` over whole arrays.
+    target : {"labels", "reference"}
+        What `outputs` are compared with: the data's labels or the float model's outputs.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    function: Function
+    target: Literal["labels", "reference"]
+
+    def __call__(self, outputs: Array, target: Array) -> float:
+        """Figure of `outputs` (B, ...) against `target`, in `unit`.
+
+        Raises
+        ------
+        DataError
+            If shapes or types do not fit, there is nothing to count, or a user's function gives
+            no number.
+        """
+        value = self.function(outputs, target)
+        try:
+            figure = float(value)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"metric {self.name}: must return one number, it returned {value!r}"
+            ) from error
+        if np.isnan(figure):
+            raise DataError(f"metric {self.name}: must return a number, it returned NaN")
+        return figure
+
+    def error(self, value: float) -> float:
+        """Turn the figure into something to minimise, always finite for the built-in metrics.
+
+        Percent become 100 - value; decibels are negated within +-200 dB, because an infinite
+        objective breaks distances between candidates; others are negated where higher is better.
+        """
+        if self.unit == "%":
+            return 100.0 - value
+        if self.unit == "dB":
+            return -float(np.clip(value, -SQNR_LIMIT, SQNR_LIMIT))
+        return -value if self.higher_is_better else value
+
+
+def accuracy(outputs: Array, labels: Array) -> float:
+    """Percent of labels met by the arg-max; of equal largest outputs the first counts.
+
+    Parameters
+    ----------
+    outputs : array (B, C) or (B, T, C)
+        Scores or probabilities of C classes, floating or integer codes.
+    labels : integer array (B,) or (B, T)
+        Classes; negative ones (padded frames) do not count.
+
+    Returns
+    -------
+    float
+        0 to 100.
+
+    Raises
+    ------
+    DataError
+        If shapes or types do not fit, outputs hold NaN, or no label counts.
+    """
+    predicted, expected = _classes(outputs, labels)
+    return 100.0 * float(np.mean(predicted == expected))
+
+
+def macro_f1(outputs: Array, labels: Array) -> float:
+    """Percent: the mean over classes of F1 = 2 TP / (2 TP + FP + FN), rare classes weigh equally.
+
+    Classes that are neither labelled nor predicted are left out of the mean.
+
+    Parameters
+    ----------
+    outputs : array (B, C) or (B, T, C)
+        As for :func:`accuracy`.
+    labels : integer array (B,) or (B, T)
+        As for :func:`accuracy`.
+
+    Returns
+    -------
+    float
+        0 to 100.
+
+    Raises
+    ------
+    DataError
+        As :func:`accuracy`.
+    """
+    predicted, expected = _classes(outputs, labels)
+    count = int(max(predicted.max(), expected.max())) + 1
+    right = np.bincount(expected[predicted == expected], minlength=count)
+    # 2 TP + FP + FN: how often a class is predicted plus how often it is labelled
+    seen = np.bincount(predicted, minlength=count) + np.bincount(expected, minlength=count)
+    return 100.0 * float(np.mean(2.0 * right[seen > 0] / seen[seen > 0]))
+
+
+def agreement(outputs: Array, reference: Array) -> float:
+    """Percent of arg-maxes equal to the reference's; of equal largest values the first counts.
+
+    Parameters
+    ----------
+    outputs, reference : array (..., C)
+        Scores of C classes, of one shape.
+
+    Returns
+    -------
+    float
+        0 to 100.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, either holds NaN, or there is nothing to count.
+    """
+    _check_same_shape(outputs, reference, "agreement")
+    return 100.0 * float(np.mean(_arg_max(outputs) == _arg_max(reference)))
+
+
+def sqnr(reference: Array, test: Array) -> float:
+    """Signal to quantisation noise, 10 log10(sum reference^2 / sum (reference - test)^2).
+
+    Parameters
+    ----------
+    reference, test : array
+        Real values of one shape; computed in float64.
+
+    Returns
+    -------
+    float
+        Decibels. Infinite where both are equal (also both zero); minus infinity where the
+        reference is zero and the test is not.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, either holds NaN or infinity, or both are empty.
+    """
+    _check_same_shape(test, reference, "sqnr")
+    expected = np.asarray(reference, np.float64)
+    actual = np.asarray(test, np.float64)
+    if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+        raise DataError("sqnr: outputs and target must be finite, they hold NaN or infinity")
+    # Scaled before squaring, so that tiny or huge signals neither vanish nor overflow.
+    largest = max(float(np.abs(expected).max()), float(np.abs(actual).max()))
+    if np.array_equal(expected, actual):
+        return float("inf")
+    signal = float(np.sum(np.square(expected / largest)))
+    noise = float(np.sum(np.square(expected / largest - actual / largest)))
+    if noise == 0.0:  # they differ by less than the square of a float64
+        return float("inf")
+    return float(10.0 * np.log10(signal / noise)) if signal > 0.0 else float("-inf")
+
+
+def _sqnr_of_outputs(outputs: Array, target: Array) -> float:
+    return sqnr(target, outputs)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "%", True, accuracy, "labels"),
+        Metric("macro_f1", "%", True, macro_f1, "labels"),
+        Metric("agreement", "%", True, agreement, "reference"),
+        Metric("sqnr", "dB", True, _sqnr_of_outputs, "reference"),
+    )
+}
+
+
+def resolve(name: str, labels: Array | None, output_is_distribution: bool) -> Metric:
+    """Choose the metric of a run.
+
+    Parameters
+    ----------
+    name : str
+        A name in `METRICS`; ``package.module:name`` of a function ``(outputs, labels) -> float``,
+        higher is better, which gets the float model's outputs where there are no labels; or
+        "auto": accuracy for whole-number labels, SQNR against floating labels, and without
+        labels agreement with the float model where its output is a class distribution, else
+        SQNR against its output.
+    labels : array or None
+        The data's labels.
+    output_is_distribution : bool
+        Whether the model ends in class probabilities or scores.
+
+    Returns
+    -------
+    Metric
+        Its `target` says what outputs are to be compared with.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, cannot be imported, or needs labels that the data do not have.
+    """
+    classes = labels is not None and labels.dtype.kind in "iu"
+    targets = labels is not None and not classes
+    if is_entrypoint(name):
+        against: Literal["labels", "reference"] = "reference" if labels is None else "labels"
+        return Metric(name, "", True, load_entrypoint(name), against)
+    if name == "auto":
+        if classes:
+            name = "accuracy"
+        elif labels is None and output_is_distribution:
+            name = "agreement"
+        else:
+            name = "sqnr"
+    if name not in METRICS:
+        raise UsageError(
+            f"metric {name!r}: must be auto, {', '.join(METRICS)} or package.module:name"
+        )
+    metric = METRICS[name]
+    if metric.target == "labels" and not classes:
+        held = "none" if labels is None else str(labels.dtype)
+        raise UsageError(
+            f"metric {name}: needs whole-number labels in the data, they hold {held}; add labels "
+            "or choose agreement or sqnr"
+        )
+    if name == "sqnr" and targets:
+        return dataclasses.replace(metric, target="labels")
+    return metric
+
+
+def _classes(outputs: Array, labels: Array) -> tuple[Array, Array]:
+    """Predicted and expected classes, flat, padded frames left out."""
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"labels must be whole-number classes, they are {labels.dtype}")
+    if outputs.shape[:-1] != labels.shape:
+        raise DataError(
+            f"labels must be one class per sequence (B,) for outputs (B, C) or per frame (B, T) "
+            f"for outputs (B, T, C), labels are {labels.shape} and outputs {outputs.shape}"
+        )
+    counted = labels >= 0
+    if not counted.any():
+        raise DataError(f"labels {labels.shape} must hold at least one class of 0 or above")
+    return _arg_max(outputs)[counted], labels[counted].astype(np.int64)
+
+
+def _arg_max(scores: Array) -> Array:
+    if scores.ndim < 1 or scores.shape[-1] < 2:
+        raise DataError(
+            f"outputs must hold at least two classes on the last axis, their shape is "
+            f"{scores.shape}; choose sqnr or a metric of your own"
+        )
+    if scores.dtype.kind == "f" and np.isnan(scores).any():
+        raise DataError("outputs must be numbers, they hold NaN")
+    best: Array = np.argmax(scores, axis=-1)
+    return best
+
+
+def _check_same_shape(outputs: Array, target: Array, name: str) -> None:
+    if outputs.shape != target.shape or outputs.size == 0:
+        raise DataError(
+            f"{name}: outputs and target must have one shape and hold values, "
+            f"they are {outputs.shape} and {target.shape}"
+        )

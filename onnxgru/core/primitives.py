@@ -1,0 +1,73 @@
+"""The vocabulary that integer operators are written in, and that back ends implement.
+
+Values are opaque to the operators: arrays in one back end, graph values in another. Codes are
+uint8; everything else is int32. All arithmetic is exact: operators are derived so that no
+intermediate leaves int32.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Value = TypeVar("Value")
+
+WEIGHT_OFFSET = 128
+"""Zero point of weights in a product: uint8 x uint8 is the pairing that every runtime computes
+exactly, and fast."""
+
+
+class Primitives(Protocol[Value]):
+    """One back end of the integer arithmetic."""
+
+    def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Value:
+        """Stored weights (outputs, inputs) of `bits`, as uint8 (inputs, outputs) + 128."""
+
+    def parameter(self, name: str, values: npt.NDArray[np.generic]) -> Value:
+        """Stored parameter of shape () or (N,), of the type it has in flash."""
+
+    def constant(self, value: int) -> Value:
+        """A number that belongs to the arithmetic itself: int32, shape ()."""
+
+    def repeat(self, value: Value, count: int) -> Value:
+        """A value of shape () as (count,)."""
+
+    def concatenate(self, values: Sequence[Value]) -> Value:
+        """Parameters or weights side by side along the last axis."""
+
+    def power(self, exponent: Value) -> Value:
+        """2**exponent, int32; exponents are 0 .. 30."""
+
+    def halve(self, power: Value) -> Value:
+        """Half of a power of two, 0 for 1: what rounding adds before a floor shift."""
+
+    def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
+        """Parts along the last axis, of the given sizes."""
+
+    def widen(self, value: Value) -> Value:
+        """Codes or parameters as int32."""
+
+    def narrow(self, value: Value) -> Value:
+        """int32 values within 0 .. 255 as uint8."""
+
+    def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
+        """(codes - zero_point) @ (weights - 128): (..., I) x (I, N) -> (..., N), int32."""
+
+    def add(self, left: Value, right: Value) -> Value:
+        """Sum, int32."""
+
+    def sub(self, left: Value, right: Value) -> Value:
+        """Difference, int32."""
+
+    def mul(self, left: Value, right: Value) -> Value:
+        """Product, int32."""
+
+    def floor_shift(self, value: Value, power: Value, mask: Value) -> Value:
+        """Floor of value / power, an arithmetic shift to the right; mask is power - 1."""
+
+    def clip(self, value: Value, low: Value, high: Value) -> Value:
+        """Value limited to low .. high, whose magnitudes are at most 2**24."""
+
+    def gather(self, table: Value, codes: Value) -> Value:
+        """Entry of the table (2**b,) at every code, uint8."""

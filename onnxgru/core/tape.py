@@ -1,0 +1,101 @@
+"""Recording of graph nodes with names that follow the operators."""
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+OPERATOR = "onnxgru.operator"
+"""Metadata key of the node that computes an operator's value."""
+
+
+SHARED = "onnxgru/"
+"""Prefix of initializers that belong to no operator; equal names hold equal values."""
+
+
+class Tape:
+    """Records nodes for one graph, and shared constants for the outermost one.
+
+    Parameters
+    ----------
+    outer : Tape, optional
+        The tape whose constants and names this one shares: a `Scan` body has its own nodes but
+        keeps its constants in the main graph.
+    suffix : str
+        Appended to every name, to tell unrolled steps apart.
+    graph : onnx_ir.Graph, optional
+        For an outermost tape: the graph whose names are taken.
+    """
+
+    def __init__(
+        self, outer: "Tape | None" = None, suffix: str = "", graph: ir.Graph | None = None
+    ) -> None:
+        self.nodes: list[ir.Node] = []
+        self.suffix = suffix
+        self._names: set[str] = outer._names if outer else set()
+        self.constants: dict[str, ir.Value] = outer.constants if outer else {}
+        if graph is not None:
+            self.constants.update(
+                (name, v) for name, v in graph.initializers.items() if name.startswith(SHARED)
+            )
+            self._names.update(str(value.name) for value in graph.inputs)
+            self._names.update(graph.initializers)
+            self._names.update(str(v.name) for node in graph.all_nodes() for v in node.outputs)
+
+    def at(self, suffix: str) -> "Tape":
+        """Tape that records into the same graph under names with another suffix."""
+        tape = Tape(self, suffix)
+        tape.nodes = self.nodes
+        return tape
+
+    def name(self, wanted: str) -> str:
+        """`wanted` with the suffix, made unique."""
+        base = wanted + self.suffix
+        name, count = base, 0
+        while name in self._names:
+            count += 1
+            name = f"{base}_{count}"
+        self._names.add(name)
+        return name
+
+    def multiple(
+        self, op_type: str, inputs: list[ir.Value | None], names: list[str], **attributes: object
+    ) -> list[ir.Value]:
+        """Record a node with several outputs; `names` are theirs."""
+        outputs = [ir.Value(name=self.name(name)) for name in names]
+        node = ir.Node(
+            "",
+            op_type,
+            inputs,
+            attributes=ir.convenience.convert_attributes(attributes),  # type: ignore[arg-type]
+            outputs=outputs,
+            name=outputs[0].name,
+        )
+        self.nodes.append(node)
+        return outputs
+
+    def op(
+        self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: object
+    ) -> ir.Value:
+        """Record a node with one output, which has the node's name."""
+        return self.multiple(op_type, list(inputs), [name], **attributes)[0]
+
+    def constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+        """Initializer of the outermost graph, made once a name."""
+        if name not in self.constants:
+            self._names.add(name)
+            tensor = ir.tensor(array, name=name)
+            self.constants[name] = ir.Value(
+                name=name,
+                shape=tensor.shape,
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
+            )
+        return self.constants[name]
+
+    def axes(self, *axes: int) -> ir.Value:
+        """Shape, axis or length tensor: int64, shape (len(axes),)."""
+        return self.constant("onnxgru/axes/" + "_".join(map(str, axes)), np.asarray(axes, np.int64))
+
+    def scalar(self, value: int) -> ir.Value:
+        """A number of the arithmetic itself: int32, shape ()."""
+        return self.constant(f"onnxgru/constant/{value}", np.asarray(value, np.int32))

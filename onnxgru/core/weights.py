@@ -1,0 +1,72 @@
+"""Symmetric quantisation of weights, with clipping that minimises the squared error.
+
+::
+
+    q_W = clip(round(W / s), -(2^(b-1) - 1), 2^(b-1) - 1)
+    s   = argmin over f of sum (W - s_f q_W(s_f))^2,    s_f = f max|W| / (2^(b-1) - 1)
+
+over a grid of factors f; one scale a channel, a gate, or a matrix.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.integers import Floats, IntegerType
+
+FACTORS = np.linspace(0.2, 1.0, 81)
+"""Shrink factors tried, of the largest magnitude."""
+
+
+def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
+    """Largest magnitude kept of every row, so that its squared error is least.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (N, K)
+        One scale a row.
+    bits : int
+        Width, 2 to 8.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+    """
+    top = IntegerType(bits, signed=True).maximum
+    wide = rows.astype(np.float64)
+    largest = np.abs(wide).max(axis=1)
+    best, lowest = largest.copy(), np.full(len(rows), np.inf)
+    for factor in FACTORS[::-1]:  # the widest of equals wins
+        limit = factor * largest
+        scale = np.where(limit > 0, limit / top, 1.0)[:, None]
+        error = ((wide - scale * np.clip(np.rint(wide / scale), -top, top)) ** 2).sum(axis=1)
+        better = error < lowest
+        best, lowest = np.where(better, limit, best), np.where(better, error, lowest)
+    return best
+
+
+def quantize(
+    weight: Floats, limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits: int
+) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Codes and scales of a matrix.
+
+    Parameters
+    ----------
+    weight : ndarray of float32, shape (outputs, inputs)
+        The matrix.
+    limits : ndarray of float64, shape (outputs,)
+        Largest magnitude that gets a code of its own.
+    least : ndarray of float64, shape (outputs,)
+        Lower bound of the scales, which keeps a dead channel's bias within int32.
+    bits : int
+        Width, 2 to 8.
+
+    Returns
+    -------
+    codes : ndarray of int8, shape (outputs, inputs)
+    scales : ndarray of float32, shape (outputs,)
+    """
+    top = IntegerType(bits, signed=True).maximum
+    tiny = float(np.finfo(np.float32).tiny)
+    scales = np.maximum(np.maximum(limits / top, least), tiny).astype(np.float32)
+    codes = np.rint(weight / scales[:, None].astype(np.float64))
+    return np.clip(codes, -top, top).astype(np.int8), scales

@@ -1,0 +1,171 @@
+"""The oracle: an integer program in plain int64, every intermediate checked against int32.
+
+The second and only other writing of the integer arithmetic. It shares no code with the back ends
+in `onnxgru.custom_ops`: it reads the program's parameters and applies the equations of the design
+directly, one step at a time, so that it guards the vocabulary of primitives.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.errors import OverflowProofError
+from onnxgru.core.integers import Codes, Quantization
+from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence
+from onnxgru.custom_ops.add import Add
+from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.lookup import Lookup
+from onnxgru.custom_ops.mul import Mul
+from onnxgru.custom_ops.requantize import Output
+
+Wide = npt.NDArray[np.int64]
+INT32 = np.iinfo(np.int32)
+
+
+def _fits(value: Wide, name: str) -> Wide:
+    if value.size and (value.min() < INT32.min or value.max() > INT32.max):
+        raise OverflowProofError(
+            f"{name}: an intermediate left int32 ({value.min()} .. {value.max()}); "
+            "the accumulator proof must rule this out: please report it"
+        )
+    return value
+
+
+def _rounded_shift(value: Wide, shift: int, name: str) -> Wide:
+    half = (1 << shift) // 2
+    return _fits(value + half, name) >> shift
+
+
+def _saturate(value: Wide, quantization: Quantization, name: str) -> Codes:
+    shifted = _fits(value + quantization.zero_point, name)
+    return np.clip(shifted, 0, 2**quantization.bits - 1).astype(np.uint8)
+
+
+def _requantize(accumulator: Wide, output: Output) -> Codes:
+    parameters, name = output.requantization, output.name
+    value = _rounded_shift(_fits(accumulator, name), max(0, parameters.reach - 15), name)
+    limit = 2 ** min(parameters.reach, 15)
+    value = np.clip(value, -limit, limit)
+    product = _fits(value * parameters.multipliers, name)
+    return _saturate(_rounded_shift(product, parameters.shift, name), output.quantization, name)
+
+
+def _linear(operator: Linear, codes: Codes) -> list[Codes]:
+    steps = codes.astype(np.int64) - operator.operand.quantization.zero_point
+    return [
+        _requantize(
+            _fits(steps @ part.weight.astype(np.int64).T, part.output.name) + part.bias,
+            part.output,
+        )
+        for part in operator.parts
+    ]
+
+
+def _add(operator: Add, left: Codes, right: Codes) -> list[Codes]:
+    total = np.zeros(left.shape, np.int64)
+    for codes, boundary, scale in zip(
+        (left, right), operator.operands, operator.multipliers, strict=True
+    ):
+        steps = codes.astype(np.int64) - boundary.quantization.zero_point
+        total += _fits(int(scale) * steps, operator.name)
+    shifted = _rounded_shift(_fits(total, operator.name), operator.shift, operator.name)
+    return [_saturate(shifted, operator.result.quantization, operator.name)]
+
+
+def _mul(operator: Mul, left: Codes, right: Codes) -> list[Codes]:
+    steps = [
+        codes.astype(np.int64) - boundary.quantization.zero_point
+        for codes, boundary in zip((left, right), operator.operands, strict=True)
+    ]
+    return [_requantize(steps[0] * steps[1], operator.output)]
+
+
+def _lookup(operator: Lookup, codes: Codes) -> list[Codes]:
+    return [operator.table[codes.astype(np.int64)]]
+
+
+_EQUATIONS: Mapping[type[IntegerOperator], Callable[..., list[Codes]]] = {
+    Linear: _linear,
+    Add: _add,
+    Mul: _mul,
+    Lookup: _lookup,
+}
+
+
+def _step(operators: tuple[IntegerOperator, ...], values: dict[str, Codes]) -> None:
+    for operator in operators:
+        results = _EQUATIONS[type(operator)](operator, *(values[n] for n in operator.inputs))
+        values.update(zip(operator.outputs, results, strict=True))
+
+
+def _direction(
+    recurrence: IntegerRecurrence,
+    layer: IntegerLayer,
+    x: Codes,
+    state: Codes,
+    lengths: npt.NDArray[np.integer] | None,
+) -> tuple[Codes, Codes, dict[str, Codes]]:
+    steps, batch = x.shape[:2]
+    zero = layer.state.quantization.zero_point
+    ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
+    states = np.full((steps, batch, layer.hidden_size), zero, np.uint8)
+    trace: dict[str, list[Codes]] = {}
+    order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
+    for t in order:
+        values = {recurrence.input: x[t], recurrence.state: state}
+        _step(recurrence.operators, values)
+        going = (t < ends)[:, None]
+        states[t] = np.where(going, values[recurrence.result], zero)
+        state = np.where(going, values[recurrence.result], state)
+        for name in values.keys() - {recurrence.input, recurrence.state}:
+            trace.setdefault(name, []).append(values[name])
+    if lengths is not None:
+        state = np.where((ends > 0)[:, None], state, np.uint8(zero))
+    direction = -1 if recurrence.reverse else 1
+    return states, state, {name: np.stack(v[::direction]) for name, v in trace.items()}
+
+
+def run(
+    layer: IntegerLayer,
+    x: Codes,
+    initial: Codes | None = None,
+    lengths: npt.NDArray[np.integer] | None = None,
+) -> tuple[Codes, Codes, dict[str, Codes]]:
+    """Run one layer.
+
+    Parameters
+    ----------
+    layer : IntegerLayer
+        The layer.
+    x : ndarray of uint8, shape (T, B, I)
+        Input codes.
+    initial : ndarray of uint8, shape (D, B, H), optional
+        Codes of the initial state; the code of 0.0 if left out.
+    lengths : ndarray of int, shape (B,), optional
+        Steps of every sequence.
+
+    Returns
+    -------
+    y : ndarray of uint8, shape (T, D, B, H)
+        Codes of the states.
+    y_h : ndarray of uint8, shape (D, B, H)
+        Codes of the last states.
+    trace : dict of str to ndarray of uint8, shape (T, B, H)
+        Codes of every operator at every step.
+
+    Raises
+    ------
+    OverflowProofError
+        If an intermediate leaves int32.
+    """
+    shape = (len(layer.recurrences), x.shape[1], layer.hidden_size)
+    if initial is None:
+        initial = np.full(shape, layer.state.quantization.zero_point, np.uint8)
+    y, last, trace = [], [], {}
+    for index, recurrence in enumerate(layer.recurrences):
+        states, state, values = _direction(recurrence, layer, x, initial[index], lengths)
+        y.append(states)
+        last.append(state)
+        trace.update(values)
+    return np.stack(y, axis=1), np.stack(last), trace

@@ -1,0 +1,146 @@
+"""The ONNX runtimes by name: how a model is loaded and run in each.
+
+onnxruntime is a requirement; ``onnx.reference`` comes with onnx; OpenVINO is used where it is
+installed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxgru.core.errors import ModelError, VerificationError
+
+Array = npt.NDArray[Any]
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+OPTIMISATIONS = ("disabled", "basic", "extended", "all")
+"""Graph optimisation levels of onnxruntime."""
+
+
+def onnxruntime_session(model: onnx.ModelProto, optimisation: str = "all", threads: int = 0) -> Run:
+    """Load a model in onnxruntime.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The model.
+    optimisation : str
+        One of `OPTIMISATIONS`.
+    threads : int
+        Of one operator; 0 for onnxruntime's choice.
+
+    Returns
+    -------
+    callable
+        ``run(inputs) -> outputs``, both by name.
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime refuses the model.
+    """
+    import onnxruntime as ort  # noqa: PLC0415 - heavy, and `import onnxgru` must stay light
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = {
+        "disabled": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,
+    }[optimisation]
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime raises a class of its own for every status
+        raise ModelError(
+            f"onnxruntime refuses the model ({' '.join(str(error).split())}); "
+            "export it again or report this"
+        ) from error
+    names = [output.name for output in session.get_outputs()]
+    wanted = {i.name for i in session.get_inputs()}
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        feeds = {name: array for name, array in inputs.items() if name in wanted}
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    return run
+
+
+def reference_session(model: onnx.ModelProto) -> Run:
+    """Load a model in ``onnx.reference``; as `onnxruntime_session`."""
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
+    evaluator = ReferenceEvaluator(model)
+    wanted = set(evaluator.input_names)
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        feeds = {name: array for name, array in inputs.items() if name in wanted}
+        results = evaluator.run(None, feeds)
+        return dict(zip(evaluator.output_names, results, strict=True))
+
+    return run
+
+
+def openvino_session(model: onnx.ModelProto) -> Run:
+    """Load a model in OpenVINO on the CPU; as `onnxruntime_session`."""
+    import openvino  # noqa: PLC0415 - an optional package
+
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(model.SerializeToString(), b""), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    names = [output.name for output in model.graph.output]
+    wanted = [value.name for value in model.graph.input]
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        results = compiled({name: inputs[name] for name in wanted})
+        return {name: np.asarray(results[name]) for name in names}
+
+    return run
+
+
+def runtimes() -> dict[str, Callable[[onnx.ModelProto], Run]]:
+    """Every runtime that is installed, by name."""
+
+    def at(level: str) -> Callable[[onnx.ModelProto], Run]:
+        return lambda model: onnxruntime_session(model, level)
+
+    found = {f"onnxruntime ({level})": at(level) for level in OPTIMISATIONS}
+    found["onnx.reference"] = reference_session
+    if find_spec("openvino"):
+        found["OpenVINO"] = openvino_session
+    return found
+
+
+def require_equal(
+    expected: Mapping[str, Array], found: Mapping[str, Array], names: Iterable[str], where: str
+) -> None:
+    """Compare values exactly.
+
+    Raises
+    ------
+    VerificationError
+        If any differs; the message has the name, the place and both values.
+    """
+    for name in names:
+        a, b = np.asarray(expected[name]), np.asarray(found[name])
+        if a.shape != b.shape:
+            raise VerificationError(
+                f"{where}: {name} must have the oracle's shape {a.shape}, has {b.shape}; "
+                "please report it"
+            )
+        different = np.argwhere(a != b)
+        if len(different):
+            place = tuple(int(i) for i in different[0])
+            raise VerificationError(
+                f"{where}: {name} must equal the oracle, but {len(different)} of {a.size} values "
+                f"differ, first at {place}: {a[place]} expected, {b[place]} found; please report it"
+            )

@@ -1,0 +1,182 @@
+"""Emit: the integer program becomes a graph of standard operators.
+
+Inside a recurrence there are only 8-bit and 32-bit integer tensors. At its boundary a float value
+is quantised by ``Mul -> Round -> Add -> Clip -> Cast``, which every runtime computes alike
+(QuantizeLinear and Div differ in a few values of 10^5), and a state is dequantised by
+an integer ``Sub``, ``Cast`` and ``Mul``: one rounding, where OpenVINO would fuse a float ``Sub``. Layers that feed each other through movements pass codes on.
+"""
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxgru.core.program import (
+    Boundary,
+    IntegerLayer,
+    IntegerOperator,
+    IntegerProgram,
+    IntegerRecurrence,
+)
+from onnxgru.core.tape import OPERATOR, Tape
+from onnxgru.custom_ops.graph import GraphPrimitives
+from onnxgru.passes.recurrence import Arithmetic, Form, expand
+
+
+class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
+    """A layer computed on codes."""
+
+    element = ir.DataType.UINT8
+
+    def __init__(self) -> None:
+        self._codes: dict[ir.Value, ir.Value] = {}
+        self._parameters: dict[tuple[str, ...], dict[str, ir.Value]] = {}
+
+    def enter(self, tape: Tape, layer: IntegerLayer, x: ir.Value) -> ir.Value:
+        """Quantise, or follow the movements back to another layer's codes."""
+        if layer.reads_codes:
+            return self._moved(tape, x)
+        return self._quantize(tape, layer.input, x, layer.input.name)
+
+    def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, name: str) -> ir.Value:
+        """Dequantise: subtract as integers, then one product."""
+        p = GraphPrimitives(tape, name)
+        steps = p.sub(p.widen(y), p.widen(self._zero_point(tape, layer.state)))
+        steps = tape.op("Cast", steps, to=ir.DataType.FLOAT, name=f"{name}/steps")
+        value = tape.op("Mul", steps, self._scale(tape, layer.state), name=name)
+        self._codes[value] = y
+        return value
+
+    def initial(self, tape: Tape, layer: IntegerLayer, state: ir.Value) -> ir.Value:
+        """Quantise with the state's scale."""
+        return self._quantize(tape, layer.state, state, f"{layer.state.name}/initial")
+
+    def zero(self, tape: Tape, layer: IntegerLayer) -> ir.Value:
+        """The zero point."""
+        return self._zero_point(tape, layer.state)
+
+    def prologue(
+        self, tape: Tape, recurrence: IntegerRecurrence, x: ir.Value
+    ) -> dict[str, ir.Value]:
+        """Operators that only read the input."""
+        values = {recurrence.input: x}
+        for operator in recurrence.prologue:
+            self._prepare(tape, operator)
+            self._record(tape, operator, values)
+        del values[recurrence.input]
+        return values
+
+    def prepare(self, tape: Tape, recurrence: IntegerRecurrence) -> None:
+        """Parameters in the form that steps take."""
+        for operator in recurrence.body:
+            self._prepare(tape, operator)
+
+    def step(
+        self, tape: Tape, recurrence: IntegerRecurrence, known: dict[str, ir.Value]
+    ) -> dict[str, ir.Value]:
+        """The operators of the body."""
+        values = dict(known)
+        for operator in recurrence.body:
+            self._record(tape, operator, values)
+        return {name: value for name, value in values.items() if name not in known}
+
+    def select(
+        self, tape: Tape, mask: ir.Value, new: ir.Value, old: ir.Value, name: str
+    ) -> ir.Value:
+        """Old + mask (new - old), in int32."""
+        p = GraphPrimitives(tape, name)
+        base = p.widen(old)
+        step = p.mul(p.widen(mask), p.sub(p.widen(new), base))
+        return p.narrow(p.add(base, step))
+
+    def _prepare(self, tape: Tape, operator: IntegerOperator) -> None:
+        p = GraphPrimitives(tape, f"{operator.outputs[0]}/parameters")
+        self._parameters[operator.outputs] = dict(operator.prepare(p))
+
+    def _record(self, tape: Tape, operator: IntegerOperator, values: dict[str, ir.Value]) -> None:
+        first = len(tape.nodes)
+        p = GraphPrimitives(tape, operator.outputs[0])
+        operands = [values[name] for name in operator.inputs]
+        results = operator.compute(p, self._parameters[operator.outputs], *operands)
+        for name, value in zip(operator.outputs, results, strict=True):
+            value.name = tape.name(name)
+            values[name] = value
+        for node in tape.nodes[first:]:
+            node.metadata_props[OPERATOR] = " ".join(operator.outputs)
+
+    def _moved(self, tape: Tape, value: ir.Value) -> ir.Value:
+        if value not in self._codes:
+            node = value.producer()
+            if node is None:
+                raise ValueError(f"{value.name} holds no codes")
+            inputs = [self._moved(tape, node.inputs[0]), *node.inputs[1:]]  # type: ignore[arg-type]
+            moved = tape.multiple(node.op_type, inputs, [f"{node.name}/codes"])
+            copy = moved[0].producer()
+            if copy is not None:
+                for attribute in node.attributes.values():
+                    copy.attributes[attribute.name] = attribute
+            self._codes[value] = moved[0]
+        return self._codes[value]
+
+    @staticmethod
+    def _scale(tape: Tape, boundary: Boundary) -> ir.Value:
+        return tape.constant(
+            f"{boundary.name}/scale", np.asarray(boundary.quantization.scale, np.float32)
+        )
+
+    @staticmethod
+    def _zero_point(tape: Tape, boundary: Boundary) -> ir.Value:
+        return tape.constant(
+            f"{boundary.name}/zero_point", np.asarray(boundary.quantization.zero_point, np.uint8)
+        )
+
+    def _offset(self, tape: Tape, boundary: Boundary, name: str) -> ir.Value:
+        stored = self._zero_point(tape, boundary)
+        return tape.op("Cast", stored, to=ir.DataType.FLOAT, name=f"{name}/offset")
+
+    def _quantize(self, tape: Tape, boundary: Boundary, x: ir.Value, name: str) -> ir.Value:
+        top = boundary.quantization.type.maximum
+        low, high = (
+            tape.constant(f"onnxgru/float/{v}", np.asarray(v, np.float32)) for v in (0, top)
+        )
+        offset = self._offset(tape, boundary, name)
+        reciprocal = tape.constant(
+            f"{boundary.name}/reciprocal", np.asarray(boundary.quantization.reciprocal, np.float32)
+        )
+        scaled = tape.op("Mul", x, reciprocal, name=f"{name}/scaled")
+        rounded = tape.op("Round", scaled, name=f"{name}/rounded")
+        shifted = tape.op("Add", rounded, offset, name=f"{name}/shifted")
+        clipped = tape.op("Clip", shifted, low, high, name=f"{name}/clipped")
+        return tape.op("Cast", clipped, to=ir.DataType.UINT8, name=f"{name}/codes")
+
+
+class Emit(ir.passes.InPlacePass):
+    """Replace the layers of a normalised model by their integer program.
+
+    Parameters
+    ----------
+    program : IntegerProgram
+        What `onnxgru.passes.lower` made of this model.
+    form : Form
+        Scan, step or unrolled.
+    """
+
+    def __init__(self, program: IntegerProgram, form: Form | None = None) -> None:
+        super().__init__()
+        self._program, self._form = program, form or Form()
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Expand every layer whose node is in the model."""
+        root = Tape(graph=model.graph)
+        arithmetic = IntegerArithmetic()
+        modified = False
+        for layer in self._program.layers:
+            node = next(
+                (n for n in model.graph if n.name == layer.node and n.op_type == "GRU"), None
+            )
+            if node is None:
+                continue
+            modified = True
+            expand(model.graph, node, layer, arithmetic, self._form, Tape(root))
+        if modified:
+            common.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, modified)

@@ -1,0 +1,231 @@
+"""Lower: layers, calibration and scheme become the frozen integer program.
+
+Quantisations: gates whose function has a fixed codomain get it exactly, the complement of a gate
+too; everything else is calibrated. One state a layer: its quantisation serves all directions. A
+layer that reads another layer's states through movements reads that layer's codes.
+
+Weights are rounded, and ranges looked up, once for every operator and width: a search lowers
+hundreds of schemes with one `Lowering`.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.calibration.calibration import Calibration
+from onnxgru.core import weights
+from onnxgru.core.activations import FORMS
+from onnxgru.core.errors import OverflowProofError
+from onnxgru.core.integers import Floats, Quantization
+from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.program import (
+    Boundary,
+    IntegerLayer,
+    IntegerOperator,
+    IntegerProgram,
+    IntegerRecurrence,
+)
+from onnxgru.core.scheme import OutputScheme, Scheme
+from onnxgru.custom_ops.kinds import ELEMENTWISE
+from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
+from onnxgru.passes.recognize import code_source, meets_floats
+
+
+class Lowering:
+    """Lowers schemes of one network.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        Graph of the normalised model.
+    layers : sequence of Layer
+        Its recognised layers.
+    calibration : Calibration
+        Statistics of every operator's output, by name, and of every layer's ``/input`` and
+        ``/state``.
+    accumulator_bits : int
+        Width that every accumulator must fit, at most 32.
+    """
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        layers: Sequence[Layer],
+        calibration: Calibration,
+        accumulator_bits: int = 32,
+    ) -> None:
+        self._layers = tuple(layers)
+        self._calibration = calibration
+        self._accumulator_bits = accumulator_bits
+        self._sources = {
+            layer.name: code_source(graph.node(layer.node).inputs[0], layers) for layer in layers
+        }
+        self._meets_floats = {layer.name: meets_floats(graph, layer, layers) for layer in layers}
+        self._matrices = {
+            (recurrence.name, matrix): np.concatenate(
+                [o.linear[0] for o in recurrence.operators if o.matrix == matrix]
+            )
+            for layer in layers
+            for recurrence in layer.recurrences
+            for matrix in {o.matrix for o in recurrence.operators if o.matrix}
+        }
+        self._limits = lru_cache(maxsize=None)(self._clipping)
+
+    def __call__(self, scheme: Scheme) -> IntegerProgram:
+        """The program of a scheme.
+
+        Raises
+        ------
+        SchemeError
+            If the scheme is not one for these layers.
+        OverflowProofError
+            If an accumulator could overflow.
+        """
+        scheme.validate(self._layers)
+        values: dict[str, Quantization] = {}
+        layers: list[IntegerLayer] = []
+        for layer in self._layers:
+            state = Boundary(layer.state, self._state(layer, scheme))
+            source = self._sources[layer.name]
+            entry = next((done.state for done in layers if done.name == source), None)
+            if entry is None:
+                bits = scheme.inputs[layer.name]
+                entry = Boundary(layer.input, self._calibrated(layer.input, bits))
+            values[layer.input], values[layer.state] = entry.quantization, state.quantization
+            recurrences = tuple(
+                self._recurrence(recurrence, entry, state, scheme, values)
+                for recurrence in layer.recurrences
+            )
+            layers.append(
+                IntegerLayer(
+                    layer.name,
+                    layer.node,
+                    entry,
+                    state,
+                    recurrences,
+                    layer.input_size,
+                    layer.hidden_size,
+                    reads_codes=entry.name != layer.input,
+                    meets_floats=self._meets_floats[layer.name],
+                )
+            )
+        program = IntegerProgram(tuple(layers), values)
+        self._prove(program)
+        return program
+
+    def _prove(self, program: IntegerProgram) -> None:
+        for proof in program.proofs():
+            if proof.bits > self._accumulator_bits:
+                raise OverflowProofError(
+                    f"{proof.name}: its accumulator must fit {self._accumulator_bits} bits, but "
+                    f"some input needs {proof.bits}; use fewer bits for its weights or its input"
+                )
+
+    def _calibrated(self, name: str, entry: OutputScheme) -> Quantization:
+        return Quantization.of_range(
+            *self._calibration.range(name, entry.observer, entry.bits), entry.bits
+        )
+
+    def _state(self, layer: Layer, scheme: Scheme) -> Quantization:
+        return self._calibrated(layer.state, scheme.operators[layer.results[0]])
+
+    def _recurrence(
+        self,
+        recurrence: Recurrence,
+        entry: Boundary,
+        state: Boundary,
+        scheme: Scheme,
+        values: dict[str, Quantization],
+    ) -> IntegerRecurrence:
+        boundaries = {recurrence.input: entry, recurrence.state: state}
+        for operator in recurrence.operators:
+            boundaries[operator.name] = (
+                state
+                if operator.name == recurrence.result
+                else Boundary(operator.name, self._output(recurrence, operator, scheme))
+            )
+            values[operator.name] = boundaries[operator.name].quantization
+        return IntegerRecurrence(
+            recurrence.name,
+            recurrence.reverse,
+            self._operators(recurrence, recurrence.prologue, boundaries, scheme),
+            self._operators(recurrence, recurrence.body, boundaries, scheme),
+            recurrence.result,
+        )
+
+    def _output(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Quantization:
+        entry = scheme.operators[operator.name]
+        function = operator.function
+        if function is not None:
+            fixed = function.quantization(entry.bits)
+            if function.name == "Complement" and self._unit(recurrence, operator.inputs[0]):
+                fixed = Quantization(float(np.float32(1 / (2**entry.bits - 1))), 0, entry.bits)
+            if fixed is not None:
+                return fixed
+        return self._calibrated(operator.name, entry)
+
+    @staticmethod
+    def _unit(recurrence: Recurrence, name: str) -> bool:
+        gate = next(o for o in recurrence.operators if o.name == name)
+        return gate.function is not None and FORMS[gate.function.name].codomain == "unit"
+
+    def _operators(
+        self,
+        recurrence: Recurrence,
+        operators: Sequence[Operator],
+        boundaries: dict[str, Boundary],
+        scheme: Scheme,
+    ) -> tuple[IntegerOperator, ...]:
+        """Integer operators, those linear ones that read the same value in one group."""
+        result: list[IntegerOperator] = []
+        grouped: set[str] = set()
+        for operator in operators:
+            if operator.name in grouped:
+                continue
+            if operator.kind == "linear":
+                group = [o for o in operators if o.kind == "linear" and o.inputs == operator.inputs]
+                grouped.update(o.name for o in group)
+                operand = boundaries[operator.inputs[0]]
+                parts = tuple(
+                    self._part(recurrence, o, operand, boundaries[o.name], scheme) for o in group
+                )
+                result.append(Linear(operand, operator.inputs, parts))
+            else:
+                operands = tuple(boundaries[name] for name in operator.inputs)
+                result.append(
+                    ELEMENTWISE[operator.kind].derive(
+                        operator, operator.inputs, operands, boundaries[operator.name]
+                    )
+                )
+        return tuple(result)
+
+    def _part(
+        self,
+        recurrence: Recurrence,
+        operator: Operator,
+        operand: Boundary,
+        result: Boundary,
+        scheme: Scheme,
+    ) -> Part:
+        entry = scheme.linear(operator.name)
+        weight, bias = operator.linear
+        limits = self._limits(recurrence, operator, entry.granularity, entry.weight_bits)
+        least = np.abs(bias.astype(np.float64)) / (operand.quantization.scale * BIAS_LIMIT)
+        codes, scales = weights.quantize(weight, limits, least, entry.weight_bits)
+        return Part.derive(
+            operator, codes, scales, entry.weight_bits, operand.quantization, result.quantization
+        )
+
+    def _clipping(
+        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
+    ) -> npt.NDArray[np.float64]:
+        weight, _ = operator.linear
+        if granularity == "channel":
+            return weights.clipping(weight, bits)
+        whole: Floats = weight
+        if granularity == "tensor":
+            whole = self._matrices[recurrence.name, operator.matrix]
+        return np.repeat(weights.clipping(whole.reshape(1, -1), bits), weight.shape[0])

@@ -1,0 +1,128 @@
+"""Pack: initializers narrower than their container are stored at their true width.
+
+Weights of b bits become one bit stream of ``ceil(n b / 8)`` bytes, least significant bit first,
+of unsigned codes with the middle 2^(b-1) as zero. 16-bit multipliers become two bytes each, the
+low one first. The graph unpacks both with standard operators on 8-bit and 32-bit integers, which
+runtimes fold when they load it::
+
+    flag  = (stream[:, None] & [1, 2, 4, .. 128]) / [1, 2, 4, .. 128]      one bit an element
+    code  = sum_k flag[n, k] 2^k,  reshaped to (n, b) before               uint8, + 128 - 2^(b-1)
+    value = sum_k byte[n, k] 256^k                                         int32
+"""
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.core.integers import Codes, IntegerType
+from onnxgru.core.primitives import WEIGHT_OFFSET
+from onnxgru.core.tape import Tape
+from onnxgru.custom_ops.graph import BITS
+
+
+def pack(codes: npt.NDArray[np.integer], bits: int) -> Codes:
+    """Bit stream (uint8, ceil(n bits / 8)) of unsigned codes of any shape, in C order."""
+    flat = codes.reshape(-1, 1).astype(np.uint8)
+    unpacked = (flat >> np.arange(bits, dtype=np.uint8)) & 1
+    return np.packbits(unpacked.reshape(-1).astype(np.uint8), bitorder="little")
+
+
+def unpack(stream: Codes, bits: int, count: int) -> Codes:
+    """The first `count` codes of a bit stream, uint8."""
+    flags = np.unpackbits(stream, bitorder="little")[: count * bits].reshape(count, bits)
+    return (flags << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
+
+
+class Pack(ir.passes.InPlacePass):
+    """Pack every initializer whose metadata ``onnxgru.bits`` is less than its container's."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Replace the initializers and record their unpacking wherever they are used."""
+        graph = model.graph
+        root = Tape(graph=graph)
+        modified = False
+        for value in list(graph.initializers.values()):
+            if BITS not in value.metadata_props or value.const_value is None:
+                continue
+            bits = int(value.metadata_props[BITS])
+            if bits < 8 * value.const_value.dtype.itemsize:
+                modified = True
+                self._replace(graph, root, value, value.const_value.numpy(), bits)
+        for constant in root.constants.values():
+            graph.register_initializer(constant)
+        return ir.passes.PassResult(model, modified)
+
+    @staticmethod
+    def _replace(
+        graph: ir.Graph, root: Tape, value: ir.Value, array: npt.NDArray[np.generic], bits: int
+    ) -> None:
+        name = str(value.name)
+        if array.dtype == np.uint8:
+            stored = pack(array.astype(np.int16) - WEIGHT_OFFSET + IntegerType(bits).middle, bits)
+        else:
+            stored = array.reshape(-1).astype("<i2").view(np.uint8).reshape(-1, 2)
+        tensor = ir.tensor(stored, name=name)
+        packed = ir.Value(
+            name=name,
+            shape=tensor.shape,
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
+            metadata_props={BITS: str(bits)},
+        )
+        users: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
+        for node, index in value.uses():
+            if isinstance(node.graph, ir.Graph):
+                users.setdefault(node.graph, []).append((node, index))
+        for place, uses in users.items():
+            unpacking = _Unpacking(Tape(root), name)
+            if array.dtype == np.uint8:
+                result = unpacking.bits(packed, bits, array.shape)
+            else:
+                result = unpacking.bytes(packed, array.shape)
+            for node, index in uses:
+                node.replace_input_with(index, result)
+            place.insert_before(place[0], unpacking.tape.nodes)
+        del graph.initializers[name]
+        graph.register_initializer(packed)
+
+
+class _Unpacking:
+    """Records the nodes that unpack one initializer."""
+
+    def __init__(self, tape: Tape, name: str) -> None:
+        self.tape, self._name = tape, name
+
+    def _op(self, op_type: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
+        return self.tape.op(op_type, *inputs, name=f"{self._name}/unpack/{op_type}", **attributes)
+
+    def _row(self, base: int, count: int, kind: type[np.generic]) -> ir.Value:
+        return self.tape.constant(
+            f"onnxgru/powers_of_{base}/{count}/{kind.__name__}",
+            (base ** np.arange(count)).astype(kind),
+        )
+
+    def _sum(self, digits: ir.Value, base: int, count: int) -> ir.Value:
+        weighted = self._op("Mul", digits, self._row(base, count, np.int32))
+        return self._op("ReduceSum", weighted, self.tape.axes(1), keepdims=0)
+
+    def bytes(self, packed: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+        """int32 values of the given shape from their two bytes each."""
+        wide = self._op("Cast", packed, to=ir.DataType.INT32)
+        return self._op("Reshape", self._sum(wide, 256, 2), self.tape.axes(*shape))
+
+    def bits(self, packed: ir.Value, bits: int, shape: tuple[int, ...]) -> ir.Value:
+        """uint8 codes of the given shape, zero point 128, from a bit stream."""
+        count = int(np.prod(shape))
+        column = self._op("Unsqueeze", packed, self.tape.axes(1))
+        flags = self._op("BitwiseAnd", column, self._row(2, 8, np.uint8))
+        flags = self._op(
+            "Div", self._op("Cast", flags, to=ir.DataType.INT32), self._row(2, 8, np.int32)
+        )
+        flags = self._op("Reshape", flags, self.tape.axes(-1))
+        axes = self.tape.axes
+        flags = self._op("Slice", flags, axes(0), axes(count * bits), axes(0))
+        codes = self._sum(self._op("Reshape", flags, axes(count, bits)), 2, bits)
+        shift = WEIGHT_OFFSET - IntegerType(bits).middle
+        codes = self._op("Add", codes, self.tape.scalar(shift))
+        codes = self._op("Cast", codes, to=ir.DataType.UINT8)
+        return self._op("Reshape", codes, axes(*shape))

@@ -1,0 +1,435 @@
+"""The three forms of a recurrence: Scan, one step, or unrolled.
+
+Replaces the node of a layer in the host graph by nodes that an `Arithmetic` records: float for
+the decomposed graph, integer codes for the emitted one. The forms are written once for both.
+
+``sequence_lens``: a finished sequence holds its state and emits the code of 0.0; a sequence of
+length 0 ends with the state 0.0 even if it was given an initial one (onnxruntime, measured).
+Masking a backward recurrence the same way equals reversing every sequence within its length.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxgru.core.errors import ModelError, UsageError
+from onnxgru.core.network import Layer, Recurrence
+from onnxgru.core.program import IntegerLayer, IntegerRecurrence
+from onnxgru.core.tape import Tape
+
+FORMS = ("scan", "step", "unrolled")
+
+AnyLayer = TypeVar("AnyLayer", Layer, IntegerLayer)
+AnyRecurrence = TypeVar("AnyRecurrence", Recurrence, IntegerRecurrence)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which form a recurrence takes.
+
+    Parameters
+    ----------
+    name : {"scan", "step", "unrolled"}
+        scan for any length, step for one time step a call with the state as graph input and
+        output, unrolled for a fixed length.
+    float_state : bool
+        For step: the state's graph input and output are float32 instead of codes.
+    steps : int, optional
+        For unrolled: the length, where the model's input has none.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown or the number of steps is not positive.
+    """
+
+    name: str = "scan"
+    float_state: bool = False
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in FORMS:
+            raise UsageError(f"a recurrence must be one of {', '.join(FORMS)}, got {self.name!r}")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"the number of steps must be at least 1, got {self.steps}")
+
+
+class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
+    """How a layer is computed: what `expand` asks of the float and of the integer graph."""
+
+    element: ir.DataType
+    """Type of the state."""
+
+    @abstractmethod
+    def enter(self, tape: Tape, layer: AnyLayer, x: ir.Value) -> ir.Value:
+        """The input sequence (T, B, I) as the recurrences read it."""
+
+    @abstractmethod
+    def leave(self, tape: Tape, layer: AnyLayer, y: ir.Value, name: str) -> ir.Value:
+        """States of any shape as float32, under a given name."""
+
+    @abstractmethod
+    def initial(self, tape: Tape, layer: AnyLayer, state: ir.Value) -> ir.Value:
+        """A float32 state of any shape as the recurrences keep it."""
+
+    @abstractmethod
+    def zero(self, tape: Tape, layer: AnyLayer) -> ir.Value:
+        """The state 0.0, shape ()."""
+
+    @abstractmethod
+    def prologue(self, tape: Tape, recurrence: AnyRecurrence, x: ir.Value) -> dict[str, ir.Value]:
+        """Values (T, B, N) of everything that does not depend on the state, by operator name."""
+
+    @abstractmethod
+    def prepare(self, tape: Tape, recurrence: AnyRecurrence) -> None:
+        """Record what all steps share."""
+
+    @abstractmethod
+    def step(
+        self, tape: Tape, recurrence: AnyRecurrence, known: dict[str, ir.Value]
+    ) -> dict[str, ir.Value]:
+        """Values (B, N) of one step, by operator name; `known` has the state and the prologue."""
+
+    @abstractmethod
+    def select(
+        self, tape: Tape, mask: ir.Value, new: ir.Value, old: ir.Value, name: str
+    ) -> ir.Value:
+        """`new` where the mask (uint8, 0 or 1) is set, else `old`."""
+
+
+class Expansion(Generic[AnyLayer, AnyRecurrence]):
+    """Expands one layer's node; see `expand`."""
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        node: ir.Node,
+        layer: AnyLayer,
+        arithmetic: Arithmetic[AnyLayer, AnyRecurrence],
+        form: Form,
+        tape: Tape,
+        observed: dict[str, ir.Value] | None,
+    ) -> None:
+        self.graph, self.node, self.layer = graph, node, layer
+        self.arithmetic, self.form, self.tape = arithmetic, form, tape
+        self.observed = observed
+        inputs = [*node.inputs, None, None, None, None, None, None]
+        self.x, self.lengths, self.initial = inputs[0], inputs[4], inputs[5]
+
+    def run(self) -> None:
+        """Record the nodes and put them in the place of the layer's node."""
+        tape, layer = self.tape, self.layer
+        if self.x is None:
+            raise ModelError(f"node {self.node.name!r} has no input sequence")
+        x = self.arithmetic.enter(tape, layer, self.x)
+        mask = self._mask() if self.lengths is not None else None
+        outputs = [
+            self._direction(index, recurrence, x, mask)  # type: ignore[arg-type]
+            for index, recurrence in enumerate(layer.recurrences)
+        ]
+        for index, (name, axis) in enumerate((("y", 1), ("y_h", 0))):
+            if index < len(self.node.outputs) and self._used(self.node.outputs[index]):
+                self._replace(self.node.outputs[index], [o[index] for o in outputs], name, axis)
+        self.graph.insert_before(self.node, tape.nodes)
+        self.graph.remove(self.node, safe=False)
+        for constant in tape.constants.values():
+            if constant.name not in self.graph.initializers:
+                self.graph.register_initializer(constant)
+
+    @staticmethod
+    def _used(value: ir.Value) -> bool:
+        return bool(value.name) and (bool(value.uses()) or value.is_graph_output())
+
+    def _replace(self, old: ir.Value, directions: Sequence[ir.Value], name: str, axis: int) -> None:
+        tape, prefix = self.tape, f"{self.layer.name}/{name}"
+        parts = [
+            tape.op("Unsqueeze", part, tape.axes(axis), name=f"{prefix}/direction")
+            for part in directions
+        ]
+        joined = parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=axis, name=prefix)
+        new = self.arithmetic.leave(tape, self.layer, joined, f"{prefix}/float")
+        new.shape, new.type = old.shape, ir.TensorType(ir.DataType.FLOAT)
+        kept = old.name
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+        old.name, new.name = None, kept
+
+    def _mask(self) -> ir.Value:
+        """1 while a sequence goes on, 0 after its end: uint8, (T, B, 1)."""
+        tape, name = self.tape, f"{self.layer.name}/mask"
+        steps = tape.op("Shape", self.x, start=0, end=1, name=f"{name}/shape")
+        zero, one = (tape.constant(f"onnxgru/length/{n}", np.asarray(n, np.int64)) for n in (0, 1))
+        stop = tape.op("Squeeze", steps, tape.axes(0), name=f"{name}/steps")
+        time = tape.op("Range", zero, stop, one, name=f"{name}/range")
+        time = tape.op("Unsqueeze", time, tape.axes(1, 2), name=f"{name}/time")
+        lengths = tape.op("Cast", self.lengths, to=ir.DataType.INT64, name=f"{name}/lengths")
+        lengths = tape.op("Unsqueeze", lengths, tape.axes(0, 2), name=f"{name}/ends")
+        going = tape.op("Less", time, lengths, name=f"{name}/less")
+        return tape.op("Cast", going, to=ir.DataType.UINT8, name=name)
+
+    def _nonempty(self) -> ir.Value:
+        """1 for sequences that have a step: uint8, (B, 1)."""
+        tape, name = self.tape, f"{self.layer.name}/nonempty"
+        lengths = tape.op("Cast", self.lengths, to=ir.DataType.INT64, name=f"{name}/lengths")
+        zero = tape.constant("onnxgru/length/0", np.asarray(0, np.int64))
+        some = tape.op("Greater", lengths, zero, name=f"{name}/some")
+        some = tape.op("Unsqueeze", some, tape.axes(1), name=f"{name}/unsqueeze")
+        return tape.op("Cast", some, to=ir.DataType.UINT8, name=name)
+
+    def _start(self, index: int, recurrence: AnyRecurrence) -> ir.Value:
+        """State before the first step: (B, H)."""
+        tape, layer = self.tape, self.layer
+        if self.initial is not None:
+            name = f"{layer.name}/initial"
+            which = tape.constant(f"onnxgru/length/{index}", np.asarray(index, np.int64))
+            given = tape.op("Gather", self.initial, which, axis=0, name=f"{recurrence.name}/given")
+            return self.arithmetic.initial(tape.at(f"/{index}"), layer, given)
+        name = f"{recurrence.name}/initial"
+        batch = tape.op("Shape", self.x, start=1, end=2, name=f"{name}/batch")
+        shape = tape.op("Concat", batch, tape.axes(layer.hidden_size), axis=0, name=f"{name}/shape")
+        return tape.op("Expand", self.arithmetic.zero(tape, layer), shape, name=name)
+
+    def _direction(
+        self, index: int, recurrence: AnyRecurrence, x: ir.Value, mask: ir.Value | None
+    ) -> tuple[ir.Value, ir.Value]:
+        arithmetic, tape = self.arithmetic, self.tape
+        scanned = arithmetic.prologue(tape, recurrence, x)
+        if self.observed is not None:
+            self.observed.update(scanned)
+        if mask is not None:
+            scanned["mask"] = mask
+        match self.form.name:
+            case "scan":
+                y, last = self._scan(index, recurrence, scanned)
+            case "step":
+                y, last = self._step(index, recurrence, scanned)
+            case _:
+                y, last = self._unrolled(index, recurrence, scanned)
+        if mask is not None:
+            zero = arithmetic.zero(tape, self.layer)
+            name = f"{recurrence.name}/last"
+            last = arithmetic.select(tape, self._nonempty(), last, zero, name)
+        return y, last
+
+    def _once(
+        self, tape: Tape, recurrence: AnyRecurrence, slices: dict[str, ir.Value], state: ir.Value
+    ) -> tuple[ir.Value, ir.Value, dict[str, ir.Value]]:
+        """One step: emitted state, next state, and everything computed."""
+        arithmetic = self.arithmetic
+        mask = slices.get("mask")
+        known = {name: value for name, value in slices.items() if name != "mask"}
+        values = arithmetic.step(tape, recurrence, {**known, recurrence.state: state})
+        new = values[recurrence.result]
+        if mask is None:
+            return new, new, values
+        zero = arithmetic.zero(self.tape, self.layer)
+        emitted = arithmetic.select(tape, mask, new, zero, f"{recurrence.name}/emitted")
+        kept = arithmetic.select(tape, mask, new, state, f"{recurrence.name}/kept")
+        return emitted, kept, values
+
+    def _scan(
+        self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
+    ) -> tuple[ir.Value, ir.Value]:
+        outer = self.tape
+        inner = Tape(outer)
+        hidden = self.layer.hidden_size
+        shape = ir.Shape([None, hidden])
+        state = ir.Value(
+            name=outer.name(recurrence.state),
+            shape=shape,
+            type=ir.TensorType(self.arithmetic.element),
+        )
+        slices = {
+            name: ir.Value(
+                name=outer.name(f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/step"),
+                shape=ir.Shape([None, 1]) if name == "mask" else shape,
+                type=ir.TensorType(
+                    ir.DataType.UINT8 if name == "mask" else self.arithmetic.element
+                ),
+            )
+            for name in scanned
+        }
+        # The body captures nothing but initializers: OpenVINO takes computed values of the outer
+        # graph for further states. Runtimes fold what is prepared in the body all the same.
+        self.arithmetic.prepare(inner, recurrence)
+        emitted, following, values = self._once(inner, recurrence, slices, state)
+        results = [following, emitted]
+        if following is emitted:
+            results[1] = inner.op("Identity", emitted, name=f"{recurrence.name}/emitted")
+        if self.observed is not None:
+            results += [
+                inner.op("Identity", value, name=f"{name}/observed")
+                for name, value in values.items()
+            ]
+        for value in results:
+            value.shape, value.type = shape, ir.TensorType(self.arithmetic.element)
+        body = ir.Graph(
+            [state, *slices.values()], results, nodes=inner.nodes, name=f"{recurrence.name}/body"
+        )
+        names = [f"{recurrence.name}/last_state", f"{recurrence.name}/states"]
+        if self.observed is not None:
+            names += [f"{name}/all" for name in values]
+        outputs = outer.multiple(
+            "Scan",
+            [
+                self._start(index, recurrence),
+                *(self._in_order(recurrence, value) for value in scanned.values()),
+            ],
+            names,
+            body=body,
+            num_scan_inputs=len(scanned),
+        )
+        last, *states = outputs
+        states = [self._in_order(recurrence, value) for value in states]
+        if self.observed is not None:
+            self.observed.update(zip(values, states[1:], strict=True))
+        return states[0], last
+
+    def _in_order(self, recurrence: AnyRecurrence, value: ir.Value) -> ir.Value:
+        """A sequence in the order of computation, and back.
+
+        By Slice rather than Scan's own directions, which onnx.reference lacks.
+        """
+        if not recurrence.reverse:
+            return value
+        tape = self.tape
+        ends = tape.constant("onnxgru/length/before", np.asarray([-(2**31) + 1], np.int64))
+        reversed_ = tape.op(
+            "Slice", value, tape.axes(-1), ends, tape.axes(0), tape.axes(-1),
+            name=f"{value.name}/reversed",
+        )  # fmt: skip
+        return reversed_
+
+    def _step(
+        self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
+    ) -> tuple[ir.Value, ir.Value]:
+        tape, layer = self.tape, self.layer
+        if len(layer.recurrences) > 1 or recurrence.reverse:
+            raise ModelError(
+                f"{layer.name} runs backwards in time and has no step form; "
+                "use --recurrence scan or unrolled"
+            )
+        if "mask" in scanned:
+            raise ModelError(
+                f"{layer.name} takes sequence_lens and has no step form; "
+                "use --recurrence scan or unrolled"
+            )
+        streams = self.initial is None or self.initial.const_value is not None
+        state = self._state_input(recurrence) if streams else self._start(index, recurrence)
+        slices = {
+            name: tape.op("Squeeze", value, tape.axes(0), name=f"{name}/step")
+            for name, value in scanned.items()
+        }
+        self.arithmetic.prepare(tape, recurrence)
+        _, following, _ = self._once(tape, recurrence, slices, state)
+        if streams:
+            self._state_output(recurrence, following)
+        y = tape.op("Unsqueeze", following, tape.axes(0), name=f"{recurrence.name}/states")
+        return y, following
+
+    def _state_input(self, recurrence: AnyRecurrence) -> ir.Value:
+        element = ir.DataType.FLOAT if self.form.float_state else self.arithmetic.element
+        batch = "batch"
+        if self.x is not None and self.x.shape is not None:
+            dimension = self.x.shape[1]
+            batch = dimension if isinstance(dimension, int) else dimension.value or batch  # type: ignore[assignment]
+        state = ir.Value(
+            name=self.tape.name(recurrence.state),
+            shape=ir.Shape([batch, self.layer.hidden_size]),
+            type=ir.TensorType(element),
+        )
+        self.graph.inputs.append(state)
+        if self.form.float_state:
+            return self.arithmetic.initial(self.tape, self.layer, state)
+        return state
+
+    def _state_output(self, recurrence: AnyRecurrence, following: ir.Value) -> None:
+        tape, name = self.tape, f"{recurrence.name}/next_state"
+        element = self.arithmetic.element
+        if self.form.float_state:
+            result = self.arithmetic.leave(tape, self.layer, following, name)
+            element = ir.DataType.FLOAT
+        else:
+            result = tape.op("Identity", following, name=name)
+        result.type = ir.TensorType(element)
+        result.shape = self.graph.inputs[-1].shape
+        self.graph.outputs.append(result)
+
+    def _unrolled(
+        self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
+    ) -> tuple[ir.Value, ir.Value]:
+        tape = self.tape
+        steps = self._length()
+        parts = {}
+        for name, value in scanned.items():
+            names = [f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/slice"] * steps
+            slices = (
+                [value] if steps == 1 else tape.multiple("Split", [value], names, num_outputs=steps)
+            )
+            parts[name] = [
+                tape.at(f"/{t}").op("Squeeze", part, tape.axes(0), name=f"{name}/step")
+                for t, part in enumerate(slices)
+            ]
+        state = self._start(index, recurrence)
+        self.arithmetic.prepare(tape, recurrence)
+        emitted: dict[int, ir.Value] = {}
+        order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
+        for t in order:
+            now = tape.at(f"/{t}")
+            slices_now = {name: values[t] for name, values in parts.items()}
+            out, state, _ = self._once(now, recurrence, slices_now, state)
+            emitted[t] = now.op("Unsqueeze", out, tape.axes(0), name=f"{recurrence.name}/emitted")
+        states = [emitted[t] for t in range(steps)]
+        y = tape.op("Concat", *states, axis=0, name=f"{recurrence.name}/states")
+        return y, state
+
+    def _length(self) -> int:
+        if self.form.steps is not None:
+            return self.form.steps
+        shape = self.x.shape if self.x is not None else None
+        if shape is None or not isinstance(shape[0], int):
+            raise ModelError(
+                f"{self.layer.name} has no fixed number of steps, which the unrolled form needs; "
+                "give it with --steps, or use --recurrence scan"
+            )
+        return shape[0]
+
+
+def expand(
+    graph: ir.Graph,
+    node: ir.Node,
+    layer: AnyLayer,
+    arithmetic: Arithmetic[AnyLayer, AnyRecurrence],
+    form: Form,
+    tape: Tape,
+    observed: dict[str, ir.Value] | None = None,
+) -> None:
+    """Replace a layer's node by its recurrence in the given form.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        The host graph; changed in place.
+    node : onnx_ir.Node
+        The layer's node: inputs X (T, B, I), sequence_lens (B,) and initial_h (D, B, H) at the
+        places of the ONNX recurrent operators; outputs Y (T, D, B, H) and Y_h (D, B, H).
+    layer : Layer or IntegerLayer
+        What to compute.
+    arithmetic : Arithmetic
+        How to compute it.
+    form : Form
+        Scan, step or unrolled.
+    tape : Tape
+        Fresh nodes; constants are shared between layers.
+    observed : dict, optional
+        With scan: receives the value (T, B, N) of every operator at every step, by name.
+
+    Raises
+    ------
+    ModelError
+        If the layer has no such form.
+    """
+    Expansion(graph, node, layer, arithmetic, form, tape, observed).run()

@@ -1,0 +1,84 @@
+"""Reading and writing models: from a file to the intermediate representation and back."""
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from onnxgru.core import files
+from onnxgru.core.errors import ModelError
+
+LARGEST = 2**31 - 1
+
+
+def read(path: Path) -> ir.Model:
+    """Read an ONNX file with its external data.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, is no ONNX file, is truncated, or its external data are missing
+        or lie outside its folder.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); give the path of an ONNX file"
+        ) from error
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf raises its own DecodeError
+        raise ModelError(
+            f"{path}: is not an ONNX file, or a truncated one "
+            f"({len(content)} bytes); export the model again"
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(
+            f"{path}: is not an ONNX model, or holds no operators; export the model again"
+        )
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # onnx raises ValidationError, FileNotFoundError and ValueError
+        raise ModelError(
+            f"{path}: its external data cannot be read from {path.parent} ({_first(error)}); "
+            "put the data file beside the model, or export it as a single file"
+        ) from error
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        if "topologically sorted" not in str(error):  # normalisation sorts
+            raise ModelError(
+                f"{path}: is not a valid ONNX model ({_first(error)}); export the model again"
+            ) from error
+    return ir.from_proto(model)
+
+
+def write(path: Path, model: onnx.ModelProto) -> None:
+    """Write a model file atomically."""
+    files.write(path, model.SerializeToString(deterministic=True))
+
+
+def proto(model: ir.Model) -> onnx.ModelProto:
+    """The protobuf of a model, with shapes inferred where inference succeeds.
+
+    Raises
+    ------
+    ModelError
+        If the shapes of the model contradict each other.
+    """
+    message = ir.to_proto(model)
+    if message.ByteSize() > LARGEST:
+        raise ModelError("the model is larger than 2 GiB, which a single ONNX file cannot hold")
+    try:
+        return onnx.shape_inference.infer_shapes(message, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(
+            f"the shapes of the model contradict each other ({_first(error)}); "
+            "a fixed length in a Reshape may need another --recurrence"
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

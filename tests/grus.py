@@ -1,0 +1,138 @@
+"""Random GRU models, seeded, for tests of every stage."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+@dataclass(frozen=True)
+class Case:
+    """Settings of one GRU node; letters as everywhere."""
+
+    T: int = 5
+    B: int = 3
+    I: int = 4  # noqa: E741
+    H: int = 6
+    direction: str = "forward"
+    linear_before_reset: int = 1
+    layout: int = 0
+    bias: bool = True
+    initial: bool = False
+    lengths: tuple[int, ...] | None = None
+    clip: float | None = None
+    activations: tuple[str, ...] | None = None
+    alphas: tuple[float, ...] = ()
+    betas: tuple[float, ...] = ()
+    outputs: tuple[str, ...] = ("Y", "Y_h")
+    dynamic: bool = True
+    seed: int = 0
+    gain: float = 0.5
+    extra: dict = field(default_factory=dict)
+
+    @property
+    def D(self) -> int:  # noqa: N802
+        return 2 if self.direction == "bidirectional" else 1
+
+
+def weights(case: Case) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(case.seed)
+
+    def draw(*shape: int) -> np.ndarray:
+        return (case.gain * generator.standard_normal(shape)).astype(np.float32)
+
+    result = {
+        "W": draw(case.D, 3 * case.H, case.I),
+        "R": draw(case.D, 3 * case.H, case.H),
+    }
+    if case.bias:
+        result["B"] = draw(case.D, 6 * case.H)
+    return result
+
+
+def feeds(case: Case, seed: int = 1) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    x = generator.standard_normal((case.T, case.B, case.I)).astype(np.float32)
+    h = generator.uniform(-0.9, 0.9, (case.D, case.B, case.H)).astype(np.float32)
+    if case.layout:
+        x, h = x.swapaxes(0, 1).copy(), h.swapaxes(0, 1).copy()
+    result = {"X": x}
+    if case.lengths is not None:
+        result["lengths"] = np.asarray(case.lengths, np.int32)
+    if case.initial:
+        result["initial_h"] = h
+    return result
+
+
+def node(case: Case, name: str = "gru", x: str = "X", prefix: str = "") -> onnx.NodeProto:
+    attributes: dict[str, object] = {
+        "hidden_size": case.H,
+        "direction": case.direction,
+        "linear_before_reset": case.linear_before_reset,
+        **case.extra,
+    }
+    if case.layout:
+        attributes["layout"] = 1
+    if case.clip is not None:
+        attributes["clip"] = case.clip
+    if case.activations is not None:
+        attributes["activations"] = list(case.activations) * case.D
+        if case.alphas:
+            attributes["activation_alpha"] = list(case.alphas) * case.D
+        if case.betas:
+            attributes["activation_beta"] = list(case.betas) * case.D
+    inputs = [x, f"{prefix}W", f"{prefix}R", f"{prefix}B" if case.bias else ""]
+    inputs += ["lengths" if case.lengths is not None else ""]
+    inputs += ["initial_h" if case.initial else ""]
+    while not inputs[-1]:
+        inputs.pop()
+    outputs = [f"{prefix}{o}" if o in case.outputs else "" for o in ("Y", "Y_h")]
+    return helper.make_node("GRU", inputs, outputs, name=name, **attributes)
+
+
+def model(case: Case) -> onnx.ModelProto:
+    """A model that is one GRU node."""
+    T, B = ("T", "B") if case.dynamic else (case.T, case.B)  # noqa: N806
+    shapes = {
+        "X": [B, T, case.I] if case.layout else [T, B, case.I],
+        "initial_h": [B, case.D, case.H] if case.layout else [case.D, B, case.H],
+        "Y": [B, T, case.D, case.H] if case.layout else [T, case.D, B, case.H],
+        "Y_h": [B, case.D, case.H] if case.layout else [case.D, B, case.H],
+    }
+    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, shapes["X"])]
+    if case.lengths is not None:
+        inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [B]))
+    if case.initial:
+        inputs.append(
+            helper.make_tensor_value_info("initial_h", TensorProto.FLOAT, shapes["initial_h"])
+        )
+    outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, shapes[o]) for o in case.outputs]
+    initializers = [numpy_helper.from_array(a, n) for n, a in weights(case).items()]
+    graph = helper.make_graph([node(case)], "test", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def run(message: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs in onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        message.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, inputs)
+
+
+def reference(case: Case, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs of onnxruntime's own GRU, transposing around it for layout 1."""
+    if not case.layout:
+        return run(model(case), inputs)
+    from dataclasses import replace
+
+    plain = {n: a.swapaxes(0, 1) if n != "lengths" else a for n, a in inputs.items()}
+    results = run(model(replace(case, layout=0)), plain)
+    orders = {"Y": (2, 0, 1, 3), "Y_h": (1, 0, 2)}
+    return [r.transpose(orders[o]) for r, o in zip(results, case.outputs, strict=True)]
