@@ -5,7 +5,8 @@ Integer, with the example of Miccini et al. 2024 (arXiv 2402.12263) in fixed poi
     q_y = clip(Z_y + ((M_a (q_a - Z_a) + M_b (q_b - Z_b) + 2^(s-1)) >> s), 0, 2^b - 1)
     M_i = round(S_i / S_y 2^s), at most 15 bits, one shift for both
 
-Both products are below 2^23, so the sum is exact in every runtime whatever the shift. Error::
+The zero points' share and the rounding term are one offset, computed beforehand. Both products
+are below 2^23, so the sum is exact in every runtime whatever the shift. Error::
 
     |q_y - exact| <= 1/2 + sum_i |q_i - Z_i| |S_i / S_y - M_i 2^-s|
 """
@@ -17,10 +18,10 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.fixedpoint import Integers, multiplier
+from onnxgru.core.fixedpoint import Requantization, multiplier
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
@@ -37,105 +38,87 @@ class Add(IntegerOperator):
     Parameters
     ----------
     operands : tuple of Boundary
-        What is added.
+        What is added, two.
     inputs : tuple of str
         Names of the operands as values.
-    result : Boundary
-        The sum; its name is the operator's, or its layer's state.
-    name : str
-        Operator.
-    channels : int
-        Features: H.
-    multipliers : ndarray of int64, shape (2,)
-        M.
-    shift : int
-        s.
+    output : Output
+        The sum's codes; its requantisation has a multiplier for each operand.
     """
 
     kind: ClassVar[str] = "add"
-    name: str
-    operands: tuple[Boundary, Boundary]
+    operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
-    result: Boundary
-    channels: int
-    multipliers: Integers
-    shift: int
+    output: Output
 
     @classmethod
     def derive(
         cls,
         operator: Operator,
         inputs: tuple[str, ...],
-        operands: tuple[Boundary, Boundary],
+        operands: tuple[Boundary, ...],
         result: Boundary,
     ) -> "Add":
         """Integer parameters from the scales of both operands and of the sum."""
         ratios = np.asarray([o.quantization.scale / result.quantization.scale for o in operands])
-        multipliers, shift = multiplier(ratios, lowest_shift=0)
-        return cls(operator.name, operands, inputs, result, operator.width, multipliers, shift)
+        scales, shift = multiplier(ratios, lowest_shift=0)
+        requantization = Requantization(scales, shift, reach=0)
+        # Products need neither a pre-shift nor a clip: see the module's docstring.
+        return cls(
+            operands, inputs, Output(operator.name, result, requantization, operator.width, 0)
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The sum."""
-        return (self.name,)
+        return (self.output.name,)
 
-    def prepare(self, primitives: Primitives[Value]) -> Mapping[str, Value]:
-        """Multipliers, zero points and the power of the shift."""
+    @property
+    def results(self) -> tuple[Output, ...]:
+        """The sum."""
+        return (self.output,)
+
+    @property
+    def multiplier_sizes(self) -> tuple[int, ...]:
+        """One an operand."""
+        return (1, 1)
+
+    def prepare(
+        self, primitives: Primitives[Value], shared: Mapping[str, Value]
+    ) -> Mapping[str, Value]:
+        """The terms that no code changes: rounding and zero points as one offset."""
         p = primitives
-        pair = p.widen(p.parameter(f"{self.name}/multiplier", self.multipliers.astype(np.int16)))
-        left, right = p.split(pair, (1, 1))
-        power = p.power(
-            p.widen(p.parameter(f"{self.name}/shift", np.asarray(self.shift, np.uint8)))
-        )
-        zero_points = [
-            p.widen(
-                p.parameter(f"{b.name}/zero_point", np.asarray(b.quantization.zero_point, np.uint8))
-            )
-            for b in (*self.operands, self.result)
-        ]
-        return {
-            "left_multiplier": left,
-            "right_multiplier": right,
-            "left_zero_point": zero_points[0],
-            "right_zero_point": zero_points[1],
-            "zero_point": zero_points[2],
-            "power": power,
-            "mask": p.sub(power, p.constant(1)),
-            "half": p.halve(power),
-            "zero": p.constant(0),
-            "top": p.constant(self.result.quantization.type.maximum),
-        }
+        offset = shared["half"]
+        for index in range(len(self.operands)):
+            product = p.mul(shared[f"zero_point/{index}"], shared[f"multiplier/{index}"])
+            offset = p.sub(offset, product)
+        return {**shared, "offset": offset}
 
     def compute(
         self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of the sum, of the operands' shape."""
         p = primitives
-        terms = [
-            p.mul(
-                p.sub(p.widen(codes), parameters[f"{side}_zero_point"]),
-                parameters[f"{side}_multiplier"],
-            )
-            for side, codes in zip(("left", "right"), operands, strict=True)
-        ]
-        return (requantize.finish(p, parameters, p.add(*terms)),)
+        total = parameters["offset"]
+        for index, codes in enumerate(operands):
+            total = p.add(total, p.mul(p.widen(codes), parameters[f"multiplier/{index}"]))
+        return (requantize.finish(p, parameters, total),)
 
     def flash(self) -> Iterator[FlashItem]:
-        """Two multipliers, a shift, a zero point."""
-        yield FlashItem(f"{self.name}/multiplier", "multiplier", 4)
-        yield FlashItem(f"{self.name}/shift", "shift", 1)
-        yield from requantize.zero_point_item(self.name, f"{self.result.name}/zero_point")
+        """Nothing beside what its stage stores."""
+        return iter(())
 
     def proofs(self) -> Iterator[Proof]:
         """Range of the weighted sum."""
         low = high = 0
-        for boundary, scale in zip(self.operands, self.multipliers, strict=True):
+        for boundary, scale in zip(
+            self.operands, self.output.requantization.multipliers, strict=True
+        ):
             q = boundary.quantization
             low -= q.zero_point * int(scale)
             high += (q.type.maximum - q.zero_point) * int(scale)
-        yield Proof(self.name, low, high)
+        yield Proof(self.output.name, low, high)
 
     @property
     def scratch(self) -> int:
         """An int32 and a code a channel."""
-        return 5 * self.channels
+        return 5 * self.output.channels

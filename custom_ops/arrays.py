@@ -24,21 +24,41 @@ class ArrayPrimitives:
         exact = codes.shape[1] * CODE_PRODUCT < EXACT_IN_FLOAT32
         return np.ascontiguousarray(codes.T, np.float32 if exact else np.float64)
 
-    def parameter(self, name: str, values: Array) -> Array:
-        """The array itself."""
+    def biases(self, name: str, values: npt.NDArray[np.int32]) -> Array:
+        """The biases themselves."""
         return values
+
+    def table(self, name: str, entries: npt.NDArray[np.uint8]) -> Array:
+        """The table itself."""
+        return entries
+
+    def bytes(self, name: str, values: npt.NDArray[np.uint8]) -> Array:
+        """To int32."""
+        return values.astype(np.int32)
+
+    def byte(self, name: str, values: npt.NDArray[np.uint8], position: int) -> Array:
+        """One byte, shape ()."""
+        return values[position, ...]
+
+    def words(self, name: str, values: npt.NDArray[np.int16]) -> Array:
+        """To int32."""
+        return values.astype(np.int32)
 
     def constant(self, value: int) -> Array:
         """int32, shape ()."""
         return np.asarray(value, np.int32)
 
-    def repeat(self, value: Array, count: int) -> Array:
-        """Shape (count,)."""
-        return np.repeat(value, count)
+    def numbers(self, values: Sequence[int]) -> Array:
+        """int32."""
+        return np.asarray(values, np.int32)
 
     def concatenate(self, values: Sequence[Array]) -> Array:
         """Along the last axis."""
         return np.concatenate(values, axis=-1)
+
+    def columns(self, values: Array, positions: Sequence[int], count: int) -> Array:
+        """Repeat what is picked."""
+        return np.repeat(values[list(positions)], count)
 
     def power(self, exponent: Array) -> Array:
         """2**exponent."""

@@ -24,49 +24,75 @@ BITS = "onnxgru.bits"
 
 
 class GraphPrimitives:
-    """Primitives that record nodes on a tape.
+    """Primitives that record nodes on a tape, under short names.
 
     Parameters
     ----------
     tape : Tape
         Where nodes go.
-    scope : str
-        Operator whose name the nodes carry.
     """
 
-    def __init__(self, tape: Tape, scope: str) -> None:
+    def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._scope = scope
 
     def _op(self, op_type: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
-        return self._tape.op(op_type, *inputs, name=f"{self._scope}/{op_type}", **attributes)
+        return self._tape.op(op_type, *inputs, **attributes)
+
+    def _stored(self, name: str, values: npt.NDArray[np.generic], bits: int) -> ir.Value:
+        """Initializer that packing stores at `bits` an element."""
+        value = self._tape.constant(name, values)
+        value.metadata_props[BITS] = str(bits)
+        return value
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> ir.Value:
         """Initializer (inputs, outputs), uint8 with zero point 128; packing makes it `bits`."""
         shifted = (codes.T.astype(np.int16) + WEIGHT_OFFSET).astype(np.uint8)
-        value = self._tape.constant(name, np.ascontiguousarray(shifted))
-        value.metadata_props[BITS] = str(bits)
-        return value
+        return self._stored(name, np.ascontiguousarray(shifted), bits)
 
-    def parameter(self, name: str, values: npt.NDArray[np.generic]) -> ir.Value:
-        """Initializer: uint8, or int32, which packing stores at the array's own width."""
-        if values.dtype == np.uint8:
-            return self._tape.constant(name, values)
-        value = self._tape.constant(name, values.astype(np.int32))
-        value.metadata_props[BITS] = str(8 * values.dtype.itemsize)
-        return value
+    def biases(self, name: str, values: npt.NDArray[np.int32]) -> ir.Value:
+        """Initializer."""
+        return self._tape.constant(name, values)
+
+    def table(self, name: str, entries: npt.NDArray[np.uint8]) -> ir.Value:
+        """Initializer."""
+        return self._tape.constant(name, entries)
+
+    def bytes(self, name: str, values: npt.NDArray[np.uint8]) -> ir.Value:
+        """Initializer, cast to int32."""
+        return self.widen(self._tape.constant(name, values))
+
+    def byte(self, name: str, values: npt.NDArray[np.uint8], position: int) -> ir.Value:
+        """Gather with a scalar index."""
+        stored = self._tape.constant(name, values)
+        return self._op("Gather", stored, self._tape.scalar(position))
+
+    def words(self, name: str, values: npt.NDArray[np.int16]) -> ir.Value:
+        """Initializer of int32, which packing stores as two bytes each."""
+        return self._stored(name, values.astype(np.int32), 16)
 
     def constant(self, value: int) -> ir.Value:
         """Shared initializer."""
         return self._tape.scalar(value)
 
-    def repeat(self, value: ir.Value, count: int) -> ir.Value:
-        """Expand."""
-        return self._op("Expand", value, self._tape.axes(count))
+    def numbers(self, values: Sequence[int]) -> ir.Value:
+        """Shared initializer."""
+        name = f"onnxgru/numbers/{'_'.join(map(str, values))}"
+        return self._tape.constant(name, np.asarray(values, np.int32))
 
     def concatenate(self, values: Sequence[ir.Value]) -> ir.Value:
         """Concat along the last axis."""
         return self._op("Concat", *values, axis=-1)
+
+    def columns(self, values: ir.Value, positions: Sequence[int], count: int) -> ir.Value:
+        """Gather, then Expand."""
+        label = "_".join(map(str, positions))
+        picked = self._tape.constant(
+            f"onnxgru/column/{label}", np.asarray(positions, np.int32).reshape(-1, 1)
+        )
+        wide = self._op(
+            "Expand", self._op("Gather", values, picked), self._tape.axes(len(positions), count)
+        )
+        return self._op("Reshape", wide, self._tape.axes(-1))
 
     def power(self, exponent: ir.Value) -> ir.Value:
         """Gather in the powers of two."""
@@ -81,15 +107,15 @@ class GraphPrimitives:
 
     def split(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
         """Split along the last axis."""
-        names = [f"{self._scope}/Split"] * len(sizes)
+        if len(sizes) == 1:
+            return [value]
+        names = [None] * len(sizes)
         if len(set(sizes)) == 1:
             return self._tape.multiple("Split", [value], names, axis=-1, num_outputs=len(sizes))
         return self._tape.multiple("Split", [value, self._tape.axes(*sizes)], names, axis=-1)
 
     def widen(self, value: ir.Value) -> ir.Value:
-        """Cast to int32, where it is not yet."""
-        if value.dtype == ir.DataType.INT32:
-            return value
+        """Cast to int32."""
         return self._op("Cast", value, to=ir.DataType.INT32)
 
     def narrow(self, value: ir.Value) -> ir.Value:
@@ -121,7 +147,9 @@ class GraphPrimitives:
         return self._op("Div", self._op("Sub", value, remainder), power)
 
     def clip(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
-        """Max, then Min."""
+        """Clip takes numbers; bounds a column need Max and Min."""
+        if low.shape == high.shape == ir.Shape([]):
+            return self._op("Clip", value, low, high)
         return self._op("Min", self._op("Max", value, low), high)
 
     def gather(self, table: ir.Value, codes: ir.Value) -> ir.Value:

@@ -29,7 +29,7 @@ from onnxgru.core.fixedpoint import INT32_MAXIMUM, Requantization
 from onnxgru.core.integers import Floats, IntegerType, Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, ZeroPoints
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
@@ -51,7 +51,7 @@ class Part:
 
     Parameters
     ----------
-    output : requantize.Output
+    output : Output
         Its codes.
     weight : ndarray of int8, shape (outputs, inputs)
         q_W, symmetric.
@@ -65,7 +65,7 @@ class Part:
         Proved minimum and maximum of the accumulator.
     """
 
-    output: requantize.Output
+    output: Output
     weight: npt.NDArray[np.int8]
     weight_scale: Floats
     bias: npt.NDArray[np.int32]
@@ -80,7 +80,7 @@ class Part:
         weight_scale: Floats,
         weight_bits: int,
         operand: Quantization,
-        result: Quantization,
+        result: Boundary,
     ) -> "Part":
         """Integer parameters of `operator` with given weight codes and scales.
 
@@ -94,22 +94,15 @@ class Part:
         codes = np.rint(bias / scales).astype(np.int64)
         extremes = accumulator(weight, codes, operand)
         largest = int(np.abs(extremes).max())
-        ratios = scales / result.scale
-        requantization = Requantization.derive(ratios, np.abs(extremes).max(0), result.bits)
+        ratios = scales / result.quantization.scale
+        requantization = Requantization.derive(ratios, np.abs(extremes).max(0), result.quantization.bits)
         if largest + (1 << requantization.pre_shift >> 1) > INT32_MAXIMUM:
             raise OverflowProofError(
                 f"{operator.name}: its accumulator must fit 32 bits, but some input of "
                 f"{weight.shape[1]} features makes it {largest}; use fewer bits for its weights "
                 "or its input"
             )
-        output = requantize.Output(
-            operator.name,
-            f"{operator.name}/zero_point",
-            result,
-            requantization,
-            weight.shape[0],
-            largest,
-        )
+        output = Output(operator.name, result, requantization, weight.shape[0], largest)
         type_ = IntegerType(weight_bits, signed=True)
         return cls(output, weight, weight_scale, codes.astype(np.int32), type_, extremes)
 
@@ -135,18 +128,21 @@ class Linear(IntegerOperator):
 
     Parameters
     ----------
-    operand : Boundary
-        The codes they read.
+    operands : tuple of Boundary
+        The codes they read, one.
     inputs : tuple of str
         Name of that operand as a value.
     parts : tuple of Part
         One an operator.
+    zero_points : ZeroPoints
+        Of the layer.
     """
 
     kind: ClassVar[str] = "linear"
-    operand: Boundary
+    operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
     parts: tuple[Part, ...]
+    zero_points: ZeroPoints
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -154,26 +150,31 @@ class Linear(IntegerOperator):
         return tuple(part.output.name for part in self.parts)
 
     @property
-    def _results(self) -> tuple[requantize.Output, ...]:
+    def results(self) -> tuple[Output, ...]:
+        """One an operator."""
         return tuple(part.output for part in self.parts)
 
-    def prepare(self, primitives: Primitives[Value]) -> Mapping[str, Value]:
-        """Weights (inputs, sum of outputs), biases and requantisation."""
+    def prepare(
+        self, primitives: Primitives[Value], shared: Mapping[str, Value]
+    ) -> Mapping[str, Value]:
+        """Weights (inputs, sum of outputs) and biases; the product takes its zero point as uint8."""
         p = primitives
         weights = [
             p.weights(f"{part.output.name}/weight", part.weight, part.type.bits)
             for part in self.parts
         ]
-        biases = [p.parameter(f"{part.output.name}/bias", part.bias) for part in self.parts]
+        biases = [p.biases(f"{part.output.name}/bias", part.bias) for part in self.parts]
         several = len(self.parts) > 1
         return {
+            **shared,
+            "multiplier": shared["multiplier/0"],
             "weight": p.concatenate(weights) if several else weights[0],
             "bias": p.concatenate(biases) if several else biases[0],
-            "operand_zero_point": p.parameter(
-                f"{self.operand.name}/zero_point",
-                np.asarray(self.operand.quantization.zero_point, np.uint8),
+            "operand_zero_point": p.byte(
+                self.zero_points.name,
+                self.zero_points.codes,
+                self.zero_points.position(self.operands[0]),
             ),
-            **requantize.prepare(p, self._results),
         }
 
     def compute(
@@ -183,19 +184,18 @@ class Linear(IntegerOperator):
         p = primitives
         (codes,) = operands
         product = p.matmul(codes, parameters["operand_zero_point"], parameters["weight"])
-        value = requantize.compute(p, parameters, self._results, p.add(product, parameters["bias"]))
+        value = requantize.compute(p, parameters, self.results, p.add(product, parameters["bias"]))
         if len(self.parts) == 1:
             return (value,)
         return p.split(value, [part.output.channels for part in self.parts])
 
     def flash(self) -> Iterator[FlashItem]:
-        """Weights packed at their width, int32 biases, multipliers, shift, reach, zero point."""
+        """Weights packed at their width, and int32 biases."""
         for part in self.parts:
             size = part.weight.size
             name = part.output.name
             yield FlashItem(f"{name}/weight", "weight", part.type.size(size), size * part.type.bits)
             yield FlashItem(f"{name}/bias", "bias", 4 * part.bias.size)
-        yield from requantize.flash(self._results)
 
     def proofs(self) -> Iterator[Proof]:
         """Range over all channels, by part."""

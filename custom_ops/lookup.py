@@ -21,7 +21,6 @@ from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops import requantize
 
 
 def equation(tape: Tape, operator: Operator, x: ir.Value) -> ir.Value:
@@ -71,10 +70,10 @@ class Lookup(IntegerOperator):
     ----------
     name : str
         Operator.
+    operands : tuple of Boundary
+        What it reads, one.
     inputs : tuple of str
         Name of the operand as a value.
-    result : Boundary
-        The function's codes.
     channels : int
         Features: H.
     table : ndarray of uint8, shape (2**bits of the operand,)
@@ -83,8 +82,8 @@ class Lookup(IntegerOperator):
 
     kind: ClassVar[str] = "lookup"
     name: str
+    operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
-    result: Boundary
     channels: int
     table: Codes
 
@@ -93,23 +92,25 @@ class Lookup(IntegerOperator):
         cls,
         operator: Operator,
         inputs: tuple[str, ...],
-        operands: tuple[Boundary],
+        operands: tuple[Boundary, ...],
         result: Boundary,
     ) -> "Lookup":
         """Table of the operator's function between two quantisations."""
         if operator.function is None:
             raise ValueError(f"{operator.name} has no function")
         table = entries(operator.function, operands[0].quantization, result.quantization)
-        return cls(operator.name, inputs, result, operator.width, table)
+        return cls(operator.name, operands, inputs, operator.width, table)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The function's value."""
         return (self.name,)
 
-    def prepare(self, primitives: Primitives[Value]) -> Mapping[str, Value]:
+    def prepare(
+        self, primitives: Primitives[Value], shared: Mapping[str, Value]
+    ) -> Mapping[str, Value]:
         """The table."""
-        return {"table": primitives.parameter(f"{self.name}/table", self.table)}
+        return {"table": primitives.table(f"{self.name}/table", self.table)}
 
     def compute(
         self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
@@ -118,9 +119,8 @@ class Lookup(IntegerOperator):
         return (primitives.gather(parameters["table"], operands[0]),)
 
     def flash(self) -> Iterator[FlashItem]:
-        """A byte an entry, and the zero point its readers need."""
+        """A byte an entry."""
         yield FlashItem(f"{self.name}/table", "table", self.table.size)
-        yield from requantize.zero_point_item(self.name, f"{self.result.name}/zero_point")
 
     def proofs(self) -> Iterator[Proof]:
         """A gather accumulates nothing."""

@@ -17,7 +17,7 @@ from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
@@ -47,21 +47,21 @@ class Mul(IntegerOperator):
         What is multiplied.
     inputs : tuple of str
         Names of the operands as values.
-    output : requantize.Output
+    output : Output
         The product's codes.
     """
 
     kind: ClassVar[str] = "mul"
-    operands: tuple[Boundary, Boundary]
+    operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
-    output: requantize.Output
+    output: Output
 
     @classmethod
     def derive(
         cls,
         operator: Operator,
         inputs: tuple[str, ...],
-        operands: tuple[Boundary, Boundary],
+        operands: tuple[Boundary, ...],
         result: Boundary,
     ) -> "Mul":
         """Integer parameters from the scales of both operands and of the product."""
@@ -71,14 +71,7 @@ class Mul(IntegerOperator):
         requantization = Requantization.derive(
             ratio, np.asarray([largest]), result.quantization.bits
         )
-        output = requantize.Output(
-            operator.name,
-            f"{result.name}/zero_point",
-            result.quantization,
-            requantization,
-            operator.width,
-            largest,
-        )
+        output = Output(operator.name, result, requantization, operator.width, largest)
         return cls(operands, inputs, output)
 
     @property
@@ -86,36 +79,31 @@ class Mul(IntegerOperator):
         """The product."""
         return (self.output.name,)
 
-    def prepare(self, primitives: Primitives[Value]) -> Mapping[str, Value]:
-        """Zero points of both operands, and the requantisation."""
-        p = primitives
-        left, right = (
-            p.widen(
-                p.parameter(f"{b.name}/zero_point", np.asarray(b.quantization.zero_point, np.uint8))
-            )
-            for b in self.operands
-        )
-        return {
-            "left_zero_point": left,
-            "right_zero_point": right,
-            **requantize.prepare(p, (self.output,)),
-        }
+    @property
+    def results(self) -> tuple[Output, ...]:
+        """The product."""
+        return (self.output,)
+
+    def prepare(
+        self, primitives: Primitives[Value], shared: Mapping[str, Value]
+    ) -> Mapping[str, Value]:
+        """Its one multiplier."""
+        return {**shared, "multiplier": shared["multiplier/0"]}
 
     def compute(
         self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of the product, of the operands' shape."""
         p = primitives
-        left, right = operands
-        product = p.mul(
-            p.sub(p.widen(left), parameters["left_zero_point"]),
-            p.sub(p.widen(right), parameters["right_zero_point"]),
-        )
-        return (requantize.compute(p, parameters, (self.output,), product),)
+        steps = [p.widen(codes) for codes in operands]
+        for index, operand in enumerate(self.operands):
+            if operand.quantization.zero_point:  # gates have none
+                steps[index] = p.sub(steps[index], parameters[f"zero_point/{index}"])
+        return (requantize.compute(p, parameters, (self.output,), p.mul(*steps)),)
 
     def flash(self) -> Iterator[FlashItem]:
-        """A multiplier, a shift, a reach where it is needed, a zero point."""
-        yield from requantize.flash((self.output,))
+        """Nothing beside what its stage stores."""
+        return iter(())
 
     def proofs(self) -> Iterator[Proof]:
         """Range of the product of steps."""

@@ -6,6 +6,8 @@ is quantised by ``Mul -> Round -> Add -> Clip -> Cast``, which every runtime com
 an integer ``Sub``, ``Cast`` and ``Mul``: one rounding, where OpenVINO would fuse a float ``Sub``. Layers that feed each other through movements pass codes on.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -17,7 +19,8 @@ from onnxgru.core.program import (
     IntegerProgram,
     IntegerRecurrence,
 )
-from onnxgru.core.tape import OPERATOR, Tape
+from onnxgru.core.tape import Tape
+from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.graph import GraphPrimitives
 from onnxgru.passes.recurrence import Arithmetic, Form, expand
 
@@ -29,53 +32,52 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
 
     def __init__(self) -> None:
         self._codes: dict[ir.Value, ir.Value] = {}
-        self._parameters: dict[tuple[str, ...], dict[str, ir.Value]] = {}
+        self._parameters: dict[tuple[str, ...], Mapping[str, ir.Value]] = {}
 
     def enter(self, tape: Tape, layer: IntegerLayer, x: ir.Value) -> ir.Value:
         """Quantise, or follow the movements back to another layer's codes."""
         if layer.reads_codes:
             return self._moved(tape, x)
-        return self._quantize(tape, layer.input, x, layer.input.name)
+        return self._quantize(tape, layer, layer.input, x)
 
     def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, name: str) -> ir.Value:
         """Dequantise: subtract as integers, then one product."""
-        p = GraphPrimitives(tape, name)
-        steps = p.sub(p.widen(y), p.widen(self._zero_point(tape, layer.state)))
-        steps = tape.op("Cast", steps, to=ir.DataType.FLOAT, name=f"{name}/steps")
+        p = GraphPrimitives(tape)
+        steps = p.sub(p.widen(y), p.widen(self.zero(tape, layer)))
+        steps = tape.op("Cast", steps, to=ir.DataType.FLOAT)
         value = tape.op("Mul", steps, self._scale(tape, layer.state), name=name)
         self._codes[value] = y
         return value
 
     def initial(self, tape: Tape, layer: IntegerLayer, state: ir.Value) -> ir.Value:
         """Quantise with the state's scale."""
-        return self._quantize(tape, layer.state, state, f"{layer.state.name}/initial")
+        return self._quantize(tape, layer, layer.state, state)
 
     def zero(self, tape: Tape, layer: IntegerLayer) -> ir.Value:
         """The zero point."""
-        return self._zero_point(tape, layer.state)
+        return self._zero_point(tape, layer, layer.state)
 
     def prologue(
         self, tape: Tape, recurrence: IntegerRecurrence, x: ir.Value
     ) -> dict[str, ir.Value]:
         """Operators that only read the input."""
         values = {recurrence.input: x}
-        for operator in recurrence.prologue:
-            self._prepare(tape, operator)
+        self._parameters |= stage.prepare(GraphPrimitives(tape), recurrence.prologue)
+        for operator in recurrence.prologue.operators:
             self._record(tape, operator, values)
         del values[recurrence.input]
         return values
 
     def prepare(self, tape: Tape, recurrence: IntegerRecurrence) -> None:
         """Parameters in the form that steps take."""
-        for operator in recurrence.body:
-            self._prepare(tape, operator)
+        self._parameters |= stage.prepare(GraphPrimitives(tape), recurrence.body)
 
     def step(
         self, tape: Tape, recurrence: IntegerRecurrence, known: dict[str, ir.Value]
     ) -> dict[str, ir.Value]:
         """The operators of the body."""
         values = dict(known)
-        for operator in recurrence.body:
+        for operator in recurrence.body.operators:
             self._record(tape, operator, values)
         return {name: value for name, value in values.items() if name not in known}
 
@@ -83,25 +85,21 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         self, tape: Tape, mask: ir.Value, new: ir.Value, old: ir.Value, name: str
     ) -> ir.Value:
         """Old + mask (new - old), in int32."""
-        p = GraphPrimitives(tape, name)
+        p = GraphPrimitives(tape)
         base = p.widen(old)
         step = p.mul(p.widen(mask), p.sub(p.widen(new), base))
         return p.narrow(p.add(base, step))
 
-    def _prepare(self, tape: Tape, operator: IntegerOperator) -> None:
-        p = GraphPrimitives(tape, f"{operator.outputs[0]}/parameters")
-        self._parameters[operator.outputs] = dict(operator.prepare(p))
-
     def _record(self, tape: Tape, operator: IntegerOperator, values: dict[str, ir.Value]) -> None:
-        first = len(tape.nodes)
-        p = GraphPrimitives(tape, operator.outputs[0])
+        p = GraphPrimitives(tape)
         operands = [values[name] for name in operator.inputs]
         results = operator.compute(p, self._parameters[operator.outputs], *operands)
         for name, value in zip(operator.outputs, results, strict=True):
             value.name = tape.name(name)
+            node = value.producer()
+            if node is not None and node.name is None:
+                node.name = value.name
             values[name] = value
-        for node in tape.nodes[first:]:
-            node.metadata_props[OPERATOR] = " ".join(operator.outputs)
 
     def _moved(self, tape: Tape, value: ir.Value) -> ir.Value:
         if value not in self._codes:
@@ -124,29 +122,25 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         )
 
     @staticmethod
-    def _zero_point(tape: Tape, boundary: Boundary) -> ir.Value:
-        return tape.constant(
-            f"{boundary.name}/zero_point", np.asarray(boundary.quantization.zero_point, np.uint8)
-        )
+    def _zero_point(tape: Tape, layer: IntegerLayer, boundary: Boundary) -> ir.Value:
+        stored = layer.zero_points
+        return GraphPrimitives(tape).byte(stored.name, stored.codes, stored.position(boundary))
 
-    def _offset(self, tape: Tape, boundary: Boundary, name: str) -> ir.Value:
-        stored = self._zero_point(tape, boundary)
-        return tape.op("Cast", stored, to=ir.DataType.FLOAT, name=f"{name}/offset")
-
-    def _quantize(self, tape: Tape, boundary: Boundary, x: ir.Value, name: str) -> ir.Value:
+    def _quantize(
+        self, tape: Tape, layer: IntegerLayer, boundary: Boundary, x: ir.Value
+    ) -> ir.Value:
         top = boundary.quantization.type.maximum
         low, high = (
             tape.constant(f"onnxgru/float/{v}", np.asarray(v, np.float32)) for v in (0, top)
         )
-        offset = self._offset(tape, boundary, name)
         reciprocal = tape.constant(
             f"{boundary.name}/reciprocal", np.asarray(boundary.quantization.reciprocal, np.float32)
         )
-        scaled = tape.op("Mul", x, reciprocal, name=f"{name}/scaled")
-        rounded = tape.op("Round", scaled, name=f"{name}/rounded")
-        shifted = tape.op("Add", rounded, offset, name=f"{name}/shifted")
-        clipped = tape.op("Clip", shifted, low, high, name=f"{name}/clipped")
-        return tape.op("Cast", clipped, to=ir.DataType.UINT8, name=f"{name}/codes")
+        zero_point = self._zero_point(tape, layer, boundary)
+        offset = tape.op("Cast", zero_point, to=ir.DataType.FLOAT)
+        rounded = tape.op("Round", tape.op("Mul", x, reciprocal))
+        clipped = tape.op("Clip", tape.op("Add", rounded, offset), low, high)
+        return tape.op("Cast", clipped, to=ir.DataType.UINT8, name=f"{boundary.name}/codes")
 
 
 class Emit(ir.passes.InPlacePass):
@@ -179,4 +173,6 @@ class Emit(ir.passes.InPlacePass):
             expand(model.graph, node, layer, arithmetic, self._form, Tape(root))
         if modified:
             common.RemoveUnusedNodesPass()(model)
+            for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:
+                del model.graph.initializers[name]
         return ir.passes.PassResult(model, modified)

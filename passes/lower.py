@@ -27,6 +27,8 @@ from onnxgru.core.program import (
     IntegerOperator,
     IntegerProgram,
     IntegerRecurrence,
+    Stage,
+    ZeroPoints,
 )
 from onnxgru.core.scheme import OutputScheme, Scheme
 from onnxgru.custom_ops.kinds import ELEMENTWISE
@@ -94,9 +96,14 @@ class Lowering:
             if entry is None:
                 bits = scheme.inputs[layer.name]
                 entry = Boundary(layer.input, self._calibrated(layer.input, bits))
-            values[layer.input], values[layer.state] = entry.quantization, state.quantization
+            boundaries = self._boundaries(layer, entry, state, scheme)
+            values.update({name: b.quantization for name, b in boundaries.items()})
+            zero_points = ZeroPoints(
+                f"{layer.name}/zero_point",
+                {b.name: b.quantization.zero_point for b in boundaries.values()},
+            )
             recurrences = tuple(
-                self._recurrence(recurrence, entry, state, scheme, values)
+                self._recurrence(recurrence, boundaries, zero_points, scheme)
                 for recurrence in layer.recurrences
             )
             layers.append(
@@ -110,6 +117,7 @@ class Lowering:
                     layer.hidden_size,
                     reads_codes=entry.name != layer.input,
                     meets_floats=self._meets_floats[layer.name],
+                    zero_points=zero_points,
                 )
             )
         program = IntegerProgram(tuple(layers), values)
@@ -132,28 +140,38 @@ class Lowering:
     def _state(self, layer: Layer, scheme: Scheme) -> Quantization:
         return self._calibrated(layer.state, scheme.operators[layer.results[0]])
 
+    def _boundaries(
+        self, layer: Layer, entry: Boundary, state: Boundary, scheme: Scheme
+    ) -> dict[str, Boundary]:
+        """Quantisations of everything in a layer, by name of the value."""
+        boundaries = {layer.input: entry, layer.state: state}
+        for recurrence in layer.recurrences:
+            boundaries |= {recurrence.input: entry, recurrence.state: state}
+            for operator in recurrence.operators:
+                boundaries[operator.name] = (
+                    state
+                    if operator.name == recurrence.result
+                    else Boundary(operator.name, self._output(recurrence, operator, scheme))
+                )
+        return boundaries
+
     def _recurrence(
         self,
         recurrence: Recurrence,
-        entry: Boundary,
-        state: Boundary,
+        boundaries: dict[str, Boundary],
+        zero_points: ZeroPoints,
         scheme: Scheme,
-        values: dict[str, Quantization],
     ) -> IntegerRecurrence:
-        boundaries = {recurrence.input: entry, recurrence.state: state}
-        for operator in recurrence.operators:
-            boundaries[operator.name] = (
-                state
-                if operator.name == recurrence.result
-                else Boundary(operator.name, self._output(recurrence, operator, scheme))
+        prologue, body = (
+            Stage(
+                f"{recurrence.name}/{name}",
+                self._operators(recurrence, operators, boundaries, zero_points, scheme),
+                zero_points,
             )
-            values[operator.name] = boundaries[operator.name].quantization
+            for name, operators in (("prologue", recurrence.prologue), ("body", recurrence.body))
+        )
         return IntegerRecurrence(
-            recurrence.name,
-            recurrence.reverse,
-            self._operators(recurrence, recurrence.prologue, boundaries, scheme),
-            self._operators(recurrence, recurrence.body, boundaries, scheme),
-            recurrence.result,
+            recurrence.name, recurrence.reverse, prologue, body, recurrence.result
         )
 
     def _output(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Quantization:
@@ -177,6 +195,7 @@ class Lowering:
         recurrence: Recurrence,
         operators: Sequence[Operator],
         boundaries: dict[str, Boundary],
+        zero_points: ZeroPoints,
         scheme: Scheme,
     ) -> tuple[IntegerOperator, ...]:
         """Integer operators, those linear ones that read the same value in one group."""
@@ -192,7 +211,7 @@ class Lowering:
                 parts = tuple(
                     self._part(recurrence, o, operand, boundaries[o.name], scheme) for o in group
                 )
-                result.append(Linear(operand, operator.inputs, parts))
+                result.append(Linear((operand,), operator.inputs, parts, zero_points))
             else:
                 operands = tuple(boundaries[name] for name in operator.inputs)
                 result.append(
@@ -216,7 +235,7 @@ class Lowering:
         least = np.abs(bias.astype(np.float64)) / (operand.quantization.scale * BIAS_LIMIT)
         codes, scales = weights.quantize(weight, limits, least, entry.weight_bits)
         return Part.derive(
-            operator, codes, scales, entry.weight_bits, operand.quantization, result.quantization
+            operator, codes, scales, entry.weight_bits, operand.quantization, result
         )
 
     def _clipping(

@@ -58,7 +58,8 @@ class Pack(ir.passes.InPlacePass):
     ) -> None:
         name = str(value.name)
         if array.dtype == np.uint8:
-            stored = pack(array.astype(np.int16) - WEIGHT_OFFSET + IntegerType(bits).middle, bits)
+            unsigned = array.astype(np.int16) - WEIGHT_OFFSET + IntegerType(bits).middle
+            stored = pack(unsigned, bits).reshape(-1, 1)
         else:
             stored = array.reshape(-1).astype("<i2").view(np.uint8).reshape(-1, 2)
         tensor = ir.tensor(stored, name=name)
@@ -74,11 +75,11 @@ class Pack(ir.passes.InPlacePass):
             if isinstance(node.graph, ir.Graph):
                 users.setdefault(node.graph, []).append((node, index))
         for place, uses in users.items():
-            unpacking = _Unpacking(Tape(root), name)
+            unpacking = _Unpacking(Tape(root))
             if array.dtype == np.uint8:
                 result = unpacking.bits(packed, bits, array.shape)
             else:
-                result = unpacking.bytes(packed, array.shape)
+                result = unpacking.words(packed)
             for node, index in uses:
                 node.replace_input_with(index, result)
             place.insert_before(place[0], unpacking.tape.nodes)
@@ -89,11 +90,11 @@ class Pack(ir.passes.InPlacePass):
 class _Unpacking:
     """Records the nodes that unpack one initializer."""
 
-    def __init__(self, tape: Tape, name: str) -> None:
-        self.tape, self._name = tape, name
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
 
     def _op(self, op_type: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
-        return self.tape.op(op_type, *inputs, name=f"{self._name}/unpack/{op_type}", **attributes)
+        return self.tape.op(op_type, *inputs, **attributes)
 
     def _row(self, base: int, count: int, kind: type[np.generic]) -> ir.Value:
         return self.tape.constant(
@@ -105,22 +106,21 @@ class _Unpacking:
         weighted = self._op("Mul", digits, self._row(base, count, np.int32))
         return self._op("ReduceSum", weighted, self.tape.axes(1), keepdims=0)
 
-    def bytes(self, packed: ir.Value, shape: tuple[int, ...]) -> ir.Value:
-        """int32 values of the given shape from their two bytes each."""
-        wide = self._op("Cast", packed, to=ir.DataType.INT32)
-        return self._op("Reshape", self._sum(wide, 256, 2), self.tape.axes(*shape))
+    def words(self, packed: ir.Value) -> ir.Value:
+        """int32 values (N,) from their two bytes each."""
+        return self._sum(self._op("Cast", packed, to=ir.DataType.INT32), 256, 2)
 
     def bits(self, packed: ir.Value, bits: int, shape: tuple[int, ...]) -> ir.Value:
         """uint8 codes of the given shape, zero point 128, from a bit stream."""
         count = int(np.prod(shape))
-        column = self._op("Unsqueeze", packed, self.tape.axes(1))
-        flags = self._op("BitwiseAnd", column, self._row(2, 8, np.uint8))
+        flags = self._op("BitwiseAnd", packed, self._row(2, 8, np.uint8))
         flags = self._op(
             "Div", self._op("Cast", flags, to=ir.DataType.INT32), self._row(2, 8, np.int32)
         )
-        flags = self._op("Reshape", flags, self.tape.axes(-1))
         axes = self.tape.axes
-        flags = self._op("Slice", flags, axes(0), axes(count * bits), axes(0))
+        if count * bits % 8:
+            flags = self._op("Reshape", flags, axes(-1))
+            flags = self._op("Slice", flags, axes(0), axes(count * bits), axes(0))
         codes = self._sum(self._op("Reshape", flags, axes(count, bits)), 2, bits)
         shift = WEIGHT_OFFSET - IntegerType(bits).middle
         codes = self._op("Add", codes, self.tape.scalar(shift))

@@ -135,7 +135,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             if index < len(self.node.outputs) and self._used(self.node.outputs[index]):
                 self._replace(self.node.outputs[index], [o[index] for o in outputs], name, axis)
         self.graph.insert_before(self.node, tape.nodes)
-        self.graph.remove(self.node, safe=False)
+        self.graph.remove(self.node, safe=True)
         for constant in tape.constants.values():
             if constant.name not in self.graph.initializers:
                 self.graph.register_initializer(constant)
@@ -225,7 +225,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         new = values[recurrence.result]
         if mask is None:
             return new, new, values
-        zero = arithmetic.zero(self.tape, self.layer)
+        zero = arithmetic.zero(tape, self.layer)
         emitted = arithmetic.select(tape, mask, new, zero, f"{recurrence.name}/emitted")
         kept = arithmetic.select(tape, mask, new, state, f"{recurrence.name}/kept")
         return emitted, kept, values

@@ -24,17 +24,32 @@ class Primitives(Protocol[Value]):
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Value:
         """Stored weights (outputs, inputs) of `bits`, as uint8 (inputs, outputs) + 128."""
 
-    def parameter(self, name: str, values: npt.NDArray[np.generic]) -> Value:
-        """Stored parameter of shape () or (N,), of the type it has in flash."""
+    def biases(self, name: str, values: npt.NDArray[np.int32]) -> Value:
+        """Stored int32 biases (N,)."""
+
+    def table(self, name: str, entries: npt.NDArray[np.uint8]) -> Value:
+        """Stored table (2**b,) of codes, uint8."""
+
+    def bytes(self, name: str, values: npt.NDArray[np.uint8]) -> Value:
+        """Stored bytes (N,), as int32."""
+
+    def byte(self, name: str, values: npt.NDArray[np.uint8], position: int) -> Value:
+        """One of stored bytes, uint8, shape ()."""
+
+    def words(self, name: str, values: npt.NDArray[np.int16]) -> Value:
+        """Stored 16-bit numbers (N,), as int32."""
 
     def constant(self, value: int) -> Value:
         """A number that belongs to the arithmetic itself: int32, shape ()."""
 
-    def repeat(self, value: Value, count: int) -> Value:
-        """A value of shape () as (count,)."""
+    def numbers(self, values: Sequence[int]) -> Value:
+        """Several such numbers: int32, shape (N,)."""
 
     def concatenate(self, values: Sequence[Value]) -> Value:
-        """Parameters or weights side by side along the last axis."""
+        """Side by side along the last axis."""
+
+    def columns(self, values: Value, positions: Sequence[int], count: int) -> Value:
+        """values[positions], each repeated `count` times: (len(positions) * count,)."""
 
     def power(self, exponent: Value) -> Value:
         """2**exponent, int32; exponents are 0 .. 30."""
@@ -46,7 +61,7 @@ class Primitives(Protocol[Value]):
         """Parts along the last axis, of the given sizes."""
 
     def widen(self, value: Value) -> Value:
-        """Codes or parameters as int32."""
+        """Codes as int32."""
 
     def narrow(self, value: Value) -> Value:
         """int32 values within 0 .. 255 as uint8."""

@@ -7,9 +7,14 @@ model. Operators are instances of the kinds in `onnxgru.custom_ops`.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
-from onnxgru.core.integers import Quantization
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.fixedpoint import Requantization
+from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.primitives import Primitives, Value
 
 
@@ -60,20 +65,93 @@ class Proof:
         return max(self.maximum.bit_length(), (-self.minimum - 1).bit_length()) + 1
 
 
+@dataclass(frozen=True)
+class Boundary:
+    """A value that is quantised with one scale: an operand, or a layer's input or state.
+
+    Parameters
+    ----------
+    name : str
+        Operator, or a layer's ``/input`` or ``/state``.
+    quantization : Quantization
+        Scale, zero point and width.
+    """
+
+    name: str
+    quantization: Quantization
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """One operator's codes, and how an accumulator becomes them.
+
+    Parameters
+    ----------
+    name : str
+        Operator.
+    boundary : Boundary
+        The codes: the operator's own, or its layer's state.
+    requantization : Requantization
+        From the accumulator.
+    channels : int
+        Features: H.
+    extreme : int
+        Proved largest magnitude of the accumulator.
+    """
+
+    name: str
+    boundary: Boundary
+    requantization: Requantization
+    channels: int
+    extreme: int
+
+    @property
+    def clips(self) -> bool:
+        """Whether the pre-shifted accumulator can exceed its limit."""
+        parameters = self.requantization
+        rounded = self.extreme + (1 << parameters.pre_shift >> 1)
+        return rounded >> parameters.pre_shift > 1 << parameters.limit
+
+    @property
+    def reaches(self) -> bool:
+        """Whether the pre-shift or the clip has anything to do."""
+        return self.requantization.pre_shift > 0 or self.clips
+
+
 class IntegerOperator(ABC):
     """One operator, or several that share a product, with all its integer parameters."""
 
     kind: ClassVar[str]
     inputs: tuple[str, ...]
+    """Names of the values it reads."""
+    operands: tuple[Boundary, ...]
+    """Their quantisations."""
 
     @property
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
         """Names of the values it computes."""
 
+    @property
+    def results(self) -> tuple[Output, ...]:
+        """Those of its values that are requantised from an accumulator."""
+        return ()
+
+    @property
+    def multiplier_sizes(self) -> tuple[int, ...]:
+        """How the multipliers of its results are handed to it."""
+        sizes = (result.requantization.multipliers.size for result in self.results)
+        return (total,) if (total := sum(sizes)) else ()
+
     @abstractmethod
-    def prepare(self, primitives: Primitives[Value]) -> Mapping[str, Value]:
-        """The stored parameters in the form that `compute` takes: once, before the recurrence."""
+    def prepare(
+        self, primitives: Primitives[Value], shared: Mapping[str, Value]
+    ) -> Mapping[str, Value]:
+        """What `compute` takes, from stored parameters: once, before the recurrence.
+
+        `shared` has what the stage prepared for it: the requantisation of its results, and
+        ``zero_point/<i>`` of operand i, and ``multiplier/<i>``.
+        """
 
     @abstractmethod
     def compute(
@@ -83,7 +161,7 @@ class IntegerOperator(ABC):
 
     @abstractmethod
     def flash(self) -> Iterator[FlashItem]:
-        """Parameters it keeps in flash."""
+        """Parameters it keeps in flash beside those of its stage."""
 
     @abstractmethod
     def proofs(self) -> Iterator[Proof]:
@@ -101,6 +179,84 @@ class IntegerOperator(ABC):
 
 
 @dataclass(frozen=True, eq=False)
+class ZeroPoints:
+    """The zero points of one layer's values, a byte each, stored side by side.
+
+    Parameters
+    ----------
+    name : str
+        Initializer.
+    values : mapping of str to int
+        By name of the boundary.
+    """
+
+    name: str
+    values: Mapping[str, int]
+
+    @property
+    def codes(self) -> Codes:
+        """The stored bytes."""
+        return np.asarray(list(self.values.values()), np.uint8)
+
+    def position(self, boundary: Boundary) -> int:
+        """Place of a boundary's zero point."""
+        return list(self.values).index(boundary.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Operators that are computed together, with their small parameters side by side.
+
+    Parameters
+    ----------
+    name : str
+        ``/<layer>/<direction>/<stage>``, the prefix of its initializers.
+    operators : tuple of IntegerOperator
+        In order.
+    zero_points : ZeroPoints
+        Of the layer.
+    """
+
+    name: str
+    operators: tuple[IntegerOperator, ...]
+    zero_points: ZeroPoints
+
+    @cached_property
+    def results(self) -> tuple[Output, ...]:
+        """Everything requantised, in order: the slots of shifts and reaches."""
+        return tuple(result for operator in self.operators for result in operator.results)
+
+    @property
+    def shifts(self) -> Codes:
+        """s of every slot."""
+        return np.asarray([r.requantization.shift for r in self.results], np.uint8)
+
+    @property
+    def reaches(self) -> Codes:
+        """k of every slot."""
+        return np.asarray([r.requantization.reach for r in self.results], np.uint8)
+
+    @property
+    def stores_reaches(self) -> bool:
+        """Whether any slot needs its reach."""
+        return any(result.reaches for result in self.results)
+
+    @property
+    def multipliers(self) -> npt.NDArray[np.int16]:
+        """M of all slots, one after the other."""
+        return np.concatenate([r.requantization.multipliers for r in self.results]).astype(np.int16)
+
+    def flash(self) -> Iterator[FlashItem]:
+        """The operators' own parameters, then multipliers, shifts and reaches."""
+        for operator in self.operators:
+            yield from operator.flash()
+        yield FlashItem(f"{self.name}/multiplier", "multiplier", 2 * self.multipliers.size)
+        yield FlashItem(f"{self.name}/shift", "shift", self.shifts.size)
+        if self.stores_reaches:
+            yield FlashItem(f"{self.name}/reach", "reach", self.reaches.size)
+
+
+@dataclass(frozen=True, eq=False)
 class IntegerRecurrence:
     """One direction of a layer.
 
@@ -110,9 +266,9 @@ class IntegerRecurrence:
         ``/<layer>/<direction>``.
     reverse : bool
         Whether time runs backwards.
-    prologue : tuple of IntegerOperator
+    prologue : Stage
         Computed for all steps at once.
-    body : tuple of IntegerOperator
+    body : Stage
         Computed step by step.
     result : str
         Name of the value that is the next state.
@@ -120,8 +276,8 @@ class IntegerRecurrence:
 
     name: str
     reverse: bool
-    prologue: tuple[IntegerOperator, ...]
-    body: tuple[IntegerOperator, ...]
+    prologue: Stage
+    body: Stage
     result: str
 
     @property
@@ -135,25 +291,14 @@ class IntegerRecurrence:
         return f"{self.name}/state"
 
     @property
-    def operators(self) -> tuple[IntegerOperator, ...]:
+    def stages(self) -> tuple[Stage, Stage]:
         """Prologue, then body."""
-        return self.prologue + self.body
+        return self.prologue, self.body
 
-
-@dataclass(frozen=True)
-class Boundary:
-    """A value that is quantised with one scale: an operand, or a layer's input or state.
-
-    Parameters
-    ----------
-    name : str
-        Prefix of the initializers ``<name>/scale`` and ``<name>/zero_point``.
-    quantization : Quantization
-        Scale, zero point and width.
-    """
-
-    name: str
-    quantization: Quantization
+    @property
+    def operators(self) -> tuple[IntegerOperator, ...]:
+        """Operators of both stages."""
+        return self.prologue.operators + self.body.operators
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +320,8 @@ class IntegerLayer:
         Whether the input is another layer's state, passed on as codes.
     meets_floats : bool
         Whether the state is dequantised for, or quantised from, a float value.
+    zero_points : ZeroPoints
+        Of everything in the layer.
     """
 
     name: str
@@ -186,18 +333,18 @@ class IntegerLayer:
     hidden_size: int
     reads_codes: bool
     meets_floats: bool
+    zero_points: ZeroPoints
 
     def flash(self) -> Iterator[FlashItem]:
         """Parameters of the layer's boundary and of all its operators."""
         if not self.reads_codes:
-            yield FlashItem(f"{self.input.name}/scale", "scale", 4)
-            yield FlashItem(f"{self.input.name}/zero_point", "zero_point", 1)
+            yield FlashItem(f"{self.input.name}/reciprocal", "scale", 4)
         if self.meets_floats:
             yield FlashItem(f"{self.state.name}/scale", "scale", 4)
-        yield FlashItem(f"{self.state.name}/zero_point", "zero_point", 1)
+        yield FlashItem(self.zero_points.name, "zero_point", len(self.zero_points.values))
         for recurrence in self.recurrences:
-            for operator in recurrence.operators:
-                yield from operator.flash()
+            for stage in recurrence.stages:
+                yield from stage.flash()
 
 
 @dataclass(frozen=True, eq=False)

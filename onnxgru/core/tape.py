@@ -1,5 +1,7 @@
 """Recording of graph nodes with names that follow the operators."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -57,27 +59,39 @@ class Tape:
         self._names.add(name)
         return name
 
+    def _anonymous(self) -> str:
+        """A short name for a value that nobody looks for."""
+        name = str(len(self._names))
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name
+
     def multiple(
-        self, op_type: str, inputs: list[ir.Value | None], names: list[str], **attributes: object
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        names: Sequence[str | None],
+        **attributes: object,
     ) -> list[ir.Value]:
-        """Record a node with several outputs; `names` are theirs."""
-        outputs = [ir.Value(name=self.name(name)) for name in names]
+        """Record a node with several outputs; `names` are theirs, None for short ones."""
+        outputs = [ir.Value(name=self.name(n) if n else self._anonymous()) for n in names]
         node = ir.Node(
             "",
             op_type,
             inputs,
             attributes=ir.convenience.convert_attributes(attributes),  # type: ignore[arg-type]
             outputs=outputs,
-            name=outputs[0].name,
+            name=outputs[0].name if names[0] else None,
         )
         self.nodes.append(node)
         return outputs
 
     def op(
-        self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: object
+        self, op_type: str, *inputs: ir.Value | None, name: str | None = None, **attributes: object
     ) -> ir.Value:
         """Record a node with one output, which has the node's name."""
-        return self.multiple(op_type, list(inputs), [name], **attributes)[0]
+        return self.multiple(op_type, inputs, [name], **attributes)[0]
 
     def constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
         """Initializer of the outermost graph, made once a name."""

@@ -11,6 +11,7 @@ from onnxgru.core.data import Dataset
 from onnxgru.core.errors import DataError
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerProgram, IntegerRecurrence
+from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.runtime.host import Entry, Host
 
@@ -51,11 +52,10 @@ class LayerEvaluator:
     def __init__(self, layer: IntegerLayer) -> None:
         self._layer = layer
         self._primitives = ArrayPrimitives()
-        self._parameters = {
-            operator.outputs: operator.prepare(self._primitives)
-            for recurrence in layer.recurrences
-            for operator in recurrence.operators
-        }
+        self._parameters: dict[tuple[str, ...], Mapping[str, Array]] = {}
+        for recurrence in layer.recurrences:
+            for part in recurrence.stages:
+                self._parameters |= stage.prepare(self._primitives, part)
 
     def __call__(
         self,
@@ -112,10 +112,10 @@ class LayerEvaluator:
         zero = np.uint8(self._layer.state.quantization.zero_point)
         steps, batch = x.shape[:2]
         sequence: dict[str, Array] = {recurrence.input: x}
-        self._run(recurrence.prologue, sequence)
+        self._run(recurrence.prologue.operators, sequence)
         del sequence[recurrence.input]
         states = np.empty((steps, batch, self._layer.hidden_size), np.uint8)
-        body = [name for operator in recurrence.body for name in operator.outputs]
+        body = [name for operator in recurrence.body.operators for name in operator.outputs]
         if trace is not None:
             trace.update(sequence)
             trace.update({name: np.empty_like(states) for name in body})
@@ -123,7 +123,7 @@ class LayerEvaluator:
         for t in order:
             values = {name: value[t] for name, value in sequence.items()}
             values[recurrence.state] = state
-            self._run(recurrence.body, values)
+            self._run(recurrence.body.operators, values)
             new = values[recurrence.result]
             if lengths is None:
                 states[t] = state = new

@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Codes, Quantization
-from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence
+from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence, Output
 from onnxgru.custom_ops.add import Add
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
-from onnxgru.custom_ops.requantize import Output
 
 Wide = npt.NDArray[np.int64]
 INT32 = np.iinfo(np.int32)
@@ -48,11 +47,11 @@ def _requantize(accumulator: Wide, output: Output) -> Codes:
     limit = 2 ** min(parameters.reach, 15)
     value = np.clip(value, -limit, limit)
     product = _fits(value * parameters.multipliers, name)
-    return _saturate(_rounded_shift(product, parameters.shift, name), output.quantization, name)
+    return _saturate(_rounded_shift(product, parameters.shift, name), output.boundary.quantization, name)
 
 
 def _linear(operator: Linear, codes: Codes) -> list[Codes]:
-    steps = codes.astype(np.int64) - operator.operand.quantization.zero_point
+    steps = codes.astype(np.int64) - operator.operands[0].quantization.zero_point
     return [
         _requantize(
             _fits(steps @ part.weight.astype(np.int64).T, part.output.name) + part.bias,
@@ -63,14 +62,15 @@ def _linear(operator: Linear, codes: Codes) -> list[Codes]:
 
 
 def _add(operator: Add, left: Codes, right: Codes) -> list[Codes]:
+    name, parameters = operator.output.name, operator.output.requantization
     total = np.zeros(left.shape, np.int64)
     for codes, boundary, scale in zip(
-        (left, right), operator.operands, operator.multipliers, strict=True
+        (left, right), operator.operands, parameters.multipliers, strict=True
     ):
         steps = codes.astype(np.int64) - boundary.quantization.zero_point
-        total += _fits(int(scale) * steps, operator.name)
-    shifted = _rounded_shift(_fits(total, operator.name), operator.shift, operator.name)
-    return [_saturate(shifted, operator.result.quantization, operator.name)]
+        total += _fits(int(scale) * steps, name)
+    shifted = _rounded_shift(_fits(total, name), parameters.shift, name)
+    return [_saturate(shifted, operator.output.boundary.quantization, name)]
 
 
 def _mul(operator: Mul, left: Codes, right: Codes) -> list[Codes]:
