@@ -72,6 +72,10 @@ class ArrayPrimitives:
         """Along the last axis."""
         return np.split(value, np.cumsum(sizes)[:-1], axis=-1)
 
+    def rows(self, value: Array, sizes: Sequence[int]) -> Sequence[Array]:
+        """Along the first axis."""
+        return np.split(value, np.cumsum(sizes)[:-1], axis=0)
+
     def widen(self, value: Array) -> Array:
         """To int32."""
         return value.astype(np.int32)

@@ -3,7 +3,8 @@
 The choice of operators follows what was measured on onnxruntime, OpenVINO and onnx.reference:
 
 - MatMulInteger of uint8 by uint8 with zero points is the only pairing that is exact everywhere
-  (uint8 by int8 saturates in 16 bits on x86 CPUs without VNNI);
+  (uint8 by int8 saturates in 16 bits on x86 CPUs without VNNI), while sums stay below 2**24, for
+  OpenVINO computes them in float32;
 - a floor shift is ``Div(v - (v & (2^s - 1)), 2^s)``: BitShift takes no signed integers, and Div
   truncates toward zero;
 - Max and Min have bounds of at most 2**24, which OpenVINO's detour through float32 keeps.
@@ -107,12 +108,19 @@ class GraphPrimitives:
 
     def split(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
         """Split along the last axis."""
+        return self._split(value, sizes, -1)
+
+    def rows(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
+        """Split along the first axis."""
+        return self._split(value, sizes, 0)
+
+    def _split(self, value: ir.Value, sizes: Sequence[int], axis: int) -> Sequence[ir.Value]:
         if len(sizes) == 1:
             return [value]
         names = [None] * len(sizes)
         if len(set(sizes)) == 1:
-            return self._tape.multiple("Split", [value], names, axis=-1, num_outputs=len(sizes))
-        return self._tape.multiple("Split", [value, self._tape.axes(*sizes)], names, axis=-1)
+            return self._tape.multiple("Split", [value], names, axis=axis, num_outputs=len(sizes))
+        return self._tape.multiple("Split", [value, self._tape.axes(*sizes)], names, axis=axis)
 
     def widen(self, value: ir.Value) -> ir.Value:
         """Cast to int32."""

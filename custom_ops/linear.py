@@ -14,10 +14,14 @@ accumulator's extremes over all codes q_x in 0 .. q_max are reached by choosing 
 end that suits the sign of its weight (Colbert et al. 2023, A2Q, bound the same sum by a norm)::
 
     max acc_j = sum+ q_W (q_max - Z_x) + sum- |q_W| Z_x + q_b      and its mirror image
+
+Where a product without its bias could reach 2^24, it is computed in blocks of features that could
+not, and the blocks are added.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +29,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.fixedpoint import INT32_MAXIMUM, Requantization
+from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
 from onnxgru.core.integers import Floats, IntegerType, Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
@@ -94,13 +98,14 @@ class Part:
         codes = np.rint(bias / scales).astype(np.int64)
         extremes = accumulator(weight, codes, operand)
         largest = int(np.abs(extremes).max())
+        product = int(np.abs(extremes - codes).max())
         ratios = scales / result.quantization.scale
         requantization = Requantization.derive(ratios, np.abs(extremes).max(0), result.quantization.bits)
-        if largest + (1 << requantization.pre_shift >> 1) > INT32_MAXIMUM:
+        if max(product, largest + (1 << requantization.pre_shift >> 1)) > INT32_MAXIMUM:
             raise OverflowProofError(
                 f"{operator.name}: its accumulator must fit 32 bits, but some input of "
-                f"{weight.shape[1]} features makes it {largest}; use fewer bits for its weights "
-                "or its input"
+                f"{weight.shape[1]} features makes it {max(product, largest)}; use fewer bits for "
+                "its weights or its input"
             )
         output = Output(operator.name, result, requantization, weight.shape[0], largest)
         type_ = IntegerType(weight_bits, signed=True)
@@ -154,6 +159,20 @@ class Linear(IntegerOperator):
         """One an operator."""
         return tuple(part.output for part in self.parts)
 
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """Features of every block of the product."""
+        weight = np.concatenate([part.weight for part in self.parts])
+        operand = self.operands[0].quantization
+        count = 1
+        while True:
+            pieces = np.array_split(weight, count, axis=1)
+            bias = np.zeros(len(weight), np.int64)
+            largest = max(int(np.abs(accumulator(p, bias, operand)).max()) for p in pieces)
+            if largest < EXACT_IN_FLOAT32:
+                return tuple(piece.shape[1] for piece in pieces)
+            count += 1
+
     def prepare(
         self, primitives: Primitives[Value], shared: Mapping[str, Value]
     ) -> Mapping[str, Value]:
@@ -165,10 +184,11 @@ class Linear(IntegerOperator):
         ]
         biases = [p.biases(f"{part.output.name}/bias", part.bias) for part in self.parts]
         several = len(self.parts) > 1
+        blocks = p.rows(p.concatenate(weights) if several else weights[0], self.blocks)
         return {
             **shared,
             "multiplier": shared["multiplier/0"],
-            "weight": p.concatenate(weights) if several else weights[0],
+            **{f"weight/{index}": block for index, block in enumerate(blocks)},
             "bias": p.concatenate(biases) if several else biases[0],
             "operand_zero_point": p.byte(
                 self.zero_points.name,
@@ -183,7 +203,13 @@ class Linear(IntegerOperator):
         """Codes of every part, each (..., outputs), from codes (..., inputs)."""
         p = primitives
         (codes,) = operands
-        product = p.matmul(codes, parameters["operand_zero_point"], parameters["weight"])
+        zero_point = parameters["operand_zero_point"]
+        product, *others = (
+            p.matmul(block, zero_point, parameters[f"weight/{index}"])
+            for index, block in enumerate(p.split(codes, self.blocks))
+        )
+        for other in others:
+            product = p.add(product, other)
         value = requantize.compute(p, parameters, self.results, p.add(product, parameters["bias"]))
         if len(self.parts) == 1:
             return (value,)

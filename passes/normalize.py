@@ -5,8 +5,10 @@
 2. nodes topologically sorted, each with a unique name;
 3. W, R, B and initial_h of every GRU an initializer where they are constant, whatever
    Constant, Unsqueeze, Concat or Identity nodes they came through;
-4. ``layout=1`` rewritten to ``layout=0`` by transposing around the node: onnxruntime refuses it;
-5. shapes inferred.
+4. an initial_h that is zero for every batch (Expand or ConstantOfShape of 0, as exporters write
+   it) left out;
+5. ``layout=1`` rewritten to ``layout=0`` by transposing around the node: onnxruntime refuses it;
+6. shapes inferred.
 
 Graph inputs and outputs keep name, order and type.
 """
@@ -23,6 +25,12 @@ from onnx_ir.passes import common
 
 from onnxgru.core.errors import ModelError
 from onnxgru.core.tape import Tape
+
+_INITIAL = 5
+_MOVING = frozenset(
+    {"Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
+    | {"Transpose", "Unsqueeze"}
+)
 
 OPSET = 18
 """Lowest opset of a normalised model."""
@@ -51,6 +59,22 @@ def constant_value(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     return np.asarray(results[value.index() or 0])
 
 
+def _is_zero(value: ir.Value | None) -> bool:
+    """Whether a value is zero everywhere, whatever its shape."""
+    array = constant_value(value)
+    if array is not None:
+        return not array.any()
+    node = value.producer() if value is not None else None
+    if node is None:
+        return False
+    if node.op_type == "ConstantOfShape":
+        tensor = node.attributes.get_tensor("value", None)
+        return tensor is None or not tensor.numpy().any()
+    if node.op_type == "Concat":
+        return all(_is_zero(operand) for operand in node.inputs)
+    return node.op_type in _MOVING and _is_zero(node.inputs[0])
+
+
 def recurrent_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
     """GRU nodes of the main graph, in graph order."""
     for node in graph:
@@ -73,6 +97,7 @@ class Normalize(ir.passes.InPlacePass):
         modified |= self._name(model.graph)
         for node in list(recurrent_nodes(model.graph)):
             modified |= self._fold(model.graph, node)
+            modified |= self._forget_zero(node)
             modified |= self._transpose(model.graph, node)
         modified |= common.RemoveUnusedNodesPass()(model).modified
         modified |= common.ShapeInferencePass()(model).modified
@@ -167,6 +192,13 @@ class Normalize(ir.passes.InPlacePass):
             node.replace_input_with(index, folded)
             modified = True
         return modified
+
+    @staticmethod
+    def _forget_zero(node: ir.Node) -> bool:
+        if len(node.inputs) <= _INITIAL or not _is_zero(node.inputs[_INITIAL]):
+            return False
+        node.replace_input_with(_INITIAL, None)
+        return True
 
     @staticmethod
     def _transpose(graph: ir.Graph, node: ir.Node) -> bool:

@@ -146,11 +146,11 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _replace(self, old: ir.Value, directions: Sequence[ir.Value], name: str, axis: int) -> None:
         tape, prefix = self.tape, f"{self.layer.name}/{name}"
-        parts = [
-            tape.op("Unsqueeze", part, tape.axes(axis), name=f"{prefix}/direction")
-            for part in directions
-        ]
-        joined = parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=axis, name=prefix)
+        label = prefix if len(directions) == 1 else f"{prefix}/direction"
+        parts = [tape.op("Unsqueeze", part, tape.axes(axis), name=label) for part in directions]
+        joined = (
+            parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=axis, name=prefix)
+        )
         new = self.arithmetic.leave(tape, self.layer, joined, f"{prefix}/float")
         new.shape, new.type = old.shape, ir.TensorType(ir.DataType.FLOAT)
         kept = old.name

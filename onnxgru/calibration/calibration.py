@@ -157,7 +157,7 @@ class Calibration:
         OutputError
             If it cannot be written.
         """
-        files.write(path, self._text().encode())
+        files.write(path, self.dumps())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Calibration":
@@ -200,7 +200,7 @@ class Calibration:
                 overrides[name] = entry["range"]
         return cls(histograms, overrides, document["model"], document["sequences"])
 
-    def _text(self) -> str:
+    def dumps(self) -> bytes:
         """Contents of the file: one line for each histogram, so that the rest can be read."""
         entries = []
         for name, histogram in self.histograms.items():
@@ -216,7 +216,7 @@ class Calibration:
             f'  "sequences": {self.sequences},\n'
             f'  "operators": {operators}\n'
             "}\n"
-        )
+        ).encode()
 
     def _require(self, name: str) -> None:
         """Refuse the name of an operator that is not here."""

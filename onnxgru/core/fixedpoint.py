@@ -11,7 +11,7 @@ is either saturated or out of reach, so the clip never changes a code; it keeps 
 
 For |acc| <= A, where A is the proved extreme or the saturation point, whichever is less::
 
-    |y - acc m| <= 1/2 + [p > 0] 2^(p-1) M 2^-s + A |m - M 2^-(s+p)|
+    |y - acc m| <= 1/2 + [p > 0] M 2^-(s+1) + A |m - M 2^-(s+p)|
 
 The last term is at most A 2^-(s+p+1) by rounding of M. Constraints from measured behaviour of
 runtimes: a floor shift of int32 values beyond 2^24 is exact everywhere only for s >= 7, so s has
@@ -130,6 +130,6 @@ class Requantization:
         actual = np.ldexp(self.multipliers.astype(np.float64), -self.shift)
         reach = self._needed(ratios, extremes, bits)
         bound = 0.5 + reach * np.abs(ratios - np.ldexp(actual, -self.pre_shift))
-        if self.pre_shift:
-            bound += 2.0 ** (self.pre_shift - 1) * actual
+        if self.pre_shift:  # v is off by up to a half
+            bound += 0.5 * actual
         return np.asarray(bound)

@@ -60,6 +60,9 @@ class Primitives(Protocol[Value]):
     def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
         """Parts along the last axis, of the given sizes."""
 
+    def rows(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
+        """Parts along the first axis, of the given sizes."""
+
     def widen(self, value: Value) -> Value:
         """Codes as int32."""
 
@@ -67,7 +70,10 @@ class Primitives(Protocol[Value]):
         """int32 values within 0 .. 255 as uint8."""
 
     def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
-        """(codes - zero_point) @ (weights - 128): (..., I) x (I, N) -> (..., N), int32."""
+        """(codes - zero_point) @ (weights - 128): (..., I) x (I, N) -> (..., N), int32.
+
+        Sums must stay below 2**24 in magnitude: OpenVINO computes them in float32.
+        """
 
     def add(self, left: Value, right: Value) -> Value:
         """Sum, int32."""

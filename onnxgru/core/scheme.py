@@ -167,17 +167,27 @@ class Scheme:
         SchemeError
             If the file is missing, is not JSON, of another format, or has a bad entry.
         """
-        document = files.parse(path, FORMAT)
+        return cls.parse(files.parse(path, FORMAT), str(path))
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], source: str) -> "Scheme":
+        """A scheme from its JSON object; `source` is where it comes from, for messages.
+
+        Raises
+        ------
+        SchemeError
+            If it has a bad entry.
+        """
         sections = []
         for section in ("inputs", "operators"):
             entries = document.get(section)
             if not isinstance(entries, dict):
                 raise SchemeError(
-                    f'{path}: must have an object "{section}" with an entry an operator, '
+                    f'{source}: must have an object "{section}" with an entry an operator, '
                     f"found {type(entries).__name__}"
                 )
             sections.append(
-                {name: _entry(f"{path}: {name}", value) for name, value in entries.items()}
+                {name: _entry(f"{source}: {name}", value) for name, value in entries.items()}
             )
         return cls(*sections)
 

@@ -5,7 +5,9 @@
     q_W = clip(round(W / s), -(2^(b-1) - 1), 2^(b-1) - 1)
     s   = argmin over f of sum (W - s_f q_W(s_f))^2,    s_f = f max|W| / (2^(b-1) - 1)
 
-over a grid of factors f; one scale a channel, a gate, or a matrix.
+over a grid of factors f; one scale a channel, a gate, or a matrix. No scale of an operator is
+below a 64th of its largest: all its channels share one shift, and a dead channel with a bias would
+take the others' precision. A weight is still rounded 64 times finer than the largest channel's.
 """
 
 import numpy as np
@@ -15,6 +17,9 @@ from onnxgru.core.integers import Floats, IntegerType
 
 FACTORS = np.linspace(0.2, 1.0, 81)
 """Shrink factors tried, of the largest magnitude."""
+
+SPREAD = 2**6
+"""Largest quotient of two scales of one operator."""
 
 
 def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
@@ -67,6 +72,7 @@ def quantize(
     """
     top = IntegerType(bits, signed=True).maximum
     tiny = float(np.finfo(np.float32).tiny)
-    scales = np.maximum(np.maximum(limits / top, least), tiny).astype(np.float32)
+    wanted = np.maximum(limits / top, least)
+    scales = np.maximum(wanted, max(float(wanted.max()) / SPREAD, tiny)).astype(np.float32)
     codes = np.rint(weight / scales[:, None].astype(np.float64))
     return np.clip(codes, -top, top).astype(np.int8), scales

@@ -1,8 +1,8 @@
 """Exact evaluation of integer programs with NumPy, and of the float parts around them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,20 @@ class States:
     y: Codes
     y_h: Codes
     trace: dict[str, Codes] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Runs one integer layer."""
+
+    def __call__(
+        self,
+        x: Codes,
+        initial: Codes | None,
+        lengths: npt.NDArray[np.integer] | None,
+        *,
+        trace: bool,
+    ) -> States:
+        """States of sequences (T, B, I); see `LayerEvaluator`."""
 
 
 class LayerEvaluator:
@@ -150,10 +164,18 @@ class Evaluator:
         The float parts of the model.
     data : Dataset
         Sequences.
+    engine : callable
+        Makes what runs a layer.
     """
 
-    def __init__(self, host: Host, data: Dataset) -> None:
+    def __init__(
+        self,
+        host: Host,
+        data: Dataset,
+        engine: Callable[[IntegerLayer], Engine] = LayerEvaluator,
+    ) -> None:
         self._host = host
+        self._engine = engine
         widest = max((layer.hidden_size for layer in host.layers), default=1)
         longest = max((a.size // max(1, data.size) for a in data.inputs.values()), default=1)
         size = host.batch or max(1, CHUNK_BYTES // (64 * (widest + longest)))
@@ -184,7 +206,7 @@ class Evaluator:
         states : dict of str to States
             By layer name.
         """
-        layers = [(layer, LayerEvaluator(layer)) for layer in program.layers]
+        layers = [(layer, self._engine(layer)) for layer in program.layers]
         for index, chunk in enumerate(self._chunks):
             values: dict[str, Array] = dict(chunk.inputs)
             found: dict[str, States] = {}

@@ -1,0 +1,289 @@
+"""The verbs: quantize, pick, inspect, evaluate, export."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from onnxgru import front as fronts
+from onnxgru import report as reports
+from onnxgru.config import Config
+from onnxgru.core import files
+from onnxgru.core.errors import OutputError, UsageError
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.events import Listener, Stage, silent
+from onnxgru.folder import JOURNAL, REPORT, Folder
+from onnxgru.report import Written
+from onnxgru.runtime.sessions import onnxruntime_session
+from onnxgru.runtime.verify import verify, zero_states
+from onnxgru.session import Session
+from onnxgru.study import Outcome, Study
+
+GOLDEN_SEQUENCES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a quantisation left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    report : dict
+        What ``report.json`` holds.
+    scheme : Scheme
+        Widths of the model written.
+    front : dict or None
+        What ``front.json`` holds, after a search.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+    scheme: Scheme
+    front: dict[str, Any] | None = None
+
+    @property
+    def integer(self) -> Path:
+        """The portable integer graph."""
+        return self.folder / "integer.onnx"
+
+    @property
+    def annotated(self) -> Path:
+        """The annotated float graph."""
+        return self.folder / "annotated.onnx"
+
+
+def quantize(
+    model: str | Path, config: Config | None = None, *, listener: Listener = silent
+) -> Result:
+    """Quantise the GRUs of a model and write the output folder.
+
+    Parameters
+    ----------
+    model : path
+        An ONNX file with float GRUs.
+    config : Config, optional
+        Uniform 8 bits where left out.
+    listener : callable, optional
+        Receives the events of `onnxgru.events` while it works.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    OnnxgruError
+        One of its kinds, with one sentence that says where, what is wrong, and what to do.
+    """
+    config = config or Config()
+    path = Path(model)
+    folder = Folder(_output(path, config))
+    folder.check(force=config.force, resume=config.resume)
+    session = Session(path, config, listener)
+    if not config.search:
+        if config.scheme is None:
+            scheme = Scheme.uniform(
+                session.layers,
+                config.bits,
+                granularity=config.granularity,
+                observer=config.observer,
+                input_bits=config.input_bits,
+            )
+        else:
+            scheme = Scheme.load(Path(config.scheme))
+            scheme.validate(session.layers, str(config.scheme))
+        written, contents = _make(session, scheme)
+        folder.open(force=config.force)
+        return _write(session, folder, written, contents)
+    study = Study(session)
+    study.prepare()  # nothing is written before all of that has succeeded
+    folder.open(force=config.force)
+    outcome = study.run(folder.path / JOURNAL, resume=config.resume)
+    written, contents = _make(session, outcome.scheme)
+    return _write(session, folder, written, contents, outcome)
+
+
+def _output(path: Path, config: Config) -> Path:
+    return Path(config.output) if config.output is not None else Path(f"{path.stem}-onnxgru")
+
+
+def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
+    """Lower, emit, annotate and verify; nothing is written yet."""
+    program = session.lowering(scheme)
+    session.listener(Stage("writing graphs"))
+    integer = session.integer(program, scheme)
+    annotated = session.annotated(program, scheme)
+    session.listener(Stage("verifying integer.onnx against the oracle"))
+    data = session.data["validation"]
+    count = session.config.verify
+    if session.host.batch:
+        count = max(1, count // session.host.batch) * session.host.batch
+    checked = verify(
+        integer, session.host, program, data.take(count), time_axes=session.time_axes
+    )
+    contents = {
+        "integer.onnx": integer.SerializeToString(deterministic=True),
+        "annotated.onnx": annotated.SerializeToString(deterministic=True),
+        "scheme.json": scheme.dumps(),
+        "calibration.json": session.calibration_bytes,
+        **_golden(session, program, integer),
+    }
+    return Written(scheme, program, integer, annotated, checked), contents
+
+
+def _golden(
+    session: Session, program: IntegerProgram, model: onnx.ModelProto
+) -> dict[str, bytes]:
+    """Inputs and outputs of the integer graph, in ONNX's own convention."""
+    data = session.data["validation"].take(session.host.batch or GOLDEN_SEQUENCES)
+    inputs = dict(data.inputs)
+    if session.time_axes is not None:
+        inputs = {
+            name: np.take(array, [0], axis=session.time_axes[name])
+            if name in session.time_axes
+            else array
+            for name, array in inputs.items()
+        }
+    inputs |= zero_states(model, program, data.size)
+    outputs = onnxruntime_session(model)(inputs)
+    contents = {}
+    for kind, values, arrays in (
+        ("input", model.graph.input, inputs),
+        ("output", model.graph.output, outputs),
+    ):
+        for index, value in enumerate(values):
+            tensor = numpy_helper.from_array(np.ascontiguousarray(arrays[value.name]), value.name)
+            contents[f"test_data_set_0/{kind}_{index}.pb"] = tensor.SerializeToString()
+    return contents
+
+
+def _write(
+    session: Session,
+    folder: Folder,
+    written: Written,
+    contents: dict[str, bytes],
+    outcome: Outcome | None = None,
+    summary: Mapping[str, Any] | None = None,
+) -> Result:
+    """Write the folder's files, the report last."""
+    if outcome is not None:
+        summary = outcome.summary
+        contents["front.json"] = files.dump(outcome.document)
+        contents["front.csv"] = fronts.table(outcome.document)
+        contents["front.png"] = fronts.picture(outcome.document, outcome.cloud, outcome.chosen)
+    sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
+    session.listener(Stage("measuring every operator"))
+    document = reports.build(session, written, sizes, summary)
+    contents["report.md"] = reports.markdown(document).encode()
+    contents[REPORT] = files.dump(document)
+    folder.write(contents)
+    return Result(
+        folder.path, document, written.scheme, outcome.document if outcome is not None else None
+    )
+
+
+def pick(
+    folder: str | Path,
+    *,
+    index: int | None = None,
+    max_bytes: int | None = None,
+    max_drop: float | None = None,
+    model: str | Path | None = None,
+    listener: Listener = silent,
+) -> Result:
+    """Write the files of another member of a front.
+
+    Parameters
+    ----------
+    folder : path
+        The output folder of a search.
+    index : int, optional
+        The member's number in ``front.csv``.
+    max_bytes : int, optional
+        The best member of at most so many flash bytes.
+    max_drop : float, optional
+        The smallest member at most so far below uniform 8 bits on validation.
+    model : path, optional
+        The source model, where it has moved.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no finished search.
+    UsageError
+        If not exactly one choice is made, or no member fits it.
+    """
+    place = Path(folder)
+    made = sum(choice is not None for choice in (index, max_bytes, max_drop))
+    if made != 1:
+        raise UsageError(
+            f"pick takes exactly one of --index, --max-bytes and --max-drop, got {made}"
+        )
+    for name in ("front.json", REPORT):
+        if not (place / name).is_file():
+            raise OutputError(
+                f"{place}: must be the folder of a finished search, it has no {name}; "
+                "run onnxgru quantize --search, or --resume an interrupted one"
+            )
+    document = files.parse(place / "front.json", fronts.FORMAT)
+    before = files.parse(place / REPORT, reports.FORMAT)
+    member = _member(document, index, max_bytes, max_drop)
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in before["config"].items()
+        if key in {field.name for field in fields(Config)}
+    }
+    settings |= {"force": False, "resume": False, "calibration_file": place / "calibration.json"}
+    for role, entry in before["data"].items():
+        if settings.get(role) is None and Path(entry["source"]).exists():
+            settings[role] = entry["source"]
+    session = Session(Path(model or before["model"]["path"]), Config(**settings), listener)
+    if session.digest != before["model"]["sha256"]:
+        raise UsageError(
+            f"{session.path}: must be the model that was searched (SHA-256 "
+            f"{before['model']['sha256'][:16]}...), it has changed; search again, or give the "
+            "former one with --model"
+        )
+    scheme = Scheme.parse(member["scheme"], f"{place / 'front.json'}")
+    written, contents = _make(session, scheme)
+    summary = dict(before["search"])
+    summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
+    return _write(session, Folder(place), written, contents, summary=summary)
+
+
+def _member(
+    document: Mapping[str, Any],
+    index: int | None,
+    max_bytes: int | None,
+    max_drop: float | None,
+) -> dict[str, Any]:
+    members: Sequence[dict[str, Any]] = document["members"]
+    if index is not None:
+        if not 0 <= index < len(members):
+            raise UsageError(f"--index must be from 0 to {len(members) - 1}, got {index}")
+        return members[index]
+    if max_bytes is not None:
+        fitting = [m for m in members if m["flash_bytes"] <= max_bytes]
+        if not fitting:
+            least = min(m["flash_bytes"] for m in members)
+            raise UsageError(
+                f"--max-bytes {max_bytes}: the smallest member of the front has {least} flash "
+                "bytes; allow as many, or search with fewer bits"
+            )
+        return max(fitting, key=lambda m: (m["validation"], -m["flash_bytes"]))
+    drop = max_drop if max_drop is not None else 0.0
+    floor = document["uniform"][0]["validation"] - drop
+    fitting = [m for m in members if m["validation"] >= floor]
+    if not fitting:
+        best = max(m["validation"] for m in members)
+        raise UsageError(
+            f"--max-drop {drop:g}: no member reaches {floor:.2f}, the best has {best:.2f}"
+        )
+    return min(fitting, key=lambda m: (m["flash_bytes"], -m["validation"]))

@@ -1,0 +1,94 @@
+"""Sizes of an integer program: what it costs in flash, RAM and arithmetic.
+
+The published measure (Miccini et al. 2024) counts the bits of W and R alone,
+``1 - M_Q / M_FP16``; a second figure adds the biases at 32 bits. Flash bytes are the exact bytes
+of everything a device keeps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from onnxgru.core.program import IntegerProgram
+
+HALF_FLOAT_BITS = 16
+
+
+@dataclass(frozen=True)
+class Account:
+    """Sizes of a program.
+
+    Parameters
+    ----------
+    weights : int
+        Elements of all W and R.
+    weight_bits : int
+        Their bits.
+    bias_bits : int
+        Bits of the biases, 32 each.
+    flash : mapping of str to int
+        Bytes by role.
+    ram : int
+        Bytes a sequence needs while it runs: states, the codes of a step, and the widest
+        scratch.
+    macs : int
+        Multiply-accumulates a step and sequence.
+    accumulator_bits : int
+        Width of the widest accumulator.
+    """
+
+    weights: int
+    weight_bits: int
+    bias_bits: int
+    flash: Mapping[str, int]
+    ram: int
+    macs: int
+    accumulator_bits: int
+
+    @property
+    def flash_bytes(self) -> int:
+        """Bytes of everything a device keeps in flash."""
+        return sum(self.flash.values())
+
+    @property
+    def mean_bits(self) -> float:
+        """Mean width of a weight."""
+        return self.weight_bits / max(1, self.weights)
+
+    @property
+    def reduction(self) -> float:
+        """The published measure, 1 - M_Q / M_FP16."""
+        return 1 - self.weight_bits / max(1, HALF_FLOAT_BITS * self.weights)
+
+    def to_dict(self) -> dict[str, object]:
+        """Figures by name, for JSON."""
+        return {
+            **asdict(self),
+            "flash": dict(self.flash),
+            "flash_bytes": self.flash_bytes,
+            "mean_bits": self.mean_bits,
+            "reduction": self.reduction,
+        }
+
+
+def account(program: IntegerProgram) -> Account:
+    """Sizes of a program."""
+    items = program.flash()
+    flash: dict[str, int] = {}
+    for item in items:
+        flash[item.role] = flash.get(item.role, 0) + item.size
+    states = codes = 0
+    for layer in program.layers:
+        states += len(layer.recurrences) * layer.hidden_size
+        codes += layer.input_size
+        for recurrence in layer.recurrences:
+            codes += sum(len(o.outputs) for o in recurrence.operators) * layer.hidden_size
+    operators = list(program.operators)
+    return Account(
+        weights=sum(operator.macs for operator in operators),
+        weight_bits=sum(item.weight_bits for item in items),
+        bias_bits=8 * flash.get("bias", 0),
+        flash=flash,
+        ram=states + codes + max((operator.scratch for operator in operators), default=0),
+        macs=sum(operator.macs for operator in operators),
+        accumulator_bits=max((proof.bits for proof in program.proofs()), default=0),
+    )

@@ -1,0 +1,284 @@
+"""The report of a quantisation: figures as JSON, and the same for people to read."""
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxgru.core.account import account
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import LinearScheme, Scheme
+from onnxgru.passes.recurrence import Form
+from onnxgru.runtime.observation import operator_sqnr
+from onnxgru.runtime.sessions import onnxruntime_session
+from onnxgru.runtime.verify import Verification
+from onnxgru.session import Session
+
+FORMAT = "onnxgru.report/1"
+PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "numpy", "pymoo")
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A quantised model and what was found out about it.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        Widths.
+    program : IntegerProgram
+        What they were lowered to.
+    integer, annotated : onnx.ModelProto
+        The graphs.
+    verification : Verification
+        Of the integer graph.
+    """
+
+    scheme: Scheme
+    program: IntegerProgram
+    integer: onnx.ModelProto
+    annotated: onnx.ModelProto
+    verification: Verification
+
+
+def _finite(value: float) -> float | None:
+    """None for an infinite figure, which JSON cannot hold."""
+    return None if math.isinf(value) else round(value, 4)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    from onnxgru import __version__  # noqa: PLC0415 - the package imports this lazily
+
+    found = {"onnxgru": __version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in PACKAGES}
+
+
+def annotated_distance(session: Session, written: Written) -> dict[str, Any]:
+    """How far the annotated graph's states are from the integer graph's, in codes.
+
+    Compared where a layer's states leave it as real numbers, on the first validation sequences.
+    """
+    data = session.data["validation"]
+    part = data.take(session.host.batch or min(data.size, session.config.verify))
+    probed = onnx.ModelProto()
+    probed.CopyFrom(session.annotated(written.program, written.scheme, Form()))
+    names = {}
+    for layer in written.program.layers:
+        node = session.model.graph.node(layer.node)
+        value = next((v for v in node.outputs if v.name and (v.uses() or v.is_graph_output())), None)
+        if value is not None:
+            names[str(value.name)] = layer
+    known = {output.name for output in probed.graph.output}
+    for name in names:
+        if name not in known:
+            probed.graph.output.append(
+                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            )
+    run = onnxruntime_session(probed)
+    largest, total, count = 0, 0, 0
+    for values in session.values(written.program, part):
+        found = run(values)
+        for name, layer in names.items():
+            quantization = layer.state.quantization
+            codes = [quantization.quantize(a).astype(int) for a in (found[name], values[name])]
+            distance = np.abs(codes[0] - codes[1])
+            largest = max(largest, int(distance.max(initial=0)))
+            total += int(distance.sum())
+            count += distance.size
+    return {"max": largest, "mean": round(total / max(1, count), 6), "codes": count}
+
+
+def build(
+    session: Session,
+    written: Written,
+    file_bytes: Mapping[str, int],
+    search: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Figures of a quantised model.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    written : Written
+        The quantised model.
+    file_bytes : mapping of str to int
+        Size of every file written, by name.
+    search : mapping, optional
+        What a search adds.
+    """
+    program = written.program
+    sqnr = operator_sqnr(
+        session.observation, session.host, program, session.data["validation"]
+    )
+    proofs = {proof.name: proof for proof in program.proofs()}
+    operators = []
+    for layer in session.layers:
+        for operator in layer.operators:
+            entry = written.scheme.operators[operator.name]
+            row: dict[str, Any] = {
+                "name": operator.name,
+                "kind": operator.kind,
+                "bits": entry.bits,
+                "weight_bits": entry.weight_bits if isinstance(entry, LinearScheme) else None,
+                "sqnr_db": _finite(sqnr[operator.name]),
+            }
+            if operator.name in proofs:
+                proof = proofs[operator.name]
+                row["accumulator"] = {
+                    "bits": proof.bits,
+                    "minimum": proof.minimum,
+                    "maximum": proof.maximum,
+                }
+            operators.append(row)
+    roles = [role for role in ("validation", "holdout") if role in session.data]
+    document = {
+        "format": FORMAT,
+        "model": {
+            "path": str(session.path.resolve()),
+            "sha256": session.digest,
+            "bytes": session.path.stat().st_size,
+        },
+        "metric": {"name": session.metric.name, "unit": session.metric.unit},
+        "quality": {
+            role: {
+                "float": _finite(session.float_quality(role)),
+                "integer": _finite(session.quality(program, role)),
+            }
+            for role in roles
+        },
+        "sizes": account(program).to_dict(),
+        "files": dict(file_bytes),
+        "operators": operators,
+        "annotated_distance_codes": annotated_distance(session, written),
+        "verification": {
+            "runtime": f"onnxruntime {version('onnxruntime')}",
+            "sequences": written.verification.sequences,
+            "codes": written.verification.codes,
+            "differences": 0,
+        },
+        "layers": [
+            {"name": layer.name, "node": layer.node, **layer.attributes} for layer in session.layers
+        ],
+        "left_in_float": [
+            {"node": refusal.node, "reason": refusal.reason}
+            for refusal in session.recognition.refusals
+        ],
+        "data": {
+            role: {"source": data.source, "sequences": data.size, "sha256": data.digest()}
+            for role, data in session.describe_data()
+        },
+        "config": session.settings(),
+        "seed": session.config.seed,
+        "versions": versions(),
+    }
+    if search is not None:
+        document["search"] = dict(search)
+    return document
+
+
+def figure(value: float | None, unit: str) -> str:
+    """A figure of quality with its unit."""
+    if value is None:
+        return "exact" if unit == "dB" else "-"
+    return f"{value:.2f} {unit}".strip()
+
+
+def sizes_table(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of what a program costs."""
+    flash = ", ".join(f"{role} {size:,}" for role, size in sizes["flash"].items())
+    return [
+        ("flash", f"{sizes['flash_bytes']:,} bytes ({flash})"),
+        (
+            "weights",
+            f"{sizes['weight_bits']:,} bits, {sizes['mean_bits']:.2f} a weight, "
+            f"{100 * sizes['reduction']:.1f} % less than float16",
+        ),
+        ("RAM a sequence", f"{sizes['ram']:,} bytes"),
+        ("MACs a step", f"{sizes['macs']:,}"),
+        ("widest accumulator", f"{sizes['accumulator_bits']} bits, proved"),
+    ]
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The report for people."""
+    unit = document["metric"]["unit"]
+    lines = [
+        "# Quantisation report",
+        "",
+        f"`{document['model']['path']}`",
+        "",
+        f"| {document['metric']['name']} | float | integer |",
+        "|---|---:|---:|",
+    ]
+    for role, quality in document["quality"].items():
+        floats, integers = (figure(quality[kind], unit) for kind in ("float", "integer"))
+        lines.append(f"| {role} | {floats} | {integers} |")
+    lines += ["", "| size | |", "|---|---|"]
+    lines += [f"| {name} | {text} |" for name, text in sizes_table(document["sizes"])]
+    lines += [f"| {name} | {size:,} bytes |" for name, size in document["files"].items()]
+    checked, distance = document["verification"], document["annotated_distance_codes"]
+    lines += [
+        "",
+        f"`integer.onnx` equals the oracle in {checked['runtime']}: {checked['codes']:,} state "
+        f"codes of {checked['sequences']:,} sequences, no difference. The annotated graph differs "
+        f"from it by {distance['mean']:g} codes on average, {distance['max']} at most.",
+    ]
+    if "search" in document:
+        lines += ["", *_search_lines(document["search"], unit)]
+    lines += [
+        "",
+        "## Operators",
+        "",
+        "| operator | bits | weight bits | SQNR, dB | accumulator bits |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in document["operators"]:
+        accumulator = row.get("accumulator", {}).get("bits", "")
+        sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
+        weight = row["weight_bits"] or ""
+        lines.append(f"| `{row['name']}` | {row['bits']} | {weight} | {sqnr} | {accumulator} |")
+    if document["left_in_float"]:
+        lines += ["", "## Left in float", ""]
+        lines += [f"- `{r['node']}`: {r['reason']}" for r in document["left_in_float"]]
+    lines += ["", "## Made with", ""]
+    lines += [f"- {name} {text}" for name, text in document["versions"].items()]
+    lines += [f"- seed {document['seed']}"]
+    lines += [
+        f"- {role}: {entry['source']}, {entry['sequences']:,} sequences, SHA-256 "
+        f"`{entry['sha256'][:16]}...`"
+        for role, entry in document["data"].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
+    chosen, uniform = search["chosen"], search["uniform_8"]
+    share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
+    return [
+        "## Search",
+        "",
+        f"{search['evaluations']:,} schemes evaluated, {search['members']} on the front "
+        "(`front.csv`, `front.png`). Chosen: the fewest flash bytes with at most "
+        f"{search['max_drop']:g} {unit or 'units'} below uniform 8 bits on validation.",
+        "",
+        "| | flash bytes | validation | hold-out |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {name} | {entry['flash_bytes']:,} | {figure(entry['validation'], unit)} | "
+            f"{figure(entry['holdout'], unit) if entry['holdout'] is not None else '-'} |"
+            for name, entry in (
+                (f"chosen, number {chosen['index']}", chosen),
+                ("uniform 8 bits", uniform),
+            )
+        ),
+        "",
+        f"The chosen scheme needs {share:.1f} % of uniform 8 bits' flash.",
+    ]
+

@@ -1,0 +1,170 @@
+"""The value of every operator at every time step, from the decomposed float graph.
+
+Run through onnxruntime with graph optimisation off, a chunk of sequences at a time, so that
+memory stays bounded whatever the number of batches. Calibration and the quality of each operator
+are both measured on it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.calibration.calibration import Calibration
+from onnxgru.calibration.histogram import Histogram
+from onnxgru.core.data import Dataset
+from onnxgru.core.integers import Codes, Floats
+from onnxgru.core.network import Layer
+from onnxgru.core.program import IntegerProgram
+from onnxgru.passes import source
+from onnxgru.passes.decompose import Decompose
+from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.sessions import onnxruntime_session
+
+Mask = npt.NDArray[np.bool_]
+
+CHUNK_BYTES = 64 * 2**20
+"""Memory that the observed values of a chunk may take."""
+
+_LENGTHS = 4
+
+
+class Observation:
+    """Runs the decomposed graph and hands out what its operators computed.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Normalised.
+    layers : sequence of Layer
+        Its layers.
+    """
+
+    def __init__(self, model: ir.Model, layers: Sequence[Layer]) -> None:
+        self._layers = tuple(layers)
+        clone = model.clone()
+        self._lengths = {layer.name: self._length_name(clone, layer) for layer in layers}
+        decompose = Decompose(layers, observe=True)
+        decompose(clone)
+        self._names = decompose.observed
+        self._run = onnxruntime_session(source.proto(clone), "disabled", threads=1)
+        self._owners = {
+            name: layer.name
+            for layer in layers
+            for name in (layer.input, layer.state, *(o.name for o in layer.operators))
+        }
+
+    @staticmethod
+    def _length_name(model: ir.Model, layer: Layer) -> str | None:
+        inputs = model.graph.node(layer.node).inputs
+        value = inputs[_LENGTHS] if len(inputs) > _LENGTHS else None
+        if value is None:
+            return None
+        if not value.is_graph_input() and not value.is_graph_output():
+            model.graph.outputs.append(value)
+        return str(value.name)
+
+    def chunk(self, data: Dataset) -> int:
+        """Sequences that fit the memory of a chunk."""
+        longest = max(array.size // data.size for array in data.inputs.values())
+        width = sum(o.width for layer in self._layers for o in layer.operators)
+        narrowest = min(layer.input_size for layer in self._layers)
+        return max(1, CHUNK_BYTES // (4 * width * max(1, longest // max(1, narrowest))))
+
+    def values(self, data: Dataset) -> Iterator[tuple[str, Floats, Mask | None]]:
+        """Observe a chunk of sequences.
+
+        Yields
+        ------
+        name : str
+            Operator, or a layer's ``/input`` or ``/state``.
+        values : ndarray of float32, shape (T, B, N), or (B, H) for a given initial state
+            What it computed.
+        going : ndarray of bool, shape (T, B), or None
+            Steps that belong to the sequences, where they have lengths.
+        """
+        outputs = self._run(data.inputs)
+        known: dict[str, Any] = {**data.inputs, **outputs}
+        for output, name in self._names.items():
+            array = outputs[output]
+            lengths = self._lengths[self._owners[name]]
+            going = None
+            if lengths is not None and array.ndim == 3:
+                going = np.arange(len(array))[:, None] < np.asarray(known[lengths])[None]
+            yield name, array, going
+
+
+def calibrate(
+    observation: Observation,
+    layers: Sequence[Layer],
+    batches: Iterable[Dataset],
+    model: str,
+    report: Callable[[int], None] | None = None,
+) -> Calibration:
+    """Statistics of every operator over all batches.
+
+    Parameters
+    ----------
+    observation : Observation
+        Of the model.
+    layers : sequence of Layer
+        Its layers.
+    batches : iterable of Dataset
+        Any number, of any lengths.
+    model : str
+        SHA-256 of the source model.
+    report : callable, optional
+        Receives the number of sequences seen so far.
+    """
+    histograms: dict[str, Histogram] = {}
+    sequences = 0
+    for batch in batches:
+        for part in batch.chunks(observation.chunk(batch)):
+            for name, values, going in observation.values(part):
+                kept = values if going is None else values[going]
+                histograms.setdefault(name, Histogram()).update(kept)
+            sequences += part.size
+            if report is not None:
+                report(sequences)
+    for layer in layers:
+        state = histograms.setdefault(layer.state, Histogram())
+        for name in layer.results:
+            state.merge(histograms[name])
+    return Calibration(histograms, {}, model, sequences)
+
+
+def operator_sqnr(
+    observation: Observation, host: Host, program: IntegerProgram, data: Dataset
+) -> dict[str, float]:
+    """Signal to quantisation noise of every operator over all steps, dB.
+
+    The float graph's value is the signal, its distance from the integer program's dequantised
+    value the noise; both run from the same input, so the noise includes what was passed on.
+    """
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    for part in data.chunks(host.batch or observation.chunk(data)):
+        traces: dict[str, Codes] = {}
+        for _, states in Evaluator(host, part).states(program, trace=True):
+            for found in states.values():
+                for name, codes in found.trace.items():
+                    traces[name] = (
+                        np.concatenate([traces[name], codes], axis=1) if name in traces else codes
+                    )
+        for name, values, going in observation.values(part):
+            if name not in traces:
+                continue
+            real = program.values[name].dequantize(traces[name])
+            exact, found_ = (values, real) if going is None else (values[going], real[going])
+            signal[name] = signal.get(name, 0.0) + float(np.square(exact, dtype=np.float64).sum())
+            error = np.subtract(exact, found_, dtype=np.float64)
+            noise[name] = noise.get(name, 0.0) + float(np.square(error).sum())
+    return {
+        name: float("inf")
+        if not noise[name]
+        else 10 * float(np.log10(max(signal[name], np.finfo(np.float64).tiny) / noise[name]))
+        for name in signal
+    }

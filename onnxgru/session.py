@@ -1,0 +1,296 @@
+"""A model with its data: everything that schemes are lowered from and judged by."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from onnxgru.calibration.calibration import Calibration
+from onnxgru.config import Config, Source
+from onnxgru.core import data as datasets
+from onnxgru.core import files, metrics
+from onnxgru.core.data import Dataset
+from onnxgru.core.errors import ModelError, SchemeError
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.events import Calibrated, Listener, Notice, Stage, silent
+from onnxgru.passes import source
+from onnxgru.passes.annotate import Annotate
+from onnxgru.passes.decompose import Decompose
+from onnxgru.passes.emit import Emit
+from onnxgru.passes.lower import Lowering
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.pack import Pack
+from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recurrence import Form
+from onnxgru.passes.step import Step, time_axes
+from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.observation import Observation, calibrate
+
+Array = npt.NDArray[Any]
+
+SYNTHETIC_SEQUENCES = 64
+SYNTHETIC_STEPS = 32
+_DISTRIBUTIONS = ("Softmax", "LogSoftmax", "Hardmax")
+
+
+class Session:
+    """A model, its layers, its data and its calibration.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX file.
+    config : Config
+        What to do with it.
+    listener : callable
+        Receives events.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read or holds no GRU that can be quantised.
+    DataError
+        If data do not fit the model.
+    UsageError
+        If a setting does not fit the model.
+    """
+
+    def __init__(self, path: Path, config: Config, listener: Listener = silent) -> None:
+        self.path, self.config, self.listener = path, config, listener
+        self.model = source.read(path)
+        self.digest = files.digest(path.read_bytes())
+        Normalize()(self.model)
+        self.recognition = recognize(self.model, config.include, config.exclude)
+        self.layers = require(self.recognition, str(path))
+        for note in self.recognition.notes:
+            listener(Notice(note))
+        for refusal in self.recognition.refusals:
+            listener(Notice(f"{refusal.node} stays in float: {refusal.reason}"))
+        self.form = Form(config.recurrence, config.float_state, config.steps)
+        self._time_axes = self._check_form()
+        self.host = Host(self.model, self.layers)
+        self.data = self._load()
+        self.output = next(
+            o.name for o in source.proto(self.model).graph.output if _is_float(o)
+        )
+        labels = self.data["validation"].labels
+        self.metric = metrics.resolve(config.metric, labels, self._is_distribution())
+        self._evaluators: dict[str, Evaluator] = {}
+        self._targets: dict[str, Array] = {}
+        self._references: dict[str, dict[str, Array]] = {}
+
+    def _check_form(self) -> dict[str, int] | None:
+        """Time axes of the inputs in step form; a form that cannot be is refused beforehand."""
+        if self.form.name != "step":
+            return None
+        clone = self.model.clone()
+        Step(self.layers)(clone)
+        Decompose(self.layers, self.form)(clone)
+        return time_axes(self.model.graph, self.layers)
+
+    def _load(self) -> dict[str, Dataset]:
+        """Data by role: calibration, validation, and hold-out where there is one."""
+        loaded: dict[str, Dataset] = {}
+        for role in datasets.ROLES:
+            given: Source = getattr(self.config, role)
+            where = given if given is not None else datasets.beside(self.path, role)
+            if where is not None:
+                loaded[role] = datasets.load(where, self.host.signature)
+        if not loaded:
+            self.listener(
+                Notice(
+                    "no data given or found beside the model: ranges and accuracy come from random "
+                    "input and mean little; give --calibration and --validation"
+                )
+            )
+            loaded = {role: self._synthetic(seed) for seed, role in enumerate(datasets.ROLES[:2])}
+        for role, other in (("validation", "calibration"), ("calibration", "validation")):
+            if role not in loaded and other in loaded:
+                self.listener(
+                    Notice(f"no {role} data: the {other} data serve for both; give --{role}")
+                )
+                loaded[role] = loaded[other]
+        for role in ("validation", "calibration"):
+            if role not in loaded:
+                self.listener(Notice(f"no {role} data: the hold-out data serve; give --{role}"))
+                loaded[role] = loaded["holdout"]
+        return loaded
+
+    def _synthetic(self, seed: int) -> Dataset:
+        generator = np.random.default_rng([self.config.seed, seed])
+        inputs = {}
+        for spec in self.host.signature:
+            shape = [SYNTHETIC_STEPS if not isinstance(n, int) else n for n in spec.shape]
+            shape[spec.batch_axis] = self.host.batch or SYNTHETIC_SEQUENCES
+            if np.issubdtype(spec.dtype, np.floating):
+                inputs[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+            else:  # lengths
+                inputs[spec.name] = np.full(shape, SYNTHETIC_STEPS, spec.dtype)
+        axes = {spec.name: spec.batch_axis for spec in self.host.signature}
+        return Dataset(inputs, None, "random input", axes)
+
+    def _is_distribution(self) -> bool:
+        value = next(v for v in self.model.graph.outputs if v.name == self.output)
+        node = value.producer()
+        return node is not None and node.op_type in _DISTRIBUTIONS
+
+    @cached_property
+    def observation(self) -> Observation:
+        """The decomposed float graph with every operator visible."""
+        return Observation(self.model, self.layers)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Statistics of every operator: from a file, or of the calibration data."""
+        if self.config.calibration_file is not None:
+            path = Path(self.config.calibration_file)
+            calibration = Calibration.load(path)
+            if calibration.model != self.digest:
+                self.listener(Notice(f"{path} was made from another version of the model"))
+            missing = [
+                name
+                for layer in self.layers
+                for name in (layer.input, layer.state, *(o.name for o in layer.operators))
+                if name not in calibration.histograms
+            ]
+            if missing:
+                raise SchemeError(
+                    f"{path}: must have every operator of the model, lacks {missing[0]}; "
+                    "it is a calibration of another model, so calibrate again"
+                )
+            return calibration
+        self.listener(Stage("calibrating"))
+        return calibrate(
+            self.observation,
+            self.layers,
+            [self.data["calibration"]],
+            self.digest,
+            lambda count: self.listener(Calibrated(count)),
+        )
+
+    @cached_property
+    def calibration_bytes(self) -> bytes:
+        """What ``calibration.json`` holds."""
+        return self.calibration.dumps()
+
+    @cached_property
+    def lowering(self) -> Lowering:
+        """From schemes to programs."""
+        return Lowering(
+            self.model.graph, self.layers, self.calibration, self.config.accumulator_bits
+        )
+
+    def reference(self, role: str) -> dict[str, Array]:
+        """Outputs of the float model on the data of a role, the batch first."""
+        if role not in self._references:
+            data = self.data[role]
+            size = self.host.batch or 256
+            self._references[role] = self.host.join(
+                [self.host.whole(part.inputs) for part in data.chunks(size)]
+            )
+        return self._references[role]
+
+    def target(self, role: str) -> Array:
+        """What outputs are compared with: labels, or the float model's outputs."""
+        labels = self.data[role].labels
+        if self.metric.target == "labels" and labels is not None:
+            return labels
+        return self.reference(role)[self.output]
+
+    def float_quality(self, role: str) -> float:
+        """The float model's figure."""
+        return self.metric(self.reference(role)[self.output], self.target(role))
+
+    def quality(self, program: IntegerProgram, role: str) -> float:
+        """A program's figure on the data of a role."""
+        if role not in self._evaluators:
+            self._evaluators[role] = Evaluator(self.host, self.data[role])
+            self._targets[role] = self.target(role)
+        outputs = self._evaluators[role].outputs(program)
+        return self.metric(outputs[self.output], self._targets[role])
+
+    def values(self, program: IntegerProgram, data: Dataset) -> Iterator[dict[str, Array]]:
+        """Values of the host graph, chunk by chunk: inputs, and the layers' dequantised states."""
+        return (values for values, _ in Evaluator(self.host, data).states(program))
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as JSON can hold it."""
+        return {
+            field.name: _plain(getattr(self.config, field.name)) for field in fields(self.config)
+        }
+
+    @property
+    def time_axes(self) -> Mapping[str, int] | None:
+        """In step form, the time axis of every input that has one."""
+        return self._time_axes
+
+    def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
+        """The emitted graph of a program."""
+        model = self.model.clone()
+        if self.form.name == "step":
+            Step(self.layers)(model)
+        Emit(program, self.form)(model)
+        Pack()(model)
+        return source.compact(self._finished(model, scheme))
+
+    def annotated(
+        self, program: IntegerProgram, scheme: Scheme, form: Form | None = None
+    ) -> onnx.ModelProto:
+        """The annotated graph of a program, in the configured form or another one."""
+        form = form or self.form
+        model = self.model.clone()
+        if form.name == "step":
+            Step(self.layers)(model)
+        Decompose(self.layers, form)(model)
+        Annotate(program)(model)
+        for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:
+            if not model.graph.initializers[name].is_graph_output():
+                del model.graph.initializers[name]
+        return self._finished(model, scheme)
+
+    def _finished(self, model: ir.Model, scheme: Scheme) -> onnx.ModelProto:
+        from onnxgru import __version__  # noqa: PLC0415 - the package imports this lazily
+
+        model.producer_name, model.producer_version = "onnxgru", __version__
+        model.metadata_props["onnxgru.version"] = __version__
+        model.metadata_props["onnxgru.source_sha256"] = self.digest
+        model.metadata_props["onnxgru.scheme"] = _minified(scheme)
+        message = source.proto(model)
+        try:
+            onnx.checker.check_model(message, full_check=True)
+        except onnx.checker.ValidationError as error:
+            raise ModelError(
+                f"the graph written for {self.path} does not pass onnx.checker "
+                f"({str(error).splitlines()[0]}); please report it"
+            ) from error
+        return message
+
+    def describe_data(self) -> Iterator[tuple[str, Dataset]]:
+        """Role and data, in order."""
+        for role in datasets.ROLES:
+            if role in self.data:
+                yield role, self.data[role]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _is_float(value: onnx.ValueInfoProto) -> bool:
+    return value.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+
+
+def _minified(scheme: Scheme) -> str:
+    import json  # noqa: PLC0415
+
+    return json.dumps(json.loads(scheme.dumps()), separators=(",", ":"))

@@ -1,0 +1,153 @@
+"""Integer types and affine quantisation: which codes and real values are exact."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onnxgru.core.activations import FORMS, Activation
+from onnxgru.core.errors import UsageError
+from onnxgru.core.integers import WIDTHS, IntegerType, Quantization
+from onnxgru.custom_ops.lookup import entries
+
+widths = st.sampled_from(WIDTHS)
+magnitudes = st.floats(-30, 30).map(lambda e: float(np.float32(2.0**e)))
+bounds = st.one_of(st.just(0.0), magnitudes, magnitudes.map(lambda m: -m))
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_integer_types(bits: int) -> None:
+    unsigned, signed = IntegerType(bits), IntegerType(bits, signed=True)
+    assert (unsigned.minimum, unsigned.maximum) == (0, 2**bits - 1)
+    assert signed.maximum == -signed.minimum == 2 ** (bits - 1) - 1
+    assert (unsigned.levels, unsigned.middle) == (2**bits, 2**bits // 2)
+    assert signed.minimum + unsigned.middle == 1  # packed signed codes start at 1
+
+
+@given(bits=widths, elements=st.integers(0, 10_000))
+def test_sizes(bits: int, elements: int) -> None:
+    size = IntegerType(bits).size(elements)
+    assert 0 <= 8 * size - bits * elements < 8
+
+
+def test_ternary() -> None:
+    assert (IntegerType(2, True).minimum, IntegerType(2, True).maximum) == (-1, 1)
+
+
+@pytest.mark.parametrize("bits", [1, 9, 16, 0, -4, 8.0, "8"])
+def test_other_widths_are_refused(bits: object) -> None:
+    with pytest.raises(UsageError) as error:
+        IntegerType(bits)  # type: ignore[arg-type]
+    expected = f"a bit-width must be a whole number from 2 to 8, got {bits!r}"
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0.0, 0, 8), "a scale must be a positive number, got 0.0"),
+        ((-1.0, 0, 8), "a scale must be a positive number, got -1.0"),
+        ((float("nan"), 0, 8), "a scale must be a positive number, got nan"),
+        ((float("inf"), 0, 8), "a scale must be a positive number, got inf"),
+        ((0.1, 0, 8), "a scale must be a float32 value, got 0.1"),
+        ((0.5, 256, 8), "a zero point must lie in 0..255, got 256"),
+        ((0.5, -1, 4), "a zero point must lie in 0..15, got -1"),
+        ((0.5, 16, 4), "a zero point must lie in 0..15, got 16"),
+        ((0.5, 0, 9), "a bit-width must be a whole number from 2 to 8, got 9"),
+    ],
+)
+def test_wrong_quantisations_are_refused(
+    arguments: tuple[float, int, int], message: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        Quantization(*arguments)
+    assert str(error.value) == message
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(a=bounds, b=bounds, bits=widths)
+def test_a_range_spans_its_codes_and_zero_has_one(a: float, b: float, bits: int) -> None:
+    low, high = min(a, b), max(a, b)
+    q = Quantization.of_range(low, high, bits)
+    assert q.quantize(np.zeros(1, np.float32))[0] == q.zero_point
+    assert q.dequantize(np.asarray([q.zero_point], np.uint8))[0] == 0.0
+    for end, bound in zip(q.range, (min(low, 0.0), max(high, 0.0)), strict=True):
+        assert abs(end - bound) <= 0.51 * q.scale or low == high == 0.0
+    values = np.linspace(low, high, 101, dtype=np.float32)
+    error = np.abs(q.dequantize(q.quantize(values)).astype(np.float64) - values)
+    assert error.max() <= 1.01 * q.scale  # half a step, and half of one where the ends moved
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(scale=magnitudes, bits=widths, share=st.floats(0, 1), odd=st.floats(1, 2))
+def test_codes_come_back(scale: float, bits: int, share: float, odd: float) -> None:
+    top = IntegerType(bits).maximum
+    q = Quantization(float(np.float32(scale * odd)), round(share * top), bits)
+    codes = np.arange(top + 1, dtype=np.uint8)
+    assert np.array_equal(q.quantize(q.dequantize(codes)), codes)
+
+
+@pytest.mark.parametrize("scale", [1.2e-38, 1e-30, 0.1, 1.0, 3.0, 1e30])
+def test_codes_come_back_at_the_ends_of_float32(scale: float) -> None:
+    q = Quantization(float(np.float32(scale)), 3, 8)
+    codes = np.arange(256, dtype=np.uint8)
+    assert np.array_equal(q.quantize(q.dequantize(codes)), codes)
+
+
+def test_values_beyond_the_range_saturate() -> None:
+    q = Quantization.of_range(-1, 1, 4)
+    assert list(q.quantize(np.asarray([-9.0, 9.0, -np.inf, np.inf], np.float32))) == [0, 15, 0, 15]
+
+
+def test_ties_round_to_even() -> None:
+    q = Quantization(1.0, 4, 8)
+    values = np.asarray([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)
+    assert list(q.quantize(values)) == [2, 4, 4, 6, 6]
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("limits", [(0.0, 0.0), (1e-45, 1e-45), (-1e-40, 1e-40), (-0.0, 0.0)])
+def test_a_dead_range_gets_any_scale(limits: tuple[float, float], bits: int) -> None:
+    assert Quantization.of_range(*limits, bits) == Quantization(1.0, 0, bits)
+
+
+def test_one_sided_ranges_reach_zero() -> None:
+    assert Quantization.of_range(2.0, 5.1, 8).zero_point == 0
+    assert Quantization.of_range(-5.1, -2.0, 8).zero_point == 255
+
+
+def fixed(name: str, bits: int) -> Quantization:
+    q = Activation(name).quantization(bits)
+    assert q is not None
+    return q
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("name", ["Sigmoid", "HardSigmoid"])
+def test_unit_codomain_is_exact_at_0_and_1(name: str, bits: int) -> None:
+    q = fixed(name, bits)
+    ends = np.asarray([0, q.type.maximum], np.uint8)
+    assert list(q.dequantize(ends)) == [0.0, 1.0]
+    assert list(q.quantize(np.asarray([0.0, 1.0], np.float32))) == list(ends)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("name", ["Tanh", "Softsign"])
+def test_symmetric_codomain_is_exact_at_minus_1_0_and_1(name: str, bits: int) -> None:
+    q = fixed(name, bits)
+    codes = np.asarray([1, q.type.middle, q.type.maximum], np.uint8)
+    assert list(q.dequantize(codes)) == [-1.0, 0.0, 1.0]
+    assert list(q.quantize(np.asarray([-1.0, 0.0, 1.0], np.float32))) == list(codes)
+
+
+def test_other_codomains_are_calibrated() -> None:
+    free = {n for n, form in FORMS.items() if form.codomain is None}
+    assert {"Relu", "Affine", "ScaledTanh"} <= free
+    assert all(Activation(name).quantization(8) is None for name in free)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_complement_mirrors_codes_at_equal_widths(bits: int) -> None:
+    gate = fixed("Sigmoid", bits)
+    table = entries(Activation("Complement"), gate, gate)
+    assert np.array_equal(table, np.arange(2**bits)[::-1])

@@ -1,0 +1,82 @@
+"""From a random GRU to its integer program, for tests of the later stages."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnxgru.core.data import Dataset
+from onnxgru.core.integers import WIDTHS
+from onnxgru.core.network import Layer
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import GRANULARITIES, LinearScheme, OutputScheme, Scheme
+from onnxgru.passes import source
+from onnxgru.passes.emit import Emit
+from onnxgru.passes.lower import Lowering
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.pack import Pack
+from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recurrence import Form
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.observation import Observation, calibrate
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A calibrated model."""
+
+    model: ir.Model
+    layers: tuple[Layer, ...]
+    host: Host
+    lower: Lowering
+
+    def uniform(self, bits: int, **settings: str) -> IntegerProgram:
+        return self.lower(Scheme.uniform(self.layers, bits, **settings))
+
+    def mixed(self, seed: int) -> IntegerProgram:
+        return self.lower(random_scheme(self.layers, seed))
+
+    def emit(self, program: IntegerProgram, form: Form | None = None) -> onnx.ModelProto:
+        clone = self.model.clone()
+        Emit(program, form)(clone)
+        Pack()(clone)
+        return source.compact(source.proto(clone))
+
+
+def pipeline(message: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> Pipeline:
+    """Calibrate a model on some inputs."""
+    model = ir.from_proto(message)
+    Normalize()(model)
+    layers = require(recognize(model), "test")
+    host = Host(model, layers)
+    calibration = calibrate(
+        Observation(model, layers), layers, [dataset(host, inputs)], "0" * 64
+    )
+    return Pipeline(model, layers, host, Lowering(model.graph, layers, calibration))
+
+
+def dataset(host: Host, inputs: dict[str, np.ndarray]) -> Dataset:
+    return Dataset(inputs, None, "test", {s.name: s.batch_axis for s in host.signature})
+
+
+def random_scheme(layers: tuple[Layer, ...], seed: int) -> Scheme:
+    """Every width, granularity and input width drawn at random."""
+    generator = np.random.default_rng(seed)
+
+    def width() -> int:
+        return int(generator.choice(WIDTHS))
+
+    operators: dict[str, OutputScheme] = {}
+    for layer in layers:
+        state = width()
+        for operator in layer.operators:
+            bits = state if operator.name in layer.results else width()
+            if operator.weight is None:
+                operators[operator.name] = OutputScheme(bits)
+            else:
+                granularity = str(generator.choice(GRANULARITIES))
+                operators[operator.name] = LinearScheme(
+                    bits, "mse", width(), granularity, operator.weight.shape
+                )
+    return Scheme({layer.name: OutputScheme(width()) for layer in layers}, operators)
