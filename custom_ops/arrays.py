@@ -1,13 +1,14 @@
 """NumPy back end of the primitives: the plain evaluator's arithmetic."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 CODE_PRODUCT = 255 * 127
 """Largest magnitude of one product of a code and a weight."""
 
@@ -58,7 +59,7 @@ class ArrayPrimitives:
 
     def columns(self, values: Array, positions: Sequence[int], count: int) -> Array:
         """Repeat what is picked."""
-        return np.repeat(values[list(positions)], count)
+        return np.asarray(np.repeat(values[list(positions)], count))
 
     def power(self, exponent: Array) -> Array:
         """2**exponent."""
@@ -87,7 +88,8 @@ class ArrayPrimitives:
     def matmul(self, codes: Array, zero_point: Array, weights: Array) -> Array:
         """Product as integers in float BLAS."""
         steps = codes.astype(weights.dtype) - zero_point.astype(weights.dtype)
-        return np.matmul(steps, weights).astype(np.int32)
+        product: Array = np.matmul(steps, weights).astype(np.int32)
+        return product
 
     def add(self, left: Array, right: Array) -> Array:
         """Sum."""

@@ -11,6 +11,7 @@ The choice of operators follows what was measured on onnxruntime, OpenVINO and o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ class GraphPrimitives:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
 
-    def _op(self, op_type: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
+    def _op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         return self._tape.op(op_type, *inputs, **attributes)
 
     def _stored(self, name: str, values: npt.NDArray[np.generic], bits: int) -> ir.Value:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
+from onnxgru.core.program import IntegerOperator
 from onnxgru.custom_ops import add, linear, lookup, mul
 
 EQUATIONS: Mapping[str, Callable[..., ir.Value]] = MappingProxyType(
@@ -17,6 +18,8 @@ EQUATIONS: Mapping[str, Callable[..., ir.Value]] = MappingProxyType(
 )
 """Float nodes of every kind: ``equation(tape, operator, *operands)``."""
 
-ELEMENTWISE = MappingProxyType({"add": add.Add, "mul": mul.Mul, "lookup": lookup.Lookup})
-"""Integer operators with ``derive(operator, inputs, operands, result)``; linear operators are
-derived in groups."""
+ELEMENTWISE: Mapping[str, Callable[..., IntegerOperator]] = MappingProxyType(
+    {"add": add.Add.derive, "mul": mul.Mul.derive, "lookup": lookup.Lookup.derive}
+)
+"""Derivation of integer operators: ``derive(operator, inputs, operands, result)``; linear
+operators are derived in groups."""

@@ -100,7 +100,9 @@ class Part:
         largest = int(np.abs(extremes).max())
         product = int(np.abs(extremes - codes).max())
         ratios = scales / result.quantization.scale
-        requantization = Requantization.derive(ratios, np.abs(extremes).max(0), result.quantization.bits)
+        requantization = Requantization.derive(
+            ratios, np.abs(extremes).max(0), result.quantization.bits
+        )
         if max(product, largest + (1 << requantization.pre_shift >> 1)) > INT32_MAXIMUM:
             raise OverflowProofError(
                 f"{operator.name}: its accumulator must fit 32 bits, but some input of "
@@ -176,7 +178,7 @@ class Linear(IntegerOperator):
     def prepare(
         self, primitives: Primitives[Value], shared: Mapping[str, Value]
     ) -> Mapping[str, Value]:
-        """Weights (inputs, sum of outputs) and biases; the product takes its zero point as uint8."""
+        """Weights (inputs, sum of outputs), biases, and the operand's zero point as uint8."""
         p = primitives
         weights = [
             p.weights(f"{part.output.name}/weight", part.weight, part.type.bits)

@@ -59,7 +59,8 @@ def entries(function: Activation, operand: Quantization, result: Quantization) -
     steps = np.arange(operand.type.levels, dtype=np.float64) - operand.zero_point
     values = function(steps * operand.scale)
     codes = np.rint(values / result.scale) + result.zero_point
-    return np.clip(codes, 0, result.type.maximum).astype(np.uint8)
+    table: Codes = np.clip(codes, 0, result.type.maximum).astype(np.uint8)
+    return table
 
 
 @dataclass(frozen=True, eq=False)

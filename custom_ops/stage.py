@@ -16,9 +16,7 @@ def prepare(p: Primitives[Value], stage: Stage) -> dict[tuple[str, ...], Mapping
     """Parameters of every operator of a stage, by the names of its outputs."""
     results = stage.results
     vectors = _powers(p, stage)
-    scalars = {
-        name: p.split(vector, [1] * len(results)) for name, vector in vectors.items()
-    }
+    scalars = {name: p.split(vector, [1] * len(results)) for name, vector in vectors.items()}
     zero_vector = p.bytes(stage.zero_points.name, stage.zero_points.codes)
     zero_points = p.split(zero_vector, [1] * len(stage.zero_points.values))
     multipliers = iter(
@@ -80,4 +78,3 @@ def _top(p: Primitives[Value], operator: IntegerOperator) -> Value:
     if len(set(tops)) == 1:
         return p.constant(tops[0])
     return p.columns(p.numbers(tops), range(len(tops)), operator.results[0].channels)
-

@@ -145,8 +145,8 @@ def split(seed: int = 0) -> Split:
         If scikit-learn is not installed.
     """
     try:
-        from sklearn.datasets import load_digits  # noqa: PLC0415 - optional
-        from sklearn.model_selection import train_test_split  # noqa: PLC0415
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise UsageError(
             "the digits come with scikit-learn, which is not installed; pip install onnxgru[train]"
@@ -366,15 +366,15 @@ def _write_images(path: Path, images: Images) -> None:
 
 def _accuracy(model: Path, images: Images) -> float:
     """Percent of right digits, in onnxruntime."""
-    import onnxruntime  # noqa: PLC0415 - heavy
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return accuracy(session.run([OUTPUT], {INPUT: images.rows})[0], images.labels)
 
 
 def _versions() -> dict[str, str]:
-    import onnx  # noqa: PLC0415 - heavy
-    import sklearn  # noqa: PLC0415 - optional
+    import onnx
+    import sklearn
 
     return {
         "python": platform.python_version(),

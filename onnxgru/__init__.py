@@ -1,3 +1,46 @@
-"""Shrink trained GRUs to verified integer ONNX graphs, each operator at its own bit-width."""
+"""Shrink trained GRUs to verified integer ONNX graphs, each operator at its own bit-width.
+
+>>> import onnxgru
+>>> result = onnxgru.quantize("model.onnx", onnxgru.Config(bits=4))  # doctest: +SKIP
+
+Nothing heavy is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from onnxgru.api import Result as Result
+    from onnxgru.api import pick as pick
+    from onnxgru.api import quantize as quantize
+    from onnxgru.comparison import evaluate as evaluate
+    from onnxgru.config import Config as Config
+    from onnxgru.core.errors import OnnxgruError as OnnxgruError
+    from onnxgru.core.scheme import Scheme as Scheme
+    from onnxgru.inspection import inspect as inspect
+    from onnxgru.training.export import export as export
+
+_HOMES = {
+    "Config": "onnxgru.config",
+    "OnnxgruError": "onnxgru.core.errors",
+    "Result": "onnxgru.api",
+    "Scheme": "onnxgru.core.scheme",
+    "evaluate": "onnxgru.comparison",
+    "export": "onnxgru.training.export",
+    "inspect": "onnxgru.inspection",
+    "pick": "onnxgru.api",
+    "quantize": "onnxgru.api",
+}
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnxgru' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -125,9 +125,7 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
     count = session.config.verify
     if session.host.batch:
         count = max(1, count // session.host.batch) * session.host.batch
-    checked = verify(
-        integer, session.host, program, data.take(count), time_axes=session.time_axes
-    )
+    checked = verify(integer, session.host, program, data.take(count), time_axes=session.time_axes)
     contents = {
         "integer.onnx": integer.SerializeToString(deterministic=True),
         "annotated.onnx": annotated.SerializeToString(deterministic=True),
@@ -138,9 +136,7 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
     return Written(scheme, program, integer, annotated, checked), contents
 
 
-def _golden(
-    session: Session, program: IntegerProgram, model: onnx.ModelProto
-) -> dict[str, bytes]:
+def _golden(session: Session, program: IntegerProgram, model: onnx.ModelProto) -> dict[str, bytes]:
     """Inputs and outputs of the integer graph, in ONNX's own convention."""
     data = session.data["validation"].take(session.host.batch or GOLDEN_SEQUENCES)
     inputs = dict(data.inputs)
@@ -235,7 +231,7 @@ def pick(
     document = files.parse(place / "front.json", fronts.FORMAT)
     before = files.parse(place / REPORT, reports.FORMAT)
     member = _member(document, index, max_bytes, max_drop)
-    settings = {
+    settings: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in before["config"].items()
         if key in {field.name for field in fields(Config)}

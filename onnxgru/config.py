@@ -147,7 +147,7 @@ class Config:
             raise UsageError("resume and force exclude each other; give one of them")
 
     def merged(self, settings: Mapping[str, Any]) -> "Config":
-        """This configuration with other values for the settings named."""
+        """Configuration with other values for the settings named."""
         return replace(self, **settings)
 
 

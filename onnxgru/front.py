@@ -34,8 +34,8 @@ def picture(
     chosen : int
         Index of the member chosen.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     size = document["size"]
     metric, unit = document["metric"]["name"], document["metric"]["unit"]
@@ -43,7 +43,8 @@ def picture(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if cloud:
-        axes.scatter(*zip(*cloud, strict=True), s=6, color="0.8", label="evaluated")
+        sizes, qualities = zip(*cloud, strict=True)
+        axes.scatter(sizes, qualities, s=6, color="0.8", label="evaluated")
     members = document["members"]
     axes.plot(
         [m[size] for m in members],
@@ -71,9 +72,7 @@ def picture(
             fontsize=8,
         )
     best = members[chosen]
-    axes.plot(
-        best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen"
-    )
+    axes.plot(best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen")
     axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
     axes.set_xlabel("flash, bytes" if size == "flash_bytes" else "weights, bits")
     axes.set_ylabel(f"{metric} on validation" + (f", {unit}" if unit else ""))

@@ -53,7 +53,7 @@ def _finite(value: float) -> float | None:
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    from onnxgru import __version__  # noqa: PLC0415 - the package imports this lazily
+    from onnxgru import __version__
 
     found = {"onnxgru": __version__, "python": platform.python_version()}
     return found | {name: version(name) for name in PACKAGES}
@@ -71,7 +71,9 @@ def annotated_distance(session: Session, written: Written) -> dict[str, Any]:
     names = {}
     for layer in written.program.layers:
         node = session.model.graph.node(layer.node)
-        value = next((v for v in node.outputs if v.name and (v.uses() or v.is_graph_output())), None)
+        value = next(
+            (v for v in node.outputs if v.name and (v.uses() or v.is_graph_output())), None
+        )
         if value is not None:
             names[str(value.name)] = layer
     known = {output.name for output in probed.graph.output}
@@ -114,9 +116,7 @@ def build(
         What a search adds.
     """
     program = written.program
-    sqnr = operator_sqnr(
-        session.observation, session.host, program, session.data["validation"]
-    )
+    sqnr = operator_sqnr(session.observation, session.host, program, session.data["validation"])
     proofs = {proof.name: proof for proof in program.proofs()}
     operators = []
     for layer in session.layers:
@@ -281,4 +281,3 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
         "",
         f"The chosen scheme needs {share:.1f} % of uniform 8 bits' flash.",
     ]
-

@@ -1,5 +1,6 @@
 """A model with its data: everything that schemes are lowered from and judged by."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
@@ -15,6 +16,7 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.config import Config, Source
 from onnxgru.core import data as datasets
 from onnxgru.core import files, metrics
+from onnxgru.core.account import account
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import ModelError, SchemeError
 from onnxgru.core.program import IntegerProgram
@@ -78,9 +80,7 @@ class Session:
         self._time_axes = self._check_form()
         self.host = Host(self.model, self.layers)
         self.data = self._load()
-        self.output = next(
-            o.name for o in source.proto(self.model).graph.output if _is_float(o)
-        )
+        self.output = next(o.name for o in source.proto(self.model).graph.output if _is_float(o))
         labels = self.data["validation"].labels
         self.metric = metrics.resolve(config.metric, labels, self._is_distribution())
         self._evaluators: dict[str, Evaluator] = {}
@@ -239,7 +239,7 @@ class Session:
             Step(self.layers)(model)
         Emit(program, self.form)(model)
         Pack()(model)
-        return source.compact(self._finished(model, scheme))
+        return source.compact(self._finished(model, program, scheme))
 
     def annotated(
         self, program: IntegerProgram, scheme: Scheme, form: Form | None = None
@@ -254,15 +254,20 @@ class Session:
         for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:
             if not model.graph.initializers[name].is_graph_output():
                 del model.graph.initializers[name]
-        return self._finished(model, scheme)
+        return self._finished(model, program, scheme)
 
-    def _finished(self, model: ir.Model, scheme: Scheme) -> onnx.ModelProto:
-        from onnxgru import __version__  # noqa: PLC0415 - the package imports this lazily
+    def _finished(
+        self, model: ir.Model, program: IntegerProgram, scheme: Scheme
+    ) -> onnx.ModelProto:
+        from onnxgru import __version__
 
         model.producer_name, model.producer_version = "onnxgru", __version__
         model.metadata_props["onnxgru.version"] = __version__
         model.metadata_props["onnxgru.source_sha256"] = self.digest
-        model.metadata_props["onnxgru.scheme"] = _minified(scheme)
+        model.metadata_props["onnxgru.scheme"] = _minified(json.loads(scheme.dumps()))
+        model.metadata_props["onnxgru.sizes"] = _minified(account(program).to_dict())
+        axes = {spec.name: spec.batch_axis for spec in self.host.signature}
+        model.metadata_props["onnxgru.batch_axes"] = _minified(axes)
         message = source.proto(model)
         try:
             onnx.checker.check_model(message, full_check=True)
@@ -290,7 +295,5 @@ def _is_float(value: onnx.ValueInfoProto) -> bool:
     return value.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
-def _minified(scheme: Scheme) -> str:
-    import json  # noqa: PLC0415
-
-    return json.dumps(json.loads(scheme.dumps()), separators=(",", ":"))
+def _minified(document: object) -> str:
+    return json.dumps(document, separators=(",", ":"))

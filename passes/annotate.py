@@ -104,9 +104,7 @@ class Annotate(ir.passes.InPlacePass):
                 inner = Tape(tape)
                 source = stored
                 if limited:
-                    source = _clip(
-                        tape, inner, stored, -top, top, part.type.bits, str(value.name)
-                    )
+                    source = _clip(tape, inner, stored, -top, top, part.type.bits, str(value.name))
                 real = inner.op(
                     "DequantizeLinear",
                     source,

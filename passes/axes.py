@@ -53,19 +53,19 @@ def _before(node: ir.Node, axis: int) -> tuple[ir.Value | None, int] | None:
     if kind in _KEEPING:
         return first, axis
     if kind == "Transpose":
-        order = list(node.attributes.get_ints("perm", ()))
+        order: list[int] = list(node.attributes.get_ints("perm", ()))
         rank = _rank(first) or len(order)
         order = order or list(range(rank))[::-1]
         return first, order[axis]
     if kind in ("Squeeze", "Unsqueeze"):
         return _resized(node, axis)
     if kind == "MatMul":
-        rank = _rank(result)
-        return (first, axis) if rank == _rank(first) and rank != axis + 1 else None
+        same = _rank(result) == _rank(first)
+        return (first, axis) if same and _rank(result) != axis + 1 else None
     if kind == "Concat":
         along = node.attributes.get_int("axis", 0)
-        rank = _rank(result)
-        return (first, axis) if rank is not None and along % rank != axis else None
+        size = _rank(result)
+        return (first, axis) if size is not None and along % size != axis else None
     if kind == "Reshape":
         return _reshaped(node, axis)
     if kind in _BROADCASTING:

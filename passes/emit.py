@@ -2,8 +2,9 @@
 
 Inside a recurrence there are only 8-bit and 32-bit integer tensors. At its boundary a float value
 is quantised by ``Mul -> Round -> Add -> Clip -> Cast``, which every runtime computes alike
-(QuantizeLinear and Div differ in a few values of 10^5), and a state is dequantised by
-an integer ``Sub``, ``Cast`` and ``Mul``: one rounding, where OpenVINO would fuse a float ``Sub``. Layers that feed each other through movements pass codes on.
+(QuantizeLinear and Div differ in a few values of 10^5), and a state
+is dequantised by an integer ``Sub``, ``Cast`` and ``Mul``: one rounding, where OpenVINO would fuse
+a float ``Sub``. Layers that feed each other through movements pass codes on.
 """
 
 from collections.abc import Mapping

@@ -215,7 +215,7 @@ class Lowering:
             else:
                 operands = tuple(boundaries[name] for name in operator.inputs)
                 result.append(
-                    ELEMENTWISE[operator.kind].derive(
+                    ELEMENTWISE[operator.kind](
                         operator, operator.inputs, operands, boundaries[operator.name]
                     )
                 )
@@ -234,9 +234,7 @@ class Lowering:
         limits = self._limits(recurrence, operator, entry.granularity, entry.weight_bits)
         least = np.abs(bias.astype(np.float64)) / (operand.quantization.scale * BIAS_LIMIT)
         codes, scales = weights.quantize(weight, limits, least, entry.weight_bits)
-        return Part.derive(
-            operator, codes, scales, entry.weight_bits, operand.quantization, result
-        )
+        return Part.derive(operator, codes, scales, entry.weight_bits, operand.quantization, result)
 
     def _clipping(
         self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int

@@ -14,13 +14,13 @@ Graph inputs and outputs keep name, order and type.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.version_converter
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes import common
 
 from onnxgru.core.errors import ModelError
@@ -54,8 +54,10 @@ def constant_value(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
         return None
     if node.op_type.startswith("Random") or node.domain not in ("", "ai.onnx"):
         return None
-    feeds = {v.name: a for v, a in zip(node.inputs, operands, strict=True) if v is not None}
-    results = ReferenceEvaluator(ir.to_proto(node)).run(None, feeds)
+    from onnx.reference import ReferenceEvaluator
+
+    feeds = {str(v.name): a for v, a in zip(node.inputs, operands, strict=True) if v is not None}
+    results: Any = ReferenceEvaluator(ir.to_proto(node)).run(None, feeds)
     return np.asarray(results[value.index() or 0])
 
 
@@ -143,7 +145,7 @@ class Normalize(ir.passes.InPlacePass):
             tensor = ir.tensor(array, name=value.name)
             lifted = ir.Value(
                 name=value.name,
-                shape=tensor.shape,
+                shape=ir.Shape(array.shape),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,
             )
@@ -184,7 +186,7 @@ class Normalize(ir.passes.InPlacePass):
             tensor = ir.tensor(array, name=f"{node.name}/{role}")
             folded = ir.Value(
                 name=tensor.name,
-                shape=tensor.shape,
+                shape=ir.Shape(array.shape),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,
             )
@@ -205,16 +207,16 @@ class Normalize(ir.passes.InPlacePass):
         if not node.attributes.get_int("layout", 0):
             return False
         before, after = Tape(), Tape()
-        names = {0: (1, 0, 2), 5: (1, 0, 2)}
-        for index, order in names.items():
+        for index in (0, _INITIAL):
             value = node.inputs[index] if index < len(node.inputs) else None
             if value is not None:
                 new = before.op(
-                    "Transpose", value, name=f"{node.name}/time_first_{index}", perm=list(order)
+                    "Transpose", value, name=f"{node.name}/time_first_{index}", perm=[1, 0, 2]
                 )
                 node.replace_input_with(index, new)
         graph.insert_before(node, before.nodes)
-        for index, order in enumerate(((2, 0, 1, 3), (1, 0, 2))):
+        orders: tuple[tuple[int, ...], ...] = ((2, 0, 1, 3), (1, 0, 2))
+        for index, order in enumerate(orders):
             if index >= len(node.outputs) or not node.outputs[index].name:
                 continue
             old = node.outputs[index]

@@ -10,6 +10,8 @@ runtimes fold when they load it::
     value = sum_k byte[n, k] 256^k                                         int32
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -30,7 +32,8 @@ def pack(codes: npt.NDArray[np.integer], bits: int) -> Codes:
 def unpack(stream: Codes, bits: int, count: int) -> Codes:
     """The first `count` codes of a bit stream, uint8."""
     flags = np.unpackbits(stream, bitorder="little")[: count * bits].reshape(count, bits)
-    return (flags << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
+    codes: Codes = (flags << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
+    return codes
 
 
 class Pack(ir.passes.InPlacePass):
@@ -65,7 +68,7 @@ class Pack(ir.passes.InPlacePass):
         tensor = ir.tensor(stored, name=name)
         packed = ir.Value(
             name=name,
-            shape=tensor.shape,
+            shape=ir.Shape(stored.shape),
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
             metadata_props={BITS: str(bits)},
@@ -93,7 +96,7 @@ class _Unpacking:
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
 
-    def _op(self, op_type: str, *inputs: ir.Value, **attributes: object) -> ir.Value:
+    def _op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         return self.tape.op(op_type, *inputs, **attributes)
 
     def _row(self, base: int, count: int, kind: type[np.generic]) -> ir.Value:

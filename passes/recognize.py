@@ -57,7 +57,7 @@ class Recognition:
     notes: tuple[str, ...] = field(default=())
 
 
-class Unsuitable(Exception):
+class UnsuitableError(Exception):
     """A node does not apply; its message is the reason."""
 
 
@@ -91,16 +91,16 @@ def recognize(
     for node, name in zip(nodes, names, strict=True):
         try:
             if include and not any(fnmatchcase(name, pattern) for pattern in include):
-                raise Unsuitable("it is not named by --include")
+                raise UnsuitableError("it is not named by --include")
             if any(fnmatchcase(name, pattern) for pattern in exclude):
-                raise Unsuitable("it is named by --exclude")
+                raise UnsuitableError("it is named by --exclude")
             layers.append(_layer(node))
             if model.producer_name == "pytorch" and layers[-1].cell is GRU_RESET_BEFORE:
                 notes.append(
                     f"{name}: linear_before_reset is 0 in a model from pytorch, whose GRUs have "
                     "1; torch 2.9 and 2.10 wrote it wrongly: compare the model with its source"
                 )
-        except Unsuitable as reason:
+        except UnsuitableError as reason:
             refusals.append(Refusal(name, str(reason)))
     refusals.extend(_elsewhere(model.graph))
     return Recognition(tuple(layers), tuple(refusals), tuple(notes))
@@ -145,14 +145,14 @@ def _array(node: ir.Node, index: int, role: str) -> np.ndarray | None:
         return None
     array = constant_value(value)
     if array is None:
-        raise Unsuitable(
+        raise UnsuitableError(
             f"its {role} ({value.name}) is not constant; weights must be initializers or computed "
             "from them"
         )
     if array.dtype != np.float32:
-        raise Unsuitable(f"its {role} is {array.dtype}; it must be float32")
+        raise UnsuitableError(f"its {role} is {array.dtype}; it must be float32")
     if not np.isfinite(array).all():
-        raise Unsuitable(f"its {role} holds NaN or infinity")
+        raise UnsuitableError(f"its {role} holds NaN or infinity")
     return array
 
 
@@ -160,7 +160,7 @@ def _functions(node: ir.Node, count: int) -> list[Activation]:
     """The activations, f and g a direction; alphas and betas go to those that take them."""
     names = list(node.attributes.get_strings("activations", ())) or ["Sigmoid", "Tanh"] * count
     if len(names) != 2 * count:
-        raise Unsuitable(f"it has {len(names)} activations; it must have {2 * count}")
+        raise UnsuitableError(f"it has {len(names)} activations; it must have {2 * count}")
     alphas = iter(node.attributes.get_floats("activation_alpha", ()))
     betas = iter(node.attributes.get_floats("activation_beta", ()))
     clip = node.attributes.get_float("clip", 0.0) if "clip" in node.attributes else None
@@ -168,7 +168,7 @@ def _functions(node: ir.Node, count: int) -> list[Activation]:
     functions = []
     for wanted in names:
         if wanted.lower() not in known:
-            raise Unsuitable(f"its activation {wanted!r} is not one that ONNX lists for GRU")
+            raise UnsuitableError(f"its activation {wanted!r} is not one that ONNX lists for GRU")
         name = known[wanted.lower()]
         form = FORMS[name]
         alpha = 0.0 if form.alpha is None else next(alphas, form.alpha)
@@ -184,32 +184,34 @@ def _layer(node: ir.Node) -> Layer:
     }  # fmt: skip
     for attribute in node.attributes:
         if attribute not in known:
-            raise Unsuitable(f"its attribute {attribute!r} is not one of the ONNX operator GRU")
+            raise UnsuitableError(
+                f"its attribute {attribute!r} is not one of the ONNX operator GRU"
+            )
     direction = node.attributes.get_string("direction", "forward").lower()
     if direction not in _DIRECTIONS:
-        raise Unsuitable(
+        raise UnsuitableError(
             f"its direction is {direction!r}; it must be one of {', '.join(_DIRECTIONS)}"
         )
     weights, states = _array(node, 1, "W"), _array(node, 2, "R")
     if weights is None or states is None:
-        raise Unsuitable("it has no W or no R")
+        raise UnsuitableError("it has no W or no R")
     names = _DIRECTIONS[direction]
     hidden = states.shape[-1]
     expected = (len(names), 3 * hidden)
     if weights.ndim != 3 or weights.shape[:2] != expected or states.shape != (*expected, hidden):
-        raise Unsuitable(
+        raise UnsuitableError(
             f"W has shape {list(weights.shape)} and R {list(states.shape)}; they must be "
             f"[{len(names)}, 3 H, I] and [{len(names)}, 3 H, H]"
         )
     if node.attributes.get_int("hidden_size", hidden) != hidden:
-        raise Unsuitable(
+        raise UnsuitableError(
             f"its hidden_size is {node.attributes.get_int('hidden_size', 0)}, but R has {hidden}"
         )
     bias = _array(node, _BIAS, "B")
     if bias is None:
         bias = np.zeros((len(names), 6 * hidden), np.float32)
     if bias.shape != (len(names), 6 * hidden):
-        raise Unsuitable(f"B has shape {list(bias.shape)}; it must be [{len(names)}, 6 H]")
+        raise UnsuitableError(f"B has shape {list(bias.shape)}; it must be [{len(names)}, 6 H]")
     reset_after = bool(node.attributes.get_int("linear_before_reset", 0))
     cell = GRU_RESET_AFTER if reset_after else GRU_RESET_BEFORE
     functions = _functions(node, len(names))

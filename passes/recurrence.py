@@ -11,7 +11,7 @@ Masking a backward recurrence the same way equals reversing every sequence withi
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -114,8 +114,9 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         tape: Tape,
         observed: dict[str, ir.Value] | None,
     ) -> None:
-        self.graph, self.node, self.layer = graph, node, layer
-        self.arithmetic, self.form, self.tape = arithmetic, form, tape
+        self.graph, self.node, self.form, self.tape = graph, node, form, tape
+        self.layer: AnyLayer = layer
+        self.arithmetic: Arithmetic[AnyLayer, AnyRecurrence] = arithmetic
         self.observed = observed
         inputs = [*node.inputs, None, None, None, None, None, None]
         self.x, self.lengths, self.initial = inputs[0], inputs[4], inputs[5]
@@ -128,8 +129,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         x = self.arithmetic.enter(tape, layer, self.x)
         mask = self._mask() if self.lengths is not None else None
         outputs = [
-            self._direction(index, recurrence, x, mask)  # type: ignore[arg-type]
-            for index, recurrence in enumerate(layer.recurrences)
+            self._direction(index, recurrence, x, mask)
+            for index, recurrence in enumerate(cast("Sequence[AnyRecurrence]", layer.recurrences))
         ]
         for index, (name, axis) in enumerate((("y", 1), ("y_h", 0))):
             if index < len(self.node.outputs) and self._used(self.node.outputs[index]):
@@ -148,9 +149,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         tape, prefix = self.tape, f"{self.layer.name}/{name}"
         label = prefix if len(directions) == 1 else f"{prefix}/direction"
         parts = [tape.op("Unsqueeze", part, tape.axes(axis), name=label) for part in directions]
-        joined = (
-            parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=axis, name=prefix)
-        )
+        joined = parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=axis, name=prefix)
         new = self.arithmetic.leave(tape, self.layer, joined, f"{prefix}/float")
         new.shape, new.type = old.shape, ir.TensorType(ir.DataType.FLOAT)
         kept = old.name
@@ -242,7 +241,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             shape=shape,
             type=ir.TensorType(self.arithmetic.element),
         )
-        slices = {
+        slices: dict[str, ir.Value] = {
             name: ir.Value(
                 name=outer.name(f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/step"),
                 shape=ir.Shape([None, 1]) if name == "mask" else shape,
@@ -282,11 +281,10 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             body=body,
             num_scan_inputs=len(scanned),
         )
-        last, *states = outputs
-        states = [self._in_order(recurrence, value) for value in states]
+        ordered = [self._in_order(recurrence, value) for value in outputs[1:]]
         if self.observed is not None:
-            self.observed.update(zip(values, states[1:], strict=True))
-        return states[0], last
+            self.observed.update(zip(values, ordered[1:], strict=True))
+        return ordered[0], outputs[0]
 
     def _in_order(self, recurrence: AnyRecurrence, value: ir.Value) -> ir.Value:
         """A sequence in the order of computation, and back.

@@ -61,10 +61,10 @@ class Evolution:
         self, space: Space, members: tuple[Member, ...], population: int, seed: int
     ) -> None:
         # Importing pymoo takes half a second: only a search pays it.
-        from pymoo.algorithms.moo.nsga2 import NSGA2  # noqa: PLC0415
-        from pymoo.config import Config  # noqa: PLC0415
-        from pymoo.core.problem import Problem  # noqa: PLC0415
-        from pymoo.core.termination import NoTermination  # noqa: PLC0415
+        from pymoo.algorithms.moo.nsga2 import NSGA2
+        from pymoo.config import Config
+        from pymoo.core.problem import Problem
+        from pymoo.core.termination import NoTermination
 
         Config.warnings["not_compiled"] = False  # printed, and about parts not used here
         self._space = space
@@ -97,8 +97,8 @@ class Evolution:
 
     def tell(self, members: tuple[Member, ...]) -> None:
         """Take in the members of the genomes last asked for, in their order."""
-        from pymoo.core.evaluator import Evaluator  # noqa: PLC0415
-        from pymoo.problems.static import StaticProblem  # noqa: PLC0415
+        from pymoo.core.evaluator import Evaluator
+        from pymoo.problems.static import StaticProblem
 
         objectives = np.array([member.objectives for member in members])
         violations = np.array([[member.violation] for member in members])
@@ -111,9 +111,9 @@ class _Mating:
     """Parents by tournament, uniform crossover, steps; called by pymoo's `GeneticAlgorithm`."""
 
     def __init__(self, space: Space, known: set[Genome]) -> None:
-        from pymoo.algorithms.moo.nsga2 import binary_tournament  # noqa: PLC0415
-        from pymoo.operators.crossover.ux import UX  # noqa: PLC0415
-        from pymoo.operators.selection.tournament import TournamentSelection  # noqa: PLC0415
+        from pymoo.algorithms.moo.nsga2 import binary_tournament
+        from pymoo.operators.crossover.ux import UX
+        from pymoo.operators.selection.tournament import TournamentSelection
 
         self._space = space
         self._known = known
@@ -130,7 +130,7 @@ class _Mating:
         random_state: np.random.Generator,
     ) -> Any:
         """Breed `count` genomes never seen before, or as many as the space still has."""
-        from pymoo.core.population import Population  # noqa: PLC0415
+        from pymoo.core.population import Population
 
         wanted = min(count, self._space.size - len(self._known))
         found: list[Genome] = []
@@ -188,10 +188,10 @@ class _Survival:
     """Feasible members by rank and crowding, then the others by violation."""
 
     def __init__(self) -> None:
-        from pymoo.operators.survival.rank_and_crowding.metrics import (  # noqa: PLC0415
+        from pymoo.operators.survival.rank_and_crowding.metrics import (
             get_crowding_function,
         )
-        from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting  # noqa: PLC0415
+        from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
         self._sorting = NonDominatedSorting()
         self._crowding = get_crowding_function("cd")

@@ -143,7 +143,7 @@ def hypervolume(members: Iterable[Member], reference: Sequence[float]) -> float:
             f"the reference point must have one value for each of the "
             f"{len(feasible[0].objectives)} objectives, got {tuple(reference)}"
         )
-    from pymoo.indicators.hv import HV  # noqa: PLC0415 (slow to import)
+    from pymoo.indicators.hv import HV
 
     points = np.array([member.objectives for member in front(feasible)])
     return float(HV(ref_point=np.asarray(reference, dtype=float))(points))

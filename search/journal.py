@@ -122,7 +122,7 @@ class Journal:
     def _lock(self) -> None:
         """Refuse a second process: both would write, and neither would know the other's lines."""
         try:
-            import fcntl  # noqa: PLC0415 (not on Windows)
+            import fcntl
         except ImportError:
             return
         try:

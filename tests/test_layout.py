@@ -20,7 +20,10 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #
 #     cli
 #     api
-#     config   encoding   report
+#     study
+#     report   comparison   inspection
+#     session
+#     events   encoding   config   folder   front
 #     runtime
 #     passes
 #     calibration   training   search   models (on training)
@@ -36,12 +39,19 @@ ALLOWED = {
     "models": {"training", "core"},
     "passes": {"calibration", "custom_ops", "core"},
     "runtime": {"passes", "calibration", "custom_ops", "core"},
-    "config": {"search", "calibration", "core"},
+    "config": {"core"},
+    "events": {"search"},
+    "folder": {"core"},
+    "front": set(),
     "encoding": {"search", "core"},
-    "report": LIBRARY,
-    "api": {"config", "encoding", "report"} | LIBRARY,
-    "cli": {"api", "config", "report", "core"},
-    "__init__": {"api", "config", "core"},
+    "session": {"config", "events"} | LIBRARY - {"search", "training"},
+    "inspection": {"passes", "core"},
+    "comparison": {"runtime", "passes", "core"},
+    "report": {"session", "runtime", "passes", "core"},
+    "study": {"session", "report", "encoding", "events", "front", "search", "core"},
+    "api": {"study", "session", "report", "events", "config", "folder", "front", "runtime", "core"},
+    "cli": {"api", "comparison", "config", "events", "inspection", "report", "training", "core"},
+    "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
     "__main__": {"cli"},
 }
 

@@ -59,17 +59,17 @@ class IntegerType:
     @property
     def maximum(self) -> int:
         """Largest code."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << self.bits - 1) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
     def levels(self) -> int:
         """Number of codes an unsigned type has: the length of a table over it."""
-        return 2**self.bits
+        return 1 << self.bits
 
     @property
     def middle(self) -> int:
         """Code halfway up an unsigned type, 2**(b - 1): the offset of packed signed codes."""
-        return 2 ** (self.bits - 1)
+        return 1 << self.bits - 1
 
     def size(self, elements: int) -> int:
         """Bytes of `elements` codes packed at their true width, the last byte padded."""
@@ -147,7 +147,8 @@ class Quantization:
         """Codes (uint8) of real values, computed in float32 as the emitted graph does."""
         scaled = np.multiply(values, np.float32(self.reciprocal), dtype=np.float32)
         codes = np.rint(scaled) + np.float32(self.zero_point)
-        return np.clip(codes, 0, self.type.maximum).astype(np.uint8)
+        limited: Codes = np.clip(codes, 0, self.type.maximum).astype(np.uint8)
+        return limited
 
     def dequantize(self, codes: Codes) -> Floats:
         """Real values (float32) of codes."""

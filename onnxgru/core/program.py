@@ -228,12 +228,12 @@ class Stage:
 
     @property
     def shifts(self) -> Codes:
-        """s of every slot."""
+        """S of every slot."""
         return np.asarray([r.requantization.shift for r in self.results], np.uint8)
 
     @property
     def reaches(self) -> Codes:
-        """k of every slot."""
+        """K of every slot."""
         return np.asarray([r.requantization.reach for r in self.results], np.uint8)
 
     @property

@@ -207,7 +207,9 @@ def _entry(where: str, value: Any) -> OutputScheme:
             f'{where} must have "bits", a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}'
         )
     try:
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
+        }
         return kind(**settings)
     except UsageError as error:
         raise SchemeError(f"{where}: {error}") from error

@@ -1,6 +1,7 @@
 """Recording of graph nodes with names that follow the operators."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ class Tape:
         op_type: str,
         inputs: Sequence[ir.Value | None],
         names: Sequence[str | None],
-        **attributes: object,
+        **attributes: Any,
     ) -> list[ir.Value]:
         """Record a node with several outputs; `names` are theirs, None for short ones."""
         outputs = [ir.Value(name=self.name(n) if n else self._anonymous()) for n in names]
@@ -80,7 +81,7 @@ class Tape:
             "",
             op_type,
             inputs,
-            attributes=ir.convenience.convert_attributes(attributes),  # type: ignore[arg-type]
+            attributes=ir.convenience.convert_attributes(attributes),
             outputs=outputs,
             name=outputs[0].name if names[0] else None,
         )
@@ -88,7 +89,7 @@ class Tape:
         return outputs
 
     def op(
-        self, op_type: str, *inputs: ir.Value | None, name: str | None = None, **attributes: object
+        self, op_type: str, *inputs: ir.Value | None, name: str | None = None, **attributes: Any
     ) -> ir.Value:
         """Record a node with one output, which has the node's name."""
         return self.multiple(op_type, inputs, [name], **attributes)[0]
@@ -100,7 +101,7 @@ class Tape:
             tensor = ir.tensor(array, name=name)
             self.constants[name] = ir.Value(
                 name=name,
-                shape=tensor.shape,
+                shape=ir.Shape(array.shape),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,
             )

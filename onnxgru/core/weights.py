@@ -46,7 +46,7 @@ def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
         error = ((wide - scale * np.clip(np.rint(wide / scale), -top, top)) ** 2).sum(axis=1)
         better = error < lowest
         best, lowest = np.where(better, limit, best), np.where(better, error, lowest)
-    return best
+    return np.asarray(best)
 
 
 def quantize(

@@ -47,7 +47,9 @@ def _requantize(accumulator: Wide, output: Output) -> Codes:
     limit = 2 ** min(parameters.reach, 15)
     value = np.clip(value, -limit, limit)
     product = _fits(value * parameters.multipliers, name)
-    return _saturate(_rounded_shift(product, parameters.shift, name), output.boundary.quantization, name)
+    return _saturate(
+        _rounded_shift(product, parameters.shift, name), output.boundary.quantization, name
+    )
 
 
 def _linear(operator: Linear, codes: Codes) -> list[Codes]:

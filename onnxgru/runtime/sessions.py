@@ -43,7 +43,7 @@ def onnxruntime_session(model: onnx.ModelProto, optimisation: str = "all", threa
     ModelError
         If onnxruntime refuses the model.
     """
-    import onnxruntime as ort  # noqa: PLC0415 - heavy, and `import onnxgru` must stay light
+    import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -76,7 +76,7 @@ def onnxruntime_session(model: onnx.ModelProto, optimisation: str = "all", threa
 
 def reference_session(model: onnx.ModelProto) -> Run:
     """Load a model in ``onnx.reference``; as `onnxruntime_session`."""
-    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+    from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(model)
     wanted = set(evaluator.input_names)
@@ -91,7 +91,7 @@ def reference_session(model: onnx.ModelProto) -> Run:
 
 def openvino_session(model: onnx.ModelProto) -> Run:
     """Load a model in OpenVINO on the CPU; as `onnxruntime_session`."""
-    import openvino  # noqa: PLC0415 - an optional package
+    import openvino
 
     core = openvino.Core()
     compiled = core.compile_model(

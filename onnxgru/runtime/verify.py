@@ -154,7 +154,9 @@ def _steps(
             for recurrence in layer.recurrences:  # one: only forward layers have a step form
                 following = f"{recurrence.name}/next_state"
                 real = found.get(following, codes[0]).dtype == np.float32
-                step[following] = layer.state.quantization.dequantize(codes[0]) if real else codes[0]
+                step[following] = (
+                    layer.state.quantization.dequantize(codes[0]) if real else codes[0]
+                )
             outputs = [name for name in step if name in found]
             require_equal(step, found, outputs, f"integer.onnx in onnxruntime, step {t}")
             compared += sum(int(np.size(found[name])) for name in outputs)

@@ -4,6 +4,7 @@ What comes out must pass onnx.checker, hold GRU operators and compute what the m
 """
 
 import pickle
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from onnxgru.core import files
 from onnxgru.core.entrypoint import load_entrypoint
@@ -206,6 +206,7 @@ def export_module(
             layout = static
             model = trace(torch, module, inputs, layout, names=names, opset=opset)
         gru_count = _check_graph(model)
+        _name_nodes(model)
         data = model.SerializeToString()
         difference = _largest_difference(torch, module, data, inputs, layout, seed=seed)
     if not difference <= TOLERANCE:
@@ -335,6 +336,19 @@ def _check_graph(model: onnx.ModelProto) -> int:
     return len(nodes)
 
 
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Name GRU nodes after their modules: ``gru``, or ``gru.0``, ``gru.1`` for stacked layers."""
+    nodes = [node for node in model.graph.node if node.op_type == "GRU"]
+    owners = [node.input[1].rsplit(".W_l", 1) for node in nodes]
+    if any(len(owner) != 2 for owner in owners):  # weights that are no parameters of a GRU
+        return
+    layers = Counter(owner for owner, _ in owners)
+    names = [owner if layers[owner] == 1 else f"{owner}.{layer}" for owner, layer in owners]
+    if len(set(names)) == len(names):
+        for node, name in zip(nodes, names, strict=True):
+            node.name = name
+
+
 def _largest_difference(
     torch: Any, module: Module, data: bytes, inputs: Inputs, layout: Layout, *, seed: int
 ) -> float:
@@ -342,6 +356,8 @@ def _largest_difference(
 
     Sizes other than the traced ones are tried too, where the graph allows them.
     """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:

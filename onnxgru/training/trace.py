@@ -59,7 +59,7 @@ def import_torch(purpose: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import torch  # noqa: PLC0415 - heavy, and optional
+            import torch
     except ImportError as error:
         raise UsageError(
             f"{purpose} needs PyTorch, which is not installed; pip install onnxgru[torch]"

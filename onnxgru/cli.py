@@ -1,0 +1,261 @@
+"""The command line: ``onnxgru quantize | pick | inspect | evaluate | export``.
+
+Results go to stdout, progress and warnings to stderr. Exit code 0: done; 1: it failed; 2: it was
+called wrongly. Nothing but argparse is imported before the arguments are understood.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from onnxgru import __version__
+from onnxgru.core.errors import OnnxgruError, UsageError
+
+_UNITS = {"": 1, "k": 1000, "ki": 1024, "m": 1_000_000, "mi": 2**20}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def _size(text: str) -> int:
+    """``20k`` as 20000, ``20Ki`` as 20480."""
+    number = text.lower().removesuffix("b")
+    digits = number.rstrip("kmi")
+    try:
+        return int(float(digits) * _UNITS[number[len(digits) :]])
+    except (ValueError, KeyError) as error:
+        raise argparse.ArgumentTypeError(
+            f"a size must be a number of bytes such as 20480, 20k or 20Ki, got {text!r}"
+        ) from error
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"a shape must be sizes such as 1,28,28, got {text!r}"
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="onnxgru",
+        description="Shrink trained GRUs to verified integer ONNX graphs, each operator at its "
+        "own bit-width.",
+    )
+    parser.add_argument("--version", action="version", version=f"onnxgru {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    common = _Parser(add_help=False)
+    common.add_argument("-q", "--quiet", action="store_true", help="no progress, only results")
+    common.add_argument("-v", "--verbose", action="store_true", help="a traceback on errors")
+    common.add_argument(
+        "--format", choices=("text", "json"), default="text", help="form of the results on stdout"
+    )
+    _add_quantize(commands.add_parser("quantize", parents=[common], help="quantise a model"))
+    _add_pick(commands.add_parser("pick", parents=[common], help="write another member of a front"))
+    inspect = commands.add_parser("inspect", parents=[common], help="look at a model")
+    inspect.add_argument("model", type=Path)
+    evaluate = commands.add_parser("evaluate", parents=[common], help="compare models on data")
+    evaluate.add_argument("models", type=Path, nargs="+", metavar="model")
+    evaluate.add_argument("--data", required=True, help=".npz, .npy, folder or package.module:fn")
+    evaluate.add_argument("--metric", default="auto")
+    _add_export(
+        commands.add_parser("export", parents=[common], help="write a torch module as ONNX")
+    )
+    return parser
+
+
+def _add_quantize(parser: argparse.ArgumentParser) -> None:
+    """Flags are left out of the namespace unless given, so that they go before ``--config``."""
+    parser.set_defaults(settings=True)
+    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs")
+
+    def add(group: argparse._ArgumentGroup, *names: str, **settings: object) -> None:
+        group.add_argument(*names, default=argparse.SUPPRESS, **settings)  # type: ignore[arg-type]
+
+    what = parser.add_argument_group("what to do (uniform 8 bits by default)")
+    add(what, "--bits", type=int, metavar="N", help="all weights and outputs at N bits, 2 to 8")
+    add(what, "--scheme", help="widths from a scheme.json")
+    add(what, "--search", action="store_true", help="search for widths with NSGA-II")
+    data = parser.add_argument_group("data (<model>.<role>.npz beside the model by default)")
+    for role in ("calibration", "validation", "holdout"):
+        add(data, f"--{role}", metavar="DATA", help=".npz, .npy, folder or package.module:fn")
+    add(data, "--calibration-file", metavar="JSON", help="use this instead of calibrating")
+    add(data, "--metric", help="auto, accuracy, macro_f1, agreement, sqnr or package.module:fn")
+    output = parser.add_argument_group("output")
+    add(output, "-o", "--output", help="folder, <model>-onnxgru by default")
+    add(output, "--force", action="store_true", help="replace the results in an existing folder")
+    add(output, "--resume", action="store_true", help="continue an interrupted search")
+    add(output, "--recurrence", help="scan (default), step or unrolled")
+    add(output, "--steps", type=int, metavar="T", help="length of the unrolled form")
+    add(output, "--float-state", action="store_true", help="step form: float32 states outside")
+    add(output, "--verify", type=int, metavar="N", help="sequences compared with the oracle (256)")
+    how = parser.add_argument_group("quantisation")
+    add(how, "--granularity", help="weight scales: channel (default), gate or tensor")
+    add(how, "--observer", help="ranges: mse (default), minmax, percentile or entropy")
+    add(how, "--input-bits", type=int, metavar="N", help="width of what a layer reads (8)")
+    add(how, "--accumulator-bits", type=int, metavar="N", help="refuse wider accumulators (32)")
+    add(how, "--include", action="append", metavar="NODE", help="only these GRU nodes (pattern)")
+    add(how, "--exclude", action="append", metavar="NODE", help="not these GRU nodes (pattern)")
+    search = parser.add_argument_group("search")
+    add(search, "--population", type=int, metavar="N", help="40")
+    add(search, "--generations", type=int, metavar="N", help="20")
+    add(search, "--seed", type=int, metavar="N", help="0")
+    add(search, "--genome", help="split (default): weights and outputs apart; coupled: tied")
+    add(search, "--search-inputs", action="store_true", help="input widths get genes too")
+    add(search, "--size-metric", help="flash (default) or weights, as published")
+    add(search, "--max-drop", type=float, metavar="X", help="how far the member chosen may fall")
+    parser.add_argument("--config", type=Path, metavar="TOML", help="settings; flags go before it")
+
+
+def _add_pick(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the output folder of a search")
+    choice = parser.add_argument_group("which member (one of)")
+    choice.add_argument("--index", type=int, metavar="N", help="its number in front.csv")
+    choice.add_argument("--max-bytes", type=_size, metavar="SIZE", help="the best of at most, 20k")
+    choice.add_argument("--max-drop", type=float, metavar="X", help="the smallest of at most")
+    parser.add_argument("--model", type=Path, help="the source model, where it has moved")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("factory", help="package.module:factory of a torch module")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="ONNX file to write")
+    parser.add_argument("--weights", type=Path, help="state dict, read with weights_only")
+    parser.add_argument("--input-shape", type=_shape, metavar="1,28,28")
+    parser.add_argument("--dynamic-time", action="store_true", help="any number of steps")
+
+
+def _quantize(arguments: argparse.Namespace) -> None:
+    from onnxgru import api, config, terminal
+
+    settings = config.load(arguments.config) if arguments.config is not None else {}
+    names = {field for field in config.Config.__dataclass_fields__ if hasattr(arguments, field)}
+    settings |= {
+        name: tuple(value) if isinstance(value := getattr(arguments, name), list) else value
+        for name in names
+    }
+    with terminal.Progress(quiet=arguments.quiet) as progress:
+        result = api.quantize(arguments.model, config.Config(**settings), listener=progress)
+    _print_result(result, arguments)
+
+
+def _pick(arguments: argparse.Namespace) -> None:
+    from onnxgru import api, terminal
+
+    with terminal.Progress(quiet=arguments.quiet) as progress:
+        result = api.pick(
+            arguments.folder,
+            index=arguments.index,
+            max_bytes=arguments.max_bytes,
+            max_drop=arguments.max_drop,
+            model=arguments.model,
+            listener=progress,
+        )
+    _print_result(result, arguments)
+
+
+def _print_result(result: "object", arguments: argparse.Namespace) -> None:
+    from onnxgru import terminal
+    from onnxgru.api import Result
+
+    assert isinstance(result, Result)
+    if arguments.format == "json":
+        _print_json(result.report | {"folder": str(result.folder)})
+    else:
+        terminal.show_result(result)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from onnxgru import terminal
+    from onnxgru.inspection import inspect
+
+    found = inspect(arguments.model)
+    if arguments.format == "json":
+        _print_json(asdict(found))
+    else:
+        terminal.show_inspection(found)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from onnxgru import terminal
+    from onnxgru.comparison import evaluate
+
+    found = evaluate(arguments.models, arguments.data, arguments.metric)
+    if arguments.format == "json":
+        _print_json(asdict(found))
+    else:
+        terminal.show_comparison(found)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from onnxgru import terminal
+    from onnxgru.training.export import export
+
+    done = export(
+        arguments.factory,
+        arguments.output,
+        weights=arguments.weights,
+        shape=arguments.input_shape,
+        dynamic_time=arguments.dynamic_time,
+    )
+    if arguments.format == "json":
+        _print_json(asdict(done) | {"path": str(done.path)})
+    else:
+        terminal.show_export(done)
+
+
+def _print_json(document: object) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+_COMMANDS = {
+    "quantize": _quantize,
+    "pick": _pick,
+    "inspect": _inspect,
+    "evaluate": _evaluate,
+    "export": _export,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The process's own where left out.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 it failed, 2 it was called wrongly.
+    """
+    verbose = False
+    try:
+        parsed = _parser().parse_args(arguments)
+        verbose = parsed.verbose
+        _COMMANDS[parsed.command](parsed)
+        sys.stdout.flush()
+    except OnnxgruError as error:
+        if verbose:
+            raise
+        sys.stderr.write(f"onnxgru: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("onnxgru: interrupted; a search continues with --resume\n")
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        sys.stderr.write("onnxgru: out of memory; give fewer sequences, or shorter ones\n")
+        return 1
+    return 0

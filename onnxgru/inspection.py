@@ -1,0 +1,218 @@
+"""Looking at a model: its GRU layers, operators, sizes, and what cannot be quantised."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxgru.core.network import Layer
+from onnxgru.core.scheme import LinearScheme, Scheme
+from onnxgru.passes import source
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.recognize import Refusal, recognize
+
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class OperatorRow:
+    """One operator: its kind and widths; 32 bits are float."""
+
+    name: str
+    kind: str
+    bits: int
+    weight_bits: int | None
+    weights: int
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One GRU layer of a float model.
+
+    Parameters
+    ----------
+    name, node : str
+        As everywhere.
+    input_size, hidden_size : int
+        I and H.
+    attributes : dict of str
+        Direction, linear_before_reset, activations, clip.
+    input_shape : str
+        Shape of the sequence it reads.
+    inputs, outputs : tuple of str
+        Which optional inputs are given, and which outputs are read.
+    operators : tuple of OperatorRow
+        In computing order.
+    """
+
+    name: str
+    node: str
+    input_size: int
+    hidden_size: int
+    attributes: dict[str, str]
+    input_shape: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    operators: tuple[OperatorRow, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model holds.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    file_bytes : int
+        Its size.
+    opset, producer : str
+        As written in it.
+    inputs, outputs : dict of str
+        Shape and type by name.
+    layers : tuple of LayerRow
+        GRU layers that can be quantised.
+    refusals : tuple of Refusal
+        Recurrent nodes that cannot, and why.
+    notes : tuple of str
+        Warnings.
+    sizes : dict
+        Weight bits, flash bytes, RAM and MACs a step; of float parameters for a float model.
+    quantized : bool
+        Whether onnxgru wrote it.
+    operators : tuple of OperatorRow
+        For a model that onnxgru wrote: the operators of its scheme.
+    """
+
+    path: str
+    file_bytes: int
+    opset: str
+    producer: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    layers: tuple[LayerRow, ...]
+    refusals: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+    sizes: dict[str, Any]
+    quantized: bool
+    operators: tuple[OperatorRow, ...] = field(default=())
+
+
+def inspect(path: Path) -> Inspection:
+    """Look at a model file.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    model = source.read(path)
+    inputs = {str(v.name): _typed(v) for v in model.graph.inputs}
+    outputs = {str(v.name): _typed(v) for v in model.graph.outputs}
+    opset = ", ".join(f"{name or 'ai.onnx'} {v}" for name, v in model.opset_imports.items())
+    producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
+    written = "onnxgru.scheme" in model.metadata_props
+    sizes: dict[str, Any]
+    rows: tuple[OperatorRow, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
+    if written:
+        scheme = Scheme.parse(json.loads(model.metadata_props["onnxgru.scheme"]), str(path))
+        sizes = json.loads(model.metadata_props["onnxgru.sizes"])
+        rows = tuple(_scheme_row(name, entry) for name, entry in scheme.operators.items())
+    else:
+        Normalize()(model)
+        found = recognize(model)
+        layers = tuple(_layer_row(model, layer) for layer in found.layers)
+        refusals, notes = found.refusals, found.notes
+        sizes = _float_sizes(found.layers)
+    return Inspection(
+        str(path),
+        path.stat().st_size,
+        opset,
+        producer,
+        inputs,
+        outputs,
+        layers,
+        refusals,
+        notes,
+        sizes,
+        written,
+        rows,
+    )
+
+
+def _typed(value: ir.Value) -> str:
+    shape = "?" if value.shape is None else ", ".join(str(size) for size in value.shape)
+    kind = str(value.dtype).lower() if value.dtype is not None else "?"
+    return f"{kind} ({shape})"
+
+
+def _scheme_row(name: str, entry: Any) -> OperatorRow:
+    if isinstance(entry, LinearScheme):
+        count = entry.shape[0] * entry.shape[1] if entry.shape else 0
+        return OperatorRow(name, "linear", entry.bits, entry.weight_bits, count)
+    return OperatorRow(name, "", entry.bits, None, 0)
+
+
+def _layer_row(model: ir.Model, layer: Layer) -> LayerRow:
+    node = model.graph.node(layer.node)
+    names = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+    given = tuple(
+        name
+        for name, value in zip(names, node.inputs, strict=False)
+        if value is not None and name not in ("X", "W", "R")
+    )
+    read = tuple(
+        name
+        for name, value in zip(("Y", "Y_h"), node.outputs, strict=False)
+        if value.name and (value.uses() or value.is_graph_output())
+    )
+    operators = tuple(
+        OperatorRow(
+            o.name,
+            o.kind,
+            FLOAT_BITS,
+            FLOAT_BITS if o.weight is not None else None,
+            o.weight.size if o.weight is not None else 0,
+        )
+        for o in layer.operators
+    )
+    x = node.inputs[0]
+    return LayerRow(
+        layer.name,
+        layer.node,
+        layer.input_size,
+        layer.hidden_size,
+        layer.attributes,
+        _typed(x) if x is not None else "?",
+        given,
+        read,
+        operators,
+    )
+
+
+def _float_sizes(layers: tuple[Layer, ...]) -> dict[str, Any]:
+    weights = biases = values = 0
+    for layer in layers:
+        values += layer.input_size
+        for operator in layer.operators:
+            values += operator.width
+            if operator.weight is not None:
+                weights += operator.weight.size
+                biases += operator.width
+        values += layer.hidden_size * len(layer.recurrences)
+    return {
+        "weights": weights,
+        "weight_bits": FLOAT_BITS * weights,
+        "bias_bits": FLOAT_BITS * biases,
+        "flash": {"weight": 4 * weights, "bias": 4 * biases},
+        "flash_bytes": 4 * (weights + biases),
+        "mean_bits": float(FLOAT_BITS),
+        "reduction": -1.0,
+        "ram": 4 * values,
+        "macs": weights,
+    }

@@ -1,0 +1,285 @@
+"""What a user sees: live progress and warnings on stderr, tables on stdout."""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from onnxgru.api import Result
+from onnxgru.comparison import Comparison
+from onnxgru.events import Calibrated, Event, Notice, Searched, Stage
+from onnxgru.inspection import Inspection, LayerRow
+from onnxgru.report import figure, sizes_table
+from onnxgru.training.export import Export
+
+PIPED_WIDTH = 100
+LINES_OF_FRONT = 12
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    terminal = stream.isatty()
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        soft_wrap=not terminal,
+        width=None if terminal else PIPED_WIDTH,
+        no_color=None if terminal else True,
+        markup=False,
+    )
+
+
+class Progress:
+    """Listens to events: a live view on a terminal, plain lines elsewhere.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show warnings only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = _console(stderr=True)
+        self._quiet = quiet
+        self._live: Live | None = None
+        self._started = 0.0
+        self._new = 0
+        self._generation = 0
+        self._best: float | None = None
+        self._bar = Bar(
+            TextColumn("searching"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Notice(text):
+                self._console.print(f"warning: {text}", style="yellow")
+            case Stage(text) if not self._quiet:
+                self._stop()
+                self._console.print(f"{text} ...", style="dim")
+            case Searched() if not self._quiet:
+                self._searched(event)
+            case Calibrated() | Stage() | Searched():
+                pass
+
+    def _searched(self, event: Searched) -> None:
+        progress = event.progress
+        if not self._started:
+            self._started = time.monotonic()
+        self._new += not progress.known
+        self._best = event.best_size
+        ended = progress.evaluations == progress.total
+        if self._console.is_terminal:
+            if self._live is None:
+                self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+                self._live.start()
+            self._live.update(self._view(event))
+            if ended:
+                self._stop()
+        if progress.generation != self._generation or ended:
+            self._generation = progress.generation
+            if not self._console.is_terminal or ended:
+                self._console.print(self._line(event))
+
+    def _rate(self) -> float:
+        return self._new / max(1e-9, time.monotonic() - self._started)
+
+    def _line(self, event: Searched) -> str:
+        progress = event.progress
+        best = "-" if self._best is None else f"{self._best:,.0f}"
+        return (
+            f"generation {progress.generation}/{progress.generations}, "
+            f"{progress.evaluations}/{progress.total} schemes, {self._rate():.0f} a second, "
+            f"smallest within the allowed drop {best}"
+        )
+
+    def _view(self, event: Searched) -> RenderableType:
+        progress = event.progress
+        if self._task is None:
+            self._task = self._bar.add_task("", total=progress.total)
+        self._bar.update(self._task, completed=progress.evaluations)
+        return Group(self._bar, Text(self._line(event), style="dim"))
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        name = column.lstrip("<")
+        table.add_column(
+            name, justify="left" if column.startswith("<") else "right", overflow="fold"
+        )
+    return table
+
+
+def show_result(result: Result) -> None:
+    """Print the figures of a quantisation, its front, and where the files are."""
+    console = _console()
+    document = result.report
+    unit = document["metric"]["unit"]
+    if result.front is not None:
+        console.print(_front_table(result.front))
+        console.print()
+    table = _table(f"<{document['metric']['name']}", "float", "integer")
+    for role, quality in document["quality"].items():
+        table.add_row(role, figure(quality["float"], unit), figure(quality["integer"], unit))
+    console.print(table)
+    console.print()
+    sizes = _table("<size", "<")
+    for name, text in sizes_table(document["sizes"]):
+        sizes.add_row(name, text)
+    for name, size in document["files"].items():
+        sizes.add_row(name, f"{size:,} bytes")
+    console.print(sizes)
+    console.print()
+    if "search" in document:
+        chosen, uniform = document["search"]["chosen"], document["search"]["uniform_8"]
+        share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
+        console.print(
+            f"chosen: number {chosen['index']}, {share:.0f} % of the flash of uniform 8 bits; "
+            f"another one with: onnxgru pick {result.folder} --index N"
+        )
+    checked = document["verification"]
+    console.print(
+        f"integer.onnx equals the oracle: {checked['codes']:,} codes, no difference "
+        f"({checked['runtime']})"
+    )
+    console.print(f"files are in {result.folder}{_slash()}; read report.md first")
+
+
+def _slash() -> str:
+    return "/"
+
+
+def _front_table(front: Mapping[str, Any]) -> Table:
+    unit = front["metric"]["unit"]
+    members = front["members"]
+    table = _table(
+        "number", "flash bytes", "bits a weight", "validation", "hold-out", "<", title="front"
+    )
+    step = max(1, len(members) // LINES_OF_FRONT)
+    shown = {*range(0, len(members), step), len(members) - 1, front["chosen"]}
+    rows = [
+        (
+            str(member["index"]),
+            member,
+            "chosen" if member["index"] == front["chosen"] else "",
+        )
+        for member in members
+        if member["index"] in shown
+    ]
+    rows += [("", entry, f"uniform {entry['bits']} bits") for entry in front["uniform"]]
+    for number, entry, note in rows:
+        holdout = "-" if entry["holdout"] is None else figure(entry["holdout"], unit)
+        table.add_row(
+            number,
+            f"{entry['flash_bytes']:,}",
+            f"{entry['mean_bits']:.2f}",
+            figure(entry["validation"], unit),
+            holdout,
+            note,
+        )
+    if len(shown) < len(members):
+        table.caption = f"{len(shown)} of {len(members)} members; all are in front.csv"
+        table.caption_justify = "left"
+    return table
+
+
+def show_inspection(found: Inspection) -> None:
+    """Print what a model holds."""
+    console = _console()
+    console.print(f"{found.path}: {found.file_bytes:,} bytes, opset {found.opset}")
+    if found.producer:
+        console.print(f"written by {found.producer}")
+    for title, values in (("input", found.inputs), ("output", found.outputs)):
+        for name, text in values.items():
+            console.print(f"{title} {name}: {text}")
+    for note in found.notes:
+        console.print(f"note: {note}")
+    for layer in found.layers:
+        console.print()
+        _show_layer(console, layer)
+    if found.operators:
+        console.print()
+        table = _table("<operator", "bits", "weight bits", "weights")
+        for row in found.operators:
+            weight = "" if row.weight_bits is None else str(row.weight_bits)
+            table.add_row(row.name, str(row.bits), weight, f"{row.weights:,}" if weight else "")
+        console.print(table)
+    for refusal in found.refusals:
+        console.print()
+        console.print(f"{refusal.node} cannot be quantised: {refusal.reason}")
+    if not found.layers and not found.quantized and not found.refusals:
+        console.print("no GRU in it: nothing to quantise")
+    if found.layers or found.quantized:
+        sizes = found.sizes
+        console.print()
+        kind = "quantised recurrences" if found.quantized else "float GRU parameters"
+        console.print(
+            f"{kind}: {sizes['weight_bits']:,} weight bits, {sizes['flash_bytes']:,} flash bytes, "
+            f"{sizes['ram']:,} bytes RAM a sequence, {sizes['macs']:,} MACs a step"
+        )
+
+
+def _show_layer(console: Console, layer: LayerRow) -> None:
+    attributes = ", ".join(f"{name} {value}" for name, value in layer.attributes.items())
+    console.print(f"GRU {layer.node}: {layer.input_size} -> {layer.hidden_size}, {attributes}")
+    console.print(
+        f"  reads {layer.input_shape}; also given: {', '.join(layer.inputs) or 'nothing'}"
+    )
+    console.print(f"  read of it: {', '.join(layer.outputs) or 'nothing'}")
+    table = _table("<  operator", "<kind", "bits", "weights")
+    for row in layer.operators:
+        table.add_row(
+            f"  {row.name}", row.kind, str(row.bits), f"{row.weights:,}" if row.weights else ""
+        )
+    console.print(table)
+
+
+def show_comparison(found: Comparison) -> None:
+    """Print models side by side."""
+    console = _console()
+    table = _table("<model", "bytes", found.metric, "SQNR to the first, dB")
+    for row in found.rows:
+        sqnr = "" if row.agreement_sqnr is None else f"{row.agreement_sqnr:.2f}"
+        table.add_row(row.path, f"{row.file_bytes:,}", figure(row.quality, found.unit), sqnr)
+    console.print(table)
+    console.print(f"{found.sequences:,} sequences")
+
+
+def show_export(done: Export) -> None:
+    """Print what was exported."""
+    console = _console()
+    console.print(
+        f"{done.path}: {done.gru_count} GRU operators, equal to torch within "
+        f"{done.difference:.1e} of the largest output"
+    )
