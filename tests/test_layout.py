@@ -19,6 +19,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 # Who may import whom: downwards only. A name is a package below onnxgru, or a module of its own.
 #
 #     cli
+#     terminal
 #     api
 #     study
 #     report   comparison   inspection
@@ -50,7 +51,8 @@ ALLOWED = {
     "report": {"session", "runtime", "passes", "core"},
     "study": {"session", "report", "encoding", "events", "front", "search", "core"},
     "api": {"study", "session", "report", "events", "config", "folder", "front", "runtime", "core"},
-    "cli": {"api", "comparison", "config", "events", "inspection", "report", "training", "core"},
+    "terminal": {"api", "comparison", "events", "inspection", "report", "training"},
+    "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "core"},
     "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
     "__main__": {"cli"},
 }

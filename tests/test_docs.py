@@ -1,0 +1,56 @@
+"""The documentation is run: README's Python snippet and its commands on the shipped model."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from onnxgru.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = blocks("python")
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert "'integer'" in capsys.readouterr().out
+    assert (tmp_path / "digits-4" / "integer.onnx").is_file()
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands for one's own model, in their order; the search is made short."""
+    for role in ("", ".calibration", ".validation", ".holdout"):
+        suffix = ".onnx" if not role else ".npz"
+        source = ROOT / "models" / f"digits_row{role}{suffix}"
+        (tmp_path / f"model{role}{suffix}").write_bytes(source.read_bytes())
+    (tmp_path / "holdout.npz").write_bytes((tmp_path / "model.holdout.npz").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    lines = [shlex.split(line, comments=True) for line in blocks("sh")[2].splitlines()]
+    assert [line[1] for line in lines] == ["inspect", "quantize", "pick", "evaluate", "export"]
+    for line in lines[:-1]:  # export names a user's own module; tests/training runs it
+        if line[1] == "pick":
+            short = ["--force", "--search", "--population", "8", "--generations", "2"]
+            assert main(["quantize", "model.onnx", *short]) == 0
+        assert main(line[1:]) == 0
+
+
+def test_first_command_names_the_shipped_model() -> None:
+    command = blocks("sh")[0].strip()
+    assert command.endswith("onnxgru quantize models/digits_row.onnx --search")
+    assert (ROOT / "models" / "digits_row.onnx").is_file()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    for target in targets:
+        assert ((ROOT / name).parent / target).exists(), target
