@@ -3,7 +3,7 @@
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -171,8 +171,7 @@ def build(
             for refusal in session.recognition.refusals
         ],
         "data": {
-            role: {"source": data.source, "sequences": data.size, "sha256": data.digest()}
-            for role, data in session.describe_data()
+            role: asdict(description) for role, description in session.data.describe().items()
         },
         "config": session.settings(),
         "seed": session.config.seed,

@@ -7,14 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
-from onnxgru.config import Config, Source
-from onnxgru.core import data as datasets
+from onnxgru.config import Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
 from onnxgru.core.data import Dataset
@@ -32,14 +30,13 @@ from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.step import Step, time_axes
+from onnxgru.recordings import Recordings
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate
 
 Array = npt.NDArray[Any]
 
-SYNTHETIC_SEQUENCES = 64
-SYNTHETIC_STEPS = 32
 _DISTRIBUTIONS = ("Softmax", "LogSoftmax", "Hardmax")
 
 
@@ -79,7 +76,7 @@ class Session:
         self.form = Form(config.recurrence, config.float_state, config.steps)
         self._time_axes = self._check_form()
         self.host = Host(self.model, self.layers)
-        self.data = self._load()
+        self.data = Recordings(path, self.host, config, listener)
         self.output = next(o.name for o in source.proto(self.model).graph.output if _is_float(o))
         labels = self.data["validation"].labels
         self.metric = metrics.resolve(config.metric, labels, self._is_distribution())
@@ -95,47 +92,6 @@ class Session:
         Step(self.layers)(clone)
         Decompose(self.layers, self.form)(clone)
         return time_axes(self.model.graph, self.layers)
-
-    def _load(self) -> dict[str, Dataset]:
-        """Data by role: calibration, validation, and hold-out where there is one."""
-        loaded: dict[str, Dataset] = {}
-        for role in datasets.ROLES:
-            given: Source = getattr(self.config, role)
-            where = given if given is not None else datasets.beside(self.path, role)
-            if where is not None:
-                loaded[role] = datasets.load(where, self.host.signature)
-        if not loaded:
-            self.listener(
-                Notice(
-                    "no data given or found beside the model: ranges and accuracy come from random "
-                    "input and mean little; give --calibration and --validation"
-                )
-            )
-            loaded = {role: self._synthetic(seed) for seed, role in enumerate(datasets.ROLES[:2])}
-        for role, other in (("validation", "calibration"), ("calibration", "validation")):
-            if role not in loaded and other in loaded:
-                self.listener(
-                    Notice(f"no {role} data: the {other} data serve for both; give --{role}")
-                )
-                loaded[role] = loaded[other]
-        for role in ("validation", "calibration"):
-            if role not in loaded:
-                self.listener(Notice(f"no {role} data: the hold-out data serve; give --{role}"))
-                loaded[role] = loaded["holdout"]
-        return loaded
-
-    def _synthetic(self, seed: int) -> Dataset:
-        generator = np.random.default_rng([self.config.seed, seed])
-        inputs = {}
-        for spec in self.host.signature:
-            shape = [SYNTHETIC_STEPS if not isinstance(n, int) else n for n in spec.shape]
-            shape[spec.batch_axis] = self.host.batch or SYNTHETIC_SEQUENCES
-            if np.issubdtype(spec.dtype, np.floating):
-                inputs[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
-            else:  # lengths
-                inputs[spec.name] = np.full(shape, SYNTHETIC_STEPS, spec.dtype)
-        axes = {spec.name: spec.batch_axis for spec in self.host.signature}
-        return Dataset(inputs, None, "random input", axes)
 
     def _is_distribution(self) -> bool:
         value = next(v for v in self.model.graph.outputs if v.name == self.output)
@@ -171,7 +127,7 @@ class Session:
         return calibrate(
             self.observation,
             self.layers,
-            [self.data["calibration"]],
+            self.data.calibration(),
             self.digest,
             lambda count: self.listener(Calibrated(count)),
         )
@@ -277,12 +233,6 @@ class Session:
                 f"({str(error).splitlines()[0]}); please report it"
             ) from error
         return message
-
-    def describe_data(self) -> Iterator[tuple[str, Dataset]]:
-        """Role and data, in order."""
-        for role in datasets.ROLES:
-            if role in self.data:
-                yield role, self.data[role]
 
 
 def _plain(value: object) -> object:

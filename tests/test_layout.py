@@ -24,6 +24,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     study
 #     report   comparison   inspection
 #     session
+#     recordings
 #     events   encoding   config   folder   front
 #     runtime
 #     passes
@@ -45,7 +46,8 @@ ALLOWED = {
     "folder": {"core"},
     "front": set(),
     "encoding": {"search", "core"},
-    "session": {"config", "events"} | LIBRARY - {"search", "training"},
+    "recordings": {"config", "events", "runtime", "core"},
+    "session": {"recordings", "config", "events"} | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
     "comparison": {"runtime", "passes", "core"},
     "report": {"session", "runtime", "passes", "core"},

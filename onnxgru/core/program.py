@@ -318,8 +318,10 @@ class IntegerLayer:
         I and H.
     reads_codes : bool
         Whether the input is another layer's state, passed on as codes.
+    given_state : bool
+        Whether the initial state is quantised from a float value.
     meets_floats : bool
-        Whether the state is dequantised for, or quantised from, a float value.
+        Whether the state is dequantised for a float value.
     zero_points : ZeroPoints
         Of everything in the layer.
     """
@@ -332,6 +334,7 @@ class IntegerLayer:
     input_size: int
     hidden_size: int
     reads_codes: bool
+    given_state: bool
     meets_floats: bool
     zero_points: ZeroPoints
 
@@ -339,6 +342,8 @@ class IntegerLayer:
         """Parameters of the layer's boundary and of all its operators."""
         if not self.reads_codes:
             yield FlashItem(f"{self.input.name}/reciprocal", "scale", 4)
+        if self.given_state:
+            yield FlashItem(f"{self.state.name}/reciprocal", "scale", 4)
         if self.meets_floats:
             yield FlashItem(f"{self.state.name}/scale", "scale", 4)
         yield FlashItem(self.zero_points.name, "zero_point", len(self.zero_points.values))

@@ -1,0 +1,145 @@
+"""The data of a session by role: a stream to calibrate on, and what candidates are judged by."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnxgru.config import Config, Source
+from onnxgru.core import data as datasets
+from onnxgru.core.data import Dataset
+from onnxgru.events import Listener, Notice
+from onnxgru.runtime.host import Host
+
+SYNTHETIC_SEQUENCES = 64
+SYNTHETIC_STEPS = 32
+CALIBRATION, VALIDATION, HOLDOUT = datasets.ROLES
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a report says of some data.
+
+    Parameters
+    ----------
+    source : str
+        Where they come from.
+    sequences : int
+        How many.
+    sha256 : str
+        Over all arrays.
+    """
+
+    source: str
+    sequences: int
+    sha256: str
+
+
+class Recordings:
+    """Data found, given, or made up.
+
+    Calibration data are streamed, so that there may be any number of batches, with sequences of
+    another length in each. Validation and hold-out data are held in memory.
+
+    Parameters
+    ----------
+    path : Path
+        The model, beside which data are looked for.
+    host : Host
+        Knows the model's inputs.
+    config : Config
+        Names the sources.
+    listener : callable
+        Is told what serves for what is missing.
+
+    Raises
+    ------
+    DataError
+        If validation or hold-out data do not fit the model.
+    """
+
+    def __init__(self, path: Path, host: Host, config: Config, listener: Listener) -> None:
+        self._host, self._seed = host, config.seed
+        sources: dict[str, Source] = {}
+        for role in datasets.ROLES:
+            given: Source = getattr(config, role)
+            found = given if given is not None else datasets.beside(path, role)
+            if found is not None:
+                sources[role] = found
+        self._described: Description | None = None
+        if not sources:
+            listener(
+                Notice(
+                    "no data given or found beside the model: ranges and accuracy come from random "
+                    "input and mean little; give --calibration and --validation"
+                )
+            )
+            self._calibration: Source | Dataset = self._synthetic(0)
+            self._judged = {VALIDATION: self._synthetic(1)}
+            return
+        for role, others in (
+            (VALIDATION, (CALIBRATION, HOLDOUT)),
+            (CALIBRATION, (VALIDATION, HOLDOUT)),
+        ):
+            if role not in sources:
+                other = next(name for name in others if name in sources)
+                listener(Notice(f"no {role} data: the {other} data serve for both; give --{role}"))
+                sources[role] = sources[other]
+        self._calibration = sources.pop(CALIBRATION)
+        self._judged = {
+            role: datasets.load(source, host.signature)  # type: ignore[arg-type]
+            for role, source in sources.items()
+        }
+
+    def __contains__(self, role: str) -> bool:
+        return role in self._judged
+
+    def __getitem__(self, role: str) -> Dataset:
+        """Validation or hold-out data."""
+        return self._judged[role]
+
+    def calibration(self) -> Iterator[Dataset]:
+        """Stream the calibration data, batch by batch.
+
+        Raises
+        ------
+        DataError
+            If a batch does not fit the model.
+        """
+        whole = hashlib.sha256()
+        count, name = 0, ""
+        for batch in self._batches():
+            whole.update(batch.digest().encode())
+            count, name = count + batch.size, name or batch.source
+            yield batch
+        if not isinstance(self._calibration, Dataset):
+            name = str(self._calibration)
+        self._described = Description(name, count, whole.hexdigest())
+
+    def _batches(self) -> Iterator[Dataset]:
+        if isinstance(self._calibration, Dataset):
+            yield self._calibration
+        else:
+            yield from datasets.stream(self._calibration, self._host.signature)  # type: ignore[arg-type]
+
+    def describe(self) -> dict[str, Description]:
+        """What is known of the data by role; of calibration data once they have been streamed."""
+        found = {} if self._described is None else {CALIBRATION: self._described}
+        for role, data in self._judged.items():
+            found[role] = Description(data.source, data.size, data.digest())
+        return found
+
+    def _synthetic(self, seed: int) -> Dataset:
+        generator = np.random.default_rng([self._seed, seed])
+        inputs = {}
+        for spec in self._host.signature:
+            shape = [SYNTHETIC_STEPS if not isinstance(n, int) else n for n in spec.shape]
+            shape[spec.batch_axis] = self._host.batch or SYNTHETIC_SEQUENCES
+            if np.issubdtype(spec.dtype, np.floating):
+                inputs[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+            else:  # lengths
+                inputs[spec.name] = np.full(shape, SYNTHETIC_STEPS, spec.dtype)
+        axes = {spec.name: spec.batch_axis for spec in self._host.signature}
+        return Dataset(inputs, None, "random input", axes)
