@@ -18,7 +18,15 @@ class ArrayPrimitives:
 
     Products run through float BLAS: float32 where every partial sum stays below 2**24, float64
     (2**53) otherwise, so that they are integers all the way.
+
+    Parameters
+    ----------
+    general : bool
+        Prepare the parameters of idle operations too, for kernels that serve every scheme.
     """
+
+    def __init__(self, *, general: bool = False) -> None:
+        self.general = general
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Array:
         """Weights (inputs, outputs), signed, as the float type in which their product is exact."""

@@ -34,6 +34,8 @@ class GraphPrimitives:
         Where nodes go.
     """
 
+    general = False
+
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
 

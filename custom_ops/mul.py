@@ -97,7 +97,7 @@ class Mul(IntegerOperator):
         p = primitives
         steps = [p.widen(codes) for codes in operands]
         for index, operand in enumerate(self.operands):
-            if operand.quantization.zero_point:  # gates have none
+            if p.general or operand.quantization.zero_point:  # gates have none
                 steps[index] = p.sub(steps[index], parameters[f"zero_point/{index}"])
         return (requantize.compute(p, parameters, (self.output,), p.mul(*steps)),)
 

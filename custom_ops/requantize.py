@@ -22,10 +22,10 @@ def compute(
 ) -> Value:
     """Codes (uint8) of an accumulator (int32), both of shape (..., sum of channels)."""
     value = accumulator
-    if any(output.requantization.pre_shift for output in outputs):
+    if p.general or any(output.requantization.pre_shift for output in outputs):
         rounded = p.add(value, parameters["pre_half"])
         value = p.floor_shift(rounded, parameters["pre_power"], parameters["pre_mask"])
-    if any(output.clips for output in outputs):
+    if p.general or any(output.clips for output in outputs):
         value = p.clip(value, parameters["low"], parameters["high"])
     product = p.mul(value, parameters["multiplier"])
     return finish(p, parameters, p.add(product, parameters["half"]))

@@ -58,7 +58,7 @@ def _powers(p: Primitives[Value], stage: Stage) -> dict[str, Value]:
     one = p.constant(1)
     power = p.power(p.bytes(f"{stage.name}/shift", stage.shifts))
     vectors = {"power": power, "mask": p.sub(power, one), "half": p.halve(power)}
-    if stage.stores_reaches:
+    if p.general or stage.stores_reaches:
         reach = p.bytes(f"{stage.name}/reach", stage.reaches)
         limit = p.clip(reach, p.constant(0), p.constant(OPERAND_BITS))
         before = p.power(p.sub(reach, limit))

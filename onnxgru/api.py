@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from onnxgru import front as fronts
 from onnxgru import report as reports
-from onnxgru.config import Config
+from onnxgru.config import BITS, Config
 from onnxgru.core import files
 from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.core.program import IntegerProgram
@@ -91,7 +91,7 @@ def quantize(
         if config.scheme is None:
             scheme = Scheme.uniform(
                 session.layers,
-                config.bits,
+                config.bits or BITS,
                 granularity=config.granularity,
                 observer=config.observer,
                 input_bits=config.input_bits,
@@ -100,7 +100,6 @@ def quantize(
             scheme = Scheme.load(Path(config.scheme))
             scheme.validate(session.layers, str(config.scheme))
         written, contents = _make(session, scheme)
-        folder.open(force=config.force)
         return _write(session, folder, written, contents)
     study = Study(session)
     study.prepare()  # nothing is written before all of that has succeeded
@@ -179,7 +178,7 @@ def _write(
     document = reports.build(session, written, sizes, summary)
     contents["report.md"] = reports.markdown(document).encode()
     contents[REPORT] = files.dump(document)
-    folder.write(contents)
+    folder.write(contents, force=session.config.force and outcome is None)
     return Result(
         folder.path, document, written.scheme, outcome.document if outcome is not None else None
     )

@@ -8,13 +8,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 from onnxgru import __version__
-from onnxgru.core.errors import OnnxgruError, UsageError
+from onnxgru.core.errors import OnnxgruError, OutputError, UsageError
 
 _UNITS = {"": 1, "k": 1000, "ki": 1024, "m": 1_000_000, "mi": 2**20}
 
@@ -136,8 +136,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 def _quantize(arguments: argparse.Namespace) -> None:
     from onnxgru import api, config, terminal
 
-    settings = config.load(arguments.config) if arguments.config is not None else {}
     names = {field for field in config.Config.__dataclass_fields__ if hasattr(arguments, field)}
+    settings = config.load(arguments.config) if arguments.config is not None else {}
+    if names.intersection(config.TASKS):  # what to do is one choice, whoever makes it
+        settings = {name: v for name, v in settings.items() if name not in config.TASKS}
     settings |= {
         name: tuple(value) if isinstance(value := getattr(arguments, name), list) else value
         for name in names
@@ -167,10 +169,36 @@ def _print_result(result: "object", arguments: argparse.Namespace) -> None:
     from onnxgru.api import Result
 
     assert isinstance(result, Result)
-    if arguments.format == "json":
-        _print_json(result.report | {"folder": str(result.folder)})
-    else:
-        terminal.show_result(result)
+    _show(
+        arguments,
+        lambda: result.report | {"folder": str(result.folder)},
+        lambda: terminal.show_result(result),
+    )
+
+
+def _show(
+    arguments: argparse.Namespace, document: Callable[[], object], text: Callable[[], None]
+) -> None:
+    """Print results in the form asked for."""
+    try:
+        if arguments.format == "json":
+            sys.stdout.write(json.dumps(document(), indent=2, default=str) + "\n")
+        else:
+            text()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise OutputError(
+            f"standard output: cannot be written to ({error.strerror}), although the command "
+            "itself succeeded; send its results elsewhere"
+        ) from error
+
+
+def _discard_output() -> None:
+    """Let go of a standard output that takes no more, or Python tries again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -178,10 +206,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from onnxgru.inspection import inspect
 
     found = inspect(arguments.model)
-    if arguments.format == "json":
-        _print_json(asdict(found))
-    else:
-        terminal.show_inspection(found)
+    _show(arguments, lambda: asdict(found), lambda: terminal.show_inspection(found))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -189,10 +214,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from onnxgru.comparison import evaluate
 
     found = evaluate(arguments.models, arguments.data, arguments.metric)
-    if arguments.format == "json":
-        _print_json(asdict(found))
-    else:
-        terminal.show_comparison(found)
+    _show(arguments, lambda: asdict(found), lambda: terminal.show_comparison(found))
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -206,14 +228,7 @@ def _export(arguments: argparse.Namespace) -> None:
         shape=arguments.input_shape,
         dynamic_time=arguments.dynamic_time,
     )
-    if arguments.format == "json":
-        _print_json(asdict(done) | {"path": str(done.path)})
-    else:
-        terminal.show_export(done)
-
-
-def _print_json(document: object) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+    _show(arguments, lambda: asdict(done), lambda: terminal.show_export(done))
 
 
 _COMMANDS = {
@@ -243,7 +258,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         verbose = parsed.verbose
         _COMMANDS[parsed.command](parsed)
-        sys.stdout.flush()
     except OnnxgruError as error:
         if verbose:
             raise
@@ -253,9 +267,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("onnxgru: interrupted; a search continues with --resume\n")
         return 1
     except BrokenPipeError:  # the reader of a pipe has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 1
     except MemoryError:
         sys.stderr.write("onnxgru: out of memory; give fewer sequences, or shorter ones\n")
+        return 1
+    except Exception as error:
+        if verbose:
+            raise
+        text = " ".join(str(error).split())[:300]
+        sys.stderr.write(
+            f"onnxgru: a defect of onnxgru: {type(error).__name__}: {text}; "
+            "please report it with what --verbose prints\n"
+        )
         return 1
     return 0

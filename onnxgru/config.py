@@ -20,6 +20,12 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "genome": GENOMES,
     "size_metric": SIZES,
 }
+BITS = 8
+"""Width of all weights and outputs where nothing else is asked for."""
+
+TASKS = ("bits", "scheme", "search")
+"""Settings of which one says what to do."""
+
 _BITS = (2, 8)
 _RANGES: Mapping[str, tuple[int, int | None]] = {
     "bits": _BITS,
@@ -31,6 +37,10 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "steps": (1, None),
     "verify": (1, None),
 }
+_FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
+_DATA = ("calibration", "validation", "holdout")
+_PATHS = ("scheme", "calibration_file", "output", *_DATA)
+_OPTIONAL = ("bits", "steps", *_PATHS)
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,9 @@ class Config:
 
     Parameters
     ----------
-    bits : int
-        Width of all weights and outputs, 2 to 8, where neither `scheme` nor `search` is given.
+    bits : int, optional
+        Width of all weights and outputs, 2 to 8; `BITS` where neither it nor `scheme` nor `search`
+        is given.
     scheme : path, optional
         Scheme file to use instead.
     search : bool
@@ -93,7 +104,7 @@ class Config:
         If a value is wrong, or two contradict each other.
     """
 
-    bits: int = 8
+    bits: int | None = None
     scheme: Path | str | None = None
     search: bool = False
     calibration: Source = None
@@ -123,32 +134,68 @@ class Config:
     verify: int = 256
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise UsageError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None and name == "steps":
-                continue
-            if type(value) is not int or value < low or (high is not None and value > high):
-                reach = f"from {low} to {high}" if high is not None else f"of at least {low}"
-                raise UsageError(f"{name} must be a whole number {reach}, got {value!r}")
-        if not isinstance(self.max_drop, int | float) or not self.max_drop >= 0:
-            raise UsageError(f"max_drop must be a number of at least 0, got {self.max_drop!r}")
-        for name in ("search", "force", "resume", "float_state", "search_inputs"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        if self.scheme is not None and self.search:
-            raise UsageError("scheme and search exclude each other; give one of them")
+        for field in fields(self):
+            check(field.name, getattr(self, field.name))
+        asked = [name for name in TASKS if getattr(self, name) not in (None, False)]
+        if len(asked) > 1:
+            raise UsageError(f"{' and '.join(asked)} exclude each other; give one of them")
         if self.resume and not self.search:
             raise UsageError("resume continues a search; give search too")
         if self.resume and self.force:
             raise UsageError("resume and force exclude each other; give one of them")
+        for name, form in (("steps", "unrolled"), ("float_state", "step")):
+            if getattr(self, name) and self.recurrence != form:
+                raise UsageError(
+                    f"{name} belongs to recurrence {form}, got {self.recurrence}; "
+                    f"give {form}, or leave out {name}"
+                )
 
     def merged(self, settings: Mapping[str, Any]) -> "Config":
         """Configuration with other values for the settings named."""
         return replace(self, **settings)
+
+
+def check(name: str, value: object) -> None:
+    """Check the value of one setting, apart from all others.
+
+    Raises
+    ------
+    UsageError
+        If it is none that the setting takes.
+    """
+    if value is None and name in _OPTIONAL:
+        return
+    wanted, fits = _wanted(name)
+    if not fits(value):
+        raise UsageError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
+    """What the values of a setting must be, in words and as a test."""
+    if name in _CHOICES:
+        return f"one of {', '.join(_CHOICES[name])}", lambda v: v in _CHOICES[name]
+    if name in _RANGES:
+        low, high = _RANGES[name]
+        reach = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        return (
+            f"a whole number {reach}",
+            lambda v: type(v) is int and low <= v and (high is None or v <= high),
+        )
+    if name in _FLAGS:
+        return "true or false", lambda v: isinstance(v, bool)
+    if name == "max_drop":
+        return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
+    if name == "metric":
+        return "a name", lambda v: isinstance(v, str)
+    if name in ("include", "exclude"):
+        return (
+            "a list of node names or patterns",
+            lambda v: isinstance(v, tuple) and all(isinstance(pattern, str) for pattern in v),
+        )
+    return (
+        "a path",
+        lambda v: (isinstance(v, str | Path) and str(v) != "") or (name in _DATA and callable(v)),
+    )
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -159,7 +206,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If it is missing, is not TOML, or has an unknown key.
+        If it is missing, is not TOML, or has an unknown key or a value that its key does not take.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +215,9 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: the configuration cannot be read ({error.strerror}); give another path"
         ) from error
     except ValueError as error:
-        raise UsageError(f"{path}: the configuration must be TOML, but {error}") from error
+        raise UsageError(
+            f"{path}: the configuration must be TOML, but {error}; correct the file"
+        ) from error
     names = [field.name for field in fields(Config)]
     settings: dict[str, Any] = {}
     for key, value in document.items():
@@ -180,7 +229,11 @@ def load(path: Path) -> dict[str, Any]:
                 + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}")
             )
         settings[name] = tuple(value) if isinstance(value, list) else value
-    for name in ("scheme", "calibration_file", "output", "calibration", "validation", "holdout"):
+        try:
+            check(name, settings[name])
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+    for name in _PATHS:
         value = settings.get(name)
         if isinstance(value, str) and ":" not in value:
             settings[name] = path.parent / value

@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from onnxgru.core import files
 from onnxgru.core.errors import OutputError
 
 JOURNAL = "journal.jsonl"
@@ -15,6 +16,9 @@ KNOWN = frozenset(
     | {"front.csv", "front.png", "report.md", REPORT, JOURNAL, "test_data_set_0"}
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""
+
+STAGED = ".partial-"
+"""What the names of folders with files that are being written begin with."""
 
 
 class Folder:
@@ -38,11 +42,13 @@ class Folder:
             If it holds something already and neither `force` nor `resume` is given, there is
             nothing to resume, or it cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.lexists(self.path) and not self.path.is_dir():
             raise OutputError(
                 f"{self.path}: the output must be a folder, it is a file; give another with -o"
             )
-        occupied = self.path.is_dir() and any(self.path.iterdir())
+        occupied = self.path.is_dir() and any(
+            not entry.name.startswith(STAGED) for entry in self.path.iterdir()
+        )
         if resume and not (self.path / JOURNAL).is_file():
             raise OutputError(
                 f"{self.path}: there is no {JOURNAL} to resume; leave out --resume to begin"
@@ -68,34 +74,68 @@ class Folder:
         OutputError
             If the file system refuses.
         """
-        try:
+        with self._refusals():
             self.path.mkdir(exist_ok=True)
             if force:
-                for name in KNOWN:
-                    found = self.path / name
-                    if found.is_dir():
-                        shutil.rmtree(found)
-                    else:
-                        found.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be written ({error.strerror}); give another folder with -o"
-            ) from error
+                self._clear(KNOWN)
 
-    def write(self, contents: Mapping[str, bytes]) -> None:
-        """Write files atomically, in the order given: the report comes last.
+    def write(self, contents: Mapping[str, bytes], *, force: bool = False) -> None:
+        """Write files, the last one of them last: all of them, or none.
+
+        They are written beside their places and moved there when all are whole, so that a full
+        disk leaves everything as it was.
+
+        Parameters
+        ----------
+        contents : mapping of str to bytes
+            By name; a name may have a folder in it.
+        force : bool
+            Clear the folder of earlier results before the files are moved.
 
         Raises
         ------
         OutputError
             If one cannot be written.
         """
-        for name, content in contents.items():
-            target = self.path / name
-            try:
-                target.parent.mkdir(exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"{target.parent}: cannot be made ({error.strerror}); give another folder"
-                ) from error
-            files.write(target, content)
+        made = not self.path.is_dir()
+        with self._refusals():
+            self.path.mkdir(exist_ok=True)
+            staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.path))
+        try:
+            for name, content in contents.items():
+                target = staged / name
+                with self._refusals():
+                    target.parent.mkdir(exist_ok=True)
+                    target.write_bytes(content)
+                    with target.open("rb") as stream:
+                        os.fsync(stream.fileno())
+            with self._refusals():
+                self._clear(KNOWN if force else [REPORT])
+                for name in contents:
+                    target = self.path / name
+                    target.parent.mkdir(exist_ok=True)
+                    (staged / name).replace(target)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+            if made and not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    def _clear(self, names: Iterable[str]) -> None:
+        """Remove files and folders, where they are there."""
+        for name in names:
+            found = self.path / name
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            else:
+                found.unlink(missing_ok=True)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What the file system refuses, as one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror or error}); "
+                "free some space, or give another folder with -o"
+            ) from error

@@ -73,7 +73,8 @@ def picture(
         )
     best = members[chosen]
     axes.plot(best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen")
-    axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
+    if document["float_validation"] is not None:
+        axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
     axes.set_xlabel("flash, bytes" if size == "flash_bytes" else "weights, bits")
     axes.set_ylabel(f"{metric} on validation" + (f", {unit}" if unit else ""))
     axes.grid(alpha=0.3)

@@ -1,7 +1,7 @@
 """A model with its data: everything that schemes are lowered from and judged by."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,8 @@ from onnxgru.config import Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import ModelError, SchemeError
-from onnxgru.core.program import IntegerProgram
+from onnxgru.core.errors import DataError, ModelError, SchemeError
+from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Calibrated, Listener, Notice, Stage, silent
 from onnxgru.passes import source
@@ -31,7 +31,7 @@ from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
-from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.evaluator import Engine, Evaluator, LayerEvaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate
 
@@ -163,15 +163,29 @@ class Session:
 
     def float_quality(self, role: str) -> float:
         """The float model's figure."""
-        return self.metric(self.reference(role)[self.output], self.target(role))
+        return self._measured(role, self.reference(role)[self.output], self.target(role))
+
+    def _engine(self) -> Callable[[IntegerLayer], Engine]:
+        """What candidates run on: a search is worth compiling kernels for."""
+        if not self.config.search:
+            return LayerEvaluator
+        from onnxgru.runtime.fused import FusedEngine
+
+        return FusedEngine
 
     def quality(self, program: IntegerProgram, role: str) -> float:
         """A program's figure on the data of a role."""
         if role not in self._evaluators:
-            self._evaluators[role] = Evaluator(self.host, self.data[role])
+            self._evaluators[role] = Evaluator(self.host, self.data[role], self._engine())
             self._targets[role] = self.target(role)
         outputs = self._evaluators[role].outputs(program)
-        return self.metric(outputs[self.output], self._targets[role])
+        return self._measured(role, outputs[self.output], self._targets[role])
+
+    def _measured(self, role: str, outputs: Array, target: Array) -> float:
+        try:
+            return self.metric(outputs, target)
+        except DataError as error:
+            raise DataError(f"{self.data[role].source}: {error}") from error
 
     def values(self, program: IntegerProgram, data: Dataset) -> Iterator[dict[str, Array]]:
         """Values of the host graph, chunk by chunk: inputs, and the layers' dequantised states."""

@@ -1,6 +1,7 @@
 """The search of a session: what a candidate costs, the journal, and the front as a document."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from onnxgru.core import files
 from onnxgru.core.account import account
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import WIDTHS
+from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.encoding import Encoding
 from onnxgru.events import Searched, Stage
@@ -181,7 +183,7 @@ class Study:
             "format": FORMAT,
             "metric": {"name": session.metric.name, "unit": session.metric.unit},
             "size": self._size,
-            "float_validation": session.float_quality("validation"),
+            "float_validation": self._float_quality("validation"),
             "genes": [gene.name for gene in self.encoding.space.genes],
             "chosen": chosen,
             "uniform": uniform,
@@ -201,6 +203,17 @@ class Study:
         }
         return Outcome(document, cloud, chosen, summary)
 
+    def _float_quality(self, role: str) -> float | None:
+        """The float model's figure; None where it is compared with itself, and infinite."""
+        figure = self._session.float_quality(role)
+        return None if math.isinf(figure) else figure
+
+    def _shown(self, program: IntegerProgram, role: str) -> float:
+        """A program's figure as JSON can hold it: decibels within the metric's limits."""
+        metric = self._session.metric
+        figure = self._session.quality(program, role)
+        return self._quality(metric.error(figure)) if math.isinf(figure) else figure
+
     def _entry(self, genome: Genome) -> dict[str, Any]:
         session = self._session
         program = session.lowering(self.encoding.scheme(genome))
@@ -209,6 +222,6 @@ class Study:
             "flash_bytes": sizes.flash_bytes,
             "weight_bits": sizes.weight_bits,
             "mean_bits": round(sizes.mean_bits, 4),
-            "validation": session.quality(program, "validation"),
-            "holdout": session.quality(program, "holdout") if "holdout" in session.data else None,
+            "validation": self._shown(program, "validation"),
+            "holdout": self._shown(program, "holdout") if "holdout" in session.data else None,
         }

@@ -1,10 +1,11 @@
 """What a user sees: live progress and warnings on stderr, tables on stdout."""
 
+import re
 import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,15 +21,30 @@ from onnxgru.inspection import Inspection, LayerRow
 from onnxgru.report import figure, sizes_table
 from onnxgru.training.export import Export
 
-PIPED_WIDTH = 100
+PIPED_WIDTH = 10_000
+"""Of tables where there is no terminal: no row is ever folded."""
+
 LINES_OF_FRONT = 12
+
+
+class _Trimmed:
+    """A stream whose lines do not end in the spaces that columns are filled with."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream.isatty()
     return Console(
-        stderr=stderr,
+        file=stream if terminal else cast("TextIO", _Trimmed(stream)),
         highlight=False,
         soft_wrap=not terminal,
         width=None if terminal else PIPED_WIDTH,
@@ -50,10 +66,9 @@ class Progress:
         self._console = _console(stderr=True)
         self._quiet = quiet
         self._live: Live | None = None
-        self._started = 0.0
+        self._started = time.monotonic()
         self._new = 0
-        self._generation = 0
-        self._best: float | None = None
+        self._last: Searched | None = None
         self._bar = Bar(
             TextColumn("searching"),
             BarColumn(bar_width=30),
@@ -87,36 +102,35 @@ class Progress:
             case Stage(text) if not self._quiet:
                 self._stop()
                 self._console.print(f"{text} ...", style="dim")
+                self._started = time.monotonic()
             case Searched() if not self._quiet:
                 self._searched(event)
             case Calibrated() | Stage() | Searched():
                 pass
 
     def _searched(self, event: Searched) -> None:
+        last, self._last = self._last, event
+        if last is not None and last.progress.generation != event.progress.generation:
+            if not self._console.is_terminal:
+                self._console.print(self._line(last))
         progress = event.progress
-        if not self._started:
-            self._started = time.monotonic()
         self._new += not progress.known
-        self._best = event.best_size
         ended = progress.evaluations == progress.total
         if self._console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self._console, refresh_per_second=8, transient=True)
                 self._live.start()
             self._live.update(self._view(event))
-            if ended:
-                self._stop()
-        if progress.generation != self._generation or ended:
-            self._generation = progress.generation
-            if not self._console.is_terminal or ended:
-                self._console.print(self._line(event))
+        if ended:
+            self._stop()
+            self._console.print(self._line(event))
 
     def _rate(self) -> float:
         return self._new / max(1e-9, time.monotonic() - self._started)
 
     def _line(self, event: Searched) -> str:
         progress = event.progress
-        best = "-" if self._best is None else f"{self._best:,.0f}"
+        best = "-" if event.best_size is None else f"{event.best_size:,.0f}"
         return (
             f"generation {progress.generation}/{progress.generations}, "
             f"{progress.evaluations}/{progress.total} schemes, {self._rate():.0f} a second, "
@@ -173,11 +187,7 @@ def show_result(result: Result) -> None:
         f"integer.onnx equals the oracle: {checked['codes']:,} codes, no difference "
         f"({checked['runtime']})"
     )
-    console.print(f"files are in {result.folder}{_slash()}; read report.md first")
-
-
-def _slash() -> str:
-    return "/"
+    console.print(f"files are in {result.folder}/; read report.md first")
 
 
 def _front_table(front: Mapping[str, Any]) -> Table:

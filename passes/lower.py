@@ -33,7 +33,7 @@ from onnxgru.core.program import (
 from onnxgru.core.scheme import OutputScheme, Scheme
 from onnxgru.custom_ops.kinds import ELEMENTWISE
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
-from onnxgru.passes.recognize import code_source, meets_floats
+from onnxgru.passes.recognize import code_source, given_state, meets_floats
 
 
 class Lowering:
@@ -65,6 +65,7 @@ class Lowering:
         self._sources = {
             layer.name: code_source(graph.node(layer.node).inputs[0], layers) for layer in layers
         }
+        self._given = {layer.name: given_state(graph, layer) for layer in layers}
         self._meets_floats = {layer.name: meets_floats(graph, layer, layers) for layer in layers}
         self._matrices = {
             (recurrence.name, matrix): np.concatenate(
@@ -116,6 +117,7 @@ class Lowering:
                     layer.input_size,
                     layer.hidden_size,
                     reads_codes=entry.name != layer.input,
+                    given_state=self._given[layer.name],
                     meets_floats=self._meets_floats[layer.name],
                     zero_points=zero_points,
                 )

@@ -21,6 +21,9 @@ from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.graph import BITS
 
+PACKED = "onnxgru.packed"
+"""Metadata key of an initializer that is packed: the bits of an element."""
+
 
 def pack(codes: npt.NDArray[np.integer], bits: int) -> Codes:
     """Bit stream (uint8, ceil(n bits / 8)) of unsigned codes of any shape, in C order."""
@@ -71,7 +74,7 @@ class Pack(ir.passes.InPlacePass):
             shape=ir.Shape(stored.shape),
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
-            metadata_props={BITS: str(bits)},
+            metadata_props={PACKED: str(bits)},
         )
         users: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
         for node, index in value.uses():

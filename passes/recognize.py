@@ -286,13 +286,16 @@ def code_source(value: ir.Value | None, layers: Iterable[Layer]) -> str | None:
     return None
 
 
+def given_state(graph: ir.Graph, layer: Layer) -> bool:
+    """Whether a layer's states start from given ones."""
+    inputs = graph.node(layer.node).inputs
+    return len(inputs) > 5 and inputs[5] is not None
+
+
 def meets_floats(graph: ir.Graph, layer: Layer, layers: Sequence[Layer]) -> bool:
-    """Whether a layer's states are read as real numbers, or start from given ones."""
+    """Whether a layer's states are read as real numbers."""
     nodes = {layer.node for layer in layers}
-    node = graph.node(layer.node)
-    if len(node.inputs) > 5 and node.inputs[5] is not None:
-        return True
-    pending = list(node.outputs)
+    pending = list(graph.node(layer.node).outputs)
     while pending:
         value = pending.pop()
         if value.is_graph_output():

@@ -120,6 +120,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         self.observed = observed
         inputs = [*node.inputs, None, None, None, None, None, None]
         self.x, self.lengths, self.initial = inputs[0], inputs[4], inputs[5]
+        self.entered = self.x
 
     def run(self) -> None:
         """Record the nodes and put them in the place of the layer's node."""
@@ -127,6 +128,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         if self.x is None:
             raise ModelError(f"node {self.node.name!r} has no input sequence")
         x = self.arithmetic.enter(tape, layer, self.x)
+        self.entered = x
         mask = self._mask() if self.lengths is not None else None
         outputs = [
             self._direction(index, recurrence, x, mask)
@@ -159,7 +161,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     def _mask(self) -> ir.Value:
         """1 while a sequence goes on, 0 after its end: uint8, (T, B, 1)."""
         tape, name = self.tape, f"{self.layer.name}/mask"
-        steps = tape.op("Shape", self.x, start=0, end=1, name=f"{name}/shape")
+        steps = tape.op("Shape", self.entered, start=0, end=1, name=f"{name}/shape")
         zero, one = (tape.constant(f"onnxgru/length/{n}", np.asarray(n, np.int64)) for n in (0, 1))
         stop = tape.op("Squeeze", steps, tape.axes(0), name=f"{name}/steps")
         time = tape.op("Range", zero, stop, one, name=f"{name}/range")
@@ -187,7 +189,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             given = tape.op("Gather", self.initial, which, axis=0, name=f"{recurrence.name}/given")
             return self.arithmetic.initial(tape.at(f"/{index}"), layer, given)
         name = f"{recurrence.name}/initial"
-        batch = tape.op("Shape", self.x, start=1, end=2, name=f"{name}/batch")
+        batch = tape.op("Shape", self.entered, start=1, end=2, name=f"{name}/batch")
         shape = tape.op("Concat", batch, tape.axes(layer.hidden_size), axis=0, name=f"{name}/shape")
         return tape.op("Expand", self.arithmetic.zero(tape, layer), shape, name=name)
 

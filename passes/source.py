@@ -45,13 +45,26 @@ def read(path: Path) -> ir.Model:
             "put the data file beside the model, or export it as a single file"
         ) from error
     try:
-        onnx.checker.check_model(model)
+        _check(model)
     except onnx.checker.ValidationError as error:
         if "topologically sorted" not in str(error):  # normalisation sorts
             raise ModelError(
                 f"{path}: is not a valid ONNX model ({_first(error)}); export the model again"
             ) from error
     return ir.from_proto(model)
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Check a model, but for outputs without a shape: runtimes infer it, and so do we."""
+    bare = [v for v in model.graph.output if not v.type.tensor_type.HasField("shape")]
+    tensors = [v for v in bare if v.type.HasField("tensor_type")]
+    try:
+        for value in tensors:
+            value.type.tensor_type.shape.SetInParent()
+        onnx.checker.check_model(model)
+    finally:
+        for value in tensors:
+            value.type.tensor_type.ClearField("shape")
 
 
 def write(path: Path, model: onnx.ModelProto) -> None:

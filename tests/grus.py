@@ -1,5 +1,6 @@
 """Random GRU models, seeded, for tests of every stage."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -110,6 +111,56 @@ def model(case: Case) -> onnx.ModelProto:
     outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, shapes[o]) for o in case.outputs]
     initializers = [numpy_helper.from_array(a, n) for n, a in weights(case).items()]
     graph = helper.make_graph([node(case)], "test", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def stacked(cases: Sequence[Case], between: str = "codes") -> onnx.ModelProto:
+    """A model of GRUs that feed each other; each case's I is D H of the one before.
+
+    ``between`` is "codes" for a Squeeze, or a Transpose and Reshape where there are two
+    directions, or "floats" for elementwise float operators behind these.
+    """
+    first, last = cases[0], cases[-1]
+    nodes, arrays, x = [], {}, "X"
+    for index, case in enumerate(cases):
+        prefix = f"l{index}_"
+        arrays |= {f"{prefix}{name}": array for name, array in weights(case).items()}
+        nodes.append(node(case, f"gru{index}", x, prefix))
+        if case is last:
+            break
+        y, x = f"{prefix}Y", f"{prefix}next"
+        if case.D == 1:
+            arrays["axis"] = np.asarray([1], np.int64)
+            nodes.append(helper.make_node("Squeeze", [y, "axis"], [x], name=f"squeeze{index}"))
+        else:
+            arrays["flat"] = np.asarray([0, 0, -1], np.int64)
+            moved = f"{prefix}moved"
+            nodes.append(
+                helper.make_node(
+                    "Transpose", [y], [moved], name=f"transpose{index}", perm=[0, 2, 1, 3]
+                )
+            )
+            nodes.append(helper.make_node("Reshape", [moved, "flat"], [x], name=f"flat{index}"))
+        if between == "floats":
+            arrays["gain"] = np.asarray(1.5, np.float32)
+            scaled, kept = f"{prefix}scaled", x
+            x = f"{prefix}relu"
+            nodes.append(helper.make_node("Mul", [kept, "gain"], [scaled], name=f"mul{index}"))
+            nodes.append(helper.make_node("Relu", [scaled], [x], name=f"relu{index}"))
+    prefix = f"l{len(cases) - 1}_"
+    shapes = {"Y": ["T", last.D, "B", last.H], "Y_h": [last.D, "B", last.H]}
+    given = {"X": ["T", "B", first.I]}
+    if first.initial:
+        given["initial_h"] = [first.D, "B", first.H]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in given.items()]
+    if first.lengths is not None:
+        inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]))
+    outputs = [
+        helper.make_tensor_value_info(f"{prefix}{o}", TensorProto.FLOAT, shapes[o])
+        for o in last.outputs
+    ]
+    initializers = [numpy_helper.from_array(a, n) for n, a in arrays.items()]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 

@@ -50,9 +50,7 @@ def pipeline(message: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> Pipelin
     Normalize()(model)
     layers = require(recognize(model), "test")
     host = Host(model, layers)
-    calibration = calibrate(
-        Observation(model, layers), layers, [dataset(host, inputs)], "0" * 64
-    )
+    calibration = calibrate(Observation(model, layers), layers, [dataset(host, inputs)], "0" * 64)
     return Pipeline(model, layers, host, Lowering(model.graph, layers, calibration))
 
 

@@ -21,6 +21,10 @@ exactly, and fast."""
 class Primitives(Protocol[Value]):
     """One back end of the integer arithmetic."""
 
+    general: bool
+    """Whether what is computed must serve every scheme: if so, no operation is left out because
+    its numbers make it idle."""
+
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Value:
         """Stored weights (outputs, inputs) of `bits`, as uint8 (inputs, outputs) + 128."""
 

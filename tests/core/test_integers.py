@@ -56,9 +56,7 @@ def test_other_widths_are_refused(bits: object) -> None:
         ((0.5, 0, 9), "a bit-width must be a whole number from 2 to 8, got 9"),
     ],
 )
-def test_wrong_quantisations_are_refused(
-    arguments: tuple[float, int, int], message: str
-) -> None:
+def test_wrong_quantisations_are_refused(arguments: tuple[float, int, int], message: str) -> None:
     with pytest.raises(UsageError) as error:
         Quantization(*arguments)
     assert str(error.value) == message

@@ -6,7 +6,7 @@ import pytest
 
 from onnxgru.core import weights
 from onnxgru.core.integers import WIDTHS, IntegerType
-from onnxgru.custom_ops.linear import BIAS_LIMIT
+from onnxgru.custom_ops.linear import BIAS_LIMIT, Part
 from tests import grus
 from tests.pipeline import pipeline
 
@@ -101,15 +101,15 @@ def test_scales_of_an_operator_are_not_far_apart() -> None:
     assert scales.max() / scales.min() == weights.SPREAD
 
 
-@pytest.mark.parametrize("bits", [2, 8])
-@pytest.mark.parametrize("bias", [0.0, 1e-6, 0.5, -300.0])
-def test_dead_channels(bias: float, bits: int) -> None:
-    """A bias over a row of (nearly) no weights neither overflows nor spoils other channels."""
+def update_input(
+    bits: int, weights_: dict[int, float], bias: float
+) -> tuple[Part, np.ndarray, np.ndarray]:
+    """Update gate's input projection, some channels of one weight and bias: scales and biases."""
     case = grus.Case()
     message = grus.model(case)
     arrays = {t.name: onnx.numpy_helper.to_array(t).copy() for t in message.graph.initializer}
-    arrays["W"][0, 1], arrays["W"][0, 2] = 0.0, 1e-30
-    arrays["B"][0, 1] = arrays["B"][0, 2] = bias
+    for channel, weight in weights_.items():
+        arrays["W"][0, channel], arrays["B"][0, channel] = weight, bias
     del message.graph.initializer[:]
     message.graph.initializer.extend(
         onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()
@@ -117,9 +117,24 @@ def test_dead_channels(bias: float, bits: int) -> None:
     program = pipeline(message, grus.feeds(case)).uniform(bits)
     linear = next(o for o in program.operators if "/gru/forward/update.input" in o.outputs)
     part = linear.parts[linear.outputs.index("/gru/forward/update.input")]
-    assert np.abs(part.bias.astype(np.int64)).max() <= BIAS_LIMIT + 2**8
     scale = linear.operands[0].quantization.scale * part.weight_scale.astype(np.float64)
-    wanted = arrays["B"][0, : case.H].astype(np.float64)
+    return part, scale, arrays["B"][0, : case.H].astype(np.float64)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-30])
+@pytest.mark.parametrize("bias", [0.0, 1e-6, 0.5, -300.0])
+def test_a_wholly_dead_operator(bias: float, weight: float) -> None:
+    """No channel has a scale to go by: the bias's own keeps it within int32, and exact."""
+    part, scale, wanted = update_input(8, dict.fromkeys(range(6), weight), bias)
+    assert np.abs(part.bias.astype(np.int64)).max() <= BIAS_LIMIT + 2**8
+    np.testing.assert_allclose(part.bias * scale, wanted, rtol=2**-28)
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+@pytest.mark.parametrize("bias", [0.0, 1e-6, 0.5, -300.0])
+def test_dead_channels(bias: float, bits: int) -> None:
+    """A bias over a row of (nearly) no weights neither overflows nor spoils other channels."""
+    part, scale, wanted = update_input(bits, {1: 0.0, 2: 1e-30}, bias)
     assert np.abs(part.bias * scale - wanted).max() <= 0.51 * scale.max()
     ratios = scale / part.output.boundary.quantization.scale
     bound = part.output.requantization.error_bound(

@@ -1,0 +1,180 @@
+"""The fused evaluator: one product and one compiled kernel a step, equal to the emitted graph."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.integers import Codes
+from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
+from onnxgru.custom_ops import kernel, stage
+from onnxgru.custom_ops.arrays import ArrayPrimitives
+from onnxgru.custom_ops.linear import Linear
+from onnxgru.runtime.evaluator import LayerEvaluator, States
+from onnxgru.runtime.kernels import compiled
+from onnxgru.runtime.products import Product, fastest
+
+Array = npt.NDArray[Any]
+
+BLOCK = 1024
+"""Rows of the prologue at a time: their accumulators stay in the cache."""
+
+_PRIMITIVES = ArrayPrimitives(general=True)
+_Shape = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+_SEGMENTS: dict[tuple[_Shape, frozenset[str]], tuple[kernel.Segment, ...]] = {}
+
+
+def _segments(part: Stage, kept: frozenset[str]) -> tuple[kernel.Segment, ...]:
+    """Segments of a stage, made once for all schemes of a layer."""
+    shape = tuple((operator.kind, operator.inputs, operator.outputs) for operator in part.operators)
+    if (shape, kept) not in _SEGMENTS:
+        _SEGMENTS[shape, kept] = kernel.segments(part, kept)
+    return _SEGMENTS[shape, kept]
+
+
+class _Runner:
+    """One segment of one program."""
+
+    def __init__(
+        self, segment: kernel.Segment, part: Stage, prepared: Mapping[Any, Any], width: int
+    ) -> None:
+        linear = part.operators[segment.linear]
+        assert isinstance(linear, Linear)
+        self._segment, self._width = segment, width
+        self.reads, self.writes = segment.reads, segment.writes
+        self.operand = linear.inputs[0]
+        self._kernel = compiled(segment.text)
+        self._weights = np.concatenate([p.weight for p in linear.parts]).T
+        self._zero_point = linear.operands[0].quantization.zero_point
+        self._values = kernel.values(segment, part, prepared, width)
+        self._biases = [
+            (row, argument.part)
+            for row, argument in enumerate(a for a in segment.arguments if a.vector)
+            if argument.key == "bias"
+        ]
+        self._product: Product | None = None
+
+    def expect(self, rows: int) -> None:
+        """Choose the product for so many rows in all."""
+        kind = fastest(rows, *self._weights.shape)
+        if type(self._product) is kind:
+            return
+        former = self._product
+        self._product = kind(self._weights, self._zero_point)
+        change = self._product.offset - (0 if former is None else former.offset)
+        for row, index in self._biases:
+            self._values.vectors[row] += change.reshape(-1, self._width)[index]
+
+    def __call__(self, values: dict[str, Array], writes: list[Codes]) -> None:
+        """Compute the segment for all rows into `writes`."""
+        known = self._values
+        assert self._product is not None, "expect() comes first"
+        self._kernel(
+            self._product(values[self.operand]),
+            self._width,
+            *(values[name] for name in self.reads),
+            *writes,
+            known.numbers,
+            known.vectors,
+            known.tables,
+        )
+        values.update(zip(self.writes, writes, strict=True))
+
+
+class FusedEngine:
+    """Runs one integer layer with compiled kernels; an engine of `Evaluator`.
+
+    Parameters
+    ----------
+    layer : IntegerLayer
+        The layer; its parameters are prepared once.
+    """
+
+    def __init__(self, layer: IntegerLayer) -> None:
+        self._layer = layer
+        self._runners: dict[str, list[_Runner]] = {}
+        for recurrence in layer.recurrences:
+            body = {name for o in recurrence.body.operators for name in o.inputs}
+            for part, kept in (
+                (recurrence.prologue, frozenset(body)),
+                (recurrence.body, frozenset({recurrence.result})),
+            ):
+                prepared = stage.prepare(_PRIMITIVES, part)
+                outputs = {name for o in part.operators for name in o.outputs}
+                self._runners[part.name] = [
+                    _Runner(segment, part, prepared, layer.hidden_size)
+                    for segment in _segments(part, kept & outputs)
+                ]
+
+    def __call__(
+        self,
+        x: Codes,
+        initial: Codes | None = None,
+        lengths: npt.NDArray[np.integer] | None = None,
+        *,
+        trace: bool = False,
+    ) -> States:
+        """Run the layer; as `LayerEvaluator`, which keeps the traces."""
+        layer = self._layer
+        if trace:
+            return LayerEvaluator(layer)(x, initial, lengths, trace=True)
+        if initial is None:
+            shape = (len(layer.recurrences), x.shape[1], layer.hidden_size)
+            initial = np.full(shape, layer.state.quantization.zero_point, np.uint8)
+        results = [
+            self._direction(recurrence, x, initial[index], lengths)
+            for index, recurrence in enumerate(layer.recurrences)
+        ]
+        return States(
+            np.stack([states for states, _ in results], axis=1),
+            np.stack([last for _, last in results]),
+        )
+
+    def _direction(
+        self,
+        recurrence: IntegerRecurrence,
+        x: Codes,
+        state: Codes,
+        lengths: npt.NDArray[np.integer] | None,
+    ) -> tuple[Codes, Codes]:
+        steps, batch, width = *x.shape[:2], self._layer.hidden_size
+        zero = np.uint8(self._layer.state.quantization.zero_point)
+        sequences = self._prologue(recurrence, x.reshape(steps * batch, -1), width)
+        sequences = {name: v.reshape(steps, batch, width) for name, v in sequences.items()}
+        body = self._runners[recurrence.body.name]
+        for runner in body:
+            runner.expect(steps * batch)
+        scratch = [[np.empty((batch, width), np.uint8) for _ in r.writes] for r in body]
+        states = np.empty((steps, batch, width), np.uint8)
+        state = np.ascontiguousarray(state)
+        order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
+        for t in order:
+            values = {name: value[t] for name, value in sequences.items()}
+            values[recurrence.state] = state
+            for runner, writes in zip(body, scratch, strict=True):
+                runner(values, writes)
+            new = values[recurrence.result]
+            if lengths is None:
+                states[t] = new
+                state = states[t]
+            else:
+                going = (t < lengths)[:, None]
+                states[t] = np.where(going, new, zero)
+                state = np.where(going, new, state)
+        if lengths is not None:
+            state = np.where((lengths > 0)[:, None], state, zero)
+        return states, state
+
+    def _prologue(self, recurrence: IntegerRecurrence, x: Codes, width: int) -> dict[str, Array]:
+        """What does not depend on the state, for all rows (T * B, H), a block of rows at a time."""
+        found: dict[str, Array] = {}
+        for runner in self._runners[recurrence.prologue.name]:
+            runner.expect(len(x))
+            found |= {name: np.empty((len(x), width), np.uint8) for name in runner.writes}
+        for start in range(0, len(x), BLOCK):
+            part = slice(start, start + BLOCK)
+            values: dict[str, Array] = {recurrence.input: x[part]}
+            for runner in self._runners[recurrence.prologue.name]:
+                runner(values, [found[name][part] for name in runner.writes])
+        return found

@@ -1,0 +1,82 @@
+"""Flash bytes are honest: every item is an initializer of the packed graph with those bytes.
+
+And nothing else is in the graph but overhead named ``onnxgru/...`` and the model's own
+initializers.
+"""
+
+import onnx
+import pytest
+
+from onnxgru.core.integers import WIDTHS
+from onnxgru.core.program import IntegerProgram
+from tests import grus
+from tests.pipeline import Pipeline, pipeline
+
+STACK = [grus.Case(direction="bidirectional"), grus.Case(I=12, H=5, seed=2)]
+GIVEN = [grus.Case(), grus.Case(I=6, H=5, seed=2)]
+MODELS = {
+    "reset after": grus.model(grus.Case()),
+    "reset before, both ways": grus.model(
+        grus.Case(linear_before_reset=0, direction="bidirectional", lengths=(5, 2, 0))
+    ),
+    "initial state": grus.model(grus.Case(initial=True, outputs=("Y_h",))),
+    "one feature": grus.model(grus.Case(T=2, I=1, H=1, bias=False)),
+    "passing codes": grus.stacked(STACK),
+    "floats between": grus.stacked(STACK, "floats"),
+    "initial state, passing codes": grus.stacked([grus.Case(initial=True), GIVEN[1]]),
+}
+INPUTS = {
+    "reset before, both ways": grus.feeds(grus.Case(lengths=(5, 2, 0))),
+    "initial state": grus.feeds(grus.Case(initial=True)),
+    "initial state, passing codes": grus.feeds(grus.Case(initial=True)),
+    "one feature": grus.feeds(grus.Case(T=2, I=1, H=1)),
+}
+SCHEMES = [*map(str, WIDTHS), *(f"mixed {seed}" for seed in range(4))]
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def model(request: pytest.FixtureRequest) -> Pipeline:
+    inputs = INPUTS.get(request.param, grus.feeds(grus.Case()))
+    return pipeline(MODELS[request.param], inputs)
+
+
+def lower(model: Pipeline, scheme: str) -> IntegerProgram:
+    kind, _, seed = scheme.partition(" ")
+    return model.mixed(int(seed)) if seed else model.uniform(int(kind))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_item_is_stored_in_its_bytes(model: Pipeline, scheme: str) -> None:
+    program = lower(model, scheme)
+    items = program.flash()
+    names = [item.name for item in items]
+    assert len(set(names)) == len(names)
+    message = model.emit(program)
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor).nbytes
+        for tensor in message.graph.initializer
+    }
+    assert {item.name: stored.get(item.name) for item in items} == {
+        item.name: item.size for item in items
+    }
+    own = {tensor.name for tensor in model.host._proto.graph.initializer}
+    others = {n for n in stored if n not in names and not n.startswith("onnxgru/")}
+    assert others <= own
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_sizes_by_role(bits: int) -> None:
+    """A GRU of I = 4, H = 6 by hand."""
+    case = grus.Case()
+    items = pipeline(grus.model(case), grus.feeds(case)).uniform(bits).flash()
+    total: dict[str, int] = {}
+    for item in items:
+        total[item.role] = total.get(item.role, 0) + item.size
+    sizes = [case.I * case.H] * 3 + [case.H * case.H] * 3
+    assert total["weight"] == sum((n * bits + 7) // 8 for n in sizes)
+    assert sum(item.weight_bits for item in items) == bits * sum(sizes)
+    assert total["bias"] == 4 * 6 * case.H
+    assert total["multiplier"] == 2 * (6 * case.H + 4 * 2 + 3)
+    assert total["shift"] == 6 + 4 + 3
+    assert total["table"] == 4 * 2**bits
+    assert total["scale"] == 8

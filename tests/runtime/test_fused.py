@@ -1,0 +1,124 @@
+"""The fused evaluator equals the plain one, the oracle, and the emitted graph, bit for bit."""
+
+import numpy as np
+import pytest
+
+from onnxgru.core.integers import WIDTHS
+from onnxgru.runtime import products
+from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.runtime.fused import FusedEngine
+from onnxgru.runtime.intrinsics import TABLE, look_up_permuted, look_up_plain, permutes
+from onnxgru.runtime.verify import verify
+from tests import grus
+from tests.pipeline import dataset, pipeline
+
+CASES = {
+    "reset after": grus.Case(T=5, B=7, I=5, H=70),
+    "reset before": grus.Case(T=4, B=3, I=3, H=64, linear_before_reset=0),
+    "one of each": grus.Case(T=1, B=1, I=1, H=1),
+    "bidirectional, lengths": grus.Case(
+        T=6, B=5, H=9, direction="bidirectional", lengths=(6, 3, 0, 1, 5), initial=True
+    ),
+    "reverse, other functions": grus.Case(
+        H=130, direction="reverse", activations=("HardSigmoid", "Softsign"), clip=1.5
+    ),
+    "relu": grus.Case(H=6, linear_before_reset=0, activations=("Sigmoid", "Relu"), gain=0.2),
+}
+
+
+@pytest.mark.parametrize("kind", [products.RuntimeProduct, products.TorchProduct])
+@pytest.mark.parametrize("name", list(CASES))
+def test_equals_plain(name: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind is products.TorchProduct:
+        pytest.importorskip("torch")
+        if not products._torch_is_exact():
+            pytest.skip("torch saturates int8 products on this processor")
+    monkeypatch.setattr("onnxgru.runtime.fused.fastest", lambda *_shape: kind)
+    case = CASES[name]
+    inputs = grus.feeds(case)
+    made = pipeline(grus.model(case), inputs)
+    programs = [made.uniform(bits) for bits in WIDTHS] + [made.mixed(seed) for seed in range(6)]
+    for program in programs:
+        (layer,) = program.layers
+        entry = made.host.entry(layer.node, inputs)
+        x = layer.input.quantization.quantize(entry.x)
+        initial = None
+        if entry.initial is not None:
+            initial = layer.state.quantization.quantize(entry.initial)
+        plain = LayerEvaluator(layer)(x, initial, entry.lengths)
+        fused = FusedEngine(layer)(x, initial, entry.lengths)
+        np.testing.assert_array_equal(plain.y, fused.y)
+        np.testing.assert_array_equal(plain.y_h, fused.y_h)
+
+
+def test_wide_layers_and_many_rows() -> None:
+    """More rows than a block of the prologue, accumulators beyond 2**24."""
+    case = grus.Case(T=3, B=400, I=300, H=600, gain=0.05)
+    inputs = grus.feeds(case)
+    made = pipeline(grus.model(grus.Case(T=3, B=8, I=300, H=600, gain=0.05)), grus.feeds(case))
+    program = made.uniform(8)
+    (layer,) = program.layers
+    x = layer.input.quantization.quantize(inputs["X"])
+    np.testing.assert_array_equal(LayerEvaluator(layer)(x).y, FusedEngine(layer)(x).y)
+
+
+@pytest.mark.parametrize("name", ["reset after", "reset before", "bidirectional, lengths"])
+def test_200_random_schemes_equal_onnxruntime(name: str) -> None:
+    """67 schemes of each of three models: codes of the oracle, of the emitted graph, and ours."""
+    case = CASES[name]
+    inputs = grus.feeds(case)
+    made = pipeline(grus.model(case), inputs)
+    data = dataset(made.host, inputs)
+    for seed in range(67):
+        program = made.mixed(1000 + seed)
+        verify(made.emit(program), made.host, program, data, load=_plain_session)
+        (oracle_like,) = Evaluator(made.host, data).states(program)
+        (fused,) = Evaluator(made.host, data, FusedEngine).states(program)
+        for layer, states in oracle_like[1].items():
+            np.testing.assert_array_equal(states.y, fused[1][layer].y)
+            np.testing.assert_array_equal(states.y_h, fused[1][layer].y_h)
+
+
+def _plain_session(model):
+    from onnxgru.runtime.sessions import onnxruntime_session
+
+    return onnxruntime_session(model, "basic", threads=1)
+
+
+def test_look_up() -> None:
+    generator = np.random.default_rng(0)
+    table = generator.integers(0, 256, TABLE, dtype=np.uint8)
+    for length in (1, 63, 64, 65, 128, 300):
+        codes = generator.integers(0, 256, length, dtype=np.uint8)
+        for look_up in (look_up_plain, *([look_up_permuted] if permutes() else [])):
+            target = np.zeros(length, np.uint8)
+            look_up(table, codes, target)
+            np.testing.assert_array_equal(target, table[codes])
+
+
+def test_products_are_exact_at_the_extremes() -> None:
+    codes = np.asarray([[0] * 70, [255] * 70, [0, 255] * 35], np.uint8).repeat(8, axis=0)
+    weights = np.asarray([[127] * 70, [-127] * 70, [127, -127] * 35], np.int8).T
+    weights = weights.repeat(8, axis=1)
+    for zero_point in (0, 100, 255):
+        expected = (codes.astype(np.int64) - zero_point) @ weights.astype(np.int64)
+        kinds: list[type] = [products.RuntimeProduct]
+        if products._torch_is_exact():
+            kinds.append(products.TorchProduct)
+        for kind in kinds:
+            product = kind(weights, zero_point)
+            np.testing.assert_array_equal(product(codes) + product.offset, expected)
+
+
+def test_one_kernel_serves_every_scheme_and_width() -> None:
+    from onnxgru.custom_ops import kernel
+
+    texts = set()
+    for hidden, bits in ((4, 8), (6, 2)):
+        case = grus.Case(H=hidden)
+        made = pipeline(grus.model(case), grus.feeds(case))
+        for program in (made.uniform(bits), made.mixed(0)):
+            (recurrence,) = program.layers[0].recurrences
+            (segment,) = kernel.segments(recurrence.body, frozenset({recurrence.result}))
+            texts.add(segment.text)
+    assert len(texts) == 1
