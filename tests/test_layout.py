@@ -70,8 +70,8 @@ HEAVY = {
 }
 """Imported inside functions only."""
 
-TORCH = {"training", "models"}
-"""The only packages that may know torch at all."""
+TORCH = {"training", "models", "runtime"}
+"""The only packages that may know torch at all; runtime uses it where it is installed."""
 
 ONNX_FREE = {"search"}
 LONGEST = 550
