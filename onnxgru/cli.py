@@ -109,6 +109,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(search, "--population", type=int, metavar="N", help="40")
     add(search, "--generations", type=int, metavar="N", help="20")
     add(search, "--seed", type=int, metavar="N", help="0")
+    add(search, "--jobs", type=int, metavar="N", help="candidates at a time (one a core)")
     add(search, "--genome", help="split (default): weights and outputs apart; coupled: tied")
     add(search, "--search-inputs", action="store_true", help="input widths get genes too")
     add(search, "--size-metric", help="flash (default) or weights, as published")

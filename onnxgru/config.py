@@ -36,11 +36,12 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "seed": (0, None),
     "steps": (1, None),
     "verify": (1, None),
+    "jobs": (1, None),
 }
 _FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
 _DATA = ("calibration", "validation", "holdout")
 _PATHS = ("scheme", "calibration_file", "output", *_DATA)
-_OPTIONAL = ("bits", "steps", *_PATHS)
+_OPTIONAL = ("bits", "steps", "jobs", *_PATHS)
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ class Config:
         Of NSGA-II.
     verify : int
         Sequences on which ``integer.onnx`` is compared with the oracle.
+    jobs : int, optional
+        Candidates evaluated at the same time; as many as there are cores where left out. The
+        front does not depend on it.
 
     Raises
     ------
@@ -132,6 +136,7 @@ class Config:
     generations: int = 20
     seed: int = 0
     verify: int = 256
+    jobs: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -150,9 +155,16 @@ class Config:
                     f"give {form}, or leave out {name}"
                 )
 
+        for name in ("granularity", "observer", "input_bits"):
+            if self.scheme is not None and getattr(self, name) != _DEFAULTS[name]:
+                raise UsageError(f"a scheme says its own {name}; leave out {name}, or the scheme")
+
     def merged(self, settings: Mapping[str, Any]) -> "Config":
         """Configuration with other values for the settings named."""
         return replace(self, **settings)
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Config)}
 
 
 def check(name: str, value: object) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +149,10 @@ class Study:
                 )
             )
 
-        with opened(journal, self.key, genes, objectives) as log:
+        with (
+            opened(journal, self.key, genes, objectives) as log,
+            ThreadPoolExecutor(config.jobs or os.cpu_count()) as workers,
+        ):
             members = search(
                 self.encoding.space,
                 self.evaluate,
@@ -155,6 +160,7 @@ class Study:
                 seeds=self.encoding.starts(),
                 journal=log,
                 report=report,
+                executor=workers,
             )
         return self._outcome(members)
 

@@ -48,6 +48,7 @@ def _console(*, stderr: bool = False) -> Console:
         highlight=False,
         soft_wrap=not terminal,
         width=None if terminal else PIPED_WIDTH,
+        force_terminal=None if terminal else False,
         no_color=None if terminal else True,
         markup=False,
     )

@@ -7,6 +7,7 @@ order, hence the same front.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,7 @@ def search(
     seeds: Sequence[Genome] = (),
     journal: Journal | None = None,
     report: Callable[[Progress], None] | None = None,
+    executor: Executor | None = None,
 ) -> tuple[Member, ...]:
     """Search a space for its Pareto front.
 
@@ -110,6 +112,8 @@ def search(
         Answers for the genomes it knows; every other member is in it before the next is begun.
     report : callable, optional
         Called after every evaluation.
+    executor : concurrent.futures.Executor, optional
+        Evaluates the genomes of a generation at the same time.
 
     Returns
     -------
@@ -129,13 +133,15 @@ def search(
     members: list[Member] = []
 
     def evaluated(genomes: Sequence[Genome], generation: int) -> Iterator[Member]:
-        # The one place that evaluates: all genomes of a call may be evaluated at once, if their
-        # members are written and given back in this order.
-        for genome in genomes:
-            member = None if journal is None else journal.lookup(genome)
-            known = member is not None
-            if member is None:
-                member = evaluate(genome)
+        # The one place that evaluates. Members are written and given back in the genomes' order,
+        # whoever finishes first, so that the search does not depend on the number of workers.
+        answers = [None if journal is None else journal.lookup(genome) for genome in genomes]
+        new = [g for g, answer in zip(genomes, answers, strict=True) if answer is None]
+        fresh = iter(map(evaluate, new) if executor is None else executor.map(evaluate, new))
+        for genome, answer in zip(genomes, answers, strict=True):
+            known = answer is not None
+            member = next(fresh) if answer is None else answer
+            if not known:
                 _check(member, genome, members)
                 if journal is not None:
                     journal.append(member, generation)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import DataError
-from onnxgru.core.integers import Codes
+from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerProgram, IntegerRecurrence
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
@@ -38,6 +38,17 @@ class States:
     y: Codes
     y_h: Codes
     trace: dict[str, Codes] = field(default_factory=dict)
+
+
+def together(directions: Sequence[tuple[Codes, Codes]]) -> tuple[Codes, Codes]:
+    """States (T, B, H) and last states (B, H) of each direction as (T, D, B, H) and (D, B, H)."""
+    if len(directions) == 1:
+        ((states, last),) = directions
+        return states[:, None], last[None]
+    return (
+        np.stack([states for states, _ in directions], axis=1),
+        np.stack([last for _, last in directions]),
+    )
 
 
 class Engine(Protocol):
@@ -101,11 +112,7 @@ class LayerEvaluator:
             self._direction(recurrence, x, initial[index], lengths, kept if trace else None)
             for index, recurrence in enumerate(layer.recurrences)
         ]
-        return States(
-            np.stack([states for states, _ in results], axis=1),
-            np.stack([last for _, last in results]),
-            kept,
-        )
+        return States(*together(results), kept)
 
     def _run(self, operators: Sequence[IntegerOperator], values: dict[str, Array]) -> None:
         for operator in operators:
@@ -186,6 +193,7 @@ class Evaluator:
             )
         self._chunks = list(data.chunks(size))
         self._first: list[Entry | None] = [None] * len(self._chunks)
+        self._codes: dict[tuple[int, Quantization], Codes] = {}
 
     def states(
         self, program: IntegerProgram, *, trace: bool = False
@@ -214,23 +222,31 @@ class Evaluator:
                 entry = self._entry(index, position, layer, values)
                 initial = entry.initial
                 found[layer.name] = evaluate(
-                    layer.input.quantization.quantize(entry.x),
+                    self._quantized(index, position, layer.input.quantization, entry.x),
                     None if initial is None else layer.state.quantization.quantize(initial),
                     entry.lengths,
                     trace=trace,
                 )
-                states = found[layer.name]
-                state = layer.state.quantization
-                values.update(
-                    self._host.outputs(
-                        layer.node, state.dequantize(states.y), state.dequantize(states.y_h)
-                    )
-                )
+                states, state = found[layer.name], layer.state.quantization
+                for name, codes in zip(
+                    self._host.outputs(layer.node), (states.y, states.y_h), strict=True
+                ):
+                    if name is not None:
+                        values[name] = state.dequantize(codes)
             yield values, found
 
     def outputs(self, program: IntegerProgram) -> dict[str, Array]:
         """Model outputs over all sequences, joined along the batch axis, by name."""
         return self._host.join([self._host.finish(values) for values, _ in self.states(program)])
+
+    def _quantized(self, index: int, position: int, quantization: Quantization, x: Array) -> Codes:
+        """Codes of a layer's input; those of the first layer depend on few genes, and are kept."""
+        if position:
+            return quantization.quantize(x)
+        key = index, quantization
+        if key not in self._codes:
+            self._codes[key] = np.ascontiguousarray(quantization.quantize(x))
+        return self._codes[key]
 
     def _entry(
         self, index: int, position: int, layer: IntegerLayer, values: Mapping[str, Array]

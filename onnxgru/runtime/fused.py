@@ -11,7 +11,7 @@ from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
 from onnxgru.custom_ops import kernel, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
-from onnxgru.runtime.evaluator import LayerEvaluator, States
+from onnxgru.runtime.evaluator import LayerEvaluator, States, together
 from onnxgru.runtime.kernels import compiled
 from onnxgru.runtime.products import Product, fastest
 
@@ -126,10 +126,7 @@ class FusedEngine:
             self._direction(recurrence, x, initial[index], lengths)
             for index, recurrence in enumerate(layer.recurrences)
         ]
-        return States(
-            np.stack([states for states, _ in results], axis=1),
-            np.stack([last for _, last in results]),
-        )
+        return States(*together(results))
 
     def _direction(
         self,

@@ -151,10 +151,14 @@ class Host:
             raise ModelError(f"node {node!r} has no input sequence; export the model again")
         return Entry(x, lengths, initial)
 
-    def outputs(self, node: str, y: Array, y_h: Array) -> dict[str, Array]:
-        """A layer's float states under the names of its node's outputs."""
-        names = [value.name for value in self._graph.node(node).outputs]
-        return {str(name): value for name, value in zip(names, (y, y_h), strict=False) if name}
+    def outputs(self, node: str) -> tuple[str | None, str | None]:
+        """Names of a node's Y and Y_h, None for what nobody reads."""
+        found = [
+            value.name if value.name and (value.uses() or value.is_graph_output()) else None
+            for value in self._graph.node(node).outputs
+        ]
+        y, y_h, *_ = [*found, None, None]
+        return y, y_h
 
     def finish(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """The model's outputs, given graph inputs and the states of all layers."""
@@ -167,11 +171,13 @@ class Host:
         """Outputs of several chunks with the batch as axis 0, joined along it."""
         if self._batch_axes is None:
             self._batch_axes = {name: self._batch_axis(name) for name in self._outputs}
-        return {
-            name: np.concatenate(
-                [np.moveaxis(part[name], self._batch_axes[name], 0) for part in parts]
-            )
+        moved = {
+            name: [np.moveaxis(part[name], self._batch_axes[name], 0) for part in parts]
             for name in self._outputs
+        }
+        return {
+            name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+            for name, arrays in moved.items()
         }
 
     def _batch_axis(self, name: str) -> int:

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -314,3 +315,16 @@ def test_what_evaluate_gives_is_checked(path):
         )
     with pytest.raises(UsageError, match="gene 'operator0'"):
         search(toy.SPACE, toy.evaluate, SMALL, seeds=[(1, 2, 3, 4)])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_workers_do_not_change_the_search(workers):
+    """The genomes' order is kept whoever finishes first."""
+
+    def slow_first(genome):
+        time.sleep(0.002 if sum(genome) % 2 else 0.0)
+        return toy.evaluate(genome)
+
+    with ThreadPoolExecutor(workers) as executor:
+        found = search(toy.SPACE, slow_first, SMALL, seeds=toy.SEEDS, executor=executor)
+    assert found == run()

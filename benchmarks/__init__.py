@@ -1,0 +1,1 @@
+"""Measurements, run by hand; their output is kept in ``benchmarks/README.md``."""

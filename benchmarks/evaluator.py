@@ -1,0 +1,92 @@
+"""Cost of evaluating one candidate, as ratios within one run.
+
+Against (a) one float inference of onnxruntime's GRU over the same data, and (b) the plain way:
+write the candidate's ONNX, open a session, run it. One core, H=128, I=28, T=28, 1,000 sequences. A
+candidate's cost includes lowering its scheme and preparing its parameters; kernels are compiled
+before.
+
+    python -m benchmarks.evaluator [--quick] [--json FILE]
+"""
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"  # before NumPy and torch are loaded
+
+from importlib.util import find_spec
+from itertools import count
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.measure import Bench, arguments, bench, medians, show
+from onnxgru.core.data import Dataset
+from onnxgru.passes import source
+from onnxgru.passes.emit import Emit
+from onnxgru.passes.pack import Pack
+from onnxgru.runtime import products
+from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.runtime.fused import FusedEngine
+from onnxgru.runtime.sessions import onnxruntime_session
+
+HIDDEN, INPUTS, STEPS, SEQUENCES = 128, 28, 28, 1000
+
+
+def plain_way(made: Bench, data: Dataset, seed: int) -> np.ndarray:
+    """Write the ONNX of a candidate, open a session, run it."""
+    program = made.lowering(made.scheme(seed))
+    model = made.model.clone()
+    Emit(program)(model)
+    Pack()(model)
+    return onnxruntime_session(source.proto(model), threads=1)(data.inputs)["Y_h"]
+
+
+def main() -> None:
+    """Measure and print."""
+    parsed = arguments(__doc__)
+    rounds = 5 if parsed.quick else 15
+    made = bench(HIDDEN, INPUTS, STEPS)
+    data = made.data(SEQUENCES, STEPS)
+    floats = onnxruntime_session(made.message, threads=1)
+    fused = Evaluator(made.host, data, FusedEngine)
+    plain = Evaluator(made.host, data, LayerEvaluator)
+    seeds = count()  # a new candidate every time: nothing is remembered from the one before
+
+    def evaluate(evaluator: Evaluator) -> np.ndarray:
+        return evaluator.outputs(made.lowering(made.scheme(next(seeds))))["Y_h"]
+
+    expected = np.moveaxis(plain_way(made, data, 7), 1, 0)
+    found = fused.outputs(made.lowering(made.scheme(7)))["Y_h"]
+    figures: dict[str, float | str] = {
+        "sequences": SEQUENCES,
+        "steps": STEPS,
+        "equal to onnxruntime": str(bool((found == expected).all())),
+    }
+    rows = SEQUENCES * STEPS
+    choices = {"without torch": lambda *_shape: products.RuntimeProduct}
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+        choices["with torch"] = products.fastest
+    for name, choice in choices.items():
+        with patch("onnxgru.runtime.fused.fastest", choice):
+            float_time, fused_time = medians(
+                lambda: floats(data.inputs), lambda: evaluate(fused), rounds=rounds
+            )
+        figures[f"float GRU, us a sequence and step ({name})"] = 1e6 * float_time / rows
+        figures[f"candidate, us a sequence and step ({name})"] = 1e6 * fused_time / rows
+        figures[f"ratio to the float GRU ({name})"] = fused_time / float_time
+    fused_time, way_time, numpy_time = medians(
+        lambda: evaluate(fused),
+        lambda: plain_way(made, data, next(seeds)),
+        lambda: evaluate(plain),
+        rounds=3 if parsed.quick else 7,
+    )
+    figures["ratio to the plain way"] = fused_time / way_time
+    figures["ratio to the NumPy evaluator"] = fused_time / numpy_time
+    show(figures, parsed)
+
+
+if __name__ == "__main__":
+    main()
