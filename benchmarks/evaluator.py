@@ -2,8 +2,9 @@
 
 Against (a) one float inference of onnxruntime's GRU over the same data, and (b) the plain way:
 write the candidate's ONNX, open a session, run it. One core, H=128, I=28, T=28, 1,000 sequences. A
-candidate's cost includes lowering its scheme and preparing its parameters; kernels are compiled
-before.
+candidate's cost includes lowering its scheme and preparing its parameters. Before, kernels are
+compiled and ranges are looked up for every operator at every width, as the first candidates of a
+search do once and for all.
 
     python -m benchmarks.evaluator [--quick] [--json FILE]
 """
@@ -21,6 +22,8 @@ import numpy as np
 
 from benchmarks.measure import Bench, arguments, bench, medians, show
 from onnxgru.core.data import Dataset
+from onnxgru.core.integers import WIDTHS
+from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.pack import Pack
@@ -47,6 +50,8 @@ def main() -> None:
     rounds = 5 if parsed.quick else 15
     made = bench(HIDDEN, INPUTS, STEPS)
     data = made.data(SEQUENCES, STEPS)
+    for bits in WIDTHS:
+        made.lowering(Scheme.uniform(made.layers, bits))
     floats = onnxruntime_session(made.message, threads=1)
     fused = Evaluator(made.host, data, FusedEngine)
     plain = Evaluator(made.host, data, LayerEvaluator)

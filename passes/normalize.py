@@ -45,20 +45,35 @@ def constant_value(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     if value.const_value is not None:
         return value.const_value.numpy()
     node = value.producer()
-    if node is None or any(
-        attribute.type is ir.AttributeType.GRAPH for attribute in node.attributes.values()
-    ):
-        return None
-    operands = [constant_value(operand) for operand in node.inputs]
-    if any(a is None and v is not None for a, v in zip(operands, node.inputs, strict=True)):
-        return None
-    if node.op_type.startswith("Random") or node.domain not in ("", "ai.onnx"):
+    if node is None or not _computable(node):
         return None
     from onnx.reference import ReferenceEvaluator
 
+    operands = [constant_value(operand) for operand in node.inputs]
     feeds = {str(v.name): a for v, a in zip(node.inputs, operands, strict=True) if v is not None}
     results: Any = ReferenceEvaluator(ir.to_proto(node)).run(None, feeds)
     return np.asarray(results[value.index() or 0])
+
+
+def _computable(node: ir.Node) -> bool:
+    """Whether everything a node is computed from is constant; every node is looked at once."""
+    pending, seen = [node], {node}
+    while pending:
+        current = pending.pop()
+        if current.op_type.startswith("Random") or current.domain not in ("", "ai.onnx"):
+            return False
+        if any(a.type is ir.AttributeType.GRAPH for a in current.attributes.values()):
+            return False
+        for value in current.inputs:
+            if value is None or (value.const_value is not None and not value.is_graph_input()):
+                continue
+            producer = value.producer()
+            if producer is None:
+                return False
+            if producer not in seen:
+                seen.add(producer)
+                pending.append(producer)
+    return True
 
 
 def _is_zero(value: ir.Value | None) -> bool:

@@ -1,5 +1,6 @@
 """The wheel, installed outside the checkout: complete, and nothing generic in site-packages."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -104,3 +105,18 @@ def test_packages_are_imported_from_the_wheel(installed, tmp_path):
     files = python("-c", script, *PACKAGES, cwd=tmp_path, path=installed).split("\n")[:-1]
     expected = [installed.joinpath(*name.split("."), "__init__.py") for name in PACKAGES]
     assert [Path(file) for file in files] == expected
+
+
+def test_command_line_runs_from_the_wheel(installed, tmp_path):
+    """On a copy of the shipped model, with nothing else of the checkout at hand."""
+    for path in (ROOT / "models").glob("digits_row.*"):
+        shutil.copy(path, tmp_path)
+    command = ("-m", "onnxgru", "quantize", "digits_row.onnx", "--bits", "8", "--format", "json")
+    report = json.loads(python(*command, cwd=tmp_path, path=installed))
+    folder = tmp_path / report["folder"]
+    for name, size in report["files"].items():
+        assert (folder / name).stat().st_size == size
+    assert report["quality"]["holdout"]["integer"] >= report["quality"]["holdout"]["float"] - 0.5
+    where = "import onnxgru.cli; print(onnxgru.cli.__file__)"
+    origin = Path(python("-c", where, cwd=tmp_path, path=installed).strip())
+    assert origin.is_relative_to(installed)

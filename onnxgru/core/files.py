@@ -60,7 +60,7 @@ def parse(path: Path, kind: str) -> dict[str, Any]:
         raise SchemeError(
             f"{path}: cannot be read ({error.strerror}); give the path of a {kind} file"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SchemeError(f"{path}: must be JSON, but {error}; restore or rewrite it") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != kind:

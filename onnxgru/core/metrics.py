@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.entrypoint import is_entrypoint, load_entrypoint
-from onnxgru.core.errors import DataError, UsageError
+from onnxgru.core.errors import DataError, OnnxgruError, UsageError
 
 Array = npt.NDArray[Any]
 Function = Callable[[Array, Array], float]
@@ -55,7 +55,15 @@ class Metric:
             If shapes or types do not fit, there is nothing to count, or a user's function gives
             no number.
         """
-        value = self.function(outputs, target)
+        try:
+            value = self.function(outputs, target)
+        except OnnxgruError:
+            raise
+        except Exception as error:  # a user's function may raise anything
+            raise DataError(
+                f"metric {self.name}: must return one number, it raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
         try:
             figure = float(value)
         except (TypeError, ValueError) as error:
@@ -64,6 +72,10 @@ class Metric:
             ) from error
         if np.isnan(figure):
             raise DataError(f"metric {self.name}: must return a number, it returned NaN")
+        if np.isinf(figure) and self.unit != "dB":
+            raise DataError(
+                f"metric {self.name}: must return a finite number, it returned {figure}"
+            )
         return figure
 
     def error(self, value: float) -> float:

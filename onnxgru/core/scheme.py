@@ -178,8 +178,15 @@ class Scheme:
         SchemeError
             If it has a bad entry.
         """
+        known = ("format", "inputs", "operators")
+        for key in document:
+            if key not in known:
+                raise SchemeError(
+                    f"{source}: must hold nothing but {', '.join(known)}, but has {key!r}; "
+                    "correct or delete it"
+                )
         sections = []
-        for section in ("inputs", "operators"):
+        for section in known[1:]:
             entries = document.get(section)
             if not isinstance(entries, dict):
                 raise SchemeError(

@@ -95,6 +95,7 @@ class Host:
 
     def _signature(self) -> Signature:
         axes: dict[str, int] = {}
+        sizes: dict[tuple[str, int], int] = {}  # what the layers fix, whatever the file calls it
         for layer in self.layers:
             inputs = [*self._graph.node(layer.node).inputs, None, None, None]
             for index, axis in (
@@ -105,6 +106,14 @@ class Host:
                 found = origin(inputs[index], axis)
                 if found is not None:
                     axes.setdefault(*found)
+            for index, axis, size in (
+                (0, 2, layer.input_size),
+                (_INITIAL, 0, len(layer.recurrences)),
+                (_INITIAL, 2, layer.hidden_size),
+            ):
+                found = origin(inputs[index], axis)
+                if found is not None:
+                    sizes.setdefault(found, size)
         specs = []
         initializers = {tensor.name for tensor in self._proto.graph.initializer}
         for value in self._proto.graph.input:
@@ -117,8 +126,10 @@ class Host:
                     f"{value.type.WhichOneof('value')}; export the model with tensor inputs"
                 )
             shape = tuple(
-                d.dim_value if d.HasField("dim_value") else d.dim_param or None
-                for d in tensor.shape.dim
+                d.dim_value
+                if d.HasField("dim_value")
+                else sizes.get((value.name, axis), d.dim_param or None)
+                for axis, d in enumerate(tensor.shape.dim)
             )
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
             specs.append(InputSpec(value.name, dtype, shape, axes.get(value.name, 0)))

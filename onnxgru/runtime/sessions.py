@@ -69,7 +69,15 @@ def onnxruntime_session(model: onnx.ModelProto, optimisation: str = "all", threa
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         feeds = {name: array for name, array in inputs.items() if name in wanted}
-        return dict(zip(names, session.run(names, feeds), strict=True))
+        try:
+            results = session.run(names, feeds)
+        except Exception as error:  # as above
+            shapes = ", ".join(f"{name} {feeds[name].shape}" for name in feeds)
+            raise ModelError(
+                f"the model cannot be run on inputs of shape {shapes} "
+                f"({' '.join(str(error).split())[:300]}); give data of the shapes it takes"
+            ) from error
+        return dict(zip(names, results, strict=True))
 
     return run
 
