@@ -1,0 +1,55 @@
+"""The shipped model in every runtime: uniform 2 to 8 bits, mixed schemes, and all three forms."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from onnxgru.config import Config
+from onnxgru.core.integers import WIDTHS
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.runtime.sessions import runtimes
+from onnxgru.runtime.verify import verify
+from onnxgru.session import Session
+from tests.pipeline import random_scheme
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "digits_row.onnx"
+RUNTIMES = runtimes()
+FORMS = ("scan", "unrolled", "step")
+SEQUENCES = 16
+
+
+@cache
+def session(form: str) -> Session:
+    return Session(MODEL, replace(Config(), recurrence=form))
+
+
+def check(form: str, runtime: str, scheme: Scheme) -> int:
+    """Verify one scheme; state codes compared."""
+    made = session(form)
+    program: IntegerProgram = made.lowering(scheme)
+    data = made.data["validation"].take(SEQUENCES)
+    model = made.integer(program, scheme)
+    loader = RUNTIMES[runtime]
+    return verify(model, made.host, program, data, load=loader, time_axes=made.time_axes).codes
+
+
+@pytest.mark.parametrize("runtime", list(RUNTIMES))
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_uniform(bits: int, runtime: str) -> None:
+    scheme = Scheme.uniform(session("scan").layers, bits)
+    assert check("scan", runtime, scheme) == SEQUENCES * 64  # the model reads Y_h alone
+
+
+@pytest.mark.parametrize("runtime", list(RUNTIMES))
+@pytest.mark.parametrize("seed", range(3))
+def test_mixed(seed: int, runtime: str) -> None:
+    assert check("scan", runtime, random_scheme(session("scan").layers, seed))
+
+
+@pytest.mark.parametrize("runtime", list(RUNTIMES))
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form: str, runtime: str) -> None:
+    assert check(form, runtime, random_scheme(session(form).layers, 9))
