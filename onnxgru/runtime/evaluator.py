@@ -20,6 +20,9 @@ Array = npt.NDArray[Any]
 CHUNK_BYTES = 32 * 2**20
 """Working memory that a chunk of sequences may take."""
 
+MOST_ROWS = 1024
+"""Sequences in a chunk at most: a step's accumulators stay in the processor's cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class States:
@@ -183,9 +186,7 @@ class Evaluator:
     ) -> None:
         self._host = host
         self._engine = engine
-        widest = max((layer.hidden_size for layer in host.layers), default=1)
-        longest = max((a.size // max(1, data.size) for a in data.inputs.values()), default=1)
-        size = host.batch or max(1, CHUNK_BYTES // (64 * (widest + longest)))
+        size = host.batch or min(MOST_ROWS, max(1, CHUNK_BYTES // self._bytes(data)))
         if data.size % (host.batch or 1):
             raise DataError(
                 f"{data.source}: the model takes {host.batch} sequences at a time, so their number "
@@ -194,6 +195,16 @@ class Evaluator:
         self._chunks = list(data.chunks(size))
         self._first: list[Entry | None] = [None] * len(self._chunks)
         self._codes: dict[tuple[int, Quantization], Codes] = {}
+
+    def _bytes(self, data: Dataset) -> int:
+        """Estimate of the working memory of a sequence: inputs, codes, and a layer's values."""
+        longest = max(
+            (array.size // max(1, data.size) for array in data.inputs.values()), default=1
+        )
+        widest = max((layer.hidden_size for layer in self._host.layers), default=1)
+        narrowest = min((layer.input_size for layer in self._host.layers), default=1)
+        steps = max(1, longest // narrowest)
+        return 5 * longest + 8 * steps * widest
 
     def states(
         self, program: IntegerProgram, *, trace: bool = False

@@ -1,0 +1,95 @@
+"""Time and peak memory of evaluation against sequences, steps and candidates.
+
+Every point runs in a process of its own, so that its peak memory is its own. One core, H=64, I=28.
+Time is that of the candidates alone; memory is of the whole process, and once without any
+candidates, to see what Python and its libraries take. Products are onnxruntime's throughout.
+
+    python -m benchmarks.scaling [--quick] [--json FILE]
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+HIDDEN, INPUTS = 64, 28
+POINT = "--point"
+
+
+def point(sequences: int, steps: int, candidates: int) -> dict[str, float]:
+    """Seconds and peak MB of evaluating some candidates."""
+    from benchmarks.measure import bench, seconds
+    from onnxgru.core.integers import WIDTHS
+    from onnxgru.core.scheme import Scheme
+    from onnxgru.runtime import products
+    from onnxgru.runtime.evaluator import Evaluator
+    from onnxgru.runtime.fused import FusedEngine
+
+    made = bench(HIDDEN, INPUTS, 28)
+    evaluator = Evaluator(made.host, made.data(sequences, steps), FusedEngine)
+    small = Evaluator(made.host, made.data(8, 4), FusedEngine)
+    products.WORTH_TORCH = 2**62  # torch alone takes 250 MB: the same product at every point
+    for bits in WIDTHS:
+        small.outputs(made.lowering(Scheme.uniform(made.layers, bits)))
+
+    def work() -> None:
+        for seed in range(candidates):
+            evaluator.outputs(made.lowering(made.scheme(seed)))
+
+    used = seconds(work)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": used, "megabytes": peak}
+
+
+def run(sequences: int, steps: int, candidates: int) -> dict[str, float]:
+    """`point` in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.scaling", POINT]
+    done = subprocess.run(
+        [*command, str(sequences), str(steps), str(candidates)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    if len(sys.argv) > 1 and sys.argv[1] == POINT:
+        sys.stdout.write(json.dumps(point(*map(int, sys.argv[2:]))))
+        return
+    from benchmarks.measure import arguments, show
+
+    parsed = arguments(__doc__)
+    base = (1000, 28, 10)
+    series = {
+        "sequences": [
+            (n, 28, 10) for n in ((1000, 10000) if parsed.quick else (1000, 3000, 10000))
+        ],
+        "steps": [(1000, t, 10) for t in ((28, 280) if parsed.quick else (28, 84, 280))],
+        "candidates": [(1000, 28, c) for c in ((10, 100) if parsed.quick else (10, 30, 100))],
+    }
+    empty = run(*base[:2], 0)
+    figures: dict[str, float | str] = {"megabytes without candidates": empty["megabytes"]}
+    for name, points in series.items():
+        first: dict[str, float] | None = None
+        for values in points:
+            found = run(*values)
+            first = first or found
+            label = f"{values[0]} sequences, {values[1]} steps, {values[2]} candidates"
+            figures[f"seconds ({label})"] = found["seconds"]
+            figures[f"megabytes ({label})"] = found["megabytes"]
+        axis = ("sequences", "steps", "candidates").index(name)
+        grown = points[-1][axis] / points[0][axis]
+        assert first is not None
+        figures[f"time for {grown:g} times the {name}"] = found["seconds"] / first["seconds"]
+        figures[f"memory for {grown:g} times the {name}"] = found["megabytes"] / first["megabytes"]
+    show(figures, parsed)
+
+
+if __name__ == "__main__":
+    main()
