@@ -21,7 +21,7 @@ import onnx_ir as ir
 from onnxgru.core.fixedpoint import Requantization, multiplier
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
@@ -117,6 +117,11 @@ class Add(IntegerOperator):
             low -= q.zero_point * int(scale)
             high += (q.type.maximum - q.zero_point) * int(scale)
         yield Proof(self.output.name, low, high)
+
+    @property
+    def work(self) -> Iterator[Work]:
+        """An element a channel."""
+        yield Work(self.kind, self.output.channels, self.operand_bits)
 
     @property
     def scratch(self) -> int:

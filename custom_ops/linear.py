@@ -33,7 +33,15 @@ from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantizat
 from onnxgru.core.integers import Floats, IntegerType, Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, ZeroPoints
+from onnxgru.core.program import (
+    Boundary,
+    FlashItem,
+    IntegerOperator,
+    Output,
+    Proof,
+    Work,
+    ZeroPoints,
+)
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
@@ -231,9 +239,10 @@ class Linear(IntegerOperator):
             yield Proof(part.output.name, int(part.extremes[0].min()), int(part.extremes[1].max()))
 
     @property
-    def macs(self) -> int:
-        """Products of weights a step."""
-        return sum(part.weight.size for part in self.parts)
+    def work(self) -> Iterator[Work]:
+        """One an operator: every weight is multiplied once a step."""
+        for part in self.parts:
+            yield Work(self.kind, part.weight.size, self.operand_bits, part.type.bits)
 
     @property
     def scratch(self) -> int:

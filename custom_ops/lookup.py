@@ -19,7 +19,7 @@ from onnxgru.core.activations import Activation
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
 from onnxgru.core.tape import Tape
 
 
@@ -126,6 +126,11 @@ class Lookup(IntegerOperator):
     def proofs(self) -> Iterator[Proof]:
         """A gather accumulates nothing."""
         return iter(())
+
+    @property
+    def work(self) -> Iterator[Work]:
+        """An element a channel."""
+        yield Work(self.kind, self.channels, self.operand_bits)
 
     @property
     def scratch(self) -> int:

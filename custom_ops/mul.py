@@ -17,7 +17,7 @@ from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
@@ -108,6 +108,11 @@ class Mul(IntegerOperator):
     def proofs(self) -> Iterator[Proof]:
         """Range of the product of steps."""
         yield Proof(self.output.name, *extremes(*(b.quantization for b in self.operands)))
+
+    @property
+    def work(self) -> Iterator[Work]:
+        """An element a channel."""
+        yield Work(self.kind, self.output.channels, self.operand_bits)
 
     @property
     def scratch(self) -> int:

@@ -1,4 +1,4 @@
-"""The verbs: quantize, pick, inspect, evaluate, export."""
+"""The verbs that write an output folder: quantize, pick, measure_sensitivity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -9,18 +9,21 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from onnxgru import charts, page
 from onnxgru import front as fronts
 from onnxgru import report as reports
-from onnxgru.config import BITS, Config
-from onnxgru.core import files
-from onnxgru.core.errors import OutputError, UsageError
+from onnxgru import sensitivity as sensitivities
+from onnxgru.config import BITS, TASKS, Config
+from onnxgru.core import files, objectives
+from onnxgru.core.errors import OutputError, SchemeError, UsageError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
-from onnxgru.events import Listener, Stage, silent
-from onnxgru.folder import JOURNAL, REPORT, Folder
+from onnxgru.events import Listener, Notice, Stage, silent
+from onnxgru.folder import HEAT_MAP, JOURNAL, MEASURED, PAGE, REPORT, SENSITIVITY, Folder
 from onnxgru.report import Written
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtime.verify import verify, zero_states
+from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
 
@@ -86,6 +89,8 @@ def quantize(
     path = Path(model)
     folder = Folder(_output(path, config))
     folder.check(force=config.force, resume=config.resume)
+    if config.search:
+        objectives.sizes(config.objectives)  # a wrong cost table is refused before any work
     session = Session(path, config, listener)
     if not config.search:
         if config.scheme is None:
@@ -166,10 +171,11 @@ def _write(
     contents: dict[str, bytes],
     outcome: Outcome | None = None,
     summary: Mapping[str, Any] | None = None,
+    front: Mapping[str, Any] | None = None,
 ) -> Result:
     """Write the folder's files, the report last."""
     if outcome is not None:
-        summary = outcome.summary
+        summary, front = outcome.summary, outcome.document
         contents["front.json"] = files.dump(outcome.document)
         contents["front.csv"] = fronts.table(outcome.document)
         contents["front.png"] = fronts.picture(outcome.document, outcome.cloud, outcome.chosen)
@@ -177,11 +183,118 @@ def _write(
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary)
     contents["report.md"] = reports.markdown(document).encode()
+    contents[PAGE] = _page(session, folder, document, front, _sensitivity(session, folder))
     contents[REPORT] = files.dump(document)
     folder.write(contents, force=session.config.force and outcome is None)
     return Result(
         folder.path, document, written.scheme, outcome.document if outcome is not None else None
     )
+
+
+def _page(
+    session: Session,
+    folder: Folder,
+    report: Mapping[str, Any],
+    front: Mapping[str, Any] | None,
+    sensitivity: Mapping[str, Any] | None,
+) -> bytes:
+    """The page of a report, with what else is in its folder."""
+    evaluations: tuple[charts.Evaluation, ...] = ()
+    journal = folder.path / JOURNAL
+    if front is not None and journal.is_file():
+        try:
+            evaluations = charts.history(
+                journal.read_bytes(), front, session.metric, report["search"]["max_drop"]
+            )
+        except (OSError, ValueError, KeyError) as error:
+            session.listener(
+                Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations")
+            )
+    return page.build(
+        report,
+        folder=str(folder.path),
+        front=front,
+        evaluations=evaluations,
+        sensitivity=sensitivity,
+        drop_title=sensitivities.drop_title(report["metric"]),
+    )
+
+
+def _sensitivity(session: Session, folder: Folder) -> dict[str, Any] | None:
+    """What was measured of this model before, if anything."""
+    path = folder.path / SENSITIVITY
+    if not path.is_file():
+        return None
+    try:
+        found = files.parse(path, sensitivities.FORMAT)
+    except SchemeError as error:
+        session.listener(Notice(f"{error}; {PAGE} is without it"))
+        return None
+    return found if found["model"]["sha256"] == session.digest else None
+
+
+@dataclass(frozen=True, eq=False)
+class SensitivityResult:
+    """What a measurement of sensitivity left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    sensitivity : Sensitivity
+        The figures.
+    """
+
+    folder: Path
+    sensitivity: Sensitivity
+
+
+def measure_sensitivity(
+    model: str | Path, config: Config | None = None, *, listener: Listener = silent
+) -> SensitivityResult:
+    """Measure each operator alone at each width, everything else at 8 bits.
+
+    Writes ``sensitivity.json`` and ``sensitivity.png`` into the output folder, beside what
+    `quantize` wrote there or will write.
+
+    Parameters
+    ----------
+    model : path
+        An ONNX file with float GRUs.
+    config : Config, optional
+        Data, metric, observer, granularity and widths; 8 is always what the others are compared
+        with.
+    listener : callable, optional
+        Receives the events of `onnxgru.events` while it works.
+
+    Raises
+    ------
+    OnnxgruError
+        One of its kinds, with one sentence that says where, what is wrong, and what to do.
+    """
+    config = config or Config()
+    for name in (*TASKS, "resume"):
+        if getattr(config, name) not in (None, False):
+            raise UsageError(
+                f"sensitivity measures every width by itself and takes no {name}; leave it out"
+            )
+    sensitivities.narrow_widths(config.widths)
+    path = Path(model)
+    folder = Folder(_output(path, config))
+    folder.check_beside(MEASURED, force=config.force)
+    session = Session(path, config, listener, fused=True)
+    found = sensitivities.measure(session)
+    document = found.document
+    contents = {HEAT_MAP: sensitivities.picture(document), SENSITIVITY: files.dump(document)}
+    if (folder.path / REPORT).is_file():
+        report = files.parse(folder.path / REPORT, reports.FORMAT)
+        if report["model"]["sha256"] == session.digest:
+            front = None
+            if "search" in report:
+                front = files.parse(folder.path / "front.json", fronts.FORMAT)
+            contents[PAGE] = _page(session, folder, report, front, document)
+    folder.write(contents)
+    return SensitivityResult(folder.path, found)
 
 
 def pick(
@@ -204,7 +317,7 @@ def pick(
     max_bytes : int, optional
         The best member of at most so many flash bytes.
     max_drop : float, optional
-        The smallest member at most so far below uniform 8 bits on validation.
+        The smallest member at most so far below the best figure on validation.
     model : path, optional
         The source model, where it has moved.
 
@@ -250,7 +363,7 @@ def pick(
     written, contents = _make(session, scheme)
     summary = dict(before["search"])
     summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
-    return _write(session, Folder(place), written, contents, summary=summary)
+    return _write(session, Folder(place), written, contents, summary=summary, front=document)
 
 
 def _member(
@@ -274,11 +387,10 @@ def _member(
             )
         return max(fitting, key=lambda m: (m["validation"], -m["flash_bytes"]))
     drop = max_drop if max_drop is not None else 0.0
-    floor = document["uniform"][0]["validation"] - drop
-    fitting = [m for m in members if m["validation"] >= floor]
-    if not fitting:
+    if not fronts.within(document, drop):
         best = max(m["validation"] for m in members)
         raise UsageError(
-            f"--max-drop {drop:g}: no member reaches {floor:.2f}, the best has {best:.2f}"
+            f"--max-drop {drop:g}: no member comes so near to the best figure on validation, that "
+            f"of uniform 8 bits; the best of the front has {best:.2f}, so allow more"
         )
-    return min(fitting, key=lambda m: (m["flash_bytes"], -m["validation"]))
+    return fronts.smallest(document, drop)

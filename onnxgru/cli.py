@@ -1,4 +1,4 @@
-"""The command line: ``onnxgru quantize | pick | inspect | evaluate | export``.
+"""The command line: ``onnxgru quantize | pick | sensitivity | inspect | evaluate | export``.
 
 Results go to stdout, progress and warnings to stderr. Exit code 0: done; 1: it failed; 2: it was
 called wrongly. Nothing but argparse is imported before the arguments are understood.
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from onnxgru import __version__
 from onnxgru.core.errors import OnnxgruError, OutputError, UsageError
@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_quantize(commands.add_parser("quantize", parents=[common], help="quantise a model"))
     _add_pick(commands.add_parser("pick", parents=[common], help="write another member of a front"))
+    _add_sensitivity(
+        commands.add_parser("sensitivity", parents=[common], help="what each operator alone costs")
+    )
     inspect = commands.add_parser("inspect", parents=[common], help="look at a model")
     inspect.add_argument("model", type=Path)
     evaluate = commands.add_parser("evaluate", parents=[common], help="compare models on data")
@@ -73,23 +76,56 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_setting(group: argparse._ArgumentGroup, *names: str, **settings: object) -> None:
+    """Add an option that is left out of the namespace unless given."""
+    group.add_argument(*names, default=argparse.SUPPRESS, **settings)  # type: ignore[arg-type]
+
+
+def _add_data(parser: argparse.ArgumentParser, *roles: str) -> None:
+    add = _add_setting
+    data = parser.add_argument_group("data (<model>.<role>.npz beside the model by default)")
+    for role in roles:
+        add(data, f"--{role}", metavar="DATA", help=".npz, .npy, folder or package.module:fn")
+    add(data, "--calibration-file", metavar="JSON", help="use this instead of calibrating")
+    add(data, "--metric", help="auto, accuracy, macro_f1, agreement, sqnr or package.module:fn")
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    add = _add_setting
+    how = parser.add_argument_group("quantisation")
+    add(how, "--granularity", help="weight scales: channel (default), gate or tensor")
+    add(how, "--observer", help="ranges: mse (default), minmax, percentile or entropy")
+    add(how, "--input-bits", type=int, metavar="N", help="width of what a layer reads (8)")
+    add(how, "--accumulator-bits", type=int, metavar="N", help="refuse wider accumulators (32)")
+    add(how, "--include", action="append", metavar="NODE", help="only these GRU nodes (pattern)")
+    add(how, "--exclude", action="append", metavar="NODE", help="not these GRU nodes (pattern)")
+
+
+def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs")
+    add = _add_setting
+    what = parser.add_argument_group("what to measure")
+    add(what, "--widths", metavar="2-7", help="widths to measure, also as 2,4 (2-7)")
+    add(what, "--jobs", type=int, metavar="N", help="operators at a time (one a core)")
+    _add_data(parser, "calibration", "validation")
+    output = parser.add_argument_group("output")
+    add(output, "-o", "--output", help="folder, <model>-onnxgru by default")
+    add(output, "--force", action="store_true", help="replace an earlier measurement")
+    _add_how(parser)
+    parser.add_argument("--config", type=Path, metavar="TOML", help="settings; flags go before it")
+
+
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
     """Flags are left out of the namespace unless given, so that they go before ``--config``."""
     parser.set_defaults(settings=True)
     parser.add_argument("model", type=Path, help="an ONNX file with float GRUs")
 
-    def add(group: argparse._ArgumentGroup, *names: str, **settings: object) -> None:
-        group.add_argument(*names, default=argparse.SUPPRESS, **settings)  # type: ignore[arg-type]
-
+    add = _add_setting
     what = parser.add_argument_group("what to do (uniform 8 bits by default)")
     add(what, "--bits", type=int, metavar="N", help="all weights and outputs at N bits, 2 to 8")
     add(what, "--scheme", help="widths from a scheme.json")
     add(what, "--search", action="store_true", help="search for widths with NSGA-II")
-    data = parser.add_argument_group("data (<model>.<role>.npz beside the model by default)")
-    for role in ("calibration", "validation", "holdout"):
-        add(data, f"--{role}", metavar="DATA", help=".npz, .npy, folder or package.module:fn")
-    add(data, "--calibration-file", metavar="JSON", help="use this instead of calibrating")
-    add(data, "--metric", help="auto, accuracy, macro_f1, agreement, sqnr or package.module:fn")
+    _add_data(parser, "calibration", "validation", "holdout")
     output = parser.add_argument_group("output")
     add(output, "-o", "--output", help="folder, <model>-onnxgru by default")
     add(output, "--force", action="store_true", help="replace the results in an existing folder")
@@ -98,13 +134,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(output, "--steps", type=int, metavar="T", help="length of the unrolled form")
     add(output, "--float-state", action="store_true", help="step form: float32 states outside")
     add(output, "--verify", type=int, metavar="N", help="sequences compared with the oracle (256)")
-    how = parser.add_argument_group("quantisation")
-    add(how, "--granularity", help="weight scales: channel (default), gate or tensor")
-    add(how, "--observer", help="ranges: mse (default), minmax, percentile or entropy")
-    add(how, "--input-bits", type=int, metavar="N", help="width of what a layer reads (8)")
-    add(how, "--accumulator-bits", type=int, metavar="N", help="refuse wider accumulators (32)")
-    add(how, "--include", action="append", metavar="NODE", help="only these GRU nodes (pattern)")
-    add(how, "--exclude", action="append", metavar="NODE", help="not these GRU nodes (pattern)")
+    _add_how(parser)
     search = parser.add_argument_group("search")
     add(search, "--population", type=int, metavar="N", help="40")
     add(search, "--generations", type=int, metavar="N", help="20")
@@ -112,7 +142,11 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(search, "--jobs", type=int, metavar="N", help="candidates at a time (one a core)")
     add(search, "--genome", help="split (default): weights and outputs apart; coupled: tied")
     add(search, "--search-inputs", action="store_true", help="input widths get genes too")
-    add(search, "--size-metric", help="flash (default) or weights, as published")
+    add(search, "--widths", metavar="2-8", help="widths that genes may take, also as 2,4,8")
+    add(search, "--genes", help="bits (default), and observer and granularity: bits,observer")
+    add(search, "--share", help="genes in common: none (default), layer, kind or gate")
+    add(search, "--objectives", help="error,flash (default); also weights, bitops, cost:TABLE.toml")
+    add(search, "--strategy", help="explore-exploit (default) or plain NSGA-II")
     add(search, "--max-drop", type=float, metavar="X", help="how far the member chosen may fall")
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings; flags go before it")
 
@@ -134,20 +168,46 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dynamic-time", action="store_true", help="any number of steps")
 
 
-def _quantize(arguments: argparse.Namespace) -> None:
-    from onnxgru import api, config, terminal
+def _settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """Settings of the configuration file, if any, and of the flags, which go before it."""
+    from onnxgru import config
 
     names = {field for field in config.Config.__dataclass_fields__ if hasattr(arguments, field)}
     settings = config.load(arguments.config) if arguments.config is not None else {}
     if names.intersection(config.TASKS):  # what to do is one choice, whoever makes it
         settings = {name: v for name, v in settings.items() if name not in config.TASKS}
-    settings |= {
+    return settings | {
         name: tuple(value) if isinstance(value := getattr(arguments, name), list) else value
         for name in names
     }
+
+
+def _quantize(arguments: argparse.Namespace) -> None:
+    from onnxgru import api, config, terminal
+
+    settings: dict[str, Any] = _settings(arguments)
     with terminal.Progress(quiet=arguments.quiet) as progress:
         result = api.quantize(arguments.model, config.Config(**settings), listener=progress)
     _print_result(result, arguments)
+
+
+def _sensitivity(arguments: argparse.Namespace) -> None:
+    from onnxgru import api, config, terminal
+
+    settings: dict[str, Any] = {
+        name: value
+        for name, value in _settings(arguments).items()
+        if name not in (*config.TASKS, "resume")  # of a file that is for quantize as well
+    }
+    with terminal.Progress(quiet=arguments.quiet) as progress:
+        done = api.measure_sensitivity(
+            arguments.model, config.Config(**settings), listener=progress
+        )
+    _show(
+        arguments,
+        lambda: done.sensitivity.document | {"folder": str(done.folder)},
+        lambda: terminal.show_sensitivity(done),
+    )
 
 
 def _pick(arguments: argparse.Namespace) -> None:
@@ -235,6 +295,7 @@ def _export(arguments: argparse.Namespace) -> None:
 _COMMANDS = {
     "quantize": _quantize,
     "pick": _pick,
+    "sensitivity": _sensitivity,
     "inspect": _inspect,
     "evaluate": _evaluate,
     "export": _export,

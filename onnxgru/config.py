@@ -7,18 +7,23 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from onnxgru.core import objectives
 from onnxgru.core.errors import UsageError
+from onnxgru.core.integers import widths
 
 Source = str | Path | Callable[[], object] | None
 
 GENOMES = ("split", "coupled")
-SIZES = ("flash", "weights")
+GENES = ("bits", "observer", "granularity")
+SHARES = ("none", "layer", "kind", "gate")
+STRATEGIES = ("explore-exploit", "plain")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "granularity": ("tensor", "gate", "channel"),
     "observer": ("minmax", "percentile", "mse", "entropy"),
     "recurrence": ("scan", "step", "unrolled"),
     "genome": GENOMES,
-    "size_metric": SIZES,
+    "share": SHARES,
+    "strategy": STRATEGIES,
 }
 BITS = 8
 """Width of all weights and outputs where nothing else is asked for."""
@@ -89,11 +94,20 @@ class Config:
         Genes of weights and outputs apart, or tied as in the published method.
     search_inputs : bool
         Give the width of every layer's input a gene.
-    size_metric : {"flash", "weights"}
-        Second objective: flash bytes, or bits of the weights as published.
+    widths : str
+        Widths that genes may take, such as ``2-8`` or ``2,4,8``.
+    genes : str
+        What genes decide: ``bits``, and ``observer`` and ``granularity`` if asked for.
+    share : {"none", "layer", "kind", "gate"}
+        Which operators have genes in common, `onnxgru.encoding.Encoding`.
+    objectives : str
+        What is minimised, `onnxgru.core.objectives`: ``error`` and one or two sizes, of which the
+        last is the one that a member is chosen by.
+    strategy : {"explore-exploit", "plain"}
+        How the search goes, `onnxgru.search.nsga.Settings`.
     max_drop : float
-        How far the chosen member may fall below uniform 8 bits on validation, in the metric's
-        unit.
+        How far the chosen member may fall below the best figure found on validation, in the
+        metric's unit; exploitation searches no further down from uniform 8 bits.
     population, generations, seed : int
         Of NSGA-II.
     verify : int
@@ -130,7 +144,11 @@ class Config:
     metric: str = "auto"
     genome: str = "split"
     search_inputs: bool = False
-    size_metric: str = "flash"
+    widths: str = "2-8"
+    genes: str = "bits"
+    share: str = "none"
+    objectives: str = "error,flash"
+    strategy: str = "explore-exploit"
     max_drop: float = 0.5
     population: int = 40
     generations: int = 20
@@ -180,6 +198,26 @@ def check(name: str, value: object) -> None:
     wanted, fits = _wanted(name)
     if not fits(value):
         raise UsageError(f"{name} must be {wanted}, got {value!r}")
+    if name in _LISTS and isinstance(value, str):
+        _LISTS[name][1](value)
+
+
+def _genes(text: str) -> None:
+    """Check what genes decide."""
+    names = [name.strip() for name in text.split(",")]
+    if names[0] != "bits" or len(set(names)) < len(names) or not set(names) <= set(GENES):
+        raise UsageError(
+            f"genes must be bits, and observer or granularity if wanted, such as bits,observer, "
+            f"got {text!r}"
+        )
+
+
+_LISTS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "widths": ("2-8", widths),
+    "genes": ("bits,observer", _genes),
+    "objectives": ("error,flash", objectives.parse),
+}
+"""Settings that are lists in a text: an example, and what refuses wrong ones."""
 
 
 def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
@@ -195,6 +233,8 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         )
     if name in _FLAGS:
         return "true or false", lambda v: isinstance(v, bool)
+    if name in _LISTS:
+        return f"a text such as {_LISTS[name][0]}", lambda v: isinstance(v, str)
     if name == "max_drop":
         return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
     if name == "metric":
@@ -249,4 +289,10 @@ def load(path: Path) -> dict[str, Any]:
         value = settings.get(name)
         if isinstance(value, str) and ":" not in value:
             settings[name] = path.parent / value
+    if "objectives" in settings:
+        cost = objectives.COST
+        settings["objectives"] = ",".join(
+            f"{cost}{path.parent / name.removeprefix(cost)}" if name.startswith(cost) else name
+            for name in objectives.parse(settings["objectives"])
+        )
     return settings

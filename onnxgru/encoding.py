@@ -1,14 +1,38 @@
 """Which genes a network has, and what scheme a genome means."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from onnxgru.core.integers import WIDTHS
-from onnxgru.core.network import Layer
-from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.core.network import Layer, Operator
+from onnxgru.core.scheme import (
+    GRANULARITIES,
+    OBSERVERS,
+    LinearScheme,
+    OutputScheme,
+    Scheme,
+)
 from onnxgru.search.genome import Gene, Genome, Space
 
 WEIGHT = ".weight"
-"""Suffix of a weight gene's name."""
+OBSERVER = ".observer"
+GRANULARITY = ".granularity"
+"""Suffixes of the names of genes that are not an output's width."""
+
+
+def _gate(operator: Operator) -> str:
+    return operator.row.partition(".")[0]
+
+
+_GROUPS: Mapping[str, Callable[[Layer, Operator], tuple[str, str]]] = {
+    "none": lambda _layer, operator: (operator.name, operator.name),
+    "layer": lambda layer, operator: (
+        f"{layer.name}/{operator.kind}",
+        f"{layer.name}/{operator.matrix}",
+    ),
+    "kind": lambda _layer, operator: (operator.kind, operator.matrix),
+    "gate": lambda _layer, operator: (_gate(operator), f"{_gate(operator)}.{operator.matrix}"),
+}
+"""What an operator's output, and its weights, share genes with."""
 
 
 class Encoding:
@@ -27,8 +51,18 @@ class Encoding:
         (Miccini et al. 2024); else 23.
     inputs : bool
         The width of every layer's input is a gene too.
+    widths : sequence of int
+        Widths that genes may take, ascending.
+    observers, granularities : bool
+        Genes for the observer of every calibrated output (a position in `OBSERVERS`), and for the
+        granularity of every linear operator's weights (a position in `GRANULARITIES`).
+    share : {"none", "layer", "kind", "gate"}
+        Genes in common, for models with many GRUs. "layer": those of one kind of operator in a
+        layer, and the weights of each matrix W and R. "kind": the same over all layers. "gate":
+        those of one gate (reset, update, new, state) over all layers, and the weights of each gate
+        and matrix.
     granularity, observer, input_bits
-        What genes do not say.
+        What genes do not say, and what uniform schemes have.
     """
 
     def __init__(
@@ -37,56 +71,108 @@ class Encoding:
         *,
         coupled: bool = False,
         inputs: bool = False,
+        widths: Sequence[int] = WIDTHS,
+        observers: bool = False,
+        granularities: bool = False,
+        share: str = "none",
         granularity: str = "channel",
         observer: str = "mse",
         input_bits: int = 8,
     ) -> None:
         self._layers = tuple(layers)
         self._coupled, self._inputs = coupled, inputs
+        self._observers, self._granularities, self._share = observers, granularities, share
         self._granularity, self._observer, self._input_bits = granularity, observer, input_bits
-        self._owner = {name: layer.results[0] for layer in layers for name in layer.results}
-        names: dict[str, None] = {}
+        self.widths = tuple(widths)
+        self._owner = {o: layer.results[0] for layer in layers for o in layer.results}
+        genes: dict[str, tuple[int, ...]] = {}
         for layer in layers:
             if inputs:
-                names[layer.input] = None
+                genes[self._input(layer)] = self.widths
             for operator in layer.operators:
-                names[self._owner.get(operator.name, operator.name)] = None
-                if operator.weight is not None and not coupled:
-                    names[operator.name + WEIGHT] = None
-        self.space = Space(tuple(Gene(name, WIDTHS) for name in names))
+                output, weight = self.names(layer, operator)
+                genes[output] = self.widths
+                if weight is not None and not coupled:
+                    genes[weight] = self.widths
+                if observers and _calibrated(operator):
+                    genes[output + OBSERVER] = tuple(range(len(OBSERVERS)))
+                if granularities and weight is not None:
+                    genes[_granularity(weight)] = tuple(range(len(GRANULARITIES)))
+        self.space = Space(tuple(Gene(name, choices) for name, choices in genes.items()))
+
+    def names(self, layer: Layer, operator: Operator) -> tuple[str, str | None]:
+        """Names of the genes of an operator's output, and of its weights if it has any.
+
+        With a coupled genome the second is no gene: it takes the first one's width.
+        """
+        output, weight = _GROUPS[self._share](layer, operator)
+        return (
+            self._owner.get(output, output),
+            weight + WEIGHT if operator.weight is not None else None,
+        )
+
+    def _input(self, layer: Layer) -> str:
+        return layer.input if self._share in ("none", "layer") else "input"
 
     def scheme(self, genome: Genome) -> Scheme:
         """The scheme of a genome."""
-        widths = self.space.decode(genome)
+        values = self.space.decode(genome)
         operators: dict[str, OutputScheme] = {}
         for layer in self._layers:
             for operator in layer.operators:
-                bits = widths[self._owner.get(operator.name, operator.name)]
-                if operator.weight is None:
-                    operators[operator.name] = OutputScheme(bits, self._observer)
+                output, weight = self.names(layer, operator)
+                bits, observer = values[output], self._observer
+                if output + OBSERVER in values and _calibrated(operator):
+                    observer = OBSERVERS[values[output + OBSERVER]]
+                if operator.weight is None or weight is None:
+                    operators[operator.name] = OutputScheme(bits, observer)
                     continue
-                weight_bits = bits if self._coupled else widths[operator.name + WEIGHT]
+                granularity = self._granularity
+                if self._granularities:
+                    granularity = GRANULARITIES[values[_granularity(weight)]]
+                weight_bits = bits if self._coupled else values[weight]
                 operators[operator.name] = LinearScheme(
-                    bits, self._observer, weight_bits, self._granularity, operator.weight.shape
+                    bits, observer, weight_bits, granularity, operator.weight.shape
                 )
         inputs = {
-            layer.name: OutputScheme(widths.get(layer.input, self._input_bits), self._observer)
+            layer.name: OutputScheme(
+                values.get(self._input(layer), self._input_bits), self._observer
+            )
             for layer in self._layers
         }
         return Scheme(inputs, operators)
 
+    def genome(self, widths: Mapping[str, int]) -> Genome:
+        """Genes of widths as given by name, the widest where not; the others as configured."""
+        return tuple(self._default(gene, widths) for gene in self.space.genes)
+
+    def _default(self, gene: Gene, widths: Mapping[str, int]) -> int:
+        if gene.name.endswith(OBSERVER):
+            return OBSERVERS.index(self._observer)
+        if gene.name.endswith(GRANULARITY):
+            return GRANULARITIES.index(self._granularity)
+        return widths.get(gene.name, self.widths[-1])
+
     def uniform(self, bits: int) -> Genome:
-        """Every gene at `bits`, inputs at their fixed width where they have no gene."""
-        return self.space.uniform(bits)
+        """Every width at `bits`, inputs at their fixed width where they have no gene."""
+        return self.genome({gene.name: bits for gene in self.space.genes})
 
     def narrow_weights(self, bits: int) -> Genome:
-        """Weights at `bits`, everything else at 8."""
-        return tuple(
-            bits if gene.name.endswith(WEIGHT) else max(gene.choices) for gene in self.space.genes
-        )
+        """Weights at `bits`, everything else at the widest."""
+        return self.genome({g.name: bits for g in self.space.genes if g.name.endswith(WEIGHT)})
 
     def starts(self) -> tuple[Genome, ...]:
         """What the first population must hold: uniform schemes, then narrow weights alone."""
-        uniform = [self.uniform(bits) for bits in reversed(WIDTHS)]
-        narrow = [] if self._coupled else [self.narrow_weights(bits) for bits in WIDTHS]
+        uniform = [self.uniform(bits) for bits in reversed(self.widths)]
+        narrow = [] if self._coupled else [self.narrow_weights(bits) for bits in self.widths]
         return tuple(dict.fromkeys([*uniform, *narrow]))
+
+
+def _granularity(weight: str) -> str:
+    """Name of the gene of a granularity, given that of the weights' width."""
+    return weight.removesuffix(WEIGHT) + GRANULARITY
+
+
+def _calibrated(operator: Operator) -> bool:
+    """Whether an output's range is observed: a fixed codomain needs no observer."""
+    return operator.function is None or operator.function.quantization(WIDTHS[-1]) is None

@@ -38,7 +38,7 @@ class Searched:
     quality : float
         The candidate's figure on validation.
     size : float
-        Its flash bytes, or weight bits.
+        Its last objective.
     best_size : float or None
         The smallest size within the allowed drop so far.
     """
@@ -49,7 +49,15 @@ class Searched:
     best_size: float | None
 
 
-Event = Notice | Stage | Calibrated | Searched
+@dataclass(frozen=True)
+class Measured:
+    """`done` of `total` measurements of a sensitivity have been made."""
+
+    done: int
+    total: int
+
+
+Event = Notice | Stage | Calibrated | Searched | Measured
 Listener = Callable[[Event], None]
 
 

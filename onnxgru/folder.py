@@ -11,11 +11,17 @@ from onnxgru.core.errors import OutputError
 
 JOURNAL = "journal.jsonl"
 REPORT = "report.json"
+PAGE = "report.html"
+SENSITIVITY = "sensitivity.json"
+HEAT_MAP = "sensitivity.png"
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
-    | {"front.csv", "front.png", "report.md", REPORT, JOURNAL, "test_data_set_0"}
+    | {"front.csv", "front.png", "report.md", PAGE, REPORT, JOURNAL, "test_data_set_0"}
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""
+
+MEASURED = frozenset({SENSITIVITY, HEAT_MAP})
+"""Names that `measure_sensitivity` writes, beside all others or before them."""
 
 STAGED = ".partial-"
 """What the names of folders with files that are being written begin with."""
@@ -42,12 +48,9 @@ class Folder:
             If it holds something already and neither `force` nor `resume` is given, there is
             nothing to resume, or it cannot be written.
         """
-        if os.path.lexists(self.path) and not self.path.is_dir():
-            raise OutputError(
-                f"{self.path}: the output must be a folder, it is a file; give another with -o"
-            )
-        occupied = self.path.is_dir() and any(
-            not entry.name.startswith(STAGED) for entry in self.path.iterdir()
+        occupied = self._is_folder() and any(
+            entry.name not in MEASURED and not entry.name.startswith(STAGED)
+            for entry in self.path.iterdir()
         )
         if resume and not (self.path / JOURNAL).is_file():
             raise OutputError(
@@ -58,6 +61,35 @@ class Folder:
                 f"{self.path}: the output folder exists and is not empty; continue a search with "
                 "--resume, replace its results with --force, or give another folder with -o"
             )
+        self._check_place()
+
+    def check_beside(self, names: Iterable[str], *, force: bool) -> None:
+        """Find out whether files can be written beside whatever is there.
+
+        Raises
+        ------
+        OutputError
+            If one of them is there already and `force` is not given, or the folder cannot be
+            written.
+        """
+        taken = sorted(n for n in names if self._is_folder() and os.path.lexists(self.path / n))
+        if taken and not force:
+            raise OutputError(
+                f"{self.path / taken[0]}: exists already; replace it with --force, or give "
+                "another folder with -o"
+            )
+        self._check_place()
+
+    def _is_folder(self) -> bool:
+        """Whether the folder is there already."""
+        if os.path.lexists(self.path) and not self.path.is_dir():
+            raise OutputError(
+                f"{self.path}: the output must be a folder, it is a file; give another with -o"
+            )
+        return self.path.is_dir()
+
+    def _check_place(self) -> None:
+        """Check that the folder can be made, or written to."""
         place = self.path if self.path.is_dir() else self.path.parent
         if not place.is_dir():
             raise OutputError(
@@ -110,7 +142,7 @@ class Folder:
                     with target.open("rb") as stream:
                         os.fsync(stream.fileno())
             with self._refusals():
-                self._clear(KNOWN if force else [REPORT])
+                self._clear(KNOWN if force else {REPORT}.intersection(contents))
                 for name in contents:
                     target = self.path / name
                     target.parent.mkdir(exist_ok=True)

@@ -6,31 +6,61 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 FORMAT = "onnxgru.front/1"
-COLUMNS = ("index", "flash_bytes", "weight_bits", "mean_bits", "validation", "holdout")
+COLUMNS = ("index", "flash_bytes", "weight_bits", "mean_bits", "bitops")
+FIGURES = ("validation", "holdout")
+ROUNDING = 1e-9
+"""A drop is a difference of percentages: at its limit it still counts as kept."""
+
+
+def within(document: Mapping[str, Any], max_drop: float) -> list[dict[str, Any]]:
+    """Members at most `max_drop` below the best figure on validation, uniform 8 bits included.
+
+    A search keeps what looks best on its validation data, and with it their noise: figures of the
+    members it found are optimistic. Counting from the best of them, which is as optimistic as the
+    rest, keeps the drop on other data near `max_drop`; counting from uniform 8 bits, which nothing
+    was searched for, does not (``benchmarks/choice.py``).
+    """
+    sign = 1 if document["metric"]["higher_is_better"] else -1
+    uniform = document["uniform"][0]
+    best = max(sign * m["validation"] for m in [uniform, *document["members"]])
+    return [m for m in document["members"] if best - sign * m["validation"] <= max_drop + ROUNDING]
+
+
+def smallest(document: Mapping[str, Any], max_drop: float) -> dict[str, Any]:
+    """The smallest member within a drop; the best one on validation where there is none."""
+    sign = 1 if document["metric"]["higher_is_better"] else -1
+    found = within(document, max_drop)
+    if found:
+        return min(found, key=lambda m: (m[document["size"]], -sign * m["validation"]))
+    return dict(
+        max(document["members"], key=lambda m: (sign * m["validation"], -m[document["size"]]))
+    )
 
 
 def table(document: Mapping[str, Any]) -> bytes:
     """The members as CSV, with the width of every gene."""
     genes = document["genes"]
+    others = [key for key in document["objectives"] if key not in COLUMNS]
+    columns = (*COLUMNS, *others, *FIGURES)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*COLUMNS, *genes])
+    writer.writerow([*columns, *genes])
     for member in document["members"]:
-        writer.writerow([*(member[column] for column in COLUMNS), *member["genome"]])
+        writer.writerow([*(member[column] for column in columns), *member["genome"]])
     return stream.getvalue().encode()
 
 
 def picture(
     document: Mapping[str, Any], cloud: Sequence[tuple[float, float]], chosen: int
 ) -> bytes:
-    """The front as PNG: quality on validation against flash bytes.
+    """The front as PNG: quality on validation against the last objective.
 
     Parameters
     ----------
     document : mapping
         What ``front.json`` holds.
     cloud : sequence of tuple
-        Flash bytes, or weight bits, and quality of everything evaluated.
+        Size and quality of everything evaluated.
     chosen : int
         Index of the member chosen.
     """
@@ -49,7 +79,7 @@ def picture(
     axes.plot(
         [m[size] for m in members],
         [m["validation"] for m in members],
-        "o-",
+        "o-" if len(document["objectives"]) == 1 else "o",
         color="tab:blue",
         markersize=4,
         drawstyle="steps-post",
@@ -75,7 +105,7 @@ def picture(
     axes.plot(best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen")
     if document["float_validation"] is not None:
         axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
-    axes.set_xlabel("flash, bytes" if size == "flash_bytes" else "weights, bits")
+    axes.set_xlabel(document["objectives"][size])
     axes.set_ylabel(f"{metric} on validation" + (f", {unit}" if unit else ""))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")

@@ -164,7 +164,15 @@ def build(
             "differences": 0,
         },
         "layers": [
-            {"name": layer.name, "node": layer.node, **layer.attributes} for layer in session.layers
+            {
+                "name": layer.name,
+                "node": layer.node,
+                "cell": layer.cell.name,
+                "recurrences": [recurrence.name for recurrence in layer.recurrences],
+                "input_bits": written.scheme.inputs[layer.name].bits,
+                **layer.attributes,
+            }
+            for layer in session.layers
         ],
         "left_in_float": [
             {"node": refusal.node, "reason": refusal.reason}
@@ -260,17 +268,25 @@ def markdown(document: Mapping[str, Any]) -> str:
 def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
     chosen, uniform = search["chosen"], search["uniform_8"]
     share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
+    limit = f"{search['max_drop']:g} {unit or 'units'} below the best figure on validation"
+    titles = {"flash_bytes": "flash bytes", **search["objectives"]}
+    size = titles[search["size"]]
+    rule = (
+        f"the least {size} with at most {limit}"
+        if search["within"]
+        else f"the most accurate, because none is within {limit}"
+    )
     return [
         "## Search",
         "",
         f"{search['evaluations']:,} schemes evaluated, {search['members']} on the front "
-        "(`front.csv`, `front.png`). Chosen: the fewest flash bytes with at most "
-        f"{search['max_drop']:g} {unit or 'units'} below uniform 8 bits on validation.",
+        f"(`front.csv`, `front.png`). Chosen: {rule}.",
         "",
-        "| | flash bytes | validation | hold-out |",
-        "|---|---:|---:|---:|",
+        f"| | {' | '.join(titles.values())} | validation | hold-out |",
+        "|---|" + "---:|" * (2 + len(titles)),
         *(
-            f"| {name} | {entry['flash_bytes']:,} | {figure(entry['validation'], unit)} | "
+            f"| {name} | {' | '.join(f'{entry[key]:,}' for key in titles)} | "
+            f"{figure(entry['validation'], unit)} | "
             f"{figure(entry['holdout'], unit) if entry['holdout'] is not None else '-'} |"
             for name, entry in (
                 (f"chosen, number {chosen['index']}", chosen),
@@ -278,5 +294,20 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
             )
         ),
         "",
-        f"The chosen scheme needs {share:.1f} % of uniform 8 bits' flash.",
+        f"The chosen scheme needs {share:.1f} % of uniform 8 bits' flash."
+        + _on_holdout(search, unit),
     ]
+
+
+def _on_holdout(search: Mapping[str, Any], unit: str) -> str:
+    """How the member chosen does where it was not chosen by."""
+    chosen, uniform = search["chosen"]["holdout"], search["uniform_8"]["holdout"]
+    if chosen is None or uniform is None:
+        return ""
+    side = "below" if chosen < uniform else "above"
+    distance = figure(abs(chosen - uniform), unit)
+    return (
+        f" On hold-out data, which it was not chosen by, it is {distance} "
+        f"{side} uniform 8 bits; a much larger drop than the allowed one means that there are too "
+        "few validation data to tell schemes apart."
+    )

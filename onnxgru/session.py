@@ -51,6 +51,9 @@ class Session:
         What to do with it.
     listener : callable
         Receives events.
+    fused : bool, optional
+        Evaluate programs on compiled kernels, which many of them are worth; as a search does
+        where left out.
 
     Raises
     ------
@@ -62,8 +65,16 @@ class Session:
         If a setting does not fit the model.
     """
 
-    def __init__(self, path: Path, config: Config, listener: Listener = silent) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        listener: Listener = silent,
+        *,
+        fused: bool | None = None,
+    ) -> None:
         self.path, self.config, self.listener = path, config, listener
+        self._fused = config.search if fused is None else fused
         self.model = source.read(path)
         self.digest = files.digest(path.read_bytes())
         Normalize()(self.model)
@@ -167,19 +178,28 @@ class Session:
 
     def _engine(self) -> Callable[[IntegerLayer], Engine]:
         """What candidates run on: a search is worth compiling kernels for."""
-        if not self.config.search:
+        if not self._fused:
             return LayerEvaluator
         from onnxgru.runtime.fused import FusedEngine
 
         return FusedEngine
 
-    def quality(self, program: IntegerProgram, role: str) -> float:
-        """A program's figure on the data of a role."""
+    def outputs(self, program: IntegerProgram, role: str) -> Array:
+        """What a program computes on the data of a role: the output that is judged."""
         if role not in self._evaluators:
             self._evaluators[role] = Evaluator(self.host, self.data[role], self._engine())
             self._targets[role] = self.target(role)
-        outputs = self._evaluators[role].outputs(program)
-        return self._measured(role, outputs[self.output], self._targets[role])
+        return self._evaluators[role].outputs(program)[self.output]
+
+    def judge(self, outputs: Array, role: str) -> float:
+        """The figure of outputs for the data of a role."""
+        if role not in self._targets:
+            self._targets[role] = self.target(role)
+        return self._measured(role, outputs, self._targets[role])
+
+    def quality(self, program: IntegerProgram, role: str) -> float:
+        """A program's figure on the data of a role."""
+        return self.judge(self.outputs(program, role), role)
 
     def _measured(self, role: str, outputs: Array, target: Array) -> float:
         try:

@@ -6,31 +6,33 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onnxgru.core import files
+from onnxgru.core import files, integers, objectives
 from onnxgru.core.account import account
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.encoding import Encoding
 from onnxgru.events import Searched, Stage
-from onnxgru.front import FORMAT
+from onnxgru.front import FIGURES, FORMAT, ROUNDING, smallest, within
 from onnxgru.report import versions
-from onnxgru.search.front import Member, choose, front
+from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, search
 from onnxgru.session import Session
+from onnxgru.starts import allocated
 
 WORST = 1e9
 """Objectives of a scheme whose accumulators could overflow; it is infeasible as well."""
 
 _KEYED = (
     "granularity", "observer", "input_bits", "accumulator_bits", "include", "exclude", "metric",
-    "genome", "search_inputs", "size_metric", "population", "seed",
+    "genome", "search_inputs", "widths", "genes", "share", "population", "seed",
 )  # fmt: skip
 
 
@@ -73,11 +75,16 @@ class Study:
     def __init__(self, session: Session) -> None:
         config = session.config
         self._session = session
-        self._size = "flash_bytes" if config.size_metric == "flash" else "weight_bits"
+        self.sizes = objectives.sizes(config.objectives)
+        self._size = self.sizes[-1].key  # by which a member is chosen
         self.encoding = Encoding(
             session.layers,
             coupled=config.genome == "coupled",
             inputs=config.search_inputs,
+            widths=integers.widths(config.widths),
+            observers="observer" in config.genes,
+            granularities="granularity" in config.genes,
+            share=config.share,
             granularity=config.granularity,
             observer=config.observer,
             input_bits=config.input_bits,
@@ -93,6 +100,8 @@ class Study:
             "validation": session.data["validation"].digest(),
             "calibration": files.digest(session.calibration_bytes),
             "settings": {name: settings[name] for name in _KEYED},
+            "objectives": [size.key for size in self.sizes],
+            "costs": [repr(s.measure) for s in self.sizes if s.key == "cost"],
             "versions": versions(),
         }
         return files.digest(json.dumps(parts, sort_keys=True).encode())
@@ -101,21 +110,51 @@ class Study:
         """Calibrate, and evaluate the float model: what can fail before a search begins."""
         self._session.listener(Stage("preparing the search"))
         self._session.float_quality("validation")
-        self.evaluate(self.encoding.uniform(max(WIDTHS)))
+        _ = self.baseline
+
+    @cached_property
+    def baseline(self) -> float:
+        """Error of uniform 8 bits on validation, which `max_drop` counts from."""
+        session = self._session
+        return session.metric.error(
+            session.quality(session.lowering(self._uniform(MAXIMUM_BITS)), "validation")
+        )
+
+    def _uniform(self, bits: int) -> Scheme:
+        """Uniform bits as the search has them, whether or not it may use that width."""
+        if bits in self.encoding.widths:
+            return self.encoding.scheme(self.encoding.uniform(bits))
+        config = self._session.config
+        return Scheme.uniform(
+            self._session.layers,
+            bits,
+            granularity=config.granularity,
+            observer=config.observer,
+            input_bits=config.input_bits,
+        )
+
+    def starts(self) -> tuple[Genome, ...]:
+        """The first population: uniform schemes, allocated ones, narrow weights alone."""
+        plain = self.encoding.starts()
+        count = len(self.encoding.widths)
+        session = self._session
+        guided = allocated(
+            session.layers,
+            session.calibration,
+            self.encoding,
+            observer=session.config.observer,
+        )
+        return tuple(dict.fromkeys([*plain[:count], *guided, *plain[count:]]))
 
     def evaluate(self, genome: Genome) -> Member:
-        """Error on validation and size of a genome's scheme."""
+        """Objectives of a genome's scheme, the error on validation first."""
         session = self._session
         try:
             program = session.lowering(self.encoding.scheme(genome))
         except OverflowProofError:
-            return Member(genome, (WORST, WORST), violation=1.0)
+            return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
         error = session.metric.error(session.quality(program, "validation"))
-        return Member(genome, (error, float(self._cost(program))))
-
-    def _cost(self, program: Any) -> int:
-        sizes = account(program)
-        return sizes.flash_bytes if self._size == "flash_bytes" else sizes.weight_bits
+        return Member(genome, (error, *(size.measure(program) for size in self.sizes)))
 
     def _quality(self, error: float) -> float:
         metric = self._session.metric
@@ -132,32 +171,36 @@ class Study:
         session, config = self._session, self._session.config
         session.listener(Stage("searching"))
         genes = self.encoding.space.genes
-        objectives = ("error", self._size)
+        names = ("error", *(size.key for size in self.sizes))
+        limit = self.baseline + config.max_drop
         opened = Journal.resume if resume and journal.exists() else Journal.create
         seen: list[Member] = []
 
         def report(progress: Progress) -> None:
             seen.append(progress.member)
-            limit = seen[0].objectives[0] + config.max_drop
-            within = [m.objectives[1] for m in seen if m.feasible and m.objectives[0] <= limit]
+            feasible = [m for m in seen if m.feasible]
+            floor = min([self.baseline, *(m.objectives[0] for m in feasible)]) + config.max_drop
+            kept = [m.objectives[-1] for m in feasible if m.objectives[0] <= floor + ROUNDING]
             session.listener(
                 Searched(
                     progress,
                     self._quality(progress.member.objectives[0]),
-                    progress.member.objectives[1],
-                    min(within, default=None),
+                    progress.member.objectives[-1],
+                    min(kept, default=None),
                 )
             )
 
         with (
-            opened(journal, self.key, genes, objectives) as log,
+            opened(journal, self.key, genes, names) as log,
             ThreadPoolExecutor(config.jobs or os.cpu_count()) as workers,
         ):
             members = search(
                 self.encoding.space,
                 self.evaluate,
-                Settings(config.population, config.generations, config.seed),
-                seeds=self.encoding.starts(),
+                Settings(
+                    config.population, config.generations, config.seed, config.strategy, limit
+                ),
+                seeds=self.starts(),
                 journal=log,
                 report=report,
                 executor=workers,
@@ -168,41 +211,44 @@ class Study:
         session, config = self._session, self._session.config
         session.listener(Stage("judging the front on the hold-out data"))
         found = front(members)
-        uniform = [
-            {"bits": bits, **self._entry(self.encoding.uniform(bits))} for bits in reversed(WIDTHS)
-        ]
-        first = members[0]  # uniform 8 bits, which every search starts with
-        best = choose(found, first.objectives[0] + config.max_drop)
+        uniform = [{"bits": bits, **self._entry(self._uniform(bits))} for bits in reversed(WIDTHS)]
         entries = []
         for index, member in enumerate(found):
             scheme = self.encoding.scheme(member.genome)
             entries.append(
                 {
                     "index": index,
-                    **self._entry(member.genome),
+                    **self._entry(scheme),
                     "genome": list(member.genome),
                     "scheme": json.loads(scheme.dumps()),
                 }
             )
-        chosen = found.index(best)
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
-            "metric": {"name": session.metric.name, "unit": session.metric.unit},
+            "metric": {
+                "name": session.metric.name,
+                "unit": session.metric.unit,
+                "higher_is_better": session.metric.higher_is_better,
+            },
+            "objectives": {size.key: size.title for size in self.sizes},
             "size": self._size,
             "float_validation": self._float_quality("validation"),
             "genes": [gene.name for gene in self.encoding.space.genes],
-            "chosen": chosen,
             "uniform": uniform,
             "members": entries,
         }
+        chosen = document["chosen"] = smallest(document, config.max_drop)["index"]
         cloud = tuple(
-            (m.objectives[1], self._quality(m.objectives[0])) for m in members if m.feasible
+            (m.objectives[-1], self._quality(m.objectives[0])) for m in members if m.feasible
         )
         summary = {
             "evaluations": len(members),
             "members": len(found),
             "max_drop": config.max_drop,
+            "within": entries[chosen] in within(document, config.max_drop),
             "genome": config.genome,
+            "strategy": config.strategy,
+            "objectives": document["objectives"],
             "size": self._size,
             "chosen": {k: v for k, v in entries[chosen].items() if k not in ("genome", "scheme")},
             "uniform_8": uniform[0],
@@ -220,14 +266,18 @@ class Study:
         figure = self._session.quality(program, role)
         return self._quality(metric.error(figure)) if math.isinf(figure) else figure
 
-    def _entry(self, genome: Genome) -> dict[str, Any]:
+    def _entry(self, scheme: Scheme) -> dict[str, Any]:
         session = self._session
-        program = session.lowering(self.encoding.scheme(genome))
+        program = session.lowering(scheme)
         sizes = account(program)
         return {
             "flash_bytes": sizes.flash_bytes,
             "weight_bits": sizes.weight_bits,
             "mean_bits": round(sizes.mean_bits, 4),
-            "validation": self._shown(program, "validation"),
-            "holdout": self._shown(program, "holdout") if "holdout" in session.data else None,
+            "bitops": sizes.bitops,
+            **{size.key: size.measure(program) for size in self.sizes if size.key == "cost"},
+            **{
+                role: self._shown(program, role) if role in session.data else None
+                for role in FIGURES
+            },
         }

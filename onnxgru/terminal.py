@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
@@ -14,11 +14,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from onnxgru.api import Result
+from onnxgru.api import Result, SensitivityResult
 from onnxgru.comparison import Comparison
-from onnxgru.events import Calibrated, Event, Notice, Searched, Stage
+from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage
 from onnxgru.inspection import Inspection, LayerRow
 from onnxgru.report import figure, sizes_table
+from onnxgru.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
 
 PIPED_WIDTH = 10_000
@@ -106,8 +107,23 @@ class Progress:
                 self._started = time.monotonic()
             case Searched() if not self._quiet:
                 self._searched(event)
-            case Calibrated() | Stage() | Searched():
+            case Measured() if not self._quiet:
+                self._measured(event)
+            case Calibrated() | Stage() | Searched() | Measured():
                 pass
+
+    def _measured(self, event: Measured) -> None:
+        """A bar on a terminal; elsewhere a line every tenth of the way."""
+        line = f"{event.done}/{event.total} measurements"
+        if self._console.is_terminal:
+            if self._live is None:
+                self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+                self._live.start()
+            self._live.update(Text(line, style="dim"))
+            if event.done == event.total:
+                self._stop()
+        elif event.done * 10 // event.total > (event.done - 1) * 10 // event.total:
+            self._console.print(line)
 
     def _searched(self, event: Searched) -> None:
         last, self._last = self._last, event
@@ -188,14 +204,22 @@ def show_result(result: Result) -> None:
         f"integer.onnx equals the oracle: {checked['codes']:,} codes, no difference "
         f"({checked['runtime']})"
     )
-    console.print(f"files are in {result.folder}/; read report.md first")
+    console.print(f"files are in {result.folder}/; open report.html, or read report.md first")
 
 
 def _front_table(front: Mapping[str, Any]) -> Table:
     unit = front["metric"]["unit"]
     members = front["members"]
+    others = {key: title for key, title in front["objectives"].items() if key != "flash_bytes"}
     table = _table(
-        "number", "flash bytes", "bits a weight", "validation", "hold-out", "<", title="front"
+        "number",
+        "flash bytes",
+        *others.values(),
+        "bits a weight",
+        "validation",
+        "hold-out",
+        "<",
+        title="front",
     )
     step = max(1, len(members) // LINES_OF_FRONT)
     shown = {*range(0, len(members), step), len(members) - 1, front["chosen"]}
@@ -214,6 +238,7 @@ def _front_table(front: Mapping[str, Any]) -> Table:
         table.add_row(
             number,
             f"{entry['flash_bytes']:,}",
+            *(f"{entry[key]:,.0f}" for key in others),
             f"{entry['mean_bits']:.2f}",
             figure(entry["validation"], unit),
             holdout,
@@ -223,6 +248,41 @@ def _front_table(front: Mapping[str, Any]) -> Table:
         table.caption = f"{len(shown)} of {len(members)} members; all are in front.csv"
         table.caption_justify = "left"
     return table
+
+
+def show_sensitivity(done: SensitivityResult) -> None:
+    """Print the drop and the SQNR of every operator at every width."""
+    console = _console()
+    found = done.sensitivity
+    base = figure(found.uniform.quality, found.unit)
+    noise = figure(found.uniform.sqnr_db, "dB")
+    console.print(
+        f"each operator alone at each width, everything else at 8 bits: {found.metric} {base}, "
+        f"SQNR of the output {noise}"
+    )
+    tables: tuple[tuple[str, Callable[[Entry], str]], ...] = (
+        (drop_title({"name": found.metric, "unit": found.unit}), lambda e: shown(e.drop)),
+        (
+            "SQNR of the output to the float model, dB",
+            lambda e: "-" if e.sqnr_db is None else f"{e.sqnr_db:.1f}",
+        ),
+    )
+    groups: dict[str, list[Row]] = {}
+    for row in found.rows:
+        groups.setdefault(row.name.rpartition("/")[0], []).append(row)
+    for title, text in tables:
+        for group, rows in groups.items():
+            console.print()
+            console.print(f"{title}; {group}")
+            table = _table("<operator", "<", *(f"{bits} bits" for bits in found.widths))
+            for row in rows:
+                part = "weights" if row.part == WEIGHTS else ""
+                table.add_row(
+                    row.name.rpartition("/")[2], part, *(text(entry) for entry in row.entries)
+                )
+            console.print(table)
+    console.print()
+    console.print(f"files are in {done.folder}/: sensitivity.json, sensitivity.png")
 
 
 def show_inspection(found: Inspection) -> None:

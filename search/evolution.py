@@ -26,6 +26,7 @@ from onnxgru.search.front import Member
 from onnxgru.search.genome import Genome, Space
 
 CROSSOVER = 0.9  # chance that a pair of parents is crossed, as in Deb et al.
+REFINING = 0.5  # the same while the population is refined
 ROUNDS = 20  # of breeding in search of something new, before drawing at random
 
 Positions = npt.NDArray[np.int64]
@@ -77,19 +78,29 @@ class Evolution:
             xu=np.array([len(gene.choices) - 1 for gene in space.genes]),
             vtype=int,
         )
+        self._population = population
+        self._survival = _Survival()
+        self._mating = _Mating(space, self._known)
         self._algorithm = NSGA2(
             pop_size=population,
             sampling=np.array([space.positions(member.genome) for member in members]),
-            survival=_Survival(),
-            mating=_Mating(space, self._known),
+            survival=self._survival,
+            mating=self._mating,
             eliminate_duplicates=False,  # done by the mating, against all ever asked for
         )
         self._algorithm.setup(self._problem, termination=NoTermination(), seed=seed)
         self._asked = self._algorithm.ask()
         self.tell(members)
 
-    def ask(self) -> tuple[Genome, ...]:
-        """Genomes of the next generation, none asked for before; none if the space is used up."""
+    def ask(self, immigrants: int = 0) -> tuple[Genome, ...]:
+        """Genomes of the next generation, none asked for before; none if the space is used up.
+
+        Parameters
+        ----------
+        immigrants : int
+            How many of them are drawn at random instead of bred.
+        """
+        self._mating.immigrants = immigrants
         if len(self._known) == self._space.size:
             return ()
         self._asked = self._algorithm.ask()
@@ -97,14 +108,37 @@ class Evolution:
 
     def tell(self, members: tuple[Member, ...]) -> None:
         """Take in the members of the genomes last asked for, in their order."""
+        self._judge(self._asked, members)
+        self._algorithm.tell(infills=self._asked)
+
+    def refine(self, members: tuple[Member, ...]) -> None:
+        """Make the best of `members` the population, by their violations as they are now.
+
+        From then on fewer parents are crossed, and more children are their neighbours.
+        """
+        from pymoo.core.population import Population
+
+        rows = np.array([self._space.positions(member.genome) for member in members])
+        everything = Population.new(X=rows)
+        self._judge(everything, members)
+        self._algorithm.pop = self._survival.do(
+            self._problem,
+            everything,
+            n_survive=min(self._population, len(members)),
+            random_state=self._algorithm.random_state,
+            algorithm=self._algorithm,
+        )
+        self._mating.cross(REFINING)
+
+    def _judge(self, population: Any, members: tuple[Member, ...]) -> None:
+        """Write the members' figures into pymoo's population."""
         from pymoo.core.evaluator import Evaluator
         from pymoo.problems.static import StaticProblem
 
         objectives = np.array([member.objectives for member in members])
         violations = np.array([[member.violation] for member in members])
         static = StaticProblem(self._problem, F=objectives, G=violations)
-        Evaluator().eval(static, self._asked)
-        self._algorithm.tell(infills=self._asked)
+        Evaluator().eval(static, population)
 
 
 class _Mating:
@@ -112,13 +146,19 @@ class _Mating:
 
     def __init__(self, space: Space, known: set[Genome]) -> None:
         from pymoo.algorithms.moo.nsga2 import binary_tournament
-        from pymoo.operators.crossover.ux import UX
         from pymoo.operators.selection.tournament import TournamentSelection
 
         self._space = space
         self._known = known
         self._selection = TournamentSelection(func_comp=binary_tournament)
-        self._crossover = UX(prob=CROSSOVER)
+        self.immigrants = 0
+        self.cross(CROSSOVER)
+
+    def cross(self, chance: float) -> None:
+        """Cross pairs of parents with this chance from now on."""
+        from pymoo.operators.crossover.ux import UX
+
+        self._crossover = UX(prob=chance)
 
     def do(
         self,
@@ -133,9 +173,12 @@ class _Mating:
         from pymoo.core.population import Population
 
         wanted = min(count, self._space.size - len(self._known))
+        bred = wanted - min(self.immigrants, wanted)
         found: list[Genome] = []
         for _ in range(ROUNDS):
-            pairs = math.ceil((wanted - len(found)) / 2)
+            if len(found) == bred:
+                break
+            pairs = math.ceil((bred - len(found)) / 2)
             parents = self._selection.do(
                 problem,
                 population,
@@ -148,11 +191,9 @@ class _Mating:
             crossed = self._crossover.do(problem, population, parents, random_state=random_state)
             for row in step(crossed.get("X"), problem.xu, random_state):
                 genome = _genome(self._space, row)
-                if genome not in self._known and len(found) < wanted:
+                if genome not in self._known and len(found) < bred:
                     self._known.add(genome)
                     found.append(genome)
-            if len(found) == wanted:
-                break
         while len(found) < wanted:
             genome = unseen(self._space, self._known, random_state)
             self._known.add(genome)

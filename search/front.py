@@ -147,32 +147,3 @@ def hypervolume(members: Iterable[Member], reference: Sequence[float]) -> float:
 
     points = np.array([member.objectives for member in front(feasible)])
     return float(HV(ref_point=np.asarray(reference, dtype=float))(points))
-
-
-def choose(members: Sequence[Member], limit: float) -> Member:
-    """Member to ship: the smallest whose first objective is at most `limit`.
-
-    Parameters
-    ----------
-    members : sequence of Member
-        A front.
-    limit : float
-        Largest first objective (the error) that is accepted.
-
-    Returns
-    -------
-    Member
-        The one with the smallest last objective among those within the limit, of equals the one
-        with the smallest first; if none is within it, the one with the smallest first objective.
-
-    Raises
-    ------
-    UsageError
-        If there is no member.
-    """
-    if not members:
-        raise UsageError("a member can only be chosen from a front that has one, got an empty one")
-    within = [member for member in members if member.objectives[0] <= limit]
-    if within:
-        return min(within, key=lambda member: (member.objectives[-1], member.objectives))
-    return min(members, key=lambda member: (member.objectives[0], member.objectives[-1]))

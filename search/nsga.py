@@ -6,24 +6,43 @@ and on the objectives, the repeated search is the uninterrupted one: the same me
 order, hence the same front.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnxgru.core.errors import UsageError
 from onnxgru.search.evolution import Evolution, unseen
-from onnxgru.search.front import Member
+from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome, Space
 from onnxgru.search.journal import Journal
 
 SMALLEST_POPULATION = 4  # two tournaments of two
+STRATEGIES = ("plain", "explore-exploit")
+EXPLORATION = 0.5  # of the generations
+IMMIGRANTS = 0.1  # of the population
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long to search, and from which seed.
+    """How long to search, how, and from which seed.
+
+    "explore-exploit" is an answer to what Miccini et al. 2024 (arXiv 2402.12263) leave to future
+    work: most of their solutions are low in accuracy, for which they propose to constrain fitness
+    at survival, and to split exploration and exploitation.
+
+    - *Exploration*, the first half of the generations: no constraint, and some genomes of each
+      generation drawn at random.
+    - *Exploitation*: before each generation the best of everything evaluated become the
+      population, those within the constraint first, and are refined: crossed less, stepped to
+      neighbours. The limit starts at the median error of the front and comes down to its value,
+      because schemes just beyond it are good parents (Takahama and Sakai 2006, the epsilon
+      constrained method).
+
+    Both depend on the seed and the members' objectives alone. The front of a search is that of
+    everything evaluated, whatever the limit was.
 
     Parameters
     ----------
@@ -33,6 +52,10 @@ class Settings:
         Generations, the first included, 1 or more.
     seed : int
         0 or more; the same seed gives the same search.
+    strategy : {"plain", "explore-exploit"}
+        NSGA-II throughout and without a constraint, or exploration, then exploitation.
+    limit : float
+        Largest first objective (the error) that exploitation accepts in the end.
 
     Raises
     ------
@@ -43,6 +66,8 @@ class Settings:
     population: int = 40
     generations: int = 20
     seed: int = 0
+    strategy: str = "plain"
+    limit: float = math.inf
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -54,6 +79,27 @@ class Settings:
                 raise UsageError(
                     f"the {name} of a search must be an integer of at least {least}, got {value!r}"
                 )
+        if self.strategy not in STRATEGIES:
+            raise UsageError(
+                f"the strategy of a search must be one of {', '.join(STRATEGIES)}, "
+                f"got {self.strategy!r}"
+            )
+
+    @property
+    def exploration(self) -> int:
+        """Generations that explore, the first included."""
+        if self.strategy == "plain":
+            return self.generations
+        return math.ceil(EXPLORATION * self.generations)
+
+    @property
+    def immigrants(self) -> int:
+        """Genomes drawn at random in a generation that explores."""
+        return 0 if self.strategy == "plain" else round(IMMIGRANTS * self.population)
+
+    def remaining(self, generation: int) -> float:
+        """Share of exploitation that is left at a generation: below 1, and 0 at the last."""
+        return (self.generations - generation) / (self.generations - self.exploration)
 
     @property
     def evaluations(self) -> int:
@@ -156,8 +202,15 @@ def search(
     if len(members) == total:
         return tuple(members)
     evolution = Evolution(space, first, settings.population, settings.seed)
+    slack = 0.0
     for generation in range(2, settings.generations + 1):
-        genomes = evolution.ask()
+        exploring = generation <= settings.exploration
+        if generation == settings.exploration + 1:
+            slack = _slack(members, settings.limit)
+        if not exploring:
+            limit = settings.limit + slack * settings.remaining(generation)
+            evolution.refine(_best([_constrained(m, limit) for m in members], settings.population))
+        genomes = evolution.ask(settings.immigrants if exploring else 0)
         if not genomes:
             break
         evolution.tell(tuple(evaluated(genomes, generation)))
@@ -177,6 +230,28 @@ def _first(space: Space, settings: Settings, seeds: Sequence[Genome]) -> tuple[G
         known.add(genome)
         genomes.append(genome)
     return tuple(genomes)
+
+
+def _constrained(member: Member, limit: float) -> Member:
+    """The member with its excess over the limit as a violation."""
+    return replace(member, violation=max(member.violation, member.objectives[0] - limit, 0.0))
+
+
+def _slack(members: Sequence[Member], limit: float) -> float:
+    """How far the median error of the front lies above the limit."""
+    errors = sorted(member.objectives[0] for member in front(members))
+    return max(0.0, errors[len(errors) // 2] - limit)
+
+
+def _best(members: Sequence[Member], count: int) -> tuple[Member, ...]:
+    """Whole fronts, each without those before it, until there are `count` members."""
+    rest, found = list(members), list[Member]()
+    while rest and len(found) < count:
+        layer = front(rest)
+        found.extend(layer)
+        taken = {member.genome for member in layer}
+        rest = [member for member in rest if member.genome not in taken]
+    return tuple(found)
 
 
 def _check(member: Member, genome: Genome, members: Sequence[Member]) -> None:

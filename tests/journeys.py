@@ -18,7 +18,7 @@ from tests import grus
 MODELS = Path(__file__).resolve().parent.parent / "models"
 PLAIN = {
     "integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "report.json",
-    "report.md", "test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb",
+    "report.md", "report.html", "test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb",
 }  # fmt: skip
 SEARCHED = PLAIN | {"front.json", "front.csv", "front.png", "journal.jsonl"}
 SHORT = ("--search", "--population", "8", "--generations", "4")
@@ -32,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file but those with paths in them."""
     return {
         name: (folder / name).read_bytes()
-        for name in names(folder) - {"report.json", "report.md", "journal.jsonl"}
+        for name in names(folder) - {"report.json", "report.md", "report.html", "journal.jsonl"}
     }
 
 

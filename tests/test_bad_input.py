@@ -226,7 +226,7 @@ CASES = [
     ("quantize small.onnx --recurrence foo", 2, "recurrence|scan, step, unrolled|'foo'"),
     ("quantize small.onnx --genome foo", 2, "genome|split, coupled|'foo'"),
     ("quantize small.onnx --granularity foo", 2, "granularity|tensor, gate, channel|'foo'"),
-    ("quantize small.onnx --size-metric foo", 2, "size_metric|flash, weights|'foo'"),
+    ("quantize small.onnx --objectives error,foo", 2, "objective|flash, weights|'foo'"),
     ("quantize small.onnx --format foo", 2, "--format|text|json|'foo'"),
     ("quantize small.onnx --scheme done/scheme.json --search", 2, "scheme and search exclude"),
     ("quantize small.onnx --bits 4 --search", 2, "bits and search exclude each other"),

@@ -348,7 +348,7 @@ def test_searches_without_labels_compare_decibels(two):
     command = ["quantize", "two.onnx", "-q", "--calibration", "x.npz", "-o", "out"]
     assert main([*command, "--search", "--population", "4", "--generations", "2"]) == 0
     front = read(two / "out" / "front.json")
-    assert front["metric"] == {"name": "sqnr", "unit": "dB"}
+    assert front["metric"] == {"name": "sqnr", "unit": "dB", "higher_is_better": True}
     assert front["float_validation"] is None  # of itself: infinite
     assert all(np.isfinite(member["validation"]) for member in front["members"])
 
@@ -367,6 +367,11 @@ def test_the_default_search_beats_uniform_bits_on_digits(tmp_path, monkeypatch):
     assert chosen["flash_bytes"] <= 0.6 * uniform["flash_bytes"]
     assert chosen["holdout"] >= uniform["holdout"] - 1.0
     front = read(tmp_path / "out" / "front.json")
+    assert any(
+        member["flash_bytes"] <= 0.4 * uniform["flash_bytes"]
+        and member["holdout"] >= uniform["holdout"] - 0.5
+        for member in front["members"]
+    )
     for entry in front["uniform"]:
         assert any(
             member["validation"] >= entry["validation"]

@@ -34,7 +34,9 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "holdout.npz").write_bytes((tmp_path / "model.holdout.npz").read_bytes())
     monkeypatch.chdir(tmp_path)
     lines = [shlex.split(line, comments=True) for line in blocks("sh")[2].splitlines()]
-    assert [line[1] for line in lines] == ["inspect", "quantize", "pick", "evaluate", "export"]
+    assert [line[1] for line in lines] == [
+        *("inspect", "sensitivity", "quantize", "pick", "evaluate", "export")
+    ]
     for line in lines[:-1]:  # export names a user's own module; tests/training runs it
         if line[1] == "pick":
             short = ["--force", "--search", "--population", "8", "--generations", "2"]

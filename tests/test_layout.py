@@ -22,10 +22,12 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     terminal
 #     api
 #     study
-#     report   comparison   inspection
+#     sensitivity
+#     page
+#     report   comparison   inspection   charts
 #     session
-#     recordings
-#     events   encoding   config   folder   front
+#     recordings   starts
+#     events   encoding   config   folder   front   drawing
 #     runtime
 #     passes
 #     calibration   training   search   models (on training)
@@ -46,24 +48,32 @@ ALLOWED = {
     "folder": {"core"},
     "front": set(),
     "encoding": {"search", "core"},
+    "starts": {"encoding", "calibration", "search", "core"},
     "recordings": {"config", "events", "runtime", "core"},
     "session": {"recordings", "config", "events"} | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
     "comparison": {"runtime", "passes", "core"},
     "report": {"session", "runtime", "passes", "core"},
-    "study": {"session", "report", "encoding", "events", "front", "search", "core"},
-    "api": {"study", "session", "report", "events", "config", "folder", "front", "runtime", "core"},
-    "terminal": {"api", "comparison", "events", "inspection", "report", "training"},
+    "drawing": {"core"},
+    "charts": {"front", "core"},
+    "page": {"charts", "drawing", "report", "core"},
+    "sensitivity": {"session", "report", "events", "core"},
+    "study": {"session", "report", "starts", "encoding", "events", "front", "search", "core"},
+    "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
+    | {"folder", "front", "runtime", "core"},
+    "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"},
     "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "core"},
     "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
     "__main__": {"cli"},
 }
 
 HEAVY = {
+    "jinja2",
     "matplotlib",
     "onnx.reference",
     "onnxruntime",
     "openvino",
+    "plotly",
     "pymoo",
     "sklearn",
     "torch",

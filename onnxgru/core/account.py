@@ -3,6 +3,12 @@
 The published measure (Miccini et al. 2024) counts the bits of W and R alone,
 ``1 - M_Q / M_FP16``; a second figure adds the biases at 32 bits. Flash bytes are the exact bytes
 of everything a device keeps.
+
+Bit operations are those of van Baalen et al. 2020, "Bayesian Bits" (arXiv 2005.07093)::
+
+    bitops = sum over linear operators of MACs x bits of the weights x bits of the operand
+
+a step and sequence: what a multiplier that works bit by bit would spend.
 """
 
 from collections.abc import Mapping
@@ -32,6 +38,8 @@ class Account:
         scratch.
     macs : int
         Multiply-accumulates a step and sequence.
+    bitops : int
+        Bit operations a step and sequence.
     accumulator_bits : int
         Width of the widest accumulator.
     """
@@ -42,6 +50,7 @@ class Account:
     flash: Mapping[str, int]
     ram: int
     macs: int
+    bitops: int
     accumulator_bits: int
 
     @property
@@ -90,5 +99,6 @@ def account(program: IntegerProgram) -> Account:
         flash=flash,
         ram=states + codes + max((operator.scratch for operator in operators), default=0),
         macs=sum(operator.macs for operator in operators),
+        bitops=sum(w.count * w.weight_bits * w.bits for o in operators for w in o.work),
         accumulator_bits=max((proof.bits for proof in program.proofs()), default=0),
     )

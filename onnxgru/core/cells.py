@@ -109,3 +109,6 @@ GRU_RESET_AFTER = _gru("gru.reset_after", _RESET_AFTER)
 
 GRU_RESET_BEFORE = _gru("gru.reset_before", _RESET_BEFORE)
 """``linear_before_reset = 0``, the ONNX default and Keras's ``reset_after=False``."""
+
+CELLS = {cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE)}
+"""All tables, by name."""

@@ -90,6 +90,12 @@ class Metric:
             return -float(np.clip(value, -SQNR_LIMIT, SQNR_LIMIT))
         return -value if self.higher_is_better else value
 
+    def quality(self, error: float) -> float:
+        """Figure of an error: the inverse of `error`."""
+        if self.unit == "%":
+            return 100.0 - error
+        return -error if self.higher_is_better else error
+
 
 def accuracy(outputs: Array, labels: Array) -> float:
     """Percent of labels met by the arg-max; of equal largest outputs the first counts.

@@ -118,6 +118,28 @@ class Output:
         return self.requantization.pre_shift > 0 or self.clips
 
 
+@dataclass(frozen=True)
+class Work:
+    """Arithmetic of one elementary operator a step and sequence.
+
+    Parameters
+    ----------
+    kind : str
+        ``linear``, ``add``, ``mul`` or ``lookup``.
+    count : int
+        Multiply-accumulates of a linear operator, elements of any other.
+    bits : int
+        Width of the codes it reads, of two operands the wider one.
+    weight_bits : int
+        Width of a linear operator's weights; else 0.
+    """
+
+    kind: str
+    count: int
+    bits: int
+    weight_bits: int = 0
+
+
 class IntegerOperator(ABC):
     """One operator, or several that share a product, with all its integer parameters."""
 
@@ -168,9 +190,19 @@ class IntegerOperator(ABC):
         """Accumulator ranges."""
 
     @property
+    @abstractmethod
+    def work(self) -> Iterator[Work]:
+        """What it computes a step, one an elementary operator."""
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates a step and sequence."""
-        return 0
+        return sum(work.count for work in self.work if work.weight_bits)
+
+    @property
+    def operand_bits(self) -> int:
+        """Width of the widest operand."""
+        return max(operand.quantization.bits for operand in self.operands)
 
     @property
     @abstractmethod

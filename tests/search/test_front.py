@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxgru.core.errors import UsageError
-from onnxgru.search.front import Member, choose, dominates, front, hypervolume
+from onnxgru.search.front import Member, dominates, front, hypervolume
 
 
 def brute_force(members):
@@ -106,20 +106,3 @@ def test_hypervolume():
     assert hypervolume([Member((5,), (0.0, 0.0), 1.0)], (3.0, 3.0)) == 0.0
     with pytest.raises(UsageError, match="each of the 2 objectives"):
         hypervolume(members, (3.0,))
-
-
-def test_choose():
-    small, middle, large = (
-        Member((2,), (0.5, 2.0)),
-        Member((4,), (0.25, 4.0)),
-        Member((8,), (0.125, 8.0)),
-    )
-    members = (small, middle, large)
-    assert choose(members, 0.5) is small  # the limit itself is accepted
-    assert choose(members, 0.4999) is middle
-    assert choose(members, 0.2) is large
-    assert choose(members, 0.1) is large  # nothing within the limit: the smallest error
-    better = Member((3,), (0.3, 2.0))
-    assert choose((small, better), 0.5) is better
-    with pytest.raises(UsageError, match="empty"):
-        choose((), 0.5)

@@ -100,6 +100,7 @@ from onnxgru.search.nsga import Settings, search
 def coarse(genome):
     return Member(genome, (max(genome[:2]), sum(genome) // 4), genome[3] % 3)
 members = search(toy.SPACE, coarse, Settings(40, 8, 0))
+members += search(toy.SPACE, coarse, Settings(40, 8, 0, "explore-exploit", 5.0))
 print(hashlib.sha256(repr([member.genome for member in members]).encode()).hexdigest())
 """
 

@@ -1,0 +1,136 @@
+"""What a program costs on a chip that a user describes: cycles or energy a step.
+
+The table is TOML. ``[linear]`` has the cost of one multiply-accumulate by widths, weight x operand;
+``[add]``, ``[mul]`` and ``[lookup]`` that of one element by the width of the widest operand::
+
+    unit = "cycles"
+
+    [linear]
+    "8x8" = 1.0
+    "4x8" = 0.6
+
+    [add]
+    8 = 2.0
+
+    [mul]
+    8 = 2.0
+
+    [lookup]
+    8 = 3.0
+
+A width that is not in a section costs what the next wider one there costs: above, everything up to
+4-bit weights 0.6. A section that has n weight and m operand widths must have all n x m rows, and
+everything up to 8 bits must cost something. Look-up of latencies in a table of the target as in
+Free Bits (Rutishauser et al. 2023).
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxgru.core.errors import UsageError
+from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
+from onnxgru.core.program import IntegerProgram
+
+KINDS = {"linear": "multiply-accumulate", "add": "element", "mul": "element", "lookup": "element"}
+"""Sections, and what each row is the cost of."""
+
+Row = tuple[int, int]  # bits of the weights (0 without) and of the operand
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Costs by kind and widths.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted, such as ``cycles``.
+    rows : mapping of str to mapping
+        By kind, the cost at every pair of widths 2 to 8: of the weights (0 where there are none)
+        and of the operand.
+    """
+
+    unit: str
+    rows: Mapping[str, Mapping[Row, float]]
+
+    @classmethod
+    def load(cls, path: Path) -> "CostTable":
+        """Read a table.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be read, is not TOML, has an unknown key, lacks a section or row, or has a
+            cost that is not a number of at least 0.
+        """
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(
+                f"{path}: the cost table cannot be read ({error.strerror}); give another path"
+            ) from error
+        except ValueError as error:
+            raise UsageError(
+                f"{path}: the cost table must be TOML, but {error}; correct the file"
+            ) from error
+        for key in document:
+            if key not in ("unit", *KINDS):
+                raise UsageError(
+                    f"{path}: a cost table has unit, {', '.join(f'[{k}]' for k in KINDS)} and "
+                    f"nothing else, got {key!r}"
+                )
+        unit = document.get("unit", "")
+        if not isinstance(unit, str):
+            raise UsageError(f'{path}: unit must be a text such as "cycles", got {unit!r}')
+        return cls(unit, {kind: _section(path, kind, document.get(kind)) for kind in KINDS})
+
+    def __call__(self, program: IntegerProgram) -> float:
+        """Cost of a step and sequence, in the table's unit."""
+        return math.fsum(
+            work.count * self.rows[work.kind][work.weight_bits, work.bits]
+            for operator in program.operators
+            for work in operator.work
+        )
+
+
+def _section(path: Path, kind: str, section: object) -> dict[Row, float]:
+    """Costs at all widths, from those that are written."""
+    form = '"4x8" (weights x operand)' if kind == "linear" else '"8" (widest operand)'
+    if not isinstance(section, dict):
+        raise UsageError(
+            f"{path}: [{kind}] is missing; it must give the cost of one {KINDS[kind]} by widths, "
+            f"in rows such as {form}"
+        )
+    written: dict[Row, float] = {}
+    for key, cost in section.items():
+        match = re.fullmatch(r"([2-8])x([2-8])" if kind == "linear" else r"()([2-8])", key)
+        if match is None:
+            raise UsageError(
+                f"{path}: a row of [{kind}] must be such as {form}, widths 2 to 8, got {key!r}"
+            )
+        if type(cost) not in (int, float) or not 0 <= cost < math.inf:
+            raise UsageError(f"{path}: [{kind}] {key} must be a number of at least 0, got {cost!r}")
+        written[int(match[1] or 0), int(match[2])] = float(cost)
+    weights = {row[0] for row in written} | {MAXIMUM_BITS if kind == "linear" else 0}
+    operands = {row[1] for row in written} | {MAXIMUM_BITS}
+    for weight in sorted(weights):
+        for operand in sorted(operands):
+            if (weight, operand) not in written:
+                key = f"{weight}x{operand}" if weight else f"{operand}"
+                raise UsageError(
+                    f'{path}: [{kind}] lacks the row "{key}"; it must have one for every pair of '
+                    "the widths in it, and for 8 bits"
+                )
+    return {
+        (wide, bits): written[_next(weights, wide), _next(operands, bits)]
+        for wide in (WIDTHS if kind == "linear" else (0,))
+        for bits in WIDTHS
+    }
+
+
+def _next(widths: set[int], bits: int) -> int:
+    return min(width for width in widths if width >= bits)

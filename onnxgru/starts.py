@@ -1,0 +1,163 @@
+"""Starting schemes from what calibration knows: bits go where they silence the most noise a byte.
+
+For every gene and width the noise that quantisation adds is estimated as a share of the signal::
+
+    output      E[(y - y_q)^2] / E[s^2]                    from the operator's histogram
+    weights     sum (W - W_q)^2 E[x^2] / (outputs E[s^2])  from that of its operand x
+
+where s is the sum that the output y is a term of, or y itself: a term that is small beside the
+other may be coarse. Shares are summed over the operators of a gene. Starting from the widest
+widths, the gene that adds the least noise a byte saved is narrowed, until a budget is met; each of
+several budgets gives a scheme. Nothing is run: it is the greedy allocation of rate and distortion
+(Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers").
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnxgru.calibration.calibration import Calibration
+from onnxgru.calibration.histogram import Histogram
+from onnxgru.calibration.observers import squared_error
+from onnxgru.core import weights
+from onnxgru.core.integers import IntegerType
+from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.encoding import Encoding
+from onnxgru.search.genome import Genome
+
+BUDGETS = 12
+ROWS = 32  # of a matrix that are looked at: the noise is a mean
+
+
+@dataclass
+class _Tally:
+    """What the operators of one gene add up to, by width."""
+
+    noise: dict[int, float] = field(default_factory=dict)
+    size: dict[int, float] = field(default_factory=dict)
+
+    def add(self, width: int, noise: float, size: float) -> None:
+        self.noise[width] = self.noise.get(width, 0.0) + noise
+        self.size[width] = self.size.get(width, 0.0) + size
+
+
+def allocated(
+    layers: Sequence[Layer],
+    calibration: Calibration,
+    encoding: Encoding,
+    *,
+    observer: str = "mse",
+    budgets: int = BUDGETS,
+) -> tuple[Genome, ...]:
+    """Schemes for byte budgets, from below the widest to the narrowest.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The network.
+    calibration : Calibration
+        Its statistics.
+    encoding : Encoding
+        Its genes.
+    observer : str
+        How ranges are chosen.
+    budgets : int
+        Schemes wanted; they are closer together where bytes are few, as fronts are steep there.
+
+    Returns
+    -------
+    tuple of Genome
+        At most so many, none twice.
+    """
+    tallies: dict[str, _Tally] = {}
+    genes = {gene.name for gene in encoding.space.genes}
+    for layer in layers:
+        for recurrence in layer.recurrences:
+            tables = {o.inputs[0] for o in recurrence.operators if o.kind == "lookup"}
+            sums = {i: o.name for o in recurrence.operators if o.kind == "add" for i in o.inputs}
+            for operator in recurrence.operators:
+                output, weight = encoding.names(layer, operator)
+                heard = sums.get(operator.name, operator.name)
+                power = _power(calibration.histograms[_value(layer, recurrence, heard)])
+                value = _value(layer, recurrence, operator.name)
+                for bits in encoding.widths:
+                    tallies.setdefault(output, _Tally()).add(
+                        bits,
+                        _output_noise(operator, value, calibration, observer, bits) / power,
+                        float(2**bits) if operator.name in tables else 0.0,
+                    )
+                if weight is not None:
+                    source = _value(layer, recurrence, operator.inputs[0])
+                    tally = tallies.setdefault(weight if weight in genes else output, _Tally())
+                    gain = _power(calibration.histograms[source]) / power
+                    for bits, noise in _weight_noise(operator, encoding.widths):
+                        tally.add(bits, gain * noise, operator.linear[0].size * bits / 8)
+    return _greedy(tallies, encoding, budgets)
+
+
+def _greedy(tallies: dict[str, _Tally], encoding: Encoding, budgets: int) -> tuple[Genome, ...]:
+    widths = encoding.widths
+    chosen = dict.fromkeys(tallies, widths[-1])
+    size = math.fsum(tally.size[widths[-1]] for tally in tallies.values())
+    least = math.fsum(tally.size[widths[0]] for tally in tallies.values())
+    limits = [
+        size * (least / size) ** math.sqrt(number / budgets) for number in range(1, budgets + 1)
+    ]
+    found: list[Genome] = []
+    while limits:
+        moves = []
+        for name, width in chosen.items():
+            tally, place = tallies[name], widths.index(width)
+            for narrower in widths[:place]:
+                saved = tally.size[width] - tally.size[narrower]
+                if saved > 0:
+                    noise = tally.noise[narrower] - tally.noise[width]
+                    # Rounded, so that processors that add in another order choose alike.
+                    moves.append((float(f"{noise / saved:.6g}"), name, narrower, saved))
+        if not moves:
+            break
+        _, name, narrower, saved = min(moves)
+        chosen[name] = narrower
+        size -= saved
+        while limits and size <= limits[0]:
+            limits.pop(0)
+            found.append(encoding.genome(chosen))
+    return tuple(dict.fromkeys(found))
+
+
+def _value(layer: Layer, recurrence: Recurrence, name: str) -> str:
+    """Name under which calibration has a value."""
+    if name in (recurrence.state, recurrence.result):
+        return layer.state
+    return layer.input if name == recurrence.input else name
+
+
+def _power(histogram: Histogram) -> float:
+    """Mean square, never zero."""
+    shares = histogram.counts / max(1, histogram.count)
+    return max(float(np.dot(shares, histogram.centres**2)), 1e-30)
+
+
+def _output_noise(
+    operator: Operator, value: str, calibration: Calibration, observer: str, bits: int
+) -> float:
+    """Mean squared error of the output's codes."""
+    histogram = calibration.histograms[value]
+    fixed = None if operator.function is None else operator.function.quantization(bits)
+    limits = calibration.range(value, observer, bits) if fixed is None else fixed.range
+    return squared_error(histogram, *limits, bits)
+
+
+def _weight_noise(operator: Operator, widths: Sequence[int]) -> list[tuple[int, float]]:
+    """Width and squared error of an output's weights, the mean over outputs, for every width."""
+    matrix = operator.linear[0]
+    rows = matrix[:: -(-len(matrix) // ROWS)].astype(np.float64)
+    found = []
+    for bits in widths:
+        top = IntegerType(bits, signed=True).maximum
+        scales = np.maximum(weights.clipping(rows.astype(np.float32), bits) / top, 1e-30)[:, None]
+        error = rows - scales * np.clip(np.rint(rows / scales), -top, top)
+        found.append((bits, float(np.square(error).sum()) / len(rows)))
+    return found
