@@ -1,6 +1,7 @@
 """NumPy back end of the primitives: the plain evaluator's arithmetic."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,8 @@ class ArrayPrimitives:
 
     def split(self, value: Array, sizes: Sequence[int]) -> Sequence[Array]:
         """Along the last axis."""
-        return np.split(value, np.cumsum(sizes)[:-1], axis=-1)
+        stops = list(accumulate(sizes))  # np.split takes ten times as long
+        return [value[..., stop - size : stop] for stop, size in zip(stops, sizes, strict=True)]
 
     def rows(self, value: Array, sizes: Sequence[int]) -> Sequence[Array]:
         """Along the first axis."""

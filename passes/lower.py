@@ -35,6 +35,9 @@ from onnxgru.custom_ops.kinds import ELEMENTWISE
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
 from onnxgru.passes.recognize import code_source, given_state, meets_floats
 
+PARTS = 256
+"""Linear operators remembered: candidates of a search have many in common."""
+
 
 class Lowering:
     """Lowers schemes of one network.
@@ -76,6 +79,7 @@ class Lowering:
             for matrix in {o.matrix for o in recurrence.operators if o.matrix}
         }
         self._limits = lru_cache(maxsize=None)(self._clipping)
+        self._part = lru_cache(maxsize=PARTS)(self._derived)
 
     def __call__(self, scheme: Scheme) -> IntegerProgram:
         """The program of a scheme.
@@ -210,8 +214,17 @@ class Lowering:
                 group = [o for o in operators if o.kind == "linear" and o.inputs == operator.inputs]
                 grouped.update(o.name for o in group)
                 operand = boundaries[operator.inputs[0]]
+                entries = [scheme.linear(o.name) for o in group]
                 parts = tuple(
-                    self._part(recurrence, o, operand, boundaries[o.name], scheme) for o in group
+                    self._part(
+                        recurrence,
+                        o,
+                        operand.quantization,
+                        boundaries[o.name],
+                        entry.granularity,
+                        entry.weight_bits,
+                    )
+                    for o, entry in zip(group, entries, strict=True)
                 )
                 result.append(Linear((operand,), operator.inputs, parts, zero_points))
             else:
@@ -223,20 +236,20 @@ class Lowering:
                 )
         return tuple(result)
 
-    def _part(
+    def _derived(
         self,
         recurrence: Recurrence,
         operator: Operator,
-        operand: Boundary,
+        operand: Quantization,
         result: Boundary,
-        scheme: Scheme,
+        granularity: str,
+        bits: int,
     ) -> Part:
-        entry = scheme.linear(operator.name)
         weight, bias = operator.linear
-        limits = self._limits(recurrence, operator, entry.granularity, entry.weight_bits)
-        least = np.abs(bias.astype(np.float64)) / (operand.quantization.scale * BIAS_LIMIT)
-        codes, scales = weights.quantize(weight, limits, least, entry.weight_bits)
-        return Part.derive(operator, codes, scales, entry.weight_bits, operand.quantization, result)
+        limits = self._limits(recurrence, operator, granularity, bits)
+        least = np.abs(bias.astype(np.float64)) / (operand.scale * BIAS_LIMIT)
+        codes, scales = weights.quantize(weight, limits, least, bits)
+        return Part.derive(operator, codes, scales, bits, operand, result)
 
     def _clipping(
         self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int

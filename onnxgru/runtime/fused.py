@@ -1,5 +1,6 @@
 """The fused evaluator: one product and one compiled kernel a step, equal to the emitted graph."""
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,17 @@ def _segments(part: Stage, kept: frozenset[str]) -> tuple[kernel.Segment, ...]:
     if (shape, kept) not in _SEGMENTS:
         _SEGMENTS[shape, kept] = kernel.segments(part, kept)
     return _SEGMENTS[shape, kept]
+
+
+_KEPT = threading.local()
+
+
+def _buffer(place: int, shape: tuple[int, int]) -> Codes:
+    """Memory for values that no call outlives: kept, because fresh pages cost as much as a step."""
+    buffers: dict[int, Codes] = _KEPT.__dict__.setdefault("buffers", {})
+    if place not in buffers or buffers[place].shape != shape:
+        buffers[place] = np.empty(shape, np.uint8)
+    return buffers[place]
 
 
 class _Runner:
@@ -143,19 +155,23 @@ class FusedEngine:
         for runner in body:
             runner.expect(steps * batch)
         scratch = [[np.empty((batch, width), np.uint8) for _ in r.writes] for r in body]
+        last, place = next(
+            (index, runner.writes.index(recurrence.result))
+            for index, runner in enumerate(body)
+            if recurrence.result in runner.writes
+        )
         states = np.empty((steps, batch, width), np.uint8)
         state = np.ascontiguousarray(state)
         order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
         for t in order:
             values = {name: value[t] for name, value in sequences.items()}
             values[recurrence.state] = state
+            if lengths is None:
+                scratch[last][place] = state = states[t]  # written where it is kept
             for runner, writes in zip(body, scratch, strict=True):
                 runner(values, writes)
-            new = values[recurrence.result]
-            if lengths is None:
-                states[t] = new
-                state = states[t]
-            else:
+            if lengths is not None:
+                new = values[recurrence.result]
                 going = (t < lengths)[:, None]
                 states[t] = np.where(going, new, zero)
                 state = np.where(going, new, state)
@@ -168,7 +184,8 @@ class FusedEngine:
         found: dict[str, Array] = {}
         for runner in self._runners[recurrence.prologue.name]:
             runner.expect(len(x))
-            found |= {name: np.empty((len(x), width), np.uint8) for name in runner.writes}
+            for name in runner.writes:
+                found[name] = _buffer(len(found), (len(x), width))
         for start in range(0, len(x), BLOCK):
             part = slice(start, start + BLOCK)
             values: dict[str, Array] = {recurrence.input: x[part]}
