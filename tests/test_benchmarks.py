@@ -1,0 +1,58 @@
+"""The benchmarks run in their quick form: what they compute is checked, not how long it takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def figures(name: str, tmp_path: Path) -> dict[str, float | str]:
+    target = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(target)],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(target.read_text())
+    printed = [line.split(": ", 1)[0] for line in done.stdout.splitlines()]
+    assert printed == list(found)  # ``name: value`` lines
+    return found
+
+
+def test_evaluator(tmp_path: Path) -> None:
+    found = figures("evaluator", tmp_path)
+    assert found["equal to onnxruntime"] == "True"
+    assert found["ratio to the plain way"] > 0
+
+
+def test_scaling(tmp_path: Path) -> None:
+    found = figures("scaling", tmp_path)
+    assert found["memory for 10 times the candidates"] < 1.1
+
+
+def test_hypervolume(tmp_path: Path) -> None:
+    found = figures("hypervolume", tmp_path)
+    assert float(found["hypervolume after 40 (ours, median)"]) > float(
+        found["hypervolume after 40 (random, median)"]
+    )
+
+
+def test_choice(tmp_path: Path) -> None:
+    found = figures("choice", tmp_path)
+    assert found["more than 1 point, seeds (near best found)"] == 0
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks").glob("[a-z]*.py")), ids=lambda p: p.stem
+)
+def test_results_name_every_benchmark(path: Path) -> None:
+    if path.stem != "measure":
+        text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+        assert f"python -m benchmarks.{path.stem}" in text
