@@ -108,7 +108,9 @@ class Study:
 
     def prepare(self) -> None:
         """Calibrate, and evaluate the float model: what can fail before a search begins."""
-        self._session.listener(Stage("preparing the search"))
+        self._session.listener(
+            Stage("preparing the search (the first one on a machine compiles its kernels)")
+        )
         self._session.float_quality("validation")
         _ = self.baseline
 

@@ -53,7 +53,7 @@ class _Runner:
     ) -> None:
         linear = part.operators[segment.linear]
         assert isinstance(linear, Linear)
-        self._segment, self._width = segment, width
+        self._width = width
         self.reads, self.writes = segment.reads, segment.writes
         self.operand = linear.inputs[0]
         self._kernel = compiled(segment.text)

@@ -122,3 +122,26 @@ def test_one_kernel_serves_every_scheme_and_width() -> None:
             (segment,) = kernel.segments(recurrence.body, frozenset({recurrence.result}))
             texts.add(segment.text)
     assert len(texts) == 1
+
+
+def test_kernels_need_no_cache(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cache folder cannot be made, kernels are compiled for this process alone."""
+    from onnxgru.runtime import kernels
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ONNXGRU_CACHE", str(tmp_path / "file" / "below"))
+    text = "def kernel(target):\n    target[0] = np.uint8(7)\n"
+    target = np.zeros(1, np.uint8)
+    kernels.compiled(text)(target)
+    assert target[0] == 7
+
+
+def test_kernels_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxgru.runtime import kernels
+
+    monkeypatch.setenv("ONNXGRU_CACHE", str(tmp_path / "cache"))
+    target = np.zeros(1, np.uint8)
+    kernels.compiled("def kernel(target):\n    target[0] = np.uint8(9)\n")(target)
+    assert target[0] == 9
+    (source,) = (tmp_path / "cache").glob("kernel_*.py")
+    assert list((tmp_path / "cache" / "__pycache__").glob(f"{source.stem}*.nbi"))
