@@ -109,9 +109,23 @@ def quantize(
     study = Study(session)
     study.prepare()  # nothing is written before all of that has succeeded
     folder.open(force=config.force)
-    outcome = study.run(folder.path / JOURNAL, resume=config.resume)
+    try:
+        outcome = study.run(folder.path / JOURNAL, resume=config.resume)
+    except KeyboardInterrupt:
+        if study.seen:
+            folder.write(_front(study.outcome(study.seen)))
+        raise
     written, contents = _make(session, outcome.scheme)
     return _write(session, folder, written, contents, outcome)
+
+
+def _front(outcome: Outcome) -> dict[str, bytes]:
+    """Files of a front."""
+    return {
+        "front.json": files.dump(outcome.document),
+        "front.csv": fronts.table(outcome.document),
+        "front.png": fronts.picture(outcome.document, outcome.cloud, outcome.chosen),
+    }
 
 
 def _output(path: Path, config: Config) -> Path:
@@ -176,9 +190,7 @@ def _write(
     """Write the folder's files, the report last."""
     if outcome is not None:
         summary, front = outcome.summary, outcome.document
-        contents["front.json"] = files.dump(outcome.document)
-        contents["front.csv"] = fronts.table(outcome.document)
-        contents["front.png"] = fronts.picture(outcome.document, outcome.cloud, outcome.chosen)
+        contents |= _front(outcome)
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary)

@@ -75,6 +75,8 @@ class Study:
     def __init__(self, session: Session) -> None:
         config = session.config
         self._session = session
+        self.seen: list[Member] = []
+        """What `run` has evaluated so far."""
         self.sizes = objectives.sizes(config.objectives)
         self._size = self.sizes[-1].key  # by which a member is chosen
         self.encoding = Encoding(
@@ -176,7 +178,7 @@ class Study:
         names = ("error", *(size.key for size in self.sizes))
         limit = self.baseline + config.max_drop
         opened = Journal.resume if resume and journal.exists() else Journal.create
-        seen: list[Member] = []
+        seen = self.seen = []
 
         def report(progress: Progress) -> None:
             seen.append(progress.member)
@@ -207,9 +209,10 @@ class Study:
                 report=report,
                 executor=workers,
             )
-        return self._outcome(members)
+        return self.outcome(members)
 
-    def _outcome(self, members: Sequence[Member]) -> Outcome:
+    def outcome(self, members: Sequence[Member]) -> Outcome:
+        """The front of what was evaluated, judged on the hold-out data, and the member chosen."""
         session, config = self._session, self._session.config
         session.listener(Stage("judging the front on the hold-out data"))
         found = front(members)

@@ -324,13 +324,16 @@ def test_interrupted_searches_say_how_to_go_on_and_lock_out_others(place):
         other = process(place, "quantize", "digits_row.onnx", "-o", "interrupted", *SHORT,
                         "--resume")  # fmt: skip
     finally:
+        running.send_signal(signal.SIGINT)  # waits until it goes on
         running.send_signal(signal.SIGCONT)
     assert (other.returncode, other.stdout) == (1, "")
     assert "another process has it open" in other.stderr
-    running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (1, "")
     assert "--resume" in err.splitlines()[-1] and "Traceback" not in err
+    so_far = read(place / "interrupted" / "front.json")
+    assert so_far["members"] and (place / "interrupted" / "front.png").is_file()
+    assert not (place / "interrupted" / "report.json").exists()  # a report comes with an end
     lines = journal.read_bytes()
     assert lines.endswith(b"\n") and all(json.loads(line) for line in lines.splitlines())
     assert main(["quantize", "digits_row.onnx", "-q", "-o", "interrupted", *SHORT, "--resume"]) == 0
