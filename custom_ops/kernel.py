@@ -183,7 +183,9 @@ class _Recorder:
             else:
                 operands = [self._operand(value) for value in operator.inputs]
             parameters = _Parameters(self, operator, index, part)
-            expression = operator.compute(self._primitives, parameters, *operands)[part]  # type: ignore[arg-type]
+            # These primitives have what `compute` uses; what `prepare` uses, arrays have.
+            expressions = operator.compute(self._primitives, parameters, *operands)  # type: ignore[arg-type]
+            expression = expressions[part]
             row = f"row{len(self.rows)}"
             self.rows[name] = row
             if isinstance(operator, Lookup):

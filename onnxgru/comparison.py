@@ -146,12 +146,8 @@ def _run(path: Path, data: Dataset, signature: Signature) -> tuple[npt.NDArray[A
             "form is called once a step and cannot be evaluated on sequences"
         )
     run = onnxruntime_session(message)
-    fixed = [
-        spec.shape[spec.batch_axis]
-        for spec in signature
-        if isinstance(spec.shape[spec.batch_axis], int)
-    ]
-    size = int(fixed[0]) if fixed else CHUNK  # type: ignore[arg-type]
+    batches = (spec.shape[spec.batch_axis] for spec in signature)
+    size = next((size for size in batches if isinstance(size, int)), CHUNK)
     parts = []
     for part in data.chunks(size):
         try:

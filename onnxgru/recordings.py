@@ -62,7 +62,7 @@ class Recordings:
 
     def __init__(self, path: Path, host: Host, config: Config, listener: Listener) -> None:
         self._host, self._seed = host, config.seed
-        sources: dict[str, Source] = {}
+        sources: dict[str, datasets.Source] = {}
         for role in datasets.ROLES:
             given: Source = getattr(config, role)
             found = given if given is not None else datasets.beside(path, role)
@@ -76,7 +76,7 @@ class Recordings:
                     "input and mean little; give --calibration and --validation"
                 )
             )
-            self._calibration: Source | Dataset = self._synthetic(0)
+            self._calibration: datasets.Source | Dataset = self._synthetic(0)
             self._judged = {VALIDATION: self._synthetic(1)}
             return
         for role, others in (
@@ -89,8 +89,7 @@ class Recordings:
                 sources[role] = sources[other]
         self._calibration = sources.pop(CALIBRATION)
         self._judged = {
-            role: datasets.load(source, host.signature)  # type: ignore[arg-type]
-            for role, source in sources.items()
+            role: datasets.load(source, host.signature) for role, source in sources.items()
         }
 
     def __contains__(self, role: str) -> bool:
@@ -122,7 +121,7 @@ class Recordings:
         if isinstance(self._calibration, Dataset):
             yield self._calibration
         else:
-            yield from datasets.stream(self._calibration, self._host.signature)  # type: ignore[arg-type]
+            yield from datasets.stream(self._calibration, self._host.signature)
 
     def describe(self) -> dict[str, Description]:
         """What is known of the data by role; of calibration data once they have been streamed."""

@@ -105,9 +105,10 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     def _moved(self, tape: Tape, value: ir.Value) -> ir.Value:
         if value not in self._codes:
             node = value.producer()
-            if node is None:
+            source = node.inputs[0] if node is not None else None
+            if node is None or source is None:
                 raise ValueError(f"{value.name} holds no codes")
-            inputs = [self._moved(tape, node.inputs[0]), *node.inputs[1:]]  # type: ignore[arg-type]
+            inputs = [self._moved(tape, source), *node.inputs[1:]]
             moved = tape.multiple(node.op_type, inputs, [f"{node.name}/codes"])
             copy = moved[0].producer()
             if copy is not None:

@@ -332,10 +332,10 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _state_input(self, recurrence: AnyRecurrence) -> ir.Value:
         element = ir.DataType.FLOAT if self.form.float_state else self.arithmetic.element
-        batch = "batch"
+        batch: int | str = "batch"
         if self.x is not None and self.x.shape is not None:
-            dimension = self.x.shape[1]
-            batch = dimension if isinstance(dimension, int) else dimension.value or batch  # type: ignore[assignment]
+            size = self.x.shape[1]
+            batch = size if isinstance(size, int) else size.value or batch
         state = ir.Value(
             name=self.tape.name(recurrence.state),
             shape=ir.Shape([batch, self.layer.hidden_size]),

@@ -64,11 +64,12 @@ class Host:
         for layer in self.layers:
             node = model.graph.node(layer.node)
             inputs = [*node.inputs, None, None, None]
-            names = tuple(
+            x, lengths, initial = (
                 str(value.name) if value is not None else ""
                 for value in (inputs[0], inputs[_LENGTHS], inputs[_INITIAL])
             )
-            self._segments[layer.node] = self._session(names), names  # type: ignore[assignment]
+            names = x, lengths, initial
+            self._segments[layer.node] = self._session(names), names
             self._cuts += [str(value.name) for value in node.outputs if value.name]
         self._outputs = [output.name for output in self._proto.graph.output]
         self._last = self._session(self._outputs)
