@@ -2,7 +2,7 @@
 
 Every point runs in a process of its own, so that its peak memory is its own. One core, H=64, I=28.
 Time is that of the candidates alone; memory is of the whole process, and once without any
-candidates, to see what Python and its libraries take. Products are onnxruntime's throughout.
+candidates, to see what Python and its libraries take.
 
     python -m benchmarks.scaling [--quick] [--json FILE]
 """
@@ -22,14 +22,12 @@ def point(sequences: int, steps: int, candidates: int) -> dict[str, float]:
     from benchmarks.measure import bench, seconds
     from onnxgru.core.integers import WIDTHS
     from onnxgru.core.scheme import Scheme
-    from onnxgru.runtime import products
     from onnxgru.runtime.evaluator import Evaluator
     from onnxgru.runtime.fused import FusedEngine
 
     made = bench(HIDDEN, INPUTS, 28)
     evaluator = Evaluator(made.host, made.data(sequences, steps), FusedEngine)
     small = Evaluator(made.host, made.data(8, 4), FusedEngine)
-    products.WORTH_TORCH = 2**62  # torch alone takes 250 MB: the same product at every point
     for bits in WIDTHS:
         small.outputs(made.lowering(Scheme.uniform(made.layers, bits)))
 

@@ -285,21 +285,24 @@ def values(
     width : int
         H.
     """
-    stores: dict[str, list[Any]] = {"numbers": [], "vectors": [], "tables": []}
+    numbers: list[int] = []
+    vectors: list[Array] = []
+    tables: list[Array] = []
     for argument in segment.arguments:
-        value = np.asarray(prepared[stage.operators[argument.operator].outputs][argument.key])
-        if argument.key.endswith("mask"):
-            value = np.bitwise_count(value)
-        flat = value.reshape(-1)
-        first = argument.part * width if flat.size > 1 and argument.key != "table" else 0
-        if argument.vector:
-            stores["vectors"].append(flat[first : first + width])
-        elif argument.key == "table":
-            stores["tables"].append(np.pad(flat, (0, TABLE - flat.size)))
+        value = prepared[stage.operators[argument.operator].outputs][argument.key]
+        first = argument.part * width
+        if argument.key == "table":
+            tables.append(value)
+        elif argument.vector:
+            vectors.append(value[first : first + width])
         else:
-            stores["numbers"].append(flat[first])
+            number = value.item(first if value.size > 1 else 0)
+            numbers.append(number.bit_count() if argument.key.endswith("mask") else number)
+    padded = np.zeros((len(tables), TABLE), np.uint8)
+    for row, table in zip(padded, tables, strict=True):
+        row[: table.size] = table
     return Values(
-        np.asarray(stores["numbers"], np.int32),
-        np.asarray(stores["vectors"], np.int32).reshape(-1, width),
-        np.asarray(stores["tables"], np.uint8).reshape(-1, TABLE),
+        np.asarray(numbers, np.int32),
+        np.asarray(vectors, np.int32).reshape(-1, width),
+        padded,
     )

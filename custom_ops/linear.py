@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxgru.core import weights
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
 from onnxgru.core.integers import Floats, IntegerType, Quantization
@@ -43,6 +44,7 @@ from onnxgru.core.program import (
     ZeroPoints,
 )
 from onnxgru.core.tape import Tape
+from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops import requantize
 
 BIAS_LIMIT = 2**30
@@ -88,8 +90,7 @@ class Part:
     def derive(
         cls,
         operator: Operator,
-        weight: npt.NDArray[np.int8],
-        weight_scale: Floats,
+        rounded: Rounded,
         weight_bits: int,
         operand: Quantization,
         result: Boundary,
@@ -102,9 +103,10 @@ class Part:
             If some input could make the accumulator leave int32.
         """
         _, bias = operator.linear
-        scales = operand.scale * weight_scale.astype(np.float64)
+        weight = rounded.codes
+        scales = operand.scale * rounded.scales.astype(np.float64)
         codes = np.rint(bias / scales).astype(np.int64)
-        extremes = accumulator(weight, codes, operand)
+        extremes = accumulator(rounded.sums, operand) + codes
         largest = int(np.abs(extremes).max())
         product = int(np.abs(extremes - codes).max())
         ratios = scales / result.quantization.scale
@@ -119,22 +121,26 @@ class Part:
             )
         output = Output(operator.name, result, requantization, weight.shape[0], largest)
         type_ = IntegerType(weight_bits, signed=True)
-        return cls(output, weight, weight_scale, codes.astype(np.int32), type_, extremes)
+        return cls(output, weight, rounded.scales, codes.astype(np.int32), type_, extremes)
 
 
-def accumulator(
-    weight: npt.NDArray[np.int8], bias: npt.NDArray[np.int64], operand: Quantization
-) -> npt.NDArray[np.int64]:
-    """Exact minimum and maximum of every channel's accumulator, shape (2, outputs)."""
+def accumulator(sums: npt.NDArray[np.int64], operand: Quantization) -> npt.NDArray[np.int64]:
+    """Exact minimum and maximum of every channel's accumulator without its bias.
+
+    Parameters
+    ----------
+    sums : ndarray of int64, shape (2, outputs)
+        Of the positive codes of the weights, and of the negative ones.
+    operand : Quantization
+        Of what the weights are multiplied by.
+
+    Returns
+    -------
+    ndarray of int64, shape (2, outputs)
+    """
     above, below = operand.type.maximum - operand.zero_point, operand.zero_point
-    wide = weight.astype(np.int64)
-    positive, negative = np.maximum(wide, 0).sum(1), np.maximum(-wide, 0).sum(1)
-    return np.stack(
-        [
-            -(positive * below + negative * above) + bias,
-            positive * above + negative * below + bias,
-        ]
-    )
+    positive, negative = sums
+    return np.stack([negative * above - positive * below, positive * above - negative * below])
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,12 +165,12 @@ class Linear(IntegerOperator):
     parts: tuple[Part, ...]
     zero_points: ZeroPoints
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """One an operator."""
         return tuple(part.output.name for part in self.parts)
 
-    @property
+    @cached_property
     def results(self) -> tuple[Output, ...]:
         """One an operator."""
         return tuple(part.output for part in self.parts)
@@ -172,29 +178,32 @@ class Linear(IntegerOperator):
     @cached_property
     def blocks(self) -> tuple[int, ...]:
         """Features of every block of the product."""
+        inputs = self.parts[0].weight.shape[1]
+        if max(int(np.abs(p.extremes - p.bias).max()) for p in self.parts) < EXACT_IN_FLOAT32:
+            return (inputs,)
         weight = np.concatenate([part.weight for part in self.parts])
         operand = self.operands[0].quantization
-        count = 1
-        while True:
+        for count in range(2, inputs + 1):
             pieces = np.array_split(weight, count, axis=1)
-            bias = np.zeros(len(weight), np.int64)
-            largest = max(int(np.abs(accumulator(p, bias, operand)).max()) for p in pieces)
-            if largest < EXACT_IN_FLOAT32:
-                return tuple(piece.shape[1] for piece in pieces)
-            count += 1
+            if all(
+                np.abs(accumulator(weights.sums(piece), operand)).max() < EXACT_IN_FLOAT32
+                for piece in pieces
+            ):
+                break
+        return tuple(piece.shape[1] for piece in pieces)
 
     def prepare(
         self, primitives: Primitives[Value], shared: Mapping[str, Value]
     ) -> Mapping[str, Value]:
         """Weights (inputs, sum of outputs), biases, and the operand's zero point as uint8."""
         p = primitives
-        weights = [
+        stored = [
             p.weights(f"{part.output.name}/weight", part.weight, part.type.bits)
             for part in self.parts
         ]
         biases = [p.biases(f"{part.output.name}/bias", part.bias) for part in self.parts]
         several = len(self.parts) > 1
-        blocks = p.rows(p.concatenate(weights) if several else weights[0], self.blocks)
+        blocks = p.rows(p.concatenate(stored) if several else stored[0], self.blocks)
         return {
             **shared,
             "multiplier": shared["multiplier/0"],

@@ -31,6 +31,7 @@ from onnxgru.core.program import (
     ZeroPoints,
 )
 from onnxgru.core.scheme import OutputScheme, Scheme
+from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.kinds import ELEMENTWISE
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
 from onnxgru.passes.recognize import code_source, given_state, meets_floats
@@ -78,7 +79,8 @@ class Lowering:
             for recurrence in layer.recurrences
             for matrix in {o.matrix for o in recurrence.operators if o.matrix}
         }
-        self._limits = lru_cache(maxsize=None)(self._clipping)
+        self._rounded = lru_cache(maxsize=None)(self._rounding)
+        self._quantization = lru_cache(maxsize=None)(self._calibrated)
         self._part = lru_cache(maxsize=PARTS)(self._derived)
 
     def __call__(self, scheme: Scheme) -> IntegerProgram:
@@ -100,7 +102,7 @@ class Lowering:
             entry = next((done.state for done in layers if done.name == source), None)
             if entry is None:
                 bits = scheme.inputs[layer.name]
-                entry = Boundary(layer.input, self._calibrated(layer.input, bits))
+                entry = Boundary(layer.input, self._quantization(layer.input, bits))
             boundaries = self._boundaries(layer, entry, state, scheme)
             values.update({name: b.quantization for name, b in boundaries.items()})
             zero_points = ZeroPoints(
@@ -144,7 +146,7 @@ class Lowering:
         )
 
     def _state(self, layer: Layer, scheme: Scheme) -> Quantization:
-        return self._calibrated(layer.state, scheme.operators[layer.results[0]])
+        return self._quantization(layer.state, scheme.operators[layer.results[0]])
 
     def _boundaries(
         self, layer: Layer, entry: Boundary, state: Boundary, scheme: Scheme
@@ -189,7 +191,7 @@ class Lowering:
                 fixed = Quantization(float(np.float32(1 / (2**entry.bits - 1))), 0, entry.bits)
             if fixed is not None:
                 return fixed
-        return self._calibrated(operator.name, entry)
+        return self._quantization(operator.name, entry)
 
     @staticmethod
     def _unit(recurrence: Recurrence, name: str) -> bool:
@@ -246,10 +248,18 @@ class Lowering:
         bits: int,
     ) -> Part:
         weight, bias = operator.linear
-        limits = self._limits(recurrence, operator, granularity, bits)
+        rounded = self._rounded(recurrence, operator, granularity, bits)
         least = np.abs(bias.astype(np.float64)) / (operand.scale * BIAS_LIMIT)
-        codes, scales = weights.quantize(weight, limits, least, bits)
-        return Part.derive(operator, codes, scales, bits, operand, result)
+        if (rounded.scales < least).any():
+            limits = self._clipping(recurrence, operator, granularity, bits)
+            rounded = weights.quantize(weight, limits, least, bits)
+        return Part.derive(operator, rounded, bits, operand, result)
+
+    def _rounding(
+        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
+    ) -> Rounded:
+        limits = self._clipping(recurrence, operator, granularity, bits)
+        return weights.quantize(operator.linear[0], limits, np.zeros(len(limits)), bits)
 
     def _clipping(
         self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int

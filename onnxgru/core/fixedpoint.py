@@ -19,6 +19,7 @@ that minimum (a ratio of 2^8 and more saturates at any non-zero accumulator eith
 p >= 7 is forced where accumulators can exceed 2^24.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +56,12 @@ def multiplier(ratios: Ratios, lowest_shift: int) -> tuple[Integers, int]:
     """
     top = 2**OPERAND_BITS - 1
     largest = float(ratios.max())
-    shift = OPERAND_BITS - int(np.frexp(largest)[1])
-    if np.rint(np.ldexp(largest, shift)) > top:
+    shift = OPERAND_BITS - math.frexp(largest)[1]
+    if round(math.ldexp(largest, shift)) > top:
         shift -= 1
-    shift = int(np.clip(shift, lowest_shift, MAXIMUM_SHIFT))
-    return np.clip(np.rint(np.ldexp(ratios, shift)), 1, top).astype(np.int64), shift
+    shift = min(max(shift, lowest_shift), MAXIMUM_SHIFT)
+    rounded = np.rint(np.ldexp(ratios, shift))
+    return np.minimum(np.maximum(rounded, 1), top).astype(np.int64), shift
 
 
 @dataclass(frozen=True, eq=False)

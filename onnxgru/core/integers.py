@@ -8,6 +8,7 @@ with scale ``s`` (a float32 value), zero point ``z`` and width ``b``. Rounding i
 as in ONNX QuantizeLinear.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from onnxgru.core.errors import UsageError
 MINIMUM_BITS = 2
 MAXIMUM_BITS = 8
 WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
+
+TINY = float(np.finfo(np.float32).tiny)
 
 Codes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -129,7 +132,7 @@ class Quantization:
     bits: int
 
     def __post_init__(self) -> None:
-        if not (self.scale > 0 and np.isfinite(self.scale)):
+        if not (self.scale > 0 and math.isfinite(self.scale)):
             raise UsageError(f"a scale must be a positive number, got {self.scale!r}")
         if float(np.float32(self.scale)) != self.scale:
             raise UsageError(f"a scale must be a float32 value, got {self.scale!r}")
@@ -173,9 +176,9 @@ class Quantization:
         low, high = min(float(low), 0.0), max(float(high), 0.0)
         top = IntegerType(bits).maximum
         scale = float(np.float32((high - low) / top))
-        if scale < np.finfo(np.float32).tiny:  # a dead or subnormal range: any scale will do
+        if scale < TINY:  # a dead or subnormal range: any scale will do
             return cls(1.0, 0, bits)
-        return cls(scale, int(np.clip(np.rint(-low / scale), 0, top)), bits)
+        return cls(scale, min(max(round(-low / scale), 0), top), bits)
 
     def quantize(self, values: npt.NDArray[np.floating]) -> Codes:
         """Codes (uint8) of real values, computed in float32 as the emitted graph does."""

@@ -225,14 +225,18 @@ class ZeroPoints:
     name: str
     values: Mapping[str, int]
 
-    @property
+    @cached_property
     def codes(self) -> Codes:
         """The stored bytes."""
         return np.asarray(list(self.values.values()), np.uint8)
 
     def position(self, boundary: Boundary) -> int:
         """Place of a boundary's zero point."""
-        return list(self.values).index(boundary.name)
+        return self._places[boundary.name]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.values)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,47 @@ below a 64th of its largest: all its channels share one shift, and a dead channe
 take the others' precision. A weight is still rounded 64 times finer than the largest channel's.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.integers import Floats, IntegerType
+from onnxgru.core.integers import TINY, Floats, IntegerType
 
 FACTORS = np.linspace(0.2, 1.0, 81)
 """Shrink factors tried, of the largest magnitude."""
 
 SPREAD = 2**6
 """Largest quotient of two scales of one operator."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A matrix as integers.
+
+    Parameters
+    ----------
+    codes : ndarray of int8, shape (outputs, inputs)
+        q_W, symmetric.
+    scales : ndarray of float32, shape (outputs,)
+        S_W.
+    """
+
+    codes: npt.NDArray[np.int8]
+    scales: Floats
+
+    @cached_property
+    def sums(self) -> npt.NDArray[np.int64]:
+        """Sums of every channel's positive codes, and of its negative ones, shape (2, outputs)."""
+        return sums(self.codes)
+
+
+def sums(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """See `Rounded.sums`; codes are -127 .. 127."""
+    whole = codes.sum(axis=1, dtype=np.int32)
+    magnitude = np.abs(codes).sum(axis=1, dtype=np.int32)
+    return np.stack([(magnitude + whole) // 2, (whole - magnitude) // 2]).astype(np.int64)
 
 
 def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
@@ -51,8 +82,8 @@ def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
 
 def quantize(
     weight: Floats, limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits: int
-) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Codes and scales of a matrix.
+) -> Rounded:
+    """Round a matrix to the nearest codes.
 
     Parameters
     ----------
@@ -64,15 +95,9 @@ def quantize(
         Lower bound of the scales, which keeps a dead channel's bias within int32.
     bits : int
         Width, 2 to 8.
-
-    Returns
-    -------
-    codes : ndarray of int8, shape (outputs, inputs)
-    scales : ndarray of float32, shape (outputs,)
     """
     top = IntegerType(bits, signed=True).maximum
-    tiny = float(np.finfo(np.float32).tiny)
     wanted = np.maximum(limits / top, least)
-    scales = np.maximum(wanted, max(float(wanted.max()) / SPREAD, tiny)).astype(np.float32)
+    scales = np.maximum(wanted, max(float(wanted.max()) / SPREAD, TINY)).astype(np.float32)
     codes = np.rint(weight / scales[:, None].astype(np.float64))
-    return np.clip(codes, -top, top).astype(np.int8), scales
+    return Rounded(np.clip(codes, -top, top).astype(np.int8), scales)

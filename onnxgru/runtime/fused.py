@@ -21,7 +21,16 @@ Array = npt.NDArray[Any]
 BLOCK = 1024
 """Rows of the prologue at a time: their accumulators stay in the cache."""
 
-_PRIMITIVES = ArrayPrimitives(general=True)
+
+class _Parameters(ArrayPrimitives):
+    """Array primitives as far as kernels need them: weights go to the product as they are."""
+
+    def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Array:
+        """The codes."""
+        return codes.T
+
+
+_PRIMITIVES = _Parameters(general=True)
 _Shape = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
 _SEGMENTS: dict[tuple[_Shape, frozenset[str]], tuple[kernel.Segment, ...]] = {}
 
@@ -57,31 +66,14 @@ class _Runner:
         self.reads, self.writes = segment.reads, segment.writes
         self.operand = linear.inputs[0]
         self._kernel = compiled(segment.text)
-        self._weights = np.concatenate([p.weight for p in linear.parts]).T
-        self._zero_point = linear.operands[0].quantization.zero_point
+        weights = np.concatenate([p.weight for p in linear.parts]).T
+        zero_point = linear.operands[0].quantization.zero_point
+        self._product: Product = fastest(*weights.shape)(weights, zero_point)
         self._values = kernel.values(segment, part, prepared, width)
-        self._biases = [
-            (row, argument.part)
-            for row, argument in enumerate(a for a in segment.arguments if a.vector)
-            if argument.key == "bias"
-        ]
-        self._product: Product | None = None
-
-    def expect(self, rows: int) -> None:
-        """Choose the product for so many rows in all."""
-        kind = fastest(rows, *self._weights.shape)
-        if type(self._product) is kind:
-            return
-        former = self._product
-        self._product = kind(self._weights, self._zero_point)
-        change = self._product.offset - (0 if former is None else former.offset)
-        for row, index in self._biases:
-            self._values.vectors[row] += change.reshape(-1, self._width)[index]
 
     def __call__(self, values: dict[str, Array], writes: list[Codes]) -> None:
         """Compute the segment for all rows into `writes`."""
         known = self._values
-        assert self._product is not None, "expect() comes first"
         self._kernel(
             self._product(values[self.operand]),
             self._width,
@@ -152,8 +144,6 @@ class FusedEngine:
         sequences = self._prologue(recurrence, x.reshape(steps * batch, -1), width)
         sequences = {name: v.reshape(steps, batch, width) for name, v in sequences.items()}
         body = self._runners[recurrence.body.name]
-        for runner in body:
-            runner.expect(steps * batch)
         scratch = [[np.empty((batch, width), np.uint8) for _ in r.writes] for r in body]
         last, place = next(
             (index, runner.writes.index(recurrence.result))
@@ -183,7 +173,6 @@ class FusedEngine:
         """What does not depend on the state, for all rows (T * B, H), a block of rows at a time."""
         found: dict[str, Array] = {}
         for runner in self._runners[recurrence.prologue.name]:
-            runner.expect(len(x))
             for name in runner.writes:
                 found[name] = _buffer(len(found), (len(x), width))
         for start in range(0, len(x), BLOCK):

@@ -16,6 +16,7 @@ from onnxgru.core.integers import WIDTHS, Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
+from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.add import Add
 from onnxgru.custom_ops.linear import Linear, Part
@@ -185,7 +186,7 @@ def group(seed: int, inputs: int, bits: int, outputs: Sequence[int]) -> tuple[Li
         scale = (2.0 ** rng.uniform(-2, 2, 5) / top).astype(np.float32)
         bias = rng.standard_normal(5).astype(np.float32)
         spec = Operator(f"y{index}", "y", "linear", ("x",), 5, weight * scale[:, None], bias)
-        parts.append(Part.derive(spec, weight, scale, width, operand.quantization, result))
+        parts.append(Part.derive(spec, Rounded(weight, scale), width, operand.quantization, result))
     return Linear((operand,), ("x",), tuple(parts), stored), stored
 
 
