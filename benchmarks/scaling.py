@@ -2,7 +2,8 @@
 
 Every point runs in a process of its own, so that its peak memory is its own. One core, H=64, I=28.
 Time is that of the candidates alone; memory is of the whole process, and once without any
-candidates, to see what Python and its libraries take.
+candidates, to see what Python and its libraries take. Then the peak memory of whole searches,
+``onnxgru quantize --search`` from model to report.
 
     python -m benchmarks.scaling [--quick] [--json FILE]
 """
@@ -12,6 +13,8 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 HIDDEN, INPUTS = 64, 28
 POINT = "--point"
@@ -38,6 +41,30 @@ def point(sequences: int, steps: int, candidates: int) -> dict[str, float]:
     used = seconds(work)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": used, "megabytes": peak}
+
+
+def search(folder: Path, sequences: int) -> float:
+    """Peak MB of a search by the command line, T=28, three generations."""
+    import numpy as np
+    import onnx
+
+    from benchmarks.measure import bench
+
+    made = bench(HIDDEN, INPUTS, 28)
+    model = folder / "model.onnx"
+    onnx.save(made.message, model)
+    for role, count in (("calibration", 256), ("validation", sequences)):
+        np.savez(folder / f"model.{role}.npz", **made.data(count, 28).inputs)
+    output = str(folder / str(sequences))
+    command = ["quantize", str(model), "--search", "--generations", "3", "--quiet", "-o", output]
+    peak = (
+        "import resource, sys; from onnxgru.cli import main; code = main(sys.argv[1:]);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", peak, *command], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.splitlines()[-1])
 
 
 def run(sequences: int, steps: int, candidates: int) -> dict[str, float]:
@@ -86,6 +113,11 @@ def main() -> None:
         assert first is not None
         figures[f"time for {grown:g} times the {name}"] = found["seconds"] / first["seconds"]
         figures[f"memory for {grown:g} times the {name}"] = found["megabytes"] / first["megabytes"]
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = (search(Path(folder), count) for count in (1000, 10000))
+    figures["megabytes of a search (1000 sequences)"] = small
+    figures["megabytes of a search (10000 sequences)"] = large
+    figures["memory of a search for 10 times the sequences"] = large / small
     show(figures, parsed)
 
 

@@ -35,6 +35,7 @@ def test_evaluator(tmp_path: Path) -> None:
 def test_scaling(tmp_path: Path) -> None:
     found = figures("scaling", tmp_path)
     assert found["memory for 10 times the candidates"] < 1.1
+    assert found["memory of a search for 10 times the sequences"] < 1.2
 
 
 def test_hypervolume(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ class Dataset:
         for name, array in arrays:
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             digest.update(repr((name, little.dtype.str, array.shape)).encode())
-            digest.update(little.tobytes())
+            digest.update(memoryview(little).cast("B") if little.size else b"")
         return digest.hexdigest()
 
 

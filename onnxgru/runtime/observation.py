@@ -26,7 +26,7 @@ from onnxgru.runtime.sessions import onnxruntime_session
 
 Mask = npt.NDArray[np.bool_]
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 16 * 2**20
 """Memory that the observed values of a chunk may take."""
 
 _LENGTHS = 4
