@@ -132,7 +132,7 @@ class Dataset:
         for name, array in arrays:
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             digest.update(repr((name, little.dtype.str, array.shape)).encode())
-            digest.update(memoryview(little).cast("B") if little.size else b"")
+            digest.update(little.reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
 

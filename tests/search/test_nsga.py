@@ -1,7 +1,9 @@
 import hashlib
 import itertools
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, search
 from tests.search import toy
 
+FORK = multiprocessing.get_context("fork")
 SMALL = Settings(population=6, generations=4, seed=3)
 
 
@@ -201,6 +204,33 @@ def test_killed_five_times(path):
     assert known == whole[: len(known)]
     assert repr(resumed) == repr(whole)
     assert sum(news) == settings.evaluations - len(known)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12: none is unsafe
+def test_killed_at_fifty_random_moments(path):
+    """Forked, so that a process searches within a millisecond; the disk, not the moment, is real."""
+    settings = Settings(population=10, generations=8, seed=2)
+    whole = run(settings)
+    chance = random.Random(8)
+    killed, reached = 0, set()
+    while killed < 50:
+        process = FORK.Process(target=toy.main, args=(path, settings, 0.0005))
+        process.start()
+        process.join(chance.uniform(0.0, 0.12))
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.join()
+        if path.exists():
+            with opened(path) as journal:  # cuts off what a kill left of a line
+                known = journal.members
+            reached.add(len(known))
+            assert known == whole[: len(known)]
+        if process.exitcode == 0:
+            path.unlink()
+    assert len(reached) > 10
+    with opened(path) as journal:
+        assert repr(run(settings, journal=journal)) == repr(whole)
 
 
 def test_journal_comes_before_the_next_evaluation(path):
