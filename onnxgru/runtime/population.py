@@ -4,7 +4,7 @@ The integer layers of all candidates run together, as stacks of tensors; the flo
 run in onnxruntime on the processor, candidate by candidate.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -266,19 +266,24 @@ class PopulationEvaluator(Evaluator):
         VerificationError
             If a value differs.
         """
-        for program in programs:
-            plain = (values for values, _ in self.states(program))
-            for (found,), expected in zip(self._values([program]), plain, strict=True):
-                for layer in program.layers:
-                    for name in self._host.outputs(layer.node):
-                        if name is None or np.array_equal(found[name], expected[name]):
-                            continue
-                        count = int((found[name] != expected[name]).sum())
-                        raise VerificationError(
-                            f"device {self._device} must compute the states that the processor "
-                            f"computes, but {count} of {found[name].size} of {layer.name} "
-                            "differ; leave out device, and please report it"
-                        )
+        plain = zip(*(self.states(program) for program in programs), strict=True)
+        for found, expected in zip(self._values(programs), plain, strict=True):
+            for program, ours, (theirs, _) in zip(programs, found, expected, strict=True):
+                self._require_equal(program, ours, theirs)
+
+    def _require_equal(
+        self, program: IntegerProgram, found: Mapping[str, Array], expected: Mapping[str, Array]
+    ) -> None:
+        for layer in program.layers:
+            for name in self._host.outputs(layer.node):
+                if name is None or np.array_equal(found[name], expected[name]):
+                    continue
+                count = int((found[name] != expected[name]).sum())
+                raise VerificationError(
+                    f"device {self._device} must compute the states that the processor computes, "
+                    f"but {count} of {found[name].size} of {layer.name} differ; leave out device, "
+                    "and please report it"
+                )
 
     def _outputs(self, programs: Sequence[IntegerProgram]) -> list[dict[str, Array]]:
         chunks = [
