@@ -250,7 +250,7 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
     if name in _LISTS:
         return f"a text such as {_LISTS[name][0]}", lambda v: isinstance(v, str)
     if name == "device":
-        return "cpu, cuda or cuda:N", lambda v: bool(_DEVICE.fullmatch(str(v)))
+        return "cpu, cuda or cuda:N", lambda v: isinstance(v, str) and bool(_DEVICE.fullmatch(v))
     if name == "max_drop":
         return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
     if name == "metric":
