@@ -128,17 +128,17 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
                 tables = np.stack([np.pad(value, (0, TABLE - value.size)) for value in values])
                 result[index][key] = torch.from_numpy(tables).to(device)
                 continue
-            # One number for a group of linear operators, or one a column where they differ.
-            size = max(value.size for value in values)
-            rows = np.stack([np.broadcast_to(value, size) for value in values])
-            numbers.append((index, key, np.bitwise_count(rows) if key.endswith("mask") else rows))
+            # A group of linear operators has one number where they agree, and else one a column.
+            rows = np.empty((len(values), max(value.size for value in values)), np.int32)
+            for row, value in zip(rows, values, strict=True):
+                row[:] = np.bitwise_count(value) if key.endswith("mask") else value
+            numbers.append((index, key, rows))
         if isinstance(operator, Linear):
             weights = np.stack([_weights(parameters) for parameters in candidates])
             blocks = torch.from_numpy(weights).to(device).split(list(operator.blocks), dim=1)
             result[index] |= {f"weight/{i}": block for i, block in enumerate(blocks)}
-    moved = torch.from_numpy(
-        np.concatenate([rows.astype(np.int32) for _, _, rows in numbers], axis=1)
-    ).to(device)  # in one piece: a transfer takes as long for one number as for thousands
+    # In one piece: a transfer takes as long for one number as for thousands.
+    moved = torch.from_numpy(np.concatenate([rows for _, _, rows in numbers], axis=1)).to(device)
     parts = moved.split([rows.shape[1] for _, _, rows in numbers], dim=1)
     for (index, key, _), part in zip(numbers, parts, strict=True):
         result[index][key] = part.unsqueeze(1)
