@@ -10,6 +10,6 @@ DEVICES = ("cpu", "cuda")
 def torch_device(name: str) -> Any:
     """The device, or the test is skipped with the reason."""
     torch = pytest.importorskip("torch")
-    if name == "cuda" and not torch.cuda.is_available():
+    if name != "cpu" and not torch.cuda.is_available():
         pytest.skip("torch finds no GPU here")
     return torch.device(name)

@@ -149,7 +149,25 @@ def test_a_gpu_that_is_not_there(monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.setattr(torch, "cuda", cuda)
     message = refused(monkeypatch, tmp_path, capsys, "--search", "--device", "cuda:2")
     assert "device cuda:2 must be one of the GPUs that torch finds, cuda:0 to cuda:1" in message
-    assert str(devices.resolve("cuda:1")) == "cuda:1"
+
+
+def test_a_gpu_that_does_not_compute(monkeypatch, tmp_path, capsys) -> None:
+    torch = pytest.importorskip("torch")
+
+    def ones(*_shape: int, device: Any) -> Any:
+        raise RuntimeError(f"no kernel image\nfor {device}")
+
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 1)
+    monkeypatch.setattr(torch, "cuda", cuda)
+    monkeypatch.setattr(torch, "ones", ones)
+    message = refused(monkeypatch, tmp_path, capsys, "--search", "--device", "cuda")
+    assert "device cuda must be able to compute" in message
+    assert "fails on it (no kernel image for cuda);" in message
+
+
+def test_a_gpu_that_is_there() -> None:
+    found = torch_device("cuda:0")
+    assert devices.resolve("cuda:0") == found
 
 
 def test_the_device_is_a_setting_of_a_search(tmp_path, monkeypatch, capsys) -> None:

@@ -21,7 +21,7 @@ def resolve(name: str) -> Any:
     Raises
     ------
     UsageError
-        If torch is not installed, or finds no such GPU.
+        If torch is not installed, finds no such GPU, or cannot use it.
     """
     try:
         import torch
@@ -45,6 +45,14 @@ def resolve(name: str) -> Any:
             f"device {name} must be one of the GPUs that torch finds, cuda:0 to "
             f"cuda:{count - 1}; give one of them"
         )
+    try:
+        torch.ones(1, device=device).add(1).item()
+    except RuntimeError as error:  # too old for this torch, or taken by another process
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"device {name} must be able to compute, but torch {torch.__version__} fails on it "
+            f"({reason}); give another device, or leave it out"
+        ) from error
     return device
 
 
