@@ -13,7 +13,7 @@ from onnxgru import charts, page
 from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
-from onnxgru.config import BITS, TASKS, Config
+from onnxgru.config import BITS, PROCESSOR, TASKS, Config
 from onnxgru.core import files, objectives
 from onnxgru.core.errors import OutputError, SchemeError, UsageError
 from onnxgru.core.program import IntegerProgram
@@ -21,6 +21,7 @@ from onnxgru.core.scheme import Scheme
 from onnxgru.events import Listener, Notice, Stage, silent
 from onnxgru.folder import HEAT_MAP, JOURNAL, MEASURED, PAGE, REPORT, SENSITIVITY, Folder
 from onnxgru.report import Written
+from onnxgru.runtime import devices
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtime.verify import verify, zero_states
 from onnxgru.sensitivity import Sensitivity
@@ -91,6 +92,8 @@ def quantize(
     folder.check(force=config.force, resume=config.resume)
     if config.search:
         objectives.sizes(config.objectives)  # a wrong cost table is refused before any work
+        if config.device != PROCESSOR:
+            devices.resolve(config.device)  # and a missing device
     session = Session(path, config, listener)
     if not config.search:
         if config.scheme is None:

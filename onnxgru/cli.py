@@ -140,6 +140,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(search, "--generations", type=int, metavar="N", help="20")
     add(search, "--seed", type=int, metavar="N", help="0")
     add(search, "--jobs", type=int, metavar="N", help="candidates at a time (one a core)")
+    add(search, "--device", help="evaluate candidates on cpu (default), cuda or cuda:N")
     add(search, "--genome", help="split (default): weights and outputs apart; coupled: tied")
     add(search, "--search-inputs", action="store_true", help="input widths get genes too")
     add(search, "--widths", metavar="2-8", help="widths that genes may take, also as 2,4,8")
@@ -197,7 +198,7 @@ def _sensitivity(arguments: argparse.Namespace) -> None:
     settings: dict[str, Any] = {
         name: value
         for name, value in _settings(arguments).items()
-        if name not in (*config.TASKS, "resume")  # of a file that is for quantize as well
+        if name not in (*config.TASKS, "resume", "device")  # of a file that is for quantize as well
     }
     with terminal.Progress(quiet=arguments.quiet) as progress:
         done = api.measure_sensitivity(

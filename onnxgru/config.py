@@ -1,5 +1,6 @@
 """The configuration of a quantisation, from Python, a TOML file, or the command line."""
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -25,6 +26,9 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "share": SHARES,
     "strategy": STRATEGIES,
 }
+PROCESSOR = "cpu"
+"""The device that everything runs on where nothing else is asked for."""
+
 BITS = 8
 """Width of all weights and outputs where nothing else is asked for."""
 
@@ -43,6 +47,7 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "verify": (1, None),
     "jobs": (1, None),
 }
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
 _FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
 _DATA = ("calibration", "validation", "holdout")
 _PATHS = ("scheme", "calibration_file", "output", *_DATA)
@@ -115,6 +120,9 @@ class Config:
     jobs : int, optional
         Candidates evaluated at the same time; as many as there are cores where left out. The
         front does not depend on it.
+    device : str
+        What candidates of a search are evaluated on: ``cpu``, or ``cuda`` or ``cuda:N`` for a GPU
+        through torch. The front does not depend on it.
 
     Raises
     ------
@@ -155,6 +163,7 @@ class Config:
     seed: int = 0
     verify: int = 256
     jobs: int | None = None
+    device: str = PROCESSOR
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -164,6 +173,11 @@ class Config:
             raise UsageError(f"{' and '.join(asked)} exclude each other; give one of them")
         if self.resume and not self.search:
             raise UsageError("resume continues a search; give search too")
+        if self.device != PROCESSOR and not self.search:
+            raise UsageError(
+                f"device {self.device} evaluates candidates of a search; give search too, or leave "
+                "out device"
+            )
         if self.resume and self.force:
             raise UsageError("resume and force exclude each other; give one of them")
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
@@ -235,6 +249,8 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         return "true or false", lambda v: isinstance(v, bool)
     if name in _LISTS:
         return f"a text such as {_LISTS[name][0]}", lambda v: isinstance(v, str)
+    if name == "device":
+        return "cpu, cuda or cuda:N", lambda v: isinstance(v, str) and bool(_DEVICE.fullmatch(v))
     if name == "max_drop":
         return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
     if name == "metric":

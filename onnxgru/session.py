@@ -1,7 +1,7 @@
 """A model with its data: everything that schemes are lowered from and judged by."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
-from onnxgru.config import Config
+from onnxgru.config import PROCESSOR, Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
 from onnxgru.core.data import Dataset
@@ -31,11 +31,16 @@ from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
+from onnxgru.runtime import devices
 from onnxgru.runtime.evaluator import Engine, Evaluator, LayerEvaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate
+from onnxgru.runtime.population import PopulationEvaluator
 
 Array = npt.NDArray[Any]
+
+DEVICE_SEQUENCES = 64
+"""Sequences on which a device is compared with the processor before a search."""
 
 _DISTRIBUTIONS = ("Softmax", "LogSoftmax", "Hardmax")
 
@@ -92,6 +97,7 @@ class Session:
         labels = self.data["validation"].labels
         self.metric = metrics.resolve(config.metric, labels, self._is_distribution())
         self._evaluators: dict[str, Evaluator] = {}
+        self._populations: dict[str, PopulationEvaluator] = {}
         self._targets: dict[str, Array] = {}
         self._references: dict[str, dict[str, Array]] = {}
 
@@ -200,6 +206,33 @@ class Session:
     def quality(self, program: IntegerProgram, role: str) -> float:
         """A program's figure on the data of a role."""
         return self.judge(self.outputs(program, role), role)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether candidates of a search are computed together on a device."""
+        return self.config.device != PROCESSOR
+
+    def qualities(self, programs: Sequence[IntegerProgram], role: str) -> Iterator[float]:
+        """Figures of several programs in order, computed together on the device configured."""
+        if not self.on_device:
+            return (self.quality(program, role) for program in programs)
+        if role not in self._populations:
+            device = devices.resolve(self.config.device)
+            self._populations[role] = PopulationEvaluator(self.host, self.data[role], device)
+        found = self._populations[role].outputs_of(programs)
+        return (self.judge(outputs[self.output], role) for outputs in found)
+
+    def prove_device(self, programs: Sequence[IntegerProgram], role: str) -> None:
+        """Compare states computed together on the device configured with the processor's.
+
+        Raises
+        ------
+        VerificationError
+            If one differs.
+        """
+        data = self.data[role].take(self.host.batch or DEVICE_SEQUENCES)
+        device = devices.resolve(self.config.device)
+        PopulationEvaluator(self.host, data, device).require_same(programs)
 
     def _measured(self, role: str, outputs: Array, target: Array) -> float:
         try:

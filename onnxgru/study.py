@@ -3,8 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from onnxgru.encoding import Encoding
 from onnxgru.events import Searched, Stage
 from onnxgru.front import FIGURES, FORMAT, ROUNDING, smallest, within
 from onnxgru.report import versions
+from onnxgru.search.batches import Batches
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
@@ -115,6 +116,9 @@ class Study:
         )
         self._session.float_quality("validation")
         _ = self.baseline
+        if self._session.on_device:
+            programs = (self._program(genome) for genome in self.encoding.starts())
+            self._session.prove_device([p for p in programs if p is not None], "validation")
 
     @cached_property
     def baseline(self) -> float:
@@ -152,13 +156,33 @@ class Study:
 
     def evaluate(self, genome: Genome) -> Member:
         """Objectives of a genome's scheme, the error on validation first."""
+        (member,) = self.evaluate_many([genome])
+        return member
+
+    def evaluate_many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
+        """Members of several genomes, in order, computed together where the device can."""
         session = self._session
+        programs = [self._program(genome) for genome in genomes]
+        figures = session.qualities([p for p in programs if p is not None], "validation")
+        for genome, program in zip(genomes, programs, strict=True):
+            if program is None:
+                yield Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
+            else:
+                error = session.metric.error(next(figures))
+                yield Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+
+    def _program(self, genome: Genome) -> IntegerProgram | None:
+        """A genome's program, None if its accumulators could overflow."""
         try:
-            program = session.lowering(self.encoding.scheme(genome))
+            return self._session.lowering(self.encoding.scheme(genome))
         except OverflowProofError:
-            return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
-        error = session.metric.error(session.quality(program, "validation"))
-        return Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+            return None
+
+    def _workers(self) -> Executor:
+        """What evaluates the genomes of a generation: threads, or a device all at once."""
+        if self._session.on_device:
+            return Batches(self.evaluate_many)
+        return ThreadPoolExecutor(self._session.config.jobs or os.cpu_count())
 
     def _quality(self, error: float) -> float:
         metric = self._session.metric
@@ -196,7 +220,7 @@ class Study:
 
         with (
             opened(journal, self.key, genes, names) as log,
-            ThreadPoolExecutor(config.jobs or os.cpu_count()) as workers,
+            self._workers() as workers,
         ):
             members = search(
                 self.encoding.space,

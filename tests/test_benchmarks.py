@@ -32,6 +32,12 @@ def test_evaluator(tmp_path: Path) -> None:
     assert found["ratio to the plain way"] > 0
 
 
+def test_population(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    found = figures("population", tmp_path)
+    assert [v for k, v in found.items() if k.startswith("equal to the fused")] == ["True"] * 2
+
+
 def test_scaling(tmp_path: Path) -> None:
     found = figures("scaling", tmp_path)
     assert found["memory for 10 times the candidates"] < 1.1

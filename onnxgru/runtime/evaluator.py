@@ -198,13 +198,17 @@ class Evaluator:
 
     def _bytes(self, data: Dataset) -> int:
         """Estimate of the working memory of a sequence: inputs, codes, and a layer's values."""
+        longest, steps = self._extent(data)
+        widest = max((layer.hidden_size for layer in self._host.layers), default=1)
+        return 5 * longest + 8 * steps * widest
+
+    def _extent(self, data: Dataset) -> tuple[int, int]:
+        """Elements of a sequence's largest input, and the steps that these may be at most."""
         longest = max(
             (array.size // max(1, data.size) for array in data.inputs.values()), default=1
         )
-        widest = max((layer.hidden_size for layer in self._host.layers), default=1)
         narrowest = min((layer.input_size for layer in self._host.layers), default=1)
-        steps = max(1, longest // narrowest)
-        return 5 * longest + 8 * steps * widest
+        return longest, max(1, longest // narrowest)
 
     def states(
         self, program: IntegerProgram, *, trace: bool = False
@@ -230,25 +234,33 @@ class Evaluator:
             values: dict[str, Array] = dict(chunk.inputs)
             found: dict[str, States] = {}
             for position, (layer, evaluate) in enumerate(layers):
-                entry = self._entry(index, position, layer, values)
-                initial = entry.initial
-                found[layer.name] = evaluate(
-                    self._quantized(index, position, layer.input.quantization, entry.x),
-                    None if initial is None else layer.state.quantization.quantize(initial),
-                    entry.lengths,
-                    trace=trace,
-                )
-                states, state = found[layer.name], layer.state.quantization
-                for name, codes in zip(
-                    self._host.outputs(layer.node), (states.y, states.y_h), strict=True
-                ):
-                    if name is not None:
-                        values[name] = state.dequantize(codes)
+                x, initial, lengths = self._given(index, position, layer, values)
+                states = found[layer.name] = evaluate(x, initial, lengths, trace=trace)
+                self._keep(layer, (states.y, states.y_h), values)
             yield values, found
 
     def outputs(self, program: IntegerProgram) -> dict[str, Array]:
         """Model outputs over all sequences, joined along the batch axis, by name."""
         return self._host.join([self._host.finish(values) for values, _ in self.states(program)])
+
+    def _given(
+        self, index: int, position: int, layer: IntegerLayer, values: Mapping[str, Array]
+    ) -> tuple[Codes, Codes | None, Array | None]:
+        """Codes of a layer's input and initial state, and lengths, for a chunk of sequences."""
+        entry, state = self._entry(index, position, layer, values), layer.state.quantization
+        return (
+            self._quantized(index, position, layer.input.quantization, entry.x),
+            None if entry.initial is None else state.quantize(entry.initial),
+            entry.lengths,
+        )
+
+    def _keep(
+        self, layer: IntegerLayer, states: tuple[Codes | None, Codes], values: dict[str, Array]
+    ) -> None:
+        """Give a layer's states (T, D, B, H) and last states (D, B, H) to the host graph."""
+        for name, codes in zip(self._host.outputs(layer.node), states, strict=True):
+            if name is not None and codes is not None:
+                values[name] = layer.state.quantization.dequantize(codes)
 
     def _quantized(self, index: int, position: int, quantization: Quantization, x: Array) -> Codes:
         """Codes of a layer's input; those of the first layer depend on few genes, and are kept."""

@@ -1,0 +1,320 @@
+"""Exact evaluation of many candidates at once on a torch device, equal to the emitted graph.
+
+The integer layers of all candidates run together, as stacks of tensors; the float parts around them
+run in onnxruntime on the processor, candidate by candidate.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.data import Dataset
+from onnxgru.core.errors import UsageError, VerificationError
+from onnxgru.core.integers import Codes
+from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
+from onnxgru.runtime.devices import require_exact_products
+from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.tensors import Stacked, Tensor, TensorPrimitives, stacked
+
+Array = npt.NDArray[Any]
+
+BLOCK = 1024
+"""Rows of the prologue at a time, steps times sequences, where a step has fewer."""
+
+PROCESSOR_BYTES = 2**28
+"""Memory that candidates may take together where the device is the processor."""
+
+FREE_SHARE = 0.5
+"""Part of a GPU's free memory that candidates may take together."""
+
+TEMPORARIES = 6
+"""Four-byte values that an operator needs at a time for each of its own."""
+
+
+def footprint(layer: IntegerLayer, steps: int, rows: int) -> int:
+    """Bytes of device memory that a candidate's layer needs for some sequences, about."""
+    values = widest = weights = 0
+    for recurrence in layer.recurrences:
+        operators = recurrence.prologue.operators
+        values = max(values, sum(len(operator.outputs) for operator in operators))
+        widest = max(widest, *(len(operator.outputs) for operator in recurrence.operators))
+        weights += sum(operator.macs for operator in recurrence.operators)
+    hidden = layer.hidden_size
+    kept = steps * (layer.input_size + (values + len(layer.recurrences)) * hidden)
+    work = 4 * (layer.input_size + TEMPORARIES * widest * hidden)
+    return 4 * weights + rows * kept + max(rows, BLOCK) * work
+
+
+class PopulationEngine:
+    """Runs the same layer of several programs.
+
+    Parameters
+    ----------
+    layers : sequence of IntegerLayer
+        One a candidate, of programs of one model.
+    device : torch.device
+        Where to run.
+
+    Raises
+    ------
+    UsageError
+        If torch is set to round the operands of products.
+    """
+
+    def __init__(self, layers: Sequence[IntegerLayer], device: Any) -> None:
+        import torch
+
+        require_exact_products(torch)
+        self._torch, self._device = torch, device
+        self._layer, self._count = layers[0], len(layers)
+        self._primitives = TensorPrimitives(len(layers), device)
+        zeros = np.asarray([layer.state.quantization.zero_point for layer in layers], np.uint8)
+        self._zero = torch.from_numpy(zeros).to(device).view(-1, 1, 1)
+        self._stages: list[tuple[Stacked, Stacked]] = []
+        for group in zip(*(layer.recurrences for layer in layers), strict=True):
+            prologue, body = zip(*(recurrence.stages for recurrence in group), strict=True)
+            self._stages.append((stacked(prologue, device), stacked(body, device)))
+
+    def __call__(
+        self,
+        x: Sequence[Codes],
+        initial: Sequence[Codes | None],
+        lengths: Sequence[Array | None],
+        *,
+        sequence: bool = True,
+    ) -> list[tuple[Codes | None, Codes]]:
+        """Run the layer of every candidate; each sequence has an entry a candidate.
+
+        Parameters
+        ----------
+        x : sequence of ndarray of uint8, shape (T, B, I)
+            Input codes. Candidates that have the same array share it.
+        initial : sequence of ndarray of uint8, shape (D, B, H), or None
+            Codes of the initial state; the code of 0.0 where None.
+        lengths : sequence of ndarray of int, shape (B,), or None
+            Steps of every sequence.
+        sequence : bool
+            Whether the states of all steps are wanted.
+
+        Returns
+        -------
+        list of (ndarray of uint8 (T, D, B, H) or None, ndarray of uint8 (D, B, H))
+            States and last states.
+        """
+        torch = self._torch
+        with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+            codes, begun, ends = self._moved(x), self._moved(initial), self._moved(lengths)
+            found = [
+                self._direction(
+                    index,
+                    recurrence,
+                    codes,
+                    None if begun is None else begun[:, index],
+                    None if ends is None else ends.unsqueeze(-1),
+                    sequence,
+                )
+                for index, recurrence in enumerate(self._layer.recurrences)
+            ]
+            last = torch.stack([state for _, state in found], dim=1).cpu().numpy()
+            if not sequence:
+                return [(None, state) for state in last]
+            states = torch.stack([states for states, _ in found], dim=2).cpu().numpy()
+            return list(zip(states, last, strict=True))
+
+    def _moved(self, arrays: Sequence[Array | None]) -> Tensor | None:
+        """Arrays of all candidates stacked on the device, (1, ...) where all share one."""
+        if arrays[0] is None:
+            return None
+        if all(array is arrays[0] for array in arrays):
+            arrays = arrays[:1]
+        whole = np.stack([array for array in arrays if array is not None])
+        return self._torch.from_numpy(whole).to(self._device)
+
+    def _run(self, operators: Stacked, values: dict[str, Tensor]) -> None:
+        for operator, parameters in operators:
+            operands = (values[name] for name in operator.inputs)
+            # The primitives have what `compute` uses; what `prepare` uses, arrays have.
+            results = operator.compute(self._primitives, parameters, *operands)  # type: ignore[arg-type]
+            values.update(zip(operator.outputs, results, strict=True))
+
+    def _direction(
+        self,
+        index: int,
+        recurrence: IntegerRecurrence,
+        x: Tensor,
+        state: Tensor | None,
+        lengths: Tensor | None,
+        sequence: bool,
+    ) -> tuple[Tensor | None, Tensor]:
+        """States (P, T, B, H), if wanted, and last states (P, B, H) of one direction."""
+        torch, (prologue, body) = self._torch, self._stages[index]
+        steps, batch = x.shape[1:3]
+        shape = self._count, steps, batch, self._layer.hidden_size
+        if state is None:
+            state = self._zero.expand(self._count, batch, shape[-1])
+        entries = self._prologue(prologue, recurrence, x, shape)
+        states = None
+        if sequence:
+            states = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        for t in range(steps - 1, -1, -1) if recurrence.reverse else range(steps):
+            values = {name: value[:, t] for name, value in entries.items()}
+            values[recurrence.state] = state
+            self._run(body, values)
+            shown = new = values[recurrence.result]
+            if lengths is not None:
+                going = lengths > t
+                shown, new = torch.where(going, new, self._zero), torch.where(going, new, state)
+            state = new
+            if states is not None:
+                states[:, t] = shown
+        if lengths is not None:
+            state = torch.where(lengths > 0, state, self._zero)
+        return states, state
+
+    def _prologue(
+        self,
+        operators: Stacked,
+        recurrence: IntegerRecurrence,
+        x: Tensor,
+        shape: tuple[int, int, int, int],
+    ) -> dict[str, Tensor]:
+        """What does not depend on the state, (P, T, B, H), some steps at a time."""
+        count, steps, batch, hidden = shape
+        read = {name for operator in recurrence.body.operators for name in operator.inputs}
+        found = {
+            name: self._torch.empty(shape, dtype=self._torch.uint8, device=self._device)
+            for operator, _ in operators
+            for name in operator.outputs
+            if name in read
+        }
+        size = max(1, BLOCK // batch)
+        for start in range(0, steps, size):
+            part = x[:, start : start + size]
+            values = {recurrence.input: part.reshape(len(part), -1, part.shape[-1])}
+            self._run(operators, values)
+            for name, value in found.items():
+                value[:, start : start + size] = values[name].view(count, -1, batch, hidden)
+        return found
+
+
+class PopulationEvaluator(Evaluator):
+    """Evaluates many programs of one model together, as many as fit the device's memory.
+
+    Parameters
+    ----------
+    host : Host
+        The float parts of the model.
+    data : Dataset
+        Sequences.
+    device : torch.device
+        Where integer layers run.
+    memory : int, optional
+        Bytes of device memory that candidates may take together; chosen from what is free where
+        left out.
+    """
+
+    def __init__(self, host: Host, data: Dataset, device: Any, memory: int | None = None) -> None:
+        super().__init__(host, data)
+        self._device = device
+        self._memory = _budget(device) if memory is None else memory
+        self._rows = max(chunk.size for chunk in self._chunks)
+        self._steps = self._extent(data)[1]
+        self._most: int | None = None
+
+    def together(self, program: IntegerProgram) -> int:
+        """How many candidates fit the memory at the same time, at least one."""
+        if self._most is None:
+            largest = max(footprint(layer, self._steps, self._rows) for layer in program.layers)
+            self._most = max(1, self._memory // largest)
+        return self._most
+
+    def outputs_of(self, programs: Sequence[IntegerProgram]) -> Iterator[dict[str, Array]]:
+        """Model outputs of every program, in order, as `Evaluator.outputs` gives them.
+
+        Raises
+        ------
+        UsageError
+            If not even one candidate fits the device's memory.
+        """
+        import torch
+
+        done = 0
+        while done < len(programs):
+            part = programs[done : done + self.together(programs[done])]
+            try:
+                outputs = self._outputs(part)
+            except torch.OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise UsageError(
+                        f"device {self._device} must have memory for one candidate, which is "
+                        f"about {footprint(part[0].layers[0], self._steps, self._rows)} bytes; "
+                        "give a device with more that is free, or leave out device"
+                    ) from error
+                self._most = len(part) // 2
+                continue
+            yield from outputs
+            done += len(part)
+
+    def require_same(self, programs: Sequence[IntegerProgram]) -> None:
+        """Compare what every layer of some programs gives to the host graph with `Evaluator`.
+
+        Raises
+        ------
+        VerificationError
+            If a value differs.
+        """
+        plain = zip(*(self.states(program) for program in programs), strict=True)
+        for found, expected in zip(self._values(programs), plain, strict=True):
+            for program, ours, (theirs, _) in zip(programs, found, expected, strict=True):
+                self._require_equal(program, ours, theirs)
+
+    def _require_equal(
+        self, program: IntegerProgram, found: Mapping[str, Array], expected: Mapping[str, Array]
+    ) -> None:
+        for layer in program.layers:
+            for name in self._host.outputs(layer.node):
+                if name is None or np.array_equal(found[name], expected[name]):
+                    continue
+                count = int((found[name] != expected[name]).sum())
+                raise VerificationError(
+                    f"device {self._device} must compute the states that the processor computes, "
+                    f"but {count} of {found[name].size} of {layer.name} differ; leave out device, "
+                    "and please report it"
+                )
+
+    def _outputs(self, programs: Sequence[IntegerProgram]) -> list[dict[str, Array]]:
+        chunks = [
+            [self._host.finish(values) for values in candidates]
+            for candidates in self._values(programs)
+        ]
+        return [self._host.join(parts) for parts in zip(*chunks, strict=True)]
+
+    def _values(self, programs: Sequence[IntegerProgram]) -> Iterator[list[dict[str, Array]]]:
+        """Values of the host graph for a chunk of sequences, one mapping a candidate."""
+        stacks = list(zip(*(program.layers for program in programs), strict=True))
+        engines = [PopulationEngine(layers, self._device) for layers in stacks]
+        for index, chunk in enumerate(self._chunks):
+            candidates: list[dict[str, Array]] = [dict(chunk.inputs) for _ in programs]
+            for position, (layers, evaluate) in enumerate(zip(stacks, engines, strict=True)):
+                given = [
+                    self._given(index, position, layer, values)
+                    for layer, values in zip(layers, candidates, strict=True)
+                ]
+                sequence = self._host.outputs(layers[0].node)[0] is not None
+                states = evaluate(*zip(*given, strict=True), sequence=sequence)
+                for layer, pair, values in zip(layers, states, candidates, strict=True):
+                    self._keep(layer, pair, values)
+            yield candidates
+
+
+def _budget(device: Any) -> int:
+    """Bytes that candidates may take on a device."""
+    import torch
+
+    if device.type != "cuda":
+        return PROCESSOR_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(FREE_SHARE * free)

@@ -1,0 +1,152 @@
+"""Torch back end of the primitives: the arithmetic of many candidates at once, on any device.
+
+Values of P candidates of one layer are stacked along the first axis: codes are (P, rows, features),
+numbers (P, 1, 1) or (P, 1, N), weights (P, I, N), tables (P, 256). Candidates differ in numbers
+alone, because operators are computed in their general form.
+
+Devices have no integer product of matrices for stacks. float32 is exact as long as no partial sum
+reaches 2^24, in whatever order it is added; products of a code and a weight are at most 255 x 127,
+so 518 features at a time are safe, and the blocks are added as int32.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
+from onnxgru.core.program import IntegerOperator, Stage
+from onnxgru.custom_ops import stage
+from onnxgru.custom_ops.arrays import CODE_PRODUCT, ArrayPrimitives
+from onnxgru.custom_ops.kernel import TABLE
+from onnxgru.custom_ops.linear import Linear
+
+Tensor = Any
+Stacked = tuple[tuple[IntegerOperator, Mapping[str, Tensor]], ...]
+"""Operators of a stage with the parameters of all candidates."""
+
+EXACT_INPUTS = (EXACT_IN_FLOAT32 - 1) // CODE_PRODUCT
+"""Features whose product in float32 is exact."""
+
+
+class TensorPrimitives:
+    """Primitives on torch tensors of several candidates, exact.
+
+    They are those that `compute` uses; `stacked` prepares parameters with arrays.
+
+    Parameters
+    ----------
+    count : int
+        P.
+    device : torch.device
+        Where tensors are.
+    """
+
+    general = True
+
+    def __init__(self, count: int, device: Any) -> None:
+        import torch
+
+        self._torch = torch
+        first = torch.arange(count, dtype=torch.int32, device=device) * TABLE
+        self._tables = first.view(-1, 1, 1)
+
+    def split(self, value: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+        """Along the last axis, as views."""
+        parts: Sequence[Tensor] = self._torch.split(value, list(sizes), dim=-1)
+        return parts
+
+    def widen(self, value: Tensor) -> Tensor:
+        """To int32."""
+        return value.to(self._torch.int32)
+
+    def narrow(self, value: Tensor) -> Tensor:
+        """To uint8."""
+        return value.to(self._torch.uint8)
+
+    def matmul(self, codes: Tensor, zero_point: Tensor, weights: Tensor) -> Tensor:
+        """Product in float32, in blocks that are exact; the weights are signed, without offset."""
+        steps = codes.to(self._torch.float32) - zero_point
+        product: Tensor = None
+        for start in range(0, weights.shape[-2], EXACT_INPUTS):
+            part = slice(start, start + EXACT_INPUTS)
+            block = self._torch.matmul(steps[..., part], weights[..., part, :])
+            integers = block.to(self._torch.int32)
+            product = integers if product is None else product + integers
+        return product
+
+    def add(self, left: Tensor, right: Tensor) -> Tensor:
+        """Sum."""
+        return left + right
+
+    def sub(self, left: Tensor, right: Tensor) -> Tensor:
+        """Difference."""
+        return left - right
+
+    def mul(self, left: Tensor, right: Tensor) -> Tensor:
+        """Product."""
+        return left * right
+
+    def floor_shift(self, value: Tensor, power: Tensor, mask: Tensor) -> Tensor:
+        """Arithmetic shift to the right; `stacked` has put the number of bits for the mask."""
+        return self._torch.bitwise_right_shift(value, mask)
+
+    def clip(self, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Limit."""
+        return self._torch.clamp(value, low, high)
+
+    def gather(self, table: Tensor, codes: Tensor) -> Tensor:
+        """Look up in every candidate's own table, all of them side by side."""
+        places = self.widen(codes) + self._tables
+        return table.view(-1).index_select(0, places.view(-1)).view(places.shape)
+
+
+def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
+    """Prepare one stage of several candidates, and move its parameters to a device.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        The same stage of programs of one model.
+    device : torch.device
+        Where parameters are used.
+    """
+    import torch
+
+    arrays = ArrayPrimitives(general=True)
+    prepared = [stage.prepare(arrays, one) for one in stages]
+    operators = stages[0].operators
+    result: list[dict[str, Tensor]] = [{} for _ in operators]
+    numbers: list[tuple[int, str, Any]] = []
+    for index, operator in enumerate(operators):
+        candidates = [parameters[operator.outputs] for parameters in prepared]
+        for key in candidates[0]:
+            if key.startswith("weight/"):
+                continue
+            values = [np.asarray(parameters[key]).reshape(-1) for parameters in candidates]
+            if key == "table":
+                tables = np.stack([np.pad(value, (0, TABLE - value.size)) for value in values])
+                result[index][key] = torch.from_numpy(tables).to(device)
+                continue
+            # A group of linear operators has one number where they agree, and else one a column.
+            rows = np.empty((len(values), max(value.size for value in values)), np.int32)
+            for row, value in zip(rows, values, strict=True):
+                row[:] = np.bitwise_count(value) if key.endswith("mask") else value
+            numbers.append((index, key, rows))
+        if isinstance(operator, Linear):
+            weights = np.stack([_weights(parameters) for parameters in candidates])
+            blocks = torch.from_numpy(weights).to(device).split(list(operator.blocks), dim=1)
+            result[index] |= {f"weight/{i}": block for i, block in enumerate(blocks)}
+    # In one piece: a transfer takes as long for one number as for thousands.
+    moved = torch.from_numpy(np.concatenate([rows for _, _, rows in numbers], axis=1)).to(device)
+    parts = moved.split([rows.shape[1] for _, _, rows in numbers], dim=1)
+    for (index, key, _), part in zip(numbers, parts, strict=True):
+        result[index][key] = part.unsqueeze(1)
+    return tuple(zip(operators, result, strict=True))
+
+
+def _weights(parameters: Mapping[str, Any]) -> Any:
+    """All blocks of a candidate's weights: candidates may be cut in different ones."""
+    count = sum(key.startswith("weight/") for key in parameters)
+    blocks = [parameters[f"weight/{index}"] for index in range(count)]
+    return np.concatenate(blocks).astype(np.float32)
