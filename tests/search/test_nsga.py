@@ -208,7 +208,7 @@ def test_killed_five_times(path):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12: none is unsafe
 def test_killed_at_fifty_random_moments(path):
-    """Forked, so that a process searches within a millisecond; the disk, not the moment, is real."""
+    """Forked, so that a process searches within a millisecond."""
     settings = Settings(population=10, generations=8, seed=2)
     whole = run(settings)
     chance = random.Random(8)
