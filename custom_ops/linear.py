@@ -102,10 +102,9 @@ class Part:
         OverflowProofError
             If some input could make the accumulator leave int32.
         """
-        _, bias = operator.linear
         weight = rounded.codes
         scales = operand.scale * rounded.scales.astype(np.float64)
-        codes = np.rint(bias / scales).astype(np.int64)
+        codes = np.rint(rounded.bias / scales).astype(np.int64)
         extremes = accumulator(rounded.sums, operand) + codes
         largest = int(np.abs(extremes).max())
         product = int(np.abs(extremes - codes).max())

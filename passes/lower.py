@@ -10,16 +10,16 @@ hundreds of schemes with one `Lowering`.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
-from onnxgru.core import weights
 from onnxgru.core.activations import FORMS
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.integers import Floats, Quantization
+from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import (
     Boundary,
@@ -35,9 +35,24 @@ from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.kinds import ELEMENTWISE
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
 from onnxgru.passes.recognize import code_source, given_state, meets_floats
+from onnxgru.rounding.nearest import Nearest
 
 PARTS = 256
 """Linear operators remembered: candidates of a search have many in common."""
+
+
+class Rounding(Protocol):
+    """A method of rounding weights; it must depend on its arguments alone."""
+
+    def __call__(
+        self,
+        recurrence: Recurrence,
+        operator: Operator,
+        granularity: str,
+        bits: int,
+        least: npt.NDArray[np.float64] | None = None,
+    ) -> Rounded:
+        """See `onnxgru.rounding.nearest.Nearest`."""
 
 
 class Lowering:
@@ -54,6 +69,8 @@ class Lowering:
         ``/state``.
     accumulator_bits : int
         Width that every accumulator must fit, at most 32.
+    rounding : callable, optional
+        How weights become codes, a method of `onnxgru.rounding`; to the nearest where left out.
     """
 
     def __init__(
@@ -62,6 +79,7 @@ class Lowering:
         layers: Sequence[Layer],
         calibration: Calibration,
         accumulator_bits: int = 32,
+        rounding: Rounding | None = None,
     ) -> None:
         self._layers = tuple(layers)
         self._calibration = calibration
@@ -71,14 +89,7 @@ class Lowering:
         }
         self._given = {layer.name: given_state(graph, layer) for layer in layers}
         self._meets_floats = {layer.name: meets_floats(graph, layer, layers) for layer in layers}
-        self._matrices = {
-            (recurrence.name, matrix): np.concatenate(
-                [o.linear[0] for o in recurrence.operators if o.matrix == matrix]
-            )
-            for layer in layers
-            for recurrence in layer.recurrences
-            for matrix in {o.matrix for o in recurrence.operators if o.matrix}
-        }
+        self._rounding = rounding or Nearest(layers)
         self._rounded = lru_cache(maxsize=None)(self._rounding)
         self._quantization = lru_cache(maxsize=None)(self._calibrated)
         self._part = lru_cache(maxsize=PARTS)(self._derived)
@@ -247,27 +258,8 @@ class Lowering:
         granularity: str,
         bits: int,
     ) -> Part:
-        weight, bias = operator.linear
         rounded = self._rounded(recurrence, operator, granularity, bits)
-        least = np.abs(bias.astype(np.float64)) / (operand.scale * BIAS_LIMIT)
+        least = np.abs(rounded.bias.astype(np.float64)) / (operand.scale * BIAS_LIMIT)
         if (rounded.scales < least).any():
-            limits = self._clipping(recurrence, operator, granularity, bits)
-            rounded = weights.quantize(weight, limits, least, bits)
+            rounded = self._rounding(recurrence, operator, granularity, bits, least)
         return Part.derive(operator, rounded, bits, operand, result)
-
-    def _rounding(
-        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
-    ) -> Rounded:
-        limits = self._clipping(recurrence, operator, granularity, bits)
-        return weights.quantize(operator.linear[0], limits, np.zeros(len(limits)), bits)
-
-    def _clipping(
-        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
-    ) -> npt.NDArray[np.float64]:
-        weight, _ = operator.linear
-        if granularity == "channel":
-            return weights.clipping(weight, bits)
-        whole: Floats = weight
-        if granularity == "tensor":
-            whole = self._matrices[recurrence.name, operator.matrix]
-        return np.repeat(weights.clipping(whole.reshape(1, -1), bits), weight.shape[0])

@@ -30,10 +30,11 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     events   encoding   config   folder   front   drawing
 #     runtime
 #     passes
-#     calibration   training   search   models (on training)
+#     calibration   rounding   training   search   models (on training)
 #     custom_ops
 #     core
-LIBRARY = {"runtime", "passes", "search", "calibration", "training", "custom_ops", "core"}
+LIBRARY = {"runtime", "passes", "search", "calibration", "rounding", "training", "custom_ops"}
+LIBRARY |= {"core"}
 ALLOWED = {
     "core": set(),
     "custom_ops": {"core"},
@@ -41,7 +42,8 @@ ALLOWED = {
     "calibration": {"custom_ops", "core"},
     "training": {"custom_ops", "core"},
     "models": {"training", "core"},
-    "passes": {"calibration", "custom_ops", "core"},
+    "rounding": {"core"},
+    "passes": {"calibration", "rounding", "custom_ops", "core"},
     "runtime": {"passes", "calibration", "custom_ops", "core"},
     "config": {"core"},
     "events": {"search"},

@@ -27,7 +27,7 @@ SPREAD = 2**6
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """A matrix as integers.
+    """Weights of a linear operator as integers, and what belongs to them.
 
     Parameters
     ----------
@@ -35,10 +35,13 @@ class Rounded:
         q_W, symmetric.
     scales : ndarray of float32, shape (outputs,)
         S_W.
+    bias : ndarray of float32, shape (outputs,)
+        The operator's, or one that makes up for the rounding.
     """
 
     codes: npt.NDArray[np.int8]
     scales: Floats
+    bias: Floats
 
     @cached_property
     def sums(self) -> npt.NDArray[np.int64]:
@@ -82,7 +85,7 @@ def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
 
 def quantize(
     weight: Floats, limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits: int
-) -> Rounded:
+) -> tuple[npt.NDArray[np.int8], Floats]:
     """Round a matrix to the nearest codes.
 
     Parameters
@@ -95,9 +98,14 @@ def quantize(
         Lower bound of the scales, which keeps a dead channel's bias within int32.
     bits : int
         Width, 2 to 8.
+
+    Returns
+    -------
+    codes : ndarray of int8, shape (outputs, inputs)
+    scales : ndarray of float32, shape (outputs,)
     """
     top = IntegerType(bits, signed=True).maximum
     wanted = np.maximum(limits / top, least)
     scales = np.maximum(wanted, max(float(wanted.max()) / SPREAD, TINY)).astype(np.float32)
     codes = np.rint(weight / scales[:, None].astype(np.float64))
-    return Rounded(np.clip(codes, -top, top).astype(np.int8), scales)
+    return np.clip(codes, -top, top).astype(np.int8), scales

@@ -186,7 +186,11 @@ def group(seed: int, inputs: int, bits: int, outputs: Sequence[int]) -> tuple[Li
         scale = (2.0 ** rng.uniform(-2, 2, 5) / top).astype(np.float32)
         bias = rng.standard_normal(5).astype(np.float32)
         spec = Operator(f"y{index}", "y", "linear", ("x",), 5, weight * scale[:, None], bias)
-        parts.append(Part.derive(spec, Rounded(weight, scale), width, operand.quantization, result))
+        parts.append(
+            Part.derive(
+                spec, Rounded(weight, scale, spec.linear[1]), width, operand.quantization, result
+            )
+        )
     return Linear((operand,), ("x",), tuple(parts), stored), stored
 
 

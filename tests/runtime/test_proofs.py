@@ -114,7 +114,9 @@ def part(weight: np.ndarray, bias: float, zero_point: int = 0) -> Linear:
     operand = Boundary("x", Quantization(1.0, zero_point, 8))
     result = Boundary("/gru/forward/new.input", Quantization(2.0**24, 0, 8))
     spec = Operator(result.name, "new.input", "linear", ("x",), 1, weight, np.asarray([bias], "f4"))
-    made_ = Part.derive(spec, Rounded(weight, np.ones(1, "f4")), 8, operand.quantization, result)
+    made_ = Part.derive(
+        spec, Rounded(weight, np.ones(1, "f4"), spec.linear[1]), 8, operand.quantization, result
+    )
     return Linear((operand,), ("x",), (made_,), ZeroPoints("z", {"x": zero_point, result.name: 0}))
 
 

@@ -1,0 +1,75 @@
+"""Rounding to the nearest code, with scales that clip where the squared error is least."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core import weights
+from onnxgru.core.integers import Floats
+from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.weights import Rounded
+
+Limits = npt.NDArray[np.float64]
+
+
+class Nearest:
+    """Rounds every weight by itself, as plain post-training quantisation does.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The network.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._matrices = {
+            (recurrence.name, matrix): np.concatenate(
+                [o.linear[0] for o in recurrence.operators if o.matrix == matrix]
+            )
+            for layer in layers
+            for recurrence in layer.recurrences
+            for matrix in {o.matrix for o in recurrence.operators if o.matrix}
+        }
+
+    def __call__(
+        self,
+        recurrence: Recurrence,
+        operator: Operator,
+        granularity: str,
+        bits: int,
+        least: Limits | None = None,
+    ) -> Rounded:
+        """Codes, scales and bias of a linear operator.
+
+        Parameters
+        ----------
+        recurrence : Recurrence
+            The operator's.
+        operator : Operator
+            A linear one.
+        granularity : {"channel", "gate", "tensor"}
+            What shares a scale.
+        bits : int
+            Width, 2 to 8.
+        least : ndarray of float64, shape (outputs,), optional
+            Lower bound of the scales.
+        """
+        weight, bias = operator.linear
+        limits = self.limits(recurrence, operator, granularity, bits)
+        if least is None:
+            least = np.zeros(len(limits))
+        codes, scales = weights.quantize(weight, limits, least, bits)
+        return Rounded(codes, scales, bias)
+
+    def limits(
+        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
+    ) -> Limits:
+        """Largest magnitude of every channel that has a code of its own, shape (outputs,)."""
+        weight, _ = operator.linear
+        if granularity == "channel":
+            return weights.clipping(weight, bits)
+        whole: Floats = weight
+        if granularity == "tensor":
+            whole = self._matrices[recurrence.name, operator.matrix]
+        return np.repeat(weights.clipping(whole.reshape(1, -1), bits), weight.shape[0])
