@@ -1,0 +1,105 @@
+"""Rounding that is already done: weights as fine-tuning left them, and the file they are kept in."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.errors import SchemeError
+from onnxgru.core.integers import IntegerType
+from onnxgru.core.network import Operator, Recurrence
+from onnxgru.core.weights import Rounded
+
+_FIELDS = {"codes": np.int8, "scales": np.float32, "bias": np.float32}
+
+
+class Given:
+    """Gives the integers of a file, at the widths that they were made for.
+
+    Parameters
+    ----------
+    rounded : mapping of str to Rounded
+        By linear operator.
+    source : str
+        Where they come from, for messages.
+    """
+
+    def __init__(self, rounded: Mapping[str, Rounded], source: str) -> None:
+        self._rounded, self._source = rounded, source
+
+    def __call__(
+        self,
+        recurrence: Recurrence,
+        operator: Operator,
+        granularity: str,
+        bits: int,
+        least: npt.NDArray[np.float64] | None = None,
+    ) -> Rounded:
+        """See `onnxgru.rounding.nearest.Nearest`.
+
+        Raises
+        ------
+        SchemeError
+            If the operator is not among them, or has other weights or a narrower width.
+        """
+        found = self._rounded.get(operator.name)
+        if found is None or found.codes.shape != operator.linear[0].shape:
+            raise SchemeError(
+                f"{self._source}: must have weights of {operator.name} of shape "
+                f"{operator.linear[0].shape}; they belong to another model"
+            )
+        top = IntegerType(bits, signed=True).maximum
+        if int(np.abs(found.codes).max()) > top:
+            raise SchemeError(
+                f"{self._source}: {operator.name} has codes beyond {bits} bits; give the scheme "
+                "that its weights were fine-tuned for"
+            )
+        if least is None or (found.scales >= least).all():
+            return found
+        # A channel that is dead but for its bias: codes of 0 at any scale.
+        scales = np.maximum(found.scales, least).astype(np.float32)
+        codes = np.rint(found.codes * (found.scales / scales)[:, None]).astype(np.int8)
+        return Rounded(codes, scales, found.bias)
+
+
+def dump(rounded: Mapping[str, Rounded]) -> bytes:
+    """Contents of a file of integer weights: ``<operator>|codes``, ``|scales`` and ``|bias``."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, value in sorted(rounded.items()):
+            for field in _FIELDS:
+                entry = zipfile.ZipInfo(f"{name}|{field}.npy")  # without a time: the same bytes
+                with file.open(entry, "w") as target:
+                    np.lib.format.write_array(target, getattr(value, field), allow_pickle=False)
+    return stream.getvalue()
+
+
+def load(path: Path) -> Given:
+    """Read what `dump` wrote.
+
+    Raises
+    ------
+    SchemeError
+        If the file cannot be read or is none of this kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        names = sorted({key.partition("|")[0] for key in arrays})
+        rounded = {name: Rounded(*(arrays[f"{name}|{field}"] for field in _FIELDS)) for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise SchemeError(
+            f"{path}: must be a file of fine-tuned weights that onnxgru wrote, but {error}; "
+            "fine-tune again"
+        ) from error
+    for name, value in rounded.items():
+        for field, kind in _FIELDS.items():
+            if getattr(value, field).dtype != kind:
+                raise SchemeError(
+                    f"{path}: {field} of {name} must be {np.dtype(kind)}, are "
+                    f"{getattr(value, field).dtype}; fine-tune again"
+                )
+    return Given(rounded, str(path))

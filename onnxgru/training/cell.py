@@ -1,0 +1,231 @@
+"""A recurrent layer in torch, built from the tables that everything else is built from.
+
+Every operator is computed in float and its output quantised as the integer program quantises it;
+weights are rounded on their way, so that gradients reach what they were rounded from.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxgru.core.integers import Quantization
+from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.program import IntegerLayer
+from onnxgru.core.weights import Rounded
+from onnxgru.custom_ops.linear import Linear, Part
+from onnxgru.training.functions import apply
+from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
+
+
+class LinearCell:
+    """Weights of one linear operator.
+
+    Parameters
+    ----------
+    operator : Operator
+        Where they start.
+    part : Part
+        Width and scales to start with.
+    learned : bool
+        Whether scales are trained.
+    """
+
+    def __init__(self, operator: Operator, part: Part, *, learned: bool) -> None:
+        import torch
+
+        weight, bias = operator.linear
+        self.weight = torch.from_numpy(np.array(weight)).requires_grad_()
+        self.bias = torch.from_numpy(np.array(bias)).requires_grad_()
+        self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, learned=learned)
+
+    @property
+    def scales(self) -> list[Tensor]:
+        """What is trained of the scales."""
+        return self._quantizer.parameters
+
+    def quantized(self) -> Tensor:
+        """Weights (outputs, inputs) on their grid."""
+        return self._quantizer(self.weight)
+
+    def rounded(self) -> Rounded:
+        """The weights as integers."""
+        codes = self._quantizer.codes(self.weight).detach().numpy()
+        scales = self._quantizer.scales.detach().numpy()[:, 0]
+        return Rounded(codes.astype(np.int8), scales.copy(), self.bias.detach().numpy().copy())
+
+
+class QuantizedLayer:
+    """A layer whose operators quantise as one program does.
+
+    Parameters
+    ----------
+    layer : Layer
+        The float layer.
+    program : IntegerLayer
+        Its integers.
+    values : mapping of str to Quantization
+        Of every operator's output.
+    learn_weights, learn_values : bool
+        Which scales are trained.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        program: IntegerLayer,
+        values: Mapping[str, Quantization],
+        *,
+        learn_weights: bool = True,
+        learn_values: bool = False,
+    ) -> None:
+        import torch
+
+        self._torch = torch
+        self.layer = layer
+        parts = {
+            part.output.name: part
+            for recurrence in program.recurrences
+            for operator in recurrence.operators
+            if isinstance(operator, Linear)
+            for part in operator.parts
+        }
+        self.linears = {
+            operator.name: LinearCell(operator, parts[operator.name], learned=learn_weights)
+            for operator in layer.operators
+            if operator.kind == "linear"
+        }
+        state = ValueQuantizer(program.state.quantization, learned=learn_values)
+        entry = ValueQuantizer(program.input.quantization, learned=learn_values)
+        self.quantizers = {layer.state: state, layer.input: entry}
+        """Quantisers by the names that calibration has them under."""
+        self._outputs: dict[str, ValueQuantizer] = {}
+        for operator in layer.operators:
+            if operator.name in layer.results:
+                self._outputs[operator.name] = state
+                continue
+            fixed = operator.function is not None and (
+                operator.function.quantization(values[operator.name].bits) is not None
+                or operator.function.name == "Complement"
+            )
+            quantizer = ValueQuantizer(values[operator.name], learned=learn_values and not fixed)
+            self._outputs[operator.name] = quantizer
+            if not fixed:
+                self.quantizers[operator.name] = quantizer
+
+    @property
+    def scales(self) -> list[Tensor]:
+        """What is trained of scales."""
+        weights = [p for linear in self.linears.values() for p in linear.scales]
+        return weights + [p for q in self.quantizers.values() for p in q.parameters]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Weights and biases."""
+        return [p for linear in self.linears.values() for p in (linear.weight, linear.bias)]
+
+    def __call__(
+        self, x: Tensor, lengths: Tensor | None = None, initial: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the layer.
+
+        Parameters
+        ----------
+        x : tensor of float32, shape (T, B, I)
+            The sequence.
+        lengths : tensor of int, shape (B,), optional
+            Steps of every sequence.
+        initial : tensor of float32, shape (D, B, H), optional
+            Initial state.
+
+        Returns
+        -------
+        states : tensor of float32, shape (T, D, B, H)
+        last : tensor of float32, shape (D, B, H)
+        """
+        x = self.quantizers[self.layer.input](x)
+        found = [
+            self._direction(recurrence, x, lengths, None if initial is None else initial[index])
+            for index, recurrence in enumerate(self.layer.recurrences)
+        ]
+        states, last = zip(*found, strict=True)
+        return self._torch.stack(states, dim=1), self._torch.stack(last)
+
+    def _direction(
+        self, recurrence: Recurrence, x: Tensor, lengths: Tensor | None, initial: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        torch = self._torch
+        steps, batch = x.shape[:2]
+        if initial is None:
+            state = torch.zeros(batch, self.layer.hidden_size)
+        else:
+            state = self.quantizers[self.layer.state](initial)
+        prologue = _groups(recurrence.prologue)
+        body = _groups(recurrence.body)
+        weights = {name: self._joined(group) for group in (*prologue, *body) for name in group[:1]}
+        sequence = {recurrence.input: x}
+        self._run(prologue, weights, sequence)
+        read = {name for operator in recurrence.body for name in operator.inputs}
+        kept = {name: v.unbind(0) for name, v in sequence.items() if name in read}
+        states: list[Tensor] = [x] * steps
+        for t in range(steps - 1, -1, -1) if recurrence.reverse else range(steps):
+            values = {name: value[t] for name, value in kept.items()}
+            values[recurrence.state] = state
+            self._run(body, weights, values)
+            new = values[recurrence.result]
+            if lengths is None:
+                states[t] = state = new
+            else:
+                going = (t < lengths)[:, None]
+                states[t] = torch.where(going, new, torch.zeros_like(new))
+                state = torch.where(going, new, state)
+        if lengths is not None:
+            state = torch.where((lengths > 0)[:, None], state, torch.zeros_like(state))
+        return torch.stack(states), state
+
+    def _joined(self, group: Sequence[Operator]) -> tuple[Tensor, Tensor] | None:
+        """Weights and biases of linear operators that read the same, one below the other."""
+        if group[0].kind != "linear":
+            return None
+        cells = [self.linears[operator.name] for operator in group]
+        return (
+            self._torch.cat([cell.quantized() for cell in cells]),
+            self._torch.cat([cell.bias for cell in cells]),
+        )
+
+    def _run(
+        self,
+        groups: Sequence[Sequence[Operator]],
+        weights: Mapping[Operator, tuple[Tensor, Tensor] | None],
+        values: dict[str, Tensor],
+    ) -> None:
+        for group in groups:
+            first = group[0]
+            operands = [values[name] for name in first.inputs]
+            matrices = weights[first]
+            if matrices is not None:
+                product = self._torch.nn.functional.linear(operands[0], *matrices)
+                results = product.split([operator.width for operator in group], dim=-1)
+            elif first.kind == "add":
+                results = (operands[0] + operands[1],)
+            elif first.kind == "mul":
+                results = (operands[0] * operands[1],)
+            else:
+                assert first.function is not None
+                results = (apply(first.function, operands[0]),)
+            for operator, result in zip(group, results, strict=True):
+                values[operator.name] = self._outputs[operator.name](result)
+
+
+def _groups(operators: Sequence[Operator]) -> list[list[Operator]]:
+    """Operators in order, linear ones that read the same value together."""
+    groups: list[list[Operator]] = []
+    linear: dict[tuple[str, ...], list[Operator]] = {}
+    for operator in operators:
+        if operator.kind != "linear":
+            groups.append([operator])
+        elif operator.inputs in linear:
+            linear[operator.inputs].append(operator)
+        else:
+            groups.append(linear.setdefault(operator.inputs, [operator]))
+    return groups

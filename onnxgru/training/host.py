@@ -1,0 +1,288 @@
+"""The float graph around recurrent layers in torch, so that gradients pass through it.
+
+One function an operator of ONNX; weights of products and what is added to them are trained along.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from onnxgru.core.errors import UsageError
+
+Tensor = Any
+Attributes = Mapping[str, Any]
+
+_PRODUCTS = ("MatMul", "Gemm", "Conv")
+_DISTRIBUTIONS = ("Softmax", "LogSoftmax")
+_LENGTHS, _INITIAL = 4, 5
+
+
+class HostGraph:
+    """A normalised model whose recurrent nodes are given.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The model.
+    layers : mapping of str to callable
+        By node name: from sequence, lengths and initial state (either may be None) to Y and Y_h.
+    output : str
+        The output that is trained for.
+
+    Raises
+    ------
+    UsageError
+        If it has an operator that gradients are not known of here.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        layers: Mapping[str, Callable[..., tuple[Tensor, Tensor]]],
+        output: str,
+    ) -> None:
+        import torch
+
+        self._torch = torch
+        self._layers = layers
+        graph = model.graph
+        self._constants = {
+            tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+            for tensor in graph.initializer
+        }
+        producers = {name: node for node in graph.node for name in node.output}
+        self.output = output
+        last = producers.get(output)
+        self.is_distribution = last is not None and last.op_type in _DISTRIBUTIONS
+        """Whether the output is a softmax; what is computed are its logits then."""
+        if last is not None and self.is_distribution:
+            self.output = last.input[0]
+        self._nodes = _needed(graph.node, self.output)
+        for node in self._nodes:
+            if node.name not in layers and node.op_type not in _FUNCTIONS:
+                raise UsageError(
+                    f"fine-tuning must know the gradient of every operator between the layers and "
+                    f"the output, but does not of {node.op_type} (node {node.name!r}); leave out "
+                    "finetune"
+                )
+        self.trained = {
+            name: self._constants[name].requires_grad_() for name in self._weights(producers)
+        }
+        """Float weights of the graph that are trained, by initializer."""
+
+    def _weights(self, producers: Mapping[str, onnx.NodeProto]) -> list[str]:
+        """Initializers that are weights of products, or biases added to products."""
+        found = []
+        for node in self._nodes:
+            made = (producers.get(name) for name in node.input)
+            biased = node.op_type == "Add" and any(n and n.op_type in _PRODUCTS for n in made)
+            if node.op_type in _PRODUCTS or biased:
+                found += [name for name in node.input if name in self._constants]
+        return [name for name in dict.fromkeys(found) if self._constants[name].is_floating_point()]
+
+    def __call__(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Tensor:
+        """The output, or its logits, for a batch of inputs."""
+        values: dict[str, Tensor] = {
+            name: self._torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in inputs.items()
+        }
+        values = self._constants | values
+        for node in self._nodes:
+            operands = [values[name] if name else None for name in node.input]
+            if node.name in self._layers:
+                padded = [*operands, *[None] * _INITIAL]
+                results: Sequence[Tensor] = self._layers[node.name](
+                    padded[0], padded[_LENGTHS], padded[_INITIAL]
+                )
+            else:
+                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+                made = _FUNCTIONS[node.op_type](self._torch, attributes, *operands)
+                results = made if isinstance(made, tuple | list) else (made,)
+            values.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
+        return values[self.output]
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
+    """Nodes that a value depends on, in order; the nodes are sorted."""
+    wanted, found = {output}, []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            found.append(node)
+    return found[::-1]
+
+
+def _axes(attributes: Attributes, axes: Tensor | None) -> list[int] | None:
+    """Axes as an input (newer opsets) or as an attribute."""
+    if axes is not None:
+        return [int(axis) for axis in axes.reshape(-1)]
+    given = attributes.get("axes")
+    return None if given is None else list(given)
+
+
+def _gemm(torch: Any, a: Attributes, x: Tensor, w: Tensor, c: Tensor | None = None) -> Tensor:
+    x = x.t() if a.get("transA") else x
+    w = w.t() if a.get("transB") else w
+    product = a.get("alpha", 1.0) * torch.matmul(x, w)
+    return product if c is None else product + a.get("beta", 1.0) * c
+
+
+def _conv(torch: Any, a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    rank = w.dim() - 2
+    pads = list(a.get("pads", [0] * 2 * rank))
+    padding = [p for axis in range(rank - 1, -1, -1) for p in (pads[axis], pads[axis + rank])]
+    convolve = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
+    return convolve(
+        torch.nn.functional.pad(x, padding),
+        w,
+        b,
+        stride=list(a.get("strides", [1] * rank)),
+        dilation=list(a.get("dilations", [1] * rank)),
+        groups=a.get("group", 1),
+    )
+
+
+def _squeeze(_torch: Any, a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    given = _axes(a, axes)
+    return x.squeeze() if given is None else x.squeeze(tuple(given))
+
+
+def _unsqueeze(_torch: Any, a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    given = _axes(a, axes) or []
+    rank = x.dim() + len(given)
+    for axis in sorted(axis % rank for axis in given):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _reshape(_torch: Any, a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
+    sizes = [int(size) for size in shape]
+    if not a.get("allowzero"):
+        sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
+    return x.reshape(sizes)
+
+
+def _flatten(_torch: Any, a: Attributes, x: Tensor) -> Tensor:
+    axis = a.get("axis", 1)
+    return x.reshape(int(np.prod(x.shape[:axis])), -1)
+
+
+def _slice(
+    torch: Any,
+    _a: Attributes,
+    x: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
+) -> Tensor:
+    chosen = range(len(starts)) if axes is None else [int(axis) for axis in axes]
+    strides = [1] * len(starts) if steps is None else [int(step) for step in steps]
+    for axis, start, end, step in zip(chosen, starts, ends, strides, strict=True):
+        places = range(x.shape[axis])[slice(int(start), _end(int(end), step), step)]
+        x = torch.index_select(x, axis, torch.tensor(list(places), dtype=torch.long))
+    return x
+
+
+def _end(end: int, step: int) -> int | None:
+    """The end of a slice: far below zero means the very beginning when going backwards."""
+    return None if step < 0 and end < -(2**30) else end
+
+
+def _gather(torch: Any, a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
+    axis = a.get("axis", 0) % x.dim()
+    places = torch.where(indices < 0, indices + x.shape[axis], indices)
+    found = torch.index_select(x, axis, places.reshape(-1).long())
+    return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+def _split(torch: Any, a: Attributes, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
+    axis = a.get("axis", 0)
+    if sizes is not None:
+        return list(torch.split(x, [int(size) for size in sizes], dim=axis))
+    return list(torch.chunk(x, a["num_outputs"], dim=axis))
+
+
+def _reduced(name: str) -> Callable[..., Tensor]:
+    def reduce(torch: Any, a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        chosen = _axes(a, axes)
+        if chosen is None:
+            chosen = list(range(x.dim()))
+        return getattr(torch, name)(x, dim=tuple(chosen), keepdim=bool(a.get("keepdims", 1)))
+
+    return reduce
+
+
+def _clip(torch: Any, _a: Attributes, x: Tensor, *limits: Tensor | None) -> Tensor:
+    low, high = [*limits, None, None][:2]
+    x = x if low is None else torch.maximum(x, low)
+    return x if high is None else torch.minimum(x, high)
+
+
+def _normalized(
+    torch: Any,
+    a: Attributes,
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+) -> Tensor:
+    """As in inference: what was measured in training stays."""
+    return torch.nn.functional.batch_norm(
+        x, mean, variance, scale, bias, training=False, eps=a.get("epsilon", 1e-5)
+    )
+
+
+def _cast(_torch: Any, a: Attributes, x: Tensor) -> Tensor:
+    kind = onnx.helper.tensor_dtype_to_np_dtype(a["to"])
+    return x.to(_torch.from_numpy(np.zeros((), kind)).dtype)
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "Abs": lambda torch, _a, x: torch.abs(x),
+    "Add": lambda _torch, _a, x, y: x + y,
+    "BatchNormalization": _normalized,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": lambda torch, a, *xs: torch.cat(xs, dim=a["axis"]),
+    "Conv": _conv,
+    "Div": lambda _torch, _a, x, y: x / y,
+    "Dropout": lambda _torch, _a, x, *_rest: x,
+    "Elu": lambda torch, a, x: torch.nn.functional.elu(x, a.get("alpha", 1.0)),
+    "Exp": lambda torch, _a, x: torch.exp(x),
+    "Expand": lambda torch, _a, x, shape: x * torch.ones([int(n) for n in shape], dtype=x.dtype),
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gemm": _gemm,
+    "Identity": lambda _torch, _a, x: x,
+    "LeakyRelu": lambda torch, a, x: torch.nn.functional.leaky_relu(x, a.get("alpha", 0.01)),
+    "Log": lambda torch, _a, x: torch.log(x),
+    "LogSoftmax": lambda torch, a, x: torch.log_softmax(x, a.get("axis", -1)),
+    "MatMul": lambda torch, _a, x, y: torch.matmul(x, y),
+    "Mul": lambda _torch, _a, x, y: x * y,
+    "Neg": lambda _torch, _a, x: -x,
+    "Pow": lambda torch, _a, x, y: torch.pow(x, y),
+    "ReduceMax": _reduced("amax"),
+    "ReduceMean": _reduced("mean"),
+    "ReduceSum": _reduced("sum"),
+    "Relu": lambda torch, _a, x: torch.relu(x),
+    "Reshape": _reshape,
+    "Shape": lambda torch, _a, x: torch.tensor(list(x.shape)),
+    "Sigmoid": lambda torch, _a, x: torch.sigmoid(x),
+    "Slice": _slice,
+    "Softmax": lambda torch, a, x: torch.softmax(x, a.get("axis", -1)),
+    "Softplus": lambda torch, _a, x: torch.nn.functional.softplus(x),
+    "Split": _split,
+    "Sqrt": lambda torch, _a, x: torch.sqrt(x),
+    "Squeeze": _squeeze,
+    "Sub": lambda _torch, _a, x, y: x - y,
+    "Tanh": lambda torch, _a, x: torch.tanh(x),
+    "Transpose": lambda _torch, a, x: x.permute(a.get("perm", tuple(range(x.dim()))[::-1])),
+    "Unsqueeze": _unsqueeze,
+}
+"""Operators by name: from torch, attributes and operands (None where left out) to results."""

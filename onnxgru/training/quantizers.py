@@ -1,0 +1,128 @@
+"""Quantisers that gradients pass: rounding whose derivative is 1, with a scale that can be learned.
+
+Forward, codes are what the integer program has::
+
+    q = clip(round(x / s) + z, low, high)        y = s (q - z)
+
+Backward, the gradient of x passes where x is within the codes' range (the straight-through
+estimator, Bengio et al. 2013, arXiv 1308.3432), and that of a learned scale is, as in LSQ (Esser
+et al. 2020, arXiv 1902.08153)::
+
+    dy/ds = q - z - x / s   within the range,    q - z   beyond it
+
+times 1 / sqrt(N high), N the elements that share the scale. What is trained is the scale's
+logarithm, so that scales of all magnitudes are learned at one pace.
+"""
+
+import math
+from functools import cache
+from typing import Any
+
+from onnxgru.core.integers import Floats, IntegerType, Quantization
+from onnxgru.core.weights import SPREAD
+
+Tensor = Any
+
+
+@cache
+def _learned() -> Any:
+    """The function ``apply(x, scale, zero_point, low, high)``; torch is not loaded before."""
+    import torch
+
+    class Learned(torch.autograd.Function):  # type: ignore[misc]
+        """Quantises with a scale that has a gradient: one number, or one a row, (N, 1)."""
+
+        @staticmethod
+        def forward(
+            context: Any, x: Tensor, scale: Tensor, zero_point: int, low: int, high: int
+        ) -> Tensor:
+            ratio = x / scale
+            codes = torch.round(ratio) + zero_point
+            limited = codes.clamp(low, high)
+            context.save_for_backward(ratio, limited - zero_point, codes == limited, scale)
+            context.high = high
+            return (limited - zero_point) * scale
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+            ratio, steps, within, scale = context.saved_tensors
+            slope = gradient * (steps - ratio * within)
+            factor = 1 / math.sqrt(ratio.numel() // scale.numel() * context.high)
+            total = slope.sum(dim=-1, keepdim=True) if scale.dim() else slope.sum()
+            return gradient * within, total * factor, None, None, None
+
+    return Learned.apply
+
+
+class ValueQuantizer:
+    """Quantiser of a value, one scale a tensor.
+
+    Parameters
+    ----------
+    quantization : Quantization
+        Scale, zero point and width to start with.
+    learned : bool
+        Whether the scale is trained; the zero point never is.
+    """
+
+    def __init__(self, quantization: Quantization, *, learned: bool = False) -> None:
+        import torch
+
+        self._torch = torch
+        self._start = quantization
+        self.parameters = [torch.zeros((), requires_grad=True)] if learned else []
+        """Logarithm of the scale's growth, if it is trained."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Values of any shape, on the grid."""
+        start, top = self._start, self._start.type.maximum
+        if not self.parameters:
+            return self._torch.fake_quantize_per_tensor_affine(
+                x, start.scale, start.zero_point, 0, top
+            )
+        scale = start.scale * self._torch.exp(self.parameters[0])
+        return _learned()(x, scale, start.zero_point, 0, top)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value that has a code, of the scale as trained."""
+        low, high = self._start.range
+        growth = math.exp(self.parameters[0].item()) if self.parameters else 1.0
+        return low * growth, high * growth
+
+
+class WeightQuantizer:
+    """Symmetric quantiser of a matrix, one scale a row.
+
+    Parameters
+    ----------
+    scales : ndarray of float32, shape (outputs,)
+        To start with.
+    bits : int
+        Width, 2 to 8.
+    learned : bool
+        Whether scales are trained.
+    """
+
+    def __init__(self, scales: Floats, bits: int, *, learned: bool) -> None:
+        import torch
+
+        self._torch = torch
+        self._top = IntegerType(bits, signed=True).maximum
+        self._logarithms = torch.log(torch.from_numpy(scales)[:, None]).requires_grad_(learned)
+        self.parameters = [self._logarithms] if learned else []
+        """Logarithms of the scales, if they are trained."""
+
+    @property
+    def scales(self) -> Tensor:
+        """S_W, (outputs, 1), none far below the largest: see `onnxgru.core.weights`."""
+        scales = self._torch.exp(self._logarithms)
+        return self._torch.maximum(scales, scales.detach().max() / SPREAD)
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Weights (outputs, inputs) on the grid."""
+        return _learned()(weight, self.scales, 0, -self._top, self._top)
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """Codes of weights, as float32."""
+        return self._torch.round(weight / self.scales).clamp(-self._top, self._top)
