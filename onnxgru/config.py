@@ -1,5 +1,6 @@
 """The configuration of a quantisation, from Python, a TOML file, or the command line."""
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -46,7 +47,8 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
 _FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
 _DATA = ("calibration", "validation", "holdout")
 _PATHS = ("scheme", "calibration_file", "output", *_DATA)
-_OPTIONAL = ("bits", "steps", "jobs", *_PATHS)
+_OPTIONAL = ("bits", "steps", "jobs", "scheduler", *_PATHS)
+_ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.%]+\]|[^\s/:\[\]]+):\d{1,5}/?")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,9 @@ class Config:
     jobs : int, optional
         Candidates evaluated at the same time; as many as there are cores where left out. The
         front does not depend on it.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``, on whose workers candidates
+        are evaluated instead, one a thread. The front does not depend on it either.
 
     Raises
     ------
@@ -155,6 +160,7 @@ class Config:
     seed: int = 0
     verify: int = 256
     jobs: int | None = None
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -166,6 +172,13 @@ class Config:
             raise UsageError("resume continues a search; give search too")
         if self.resume and self.force:
             raise UsageError("resume and force exclude each other; give one of them")
+        if self.scheduler is not None and not self.search:
+            raise UsageError("scheduler says where a search evaluates; give search too")
+        if self.scheduler is not None and self.jobs is not None:
+            raise UsageError(
+                "scheduler and jobs exclude each other: a Dask worker evaluates as many candidates "
+                "at a time as it has threads; give one of them"
+            )
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             if getattr(self, name) and self.recurrence != form:
                 raise UsageError(
@@ -237,6 +250,11 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         return f"a text such as {_LISTS[name][0]}", lambda v: isinstance(v, str)
     if name == "max_drop":
         return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
+    if name == "scheduler":
+        return (
+            "an address such as tcp://10.0.0.1:8786",
+            lambda v: isinstance(v, str) and _ADDRESS.fullmatch(v) is not None,
+        )
     if name == "metric":
         return "a name", lambda v: isinstance(v, str)
     if name in ("include", "exclude"):
