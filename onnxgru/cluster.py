@@ -26,7 +26,7 @@ from onnxgru.search.genome import Genome
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE = 5.0
+PATIENCE = 4.0
 """Seconds that a scheduler has to answer."""
 
 LOOK = 2.0
@@ -108,7 +108,7 @@ class Cluster:
                     "onnxgru there and go on with --resume"
                 ) from error
         raise ClusterError(
-            f"scheduler {self._address}: one worker after another died of a candidate, mostly because "
+            f"scheduler {self._address}: workers die of a candidate again and again, mostly because "
             "they have too little memory; give them more, or fewer threads, and go on with --resume"
         )
 
@@ -118,7 +118,8 @@ class Cluster:
 
         while not future.done():
             try:
-                wait([future], timeout=LOOK)
+                with self._client.as_current():
+                    wait([future], timeout=LOOK)
             except TimeoutError:
                 self._look()
             except CancelledError:
