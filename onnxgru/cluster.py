@@ -66,21 +66,39 @@ class Cluster:
         """
         if not genomes:
             return iter(())
-        if evaluate not in self._sent:
-            self._listener(Stage(f"evaluating on {self._described()}"))
-            with warnings.catch_warnings():  # a graph of megabytes, once, is what is meant
-                warnings.simplefilter("ignore")
-                self._sent[evaluate] = self._client.submit(
-                    pickle.loads, pickle.dumps((versions(), evaluate))
-                )
-        futures = self._client.map(_evaluated, genomes, sent=self._sent[evaluate])
-        return self._members(futures)
+        with self._connected():
+            if evaluate not in self._sent:
+                self._send(evaluate)
+            return self._members(self._client.map(_evaluated, genomes, sent=self._sent[evaluate]))
+
+    def _send(self, evaluate: Evaluate) -> None:
+        self._listener(Stage(f"evaluating on {self._described()}"))
+        content = pickle.dumps((versions(), evaluate))
+        with warnings.catch_warnings():  # a graph of megabytes, once, is what is meant
+            warnings.simplefilter("ignore")
+            self._sent[evaluate] = self._client.submit(pickle.loads, content)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Say in one way that the scheduler is gone, which Dask says in many."""
+        from distributed.client import ClosedClientError
+        from distributed.comm import CommClosedError
+
+        try:
+            yield
+        except (CommClosedError, ClosedClientError, CancelledError) as error:
+            raise ClusterError(
+                f"scheduler {self._address}: the connection to it was lost; start it again, with "
+                "workers, and go on with --resume"
+            ) from error
 
     def _members(self, futures: Sequence["Future"]) -> Iterator[Member]:
         waiting = deque(futures)
         try:
             while waiting:
-                yield self._member(waiting[0])
+                with self._connected():
+                    member = self._member(waiting[0])
+                yield member
                 waiting.popleft()
         finally:
             if waiting and self._client.status == "running":
@@ -97,19 +115,14 @@ class Cluster:
                 return member
             except KilledWorker:
                 future.retry()
-            except CancelledError as error:
-                raise ClusterError(
-                    f"scheduler {self._address}: the connection to it was lost; start it again and "
-                    "go on with --resume"
-                ) from error
             except ModuleNotFoundError as error:
                 raise ClusterError(
                     f"scheduler {self._address}: a worker cannot import {error.name}; install "
                     "onnxgru there and go on with --resume"
                 ) from error
         raise ClusterError(
-            f"scheduler {self._address}: workers die of a candidate again and again, mostly because "
-            "they have too little memory; give them more, or fewer threads, and go on with --resume"
+            f"scheduler {self._address}: workers die of a candidate again and again, mostly for want "
+            "of memory; give them more of it, or fewer threads, and go on with --resume"
         )
 
     def _wait(self, future: "Future") -> None:
@@ -122,14 +135,9 @@ class Cluster:
                     wait([future], timeout=LOOK)
             except TimeoutError:
                 self._look()
-            except CancelledError:
-                return
 
     def _look(self) -> None:
-        try:
-            lost = not self._client.nthreads()
-        except (OSError, ValueError):  # the scheduler is gone: the task will be cancelled
-            return
+        lost = not self._client.nthreads()
         if lost and not self._lost:
             self._listener(
                 Notice(
@@ -226,14 +234,12 @@ def _check(client: "Client", address: str, metric: str) -> None:
         )
     for worker, found in _asked(client, metadata.version, "onnxgru").items():
         if isinstance(found, Exception):
-            raise ClusterError(
-                f"worker {worker}: cannot import onnxgru; install onnxgru[distributed] there"
-            )
+            raise _uninstalled(worker)
         _compare(worker, {"onnxgru": versions()["onnxgru"]}, {"onnxgru": found})
     for worker, found in _asked(client, versions).items():
         _compare(worker, versions(), found)
     if is_entrypoint(metric):
-        for worker, found in _asked(client, load_entrypoint, metric).items():
+        for worker, found in _asked(client, _import, metric).items():
             if isinstance(found, Exception):
                 raise UsageError(f"worker {worker}: {found}")
 
@@ -244,9 +250,14 @@ def _asked(client: "Client", function: Callable[..., Any], *arguments: str) -> d
     return found
 
 
+def _import(name: str) -> None:
+    """See that a user's function can be imported on a worker, where it stays."""
+    load_entrypoint(name)
+
+
 def _compare(worker: str, ours: Mapping[str, str], theirs: Mapping[str, str] | Exception) -> None:
     if isinstance(theirs, Exception):
-        raise ClusterError(f"worker {worker}: cannot say its versions: {theirs}; install the same")
+        raise _uninstalled(worker) from theirs
     for name, version in ours.items():
         if theirs.get(name) != version:
             raise ClusterError(
@@ -266,6 +277,13 @@ def _evaluated(genome: Genome, sent: tuple[Mapping[str, str], Evaluate]) -> Memb
         return evaluate(genome)
     except OnnxgruError as error:
         raise type(error)(f"worker {worker}: {error}") from error
+
+
+def _uninstalled(worker: str) -> ClusterError:
+    return ClusterError(
+        f"worker {worker}: cannot import onnxgru; install onnxgru[distributed] there, of the same "
+        "version"
+    )
 
 
 def _unreachable(address: str) -> ClusterError:
