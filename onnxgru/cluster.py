@@ -121,8 +121,8 @@ class Cluster:
                     "onnxgru there and go on with --resume"
                 ) from error
         raise ClusterError(
-            f"scheduler {self._address}: workers die of a candidate again and again, mostly for want "
-            "of memory; give them more of it, or fewer threads, and go on with --resume"
+            f"scheduler {self._address}: workers die of a candidate again and again, mostly for "
+            "want of memory; give them more of it, or fewer threads, and go on with --resume"
         )
 
     def _wait(self, future: "Future") -> None:
@@ -227,6 +227,10 @@ async def _greet(address: str) -> None:
 
 def _check(client: "Client", address: str, metric: str) -> None:
     """Refuse workers whose results could differ, before they are given anything."""
+    try:
+        client.run_on_scheduler(metadata.version, "onnxgru")  # tasks pass through it
+    except metadata.PackageNotFoundError as error:
+        raise _uninstalled(f"scheduler {address}") from error
     if not client.nthreads():
         raise ClusterError(
             f"scheduler {address}: must have workers, it has none; start some with dask worker "
@@ -234,7 +238,7 @@ def _check(client: "Client", address: str, metric: str) -> None:
         )
     for worker, found in _asked(client, metadata.version, "onnxgru").items():
         if isinstance(found, Exception):
-            raise _uninstalled(worker)
+            raise _uninstalled(f"worker {worker}")
         _compare(worker, {"onnxgru": versions()["onnxgru"]}, {"onnxgru": found})
     for worker, found in _asked(client, versions).items():
         _compare(worker, versions(), found)
@@ -257,7 +261,7 @@ def _import(name: str) -> None:
 
 def _compare(worker: str, ours: Mapping[str, str], theirs: Mapping[str, str] | Exception) -> None:
     if isinstance(theirs, Exception):
-        raise _uninstalled(worker) from theirs
+        raise _uninstalled(f"worker {worker}") from theirs
     for name, version in ours.items():
         if theirs.get(name) != version:
             raise ClusterError(
@@ -279,10 +283,9 @@ def _evaluated(genome: Genome, sent: tuple[Mapping[str, str], Evaluate]) -> Memb
         raise type(error)(f"worker {worker}: {error}") from error
 
 
-def _uninstalled(worker: str) -> ClusterError:
+def _uninstalled(where: str) -> ClusterError:
     return ClusterError(
-        f"worker {worker}: cannot import onnxgru; install onnxgru[distributed] there, of the same "
-        "version"
+        f"{where}: cannot import onnxgru; install onnxgru[distributed] there, the same version"
     )
 
 

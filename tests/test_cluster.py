@@ -27,22 +27,40 @@ COSTS = Path(__file__).parents[1] / "docs" / "costs"
 SHORT = {"search": True, "population": 12, "generations": 4, "verify": 2}
 
 
+BARE = """
+import importlib.metadata, sys
+sys.modules["onnxgru"] = None
+def version(name, found=importlib.metadata.version):
+    if name == "onnxgru":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.version = version
+version.__module__ = "importlib.metadata"
+from distributed.cli import dask_{}
+dask_{}.main()
+"""
+"""A process of Dask where onnxgru is not installed."""
+
+
 class Machines:
     """A scheduler, and workers that can be started and killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, bare: bool = False) -> None:
+        self._folder, self._bare = folder, bare
         self._workers: list[subprocess.Popen] = []
         self._file = folder / "scheduler.json"
         self._scheduler = self._start("scheduler", "--scheduler-file", self._file, "--port", "0")
         self.address = self._until(self._address)
 
     def _start(self, what: str, *arguments: object) -> subprocess.Popen:
+        program = ["-m", f"distributed.cli.dask_{what}"]
+        if self._bare:
+            program = ["-c", BARE.format(what, what)]
         with (self._folder / "log.txt").open("a") as log:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-m", f"distributed.cli.dask_{what}"),
-                    *("--host", "127.0.0.1", "--no-dashboard", *map(str, arguments)),
+                    *(sys.executable, *program, "--host", "127.0.0.1", "--no-dashboard"),
+                    *map(str, arguments),
                 ],
                 cwd=self._folder,
                 stdout=log,
@@ -105,7 +123,8 @@ def machines(tmp_path_factory) -> Iterator[Machines]:
     (folder / "onworker.py").write_text(CALLABLES)
     found = Machines(folder)
     try:
-        found.staff(2)
+        found.begin()
+        found.begin()
         yield found
     finally:
         found.close()
@@ -299,6 +318,20 @@ def test_workers_that_do_not_fit(machines, model, tmp_path, capsys, monkeypatch)
     machines.staff(0)
     line = refused(command, capsys, 1)
     assert f"must have workers, it has none; start some with dask worker {machines.address}" in line
+
+
+def test_onnxgru_is_not_installed_there(machines, model, tmp_path, capsys):
+    bare = Machines(tmp_path, bare=True)
+    try:
+        line = refused(arguments(model, tmp_path / "out", bare.address), capsys, 1)
+        assert f"scheduler {bare.address}: cannot import onnxgru; install onnxgru[dist" in line
+        bare.address = machines.address  # for its worker
+        machines.staff(0)
+        bare.staff(1)
+        line = refused(arguments(model, tmp_path / "out", machines.address), capsys, 1)
+        assert line.startswith("onnxgru: worker tcp://") and "cannot import onnxgru" in line
+    finally:
+        bare.close()
 
 
 def test_dask_is_not_installed(model, tmp_path, capsys, monkeypatch):
