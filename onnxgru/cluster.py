@@ -32,7 +32,7 @@ PATIENCE = 4.0
 LOOK = 2.0
 """Seconds between two looks at whether there still are workers."""
 
-RETRIES = 5
+TRIES = 5
 """How often a candidate is tried that Dask has given up: by default after four workers died."""
 
 Evaluate = Callable[[Genome], Member]
@@ -108,13 +108,14 @@ class Cluster:
         """The result of a task, however many workers it takes."""
         from distributed import KilledWorker
 
-        for _ in range(RETRIES):
+        for left in reversed(range(TRIES)):
             self._wait(future)
             try:
                 member: Member = future.result()
                 return member
             except KilledWorker:
-                future.retry()
+                if left:
+                    future.retry()
             except ModuleNotFoundError as error:
                 raise ClusterError(
                     f"scheduler {self._address}: a worker cannot import {error.name}; install "

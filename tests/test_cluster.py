@@ -1,6 +1,7 @@
 """Searches on a Dask cluster: a real scheduler with worker processes on this machine."""
 
 import json
+import os
 import pickle
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 from onnxgru import api, cluster
 from onnxgru.cli import main
 from onnxgru.config import Config
-from onnxgru.core.errors import DataError
+from onnxgru.core.errors import ClusterError, DataError
 from onnxgru.events import Notice, Searched, Stage
 from onnxgru.report import versions
 from onnxgru.session import Session
@@ -43,7 +44,7 @@ dask_{}.main()
 
 
 class Machines:
-    """A scheduler, and workers that can be started and killed."""
+    """A scheduler that gives a task up when its worker dies, and workers to start and kill."""
 
     def __init__(self, folder: Path, *, bare: bool = False) -> None:
         self._folder, self._bare = folder, bare
@@ -63,6 +64,7 @@ class Machines:
                     *map(str, arguments),
                 ],
                 cwd=self._folder,
+                env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
                 stdout=log,
                 stderr=log,
             )
@@ -93,6 +95,7 @@ class Machines:
 
     def staff(self, count: int) -> None:
         """See to it that there are so many workers."""
+        self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < count:
             self.begin()
         while len(self._workers) > count:
@@ -120,7 +123,9 @@ class Machines:
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory) -> Iterator[Machines]:
     folder = tmp_path_factory.mktemp("machines")
-    (folder / "onworker.py").write_text(CALLABLES)
+    (folder / "onworker.py").write_text(
+        f"{CALLABLES}\ndef deadly(*_):\n    __import__('os')._exit(1)\n"
+    )
     found = Machines(folder)
     try:
         found.begin()
@@ -212,19 +217,42 @@ def test_interrupted_search_leaves_the_front_and_no_task(machines, model, local,
     machines._until(machines.idle)
 
 
-def test_errors_on_a_worker_arrive_as_themselves(machines, model, tmp_path, monkeypatch):
-    """The metric is another one here: what is raised comes from the worker."""
+@pytest.mark.parametrize(
+    ("metric", "kind", "sentence"),
+    [
+        ("broken", DataError, r"^worker tcp://\S+: .*onworker:broken.*ZeroDivisionError"),
+        (
+            "deadly",
+            ClusterError,
+            r"^scheduler tcp://\S+: workers die of a candidate again and again",
+        ),
+    ],
+)
+def test_failures_on_a_worker(machines, model, tmp_path, monkeypatch, metric, kind, sentence):
+    """The metric is a harmless one here: what is raised comes from the worker."""
     machines.staff(2)
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / "onworker.py").write_text("def broken(outputs, labels):\n    return 1.0\n")
-    monkeypatch.chdir(here)
-    settings = Config(
-        output=tmp_path / "out", scheduler=machines.address, metric="onworker:broken", **SHORT
-    )
-    with pytest.raises(DataError, match=r"^worker tcp://\S+: .*onworker:broken.*ZeroDivision"):
+    monkeypatch.setattr(cluster, "TRIES", 2)
+    monkeypatch.delitem(sys.modules, "onworker", raising=False)
+    (tmp_path / "onworker.py").write_text(f"def {metric}(outputs, labels):\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    settings = Config(scheduler=machines.address, metric=f"onworker:{metric}", **SHORT)
+    with pytest.raises(kind, match=sentence):
         api.quantize(model, settings)
     sys.modules.pop("onworker")
+
+
+def test_worker_that_joins_must_fit_too(machines, model, tmp_path, monkeypatch):
+    """What was found of the workers when the search began is not what it is now."""
+    machines.staff(1)
+    found = versions() | {"numpy": "0.0.7"}
+
+    def listener(event: object) -> None:
+        if event == Stage("searching"):
+            monkeypatch.setattr("onnxgru.report.version", found.__getitem__)
+
+    settings = Config(output=tmp_path / "out", scheduler=machines.address, **SHORT)
+    with pytest.raises(ClusterError, match=r"^worker tcp://\S+: must have numpy 0.0.7 as this pro"):
+        api.quantize(model, settings, listener=listener)
 
 
 def test_problem_in_another_process_is_the_same(model):
