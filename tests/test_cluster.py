@@ -232,12 +232,18 @@ def test_failures_on_a_worker(machines, model, tmp_path, monkeypatch, metric, ki
     """The metric is a harmless one here: what is raised comes from the worker."""
     machines.staff(2)
     monkeypatch.setattr(cluster, "TRIES", 2)
+    monkeypatch.setattr(cluster, "LOOK", 0.5)
+
+    def listener(event: object) -> None:
+        if isinstance(event, Notice) and "no worker is left" in event.text:
+            machines.begin()
+
     monkeypatch.delitem(sys.modules, "onworker", raising=False)
     (tmp_path / "onworker.py").write_text(f"def {metric}(outputs, labels):\n    return 1.0\n")
     monkeypatch.chdir(tmp_path)
     settings = Config(scheduler=machines.address, metric=f"onworker:{metric}", **SHORT)
     with pytest.raises(kind, match=sentence):
-        api.quantize(model, settings)
+        api.quantize(model, settings, listener=listener)
     sys.modules.pop("onworker")
 
 
