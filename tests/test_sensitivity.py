@@ -261,6 +261,6 @@ def test_a_file_in_the_way_is_refused(place, capsys):
 def test_outputs_that_are_not_finite_are_refused(session, monkeypatch):
     monkeypatch.setattr(session, "config", Config(widths="7"))
     broken = np.full_like(session.reference("validation")[session.output], np.nan)
-    monkeypatch.setattr(session, "outputs", lambda *_: broken)
+    monkeypatch.setattr(session.judge("validation"), "outputs", lambda _: broken)
     with pytest.raises(Exception, match="NaN"):
         measure(session)
