@@ -64,7 +64,7 @@ class Arm:
                 genomes[unseen(space, set(genomes), generator)] = None
             return tuple(workers.map(self.evaluate, genomes))
         settings = replace(self.settings, seed=seed)
-        return search(space, self.evaluate, settings, seeds=self.starts, executor=workers)
+        return search(space, self.evaluate, settings, seeds=self.starts, workers=workers)
 
 
 def curve(members: Sequence[Member], reference: tuple[float, float]) -> list[float]:

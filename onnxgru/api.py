@@ -1,6 +1,9 @@
 """The verbs that write an output folder: quantize, pick, measure_sensitivity."""
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from onnxgru import charts, page
+from onnxgru import charts, cluster, page
 from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
@@ -24,6 +27,8 @@ from onnxgru.report import Written
 from onnxgru.runtime import devices
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtime.verify import verify, zero_states
+from onnxgru.search.batches import Batches
+from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
@@ -92,34 +97,48 @@ def quantize(
     folder.check(force=config.force, resume=config.resume)
     if config.search:
         objectives.sizes(config.objectives)  # a wrong cost table is refused before any work
-        if config.device != PROCESSOR:
-            devices.resolve(config.device)  # and a missing device
+        return _searched(path, config, folder, listener)
     session = Session(path, config, listener)
-    if not config.search:
-        if config.scheme is None:
-            scheme = Scheme.uniform(
-                session.layers,
-                config.bits or BITS,
-                granularity=config.granularity,
-                observer=config.observer,
-                input_bits=config.input_bits,
-            )
-        else:
-            scheme = Scheme.load(Path(config.scheme))
-            scheme.validate(session.layers, str(config.scheme))
-        written, contents = _make(session, scheme)
-        return _write(session, folder, written, contents)
-    study = Study(session)
-    study.prepare()  # nothing is written before all of that has succeeded
-    folder.open(force=config.force)
-    try:
-        outcome = study.run(folder.path / JOURNAL, resume=config.resume)
-    except KeyboardInterrupt:
-        if study.seen:
-            folder.write(_front(study.outcome(study.seen)))
-        raise
+    if config.scheme is None:
+        scheme = Scheme.uniform(
+            session.layers,
+            config.bits or BITS,
+            granularity=config.granularity,
+            observer=config.observer,
+            input_bits=config.input_bits,
+        )
+    else:
+        scheme = Scheme.load(Path(config.scheme))
+        scheme.validate(session.layers, str(config.scheme))
+    written, contents = _make(session, scheme)
+    return _write(session, folder, written, contents)
+
+
+def _searched(path: Path, config: Config, folder: Folder, listener: Listener) -> Result:
+    """Search, and write the front with its chosen member."""
+    with _workers(config, listener) as workers:
+        session = Session(path, config, listener)
+        study = Study(session)
+        study.prepare()  # nothing is written before all of that has succeeded
+        folder.open(force=config.force)
+        try:
+            outcome = study.run(folder.path / JOURNAL, resume=config.resume, workers=workers)
+        except KeyboardInterrupt:
+            if study.seen:
+                folder.write(_front(study.outcome(study.seen)))
+            raise
     written, contents = _make(session, outcome.scheme)
     return _write(session, folder, written, contents, outcome)
+
+
+def _workers(config: Config, listener: Listener) -> AbstractContextManager[Workers]:
+    """Threads, a device or a Dask cluster; one that is missing is refused before any work."""
+    if config.scheduler is not None:
+        return cluster.connect(config.scheduler, config.metric, listener)
+    if config.device != PROCESSOR:
+        devices.resolve(config.device)
+        return nullcontext(Batches())
+    return ThreadPoolExecutor(config.jobs or os.cpu_count())
 
 
 def _front(outcome: Outcome) -> dict[str, bytes]:

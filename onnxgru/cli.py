@@ -141,6 +141,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(search, "--seed", type=int, metavar="N", help="0")
     add(search, "--jobs", type=int, metavar="N", help="candidates at a time (one a core)")
     add(search, "--device", help="evaluate candidates on cpu (default), cuda or cuda:N")
+    add(search, "--scheduler", metavar="ADDRESS", help="workers of Dask, tcp://host:port")
     add(search, "--genome", help="split (default): weights and outputs apart; coupled: tied")
     add(search, "--search-inputs", action="store_true", help="input widths get genes too")
     add(search, "--widths", metavar="2-8", help="widths that genes may take, also as 2,4,8")
@@ -176,7 +177,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, object]:
     names = {field for field in config.Config.__dataclass_fields__ if hasattr(arguments, field)}
     settings = config.load(arguments.config) if arguments.config is not None else {}
     if names.intersection(config.TASKS):  # what to do is one choice, whoever makes it
-        settings = {name: v for name, v in settings.items() if name not in config.TASKS}
+        others = config.TASKS if "search" in names else (*config.TASKS, "scheduler")
+        settings = {name: v for name, v in settings.items() if name not in others}
     return settings | {
         name: tuple(value) if isinstance(value := getattr(arguments, name), list) else value
         for name in names
@@ -195,10 +197,10 @@ def _quantize(arguments: argparse.Namespace) -> None:
 def _sensitivity(arguments: argparse.Namespace) -> None:
     from onnxgru import api, config, terminal
 
+    # A file may be for quantize as well.
+    others = (*config.TASKS, "resume", "device", "scheduler")
     settings: dict[str, Any] = {
-        name: value
-        for name, value in _settings(arguments).items()
-        if name not in (*config.TASKS, "resume", "device")  # of a file that is for quantize as well
+        name: value for name, value in _settings(arguments).items() if name not in others
     }
     with terminal.Progress(quiet=arguments.quiet) as progress:
         done = api.measure_sensitivity(

@@ -51,7 +51,8 @@ _DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
 _FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
 _DATA = ("calibration", "validation", "holdout")
 _PATHS = ("scheme", "calibration_file", "output", *_DATA)
-_OPTIONAL = ("bits", "steps", "jobs", *_PATHS)
+_OPTIONAL = ("bits", "steps", "jobs", "scheduler", *_PATHS)
+_ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.%]+\]|[^\s/:\[\]]+):\d{1,5}/?")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,9 @@ class Config:
     device : str
         What candidates of a search are evaluated on: ``cpu``, or ``cuda`` or ``cuda:N`` for a GPU
         through torch. The front does not depend on it.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``, on whose workers candidates
+        are evaluated instead, one a thread. The front does not depend on it either.
 
     Raises
     ------
@@ -164,6 +168,7 @@ class Config:
     verify: int = 256
     jobs: int | None = None
     device: str = PROCESSOR
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -180,6 +185,18 @@ class Config:
             )
         if self.resume and self.force:
             raise UsageError("resume and force exclude each other; give one of them")
+        if self.scheduler is not None and not self.search:
+            raise UsageError("scheduler says where a search evaluates; give search too")
+        if self.scheduler is not None and self.jobs is not None:
+            raise UsageError(
+                "scheduler and jobs exclude each other: a Dask worker evaluates as many candidates "
+                "at a time as it has threads; give one of them"
+            )
+        if self.scheduler is not None and self.device != PROCESSOR:
+            raise UsageError(
+                "scheduler and device exclude each other: workers of Dask evaluate on their "
+                "processors; give one of them"
+            )
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             if getattr(self, name) and self.recurrence != form:
                 raise UsageError(
@@ -253,6 +270,11 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         return "cpu, cuda or cuda:N", lambda v: isinstance(v, str) and bool(_DEVICE.fullmatch(v))
     if name == "max_drop":
         return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
+    if name == "scheduler":
+        return (
+            "an address such as tcp://10.0.0.1:8786",
+            lambda v: isinstance(v, str) and _ADDRESS.fullmatch(v) is not None,
+        )
     if name == "metric":
         return "a name", lambda v: isinstance(v, str)
     if name in ("include", "exclude"):

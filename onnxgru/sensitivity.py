@@ -167,7 +167,7 @@ class _Bench:
 
     def __init__(self, session: Session) -> None:
         config = session.config
-        self._session = session
+        self._session, self._judge = session, session.judge(_ROLE)
         self._float = session.reference(_ROLE)[session.output]
         self.scheme = Scheme.uniform(
             session.layers,
@@ -177,8 +177,8 @@ class _Bench:
             input_bits=config.input_bits,
         )
         program = session.lowering(self.scheme)
-        self._uniform = session.outputs(program, _ROLE)
-        self._error = session.metric.error(session.judge(self._uniform, _ROLE))
+        self._uniform = self._judge.outputs(program)
+        self._error = session.metric.error(self._judge.figure(self._uniform))
 
     def entry(self, scheme: Scheme, bits: int) -> Entry:
         """Figures of a scheme."""
@@ -187,8 +187,8 @@ class _Bench:
             program = session.lowering(scheme)
         except OverflowProofError:
             return Entry(bits, None, None, None, None, None)
-        outputs = session.outputs(program, _ROLE)
-        quality = session.judge(outputs, _ROLE)
+        outputs = self._judge.outputs(program)
+        quality = self._judge.figure(outputs)
         return Entry(
             bits,
             _limited(quality),

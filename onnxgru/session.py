@@ -1,7 +1,7 @@
 """A model with its data: everything that schemes are lowered from and judged by."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +12,15 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
-from onnxgru.config import PROCESSOR, Config
+from onnxgru.config import Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import DataError, ModelError, SchemeError
-from onnxgru.core.program import IntegerLayer, IntegerProgram
+from onnxgru.core.errors import ModelError, SchemeError
+from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Calibrated, Listener, Notice, Stage, silent
+from onnxgru.judge import Judge
 from onnxgru.passes import source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
@@ -31,16 +32,11 @@ from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
-from onnxgru.runtime import devices
-from onnxgru.runtime.evaluator import Engine, Evaluator, LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate
-from onnxgru.runtime.population import PopulationEvaluator
 
 Array = npt.NDArray[Any]
-
-DEVICE_SEQUENCES = 64
-"""Sequences on which a device is compared with the processor before a search."""
 
 _DISTRIBUTIONS = ("Softmax", "LogSoftmax", "Hardmax")
 
@@ -96,9 +92,7 @@ class Session:
         self.output = next(o.name for o in source.proto(self.model).graph.output if _is_float(o))
         labels = self.data["validation"].labels
         self.metric = metrics.resolve(config.metric, labels, self._is_distribution())
-        self._evaluators: dict[str, Evaluator] = {}
-        self._populations: dict[str, PopulationEvaluator] = {}
-        self._targets: dict[str, Array] = {}
+        self._judges: dict[str, Judge] = {}
         self._references: dict[str, dict[str, Array]] = {}
 
     def _check_form(self) -> dict[str, int] | None:
@@ -178,71 +172,42 @@ class Session:
             return labels
         return self.reference(role)[self.output]
 
+    def judge(self, role: str) -> Judge:
+        """What judges programs on the data of a role."""
+        if role not in self._judges:
+            self._judges[role] = Judge(
+                self.host,
+                self.data[role],
+                self.output,
+                self.metric,
+                self.target(role),
+                fused=self._fused,
+                device=self.config.device,
+            )
+        return self._judges[role]
+
     def float_quality(self, role: str) -> float:
         """The float model's figure."""
-        return self._measured(role, self.reference(role)[self.output], self.target(role))
-
-    def _engine(self) -> Callable[[IntegerLayer], Engine]:
-        """What candidates run on: a search is worth compiling kernels for."""
-        if not self._fused:
-            return LayerEvaluator
-        from onnxgru.runtime.fused import FusedEngine
-
-        return FusedEngine
-
-    def outputs(self, program: IntegerProgram, role: str) -> Array:
-        """What a program computes on the data of a role: the output that is judged."""
-        if role not in self._evaluators:
-            self._evaluators[role] = Evaluator(self.host, self.data[role], self._engine())
-            self._targets[role] = self.target(role)
-        return self._evaluators[role].outputs(program)[self.output]
-
-    def judge(self, outputs: Array, role: str) -> float:
-        """The figure of outputs for the data of a role."""
-        if role not in self._targets:
-            self._targets[role] = self.target(role)
-        return self._measured(role, outputs, self._targets[role])
+        return self.judge(role).figure(self.reference(role)[self.output])
 
     def quality(self, program: IntegerProgram, role: str) -> float:
         """A program's figure on the data of a role."""
-        return self.judge(self.outputs(program, role), role)
-
-    @property
-    def on_device(self) -> bool:
-        """Whether candidates of a search are computed together on a device."""
-        return self.config.device != PROCESSOR
-
-    def qualities(self, programs: Sequence[IntegerProgram], role: str) -> Iterator[float]:
-        """Figures of several programs in order, computed together on the device configured."""
-        if not self.on_device:
-            return (self.quality(program, role) for program in programs)
-        if role not in self._populations:
-            device = devices.resolve(self.config.device)
-            self._populations[role] = PopulationEvaluator(self.host, self.data[role], device)
-        found = self._populations[role].outputs_of(programs)
-        return (self.judge(outputs[self.output], role) for outputs in found)
-
-    def prove_device(self, programs: Sequence[IntegerProgram], role: str) -> None:
-        """Compare states computed together on the device configured with the processor's.
-
-        Raises
-        ------
-        VerificationError
-            If one differs.
-        """
-        data = self.data[role].take(self.host.batch or DEVICE_SEQUENCES)
-        device = devices.resolve(self.config.device)
-        PopulationEvaluator(self.host, data, device).require_same(programs)
-
-    def _measured(self, role: str, outputs: Array, target: Array) -> float:
-        try:
-            return self.metric(outputs, target)
-        except DataError as error:
-            raise DataError(f"{self.data[role].source}: {error}") from error
+        return self.judge(role).quality(program)
 
     def values(self, program: IntegerProgram, data: Dataset) -> Iterator[dict[str, Array]]:
         """Values of the host graph, chunk by chunk: inputs, and the layers' dequantised states."""
         return (values for values, _ in Evaluator(self.host, data).states(program))
+
+    def serialized(self) -> bytes:
+        """The normalised model with all its weights, as a ``ModelProto``.
+
+        Raises
+        ------
+        ModelError
+            If it is larger than 2 GiB.
+        """
+        content: bytes = source.proto(self.model).SerializeToString(deterministic=True)
+        return content
 
     def settings(self) -> dict[str, Any]:
         """The configuration as JSON can hold it."""

@@ -2,34 +2,29 @@
 
 import json
 import math
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onnxgru.core import files, integers, objectives
+from onnxgru.core import files, objectives
 from onnxgru.core.account import account
-from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
-from onnxgru.encoding import Encoding
 from onnxgru.events import Searched, Stage
 from onnxgru.front import FIGURES, FORMAT, ROUNDING, smallest, within
+from onnxgru.problem import Parts, Portable, Problem, encoding
 from onnxgru.report import versions
-from onnxgru.search.batches import Batches
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
-from onnxgru.search.nsga import Progress, Settings, search
+from onnxgru.search.nsga import Progress, Settings, Workers, search
 from onnxgru.session import Session
 from onnxgru.starts import allocated
 
-WORST = 1e9
-"""Objectives of a scheme whose accumulators could overflow; it is infeasible as well."""
+_ROLE = "validation"
 
 _KEYED = (
     "granularity", "observer", "input_bits", "accumulator_bits", "include", "exclude", "metric",
@@ -80,18 +75,7 @@ class Study:
         """What `run` has evaluated so far."""
         self.sizes = objectives.sizes(config.objectives)
         self._size = self.sizes[-1].key  # by which a member is chosen
-        self.encoding = Encoding(
-            session.layers,
-            coupled=config.genome == "coupled",
-            inputs=config.search_inputs,
-            widths=integers.widths(config.widths),
-            observers="observer" in config.genes,
-            granularities="granularity" in config.genes,
-            share=config.share,
-            granularity=config.granularity,
-            observer=config.observer,
-            input_bits=config.input_bits,
-        )
+        self.encoding = encoding(session.layers, config)
 
     @property
     def key(self) -> str:
@@ -116,9 +100,7 @@ class Study:
         )
         self._session.float_quality("validation")
         _ = self.baseline
-        if self._session.on_device:
-            programs = (self._program(genome) for genome in self.encoding.starts())
-            self._session.prove_device([p for p in programs if p is not None], "validation")
+        self.evaluate.prove()
 
     @cached_property
     def baseline(self) -> float:
@@ -154,47 +136,56 @@ class Study:
         )
         return tuple(dict.fromkeys([*plain[:count], *guided, *plain[count:]]))
 
-    def evaluate(self, genome: Genome) -> Member:
+    @cached_property
+    def evaluate(self) -> Problem:
         """Objectives of a genome's scheme, the error on validation first."""
-        (member,) = self.evaluate_many([genome])
-        return member
-
-    def evaluate_many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
-        """Members of several genomes, in order, computed together where the device can."""
         session = self._session
-        programs = [self._program(genome) for genome in genomes]
-        figures = session.qualities([p for p in programs if p is not None], "validation")
-        for genome, program in zip(genomes, programs, strict=True):
-            if program is None:
-                yield Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
-            else:
-                error = session.metric.error(next(figures))
-                yield Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+        return Problem(self.encoding, session.lowering, session.judge(_ROLE), self.sizes)
 
-    def _program(self, genome: Genome) -> IntegerProgram | None:
-        """A genome's program, None if its accumulators could overflow."""
-        try:
-            return self._session.lowering(self.encoding.scheme(genome))
-        except OverflowProofError:
-            return None
+    def portable(self) -> Portable:
+        """The same as `evaluate`, to be evaluated in another process.
 
-    def _workers(self) -> Executor:
-        """What evaluates the genomes of a generation: threads, or a device all at once."""
-        if self._session.on_device:
-            return Batches(self.evaluate_many)
-        return ThreadPoolExecutor(self._session.config.jobs or os.cpu_count())
+        Raises
+        ------
+        ModelError
+            If the model is larger than 2 GiB.
+        """
+        session = self._session
+        return Portable(
+            Parts(
+                session.serialized(),
+                replace(session.config, calibration=None, validation=None, holdout=None),
+                session.calibration,
+                session.data[_ROLE],
+                session.output,
+                session.metric.name,
+                session.target(_ROLE),
+                self.sizes,
+            )
+        )
 
     def _quality(self, error: float) -> float:
         metric = self._session.metric
         return 100.0 - error if metric.unit == "%" else -error if metric.higher_is_better else error
 
-    def run(self, journal: Path, *, resume: bool) -> Outcome:
+    def run(self, journal: Path, *, resume: bool, workers: Workers) -> Outcome:
         """Search, with every evaluation in the journal.
+
+        Parameters
+        ----------
+        journal : Path
+            Where it is, or shall be.
+        resume : bool
+            Go on with a journal that is there.
+        workers : Workers
+            Evaluate the candidates; in other processes, if the configuration names a scheduler.
 
         Raises
         ------
         OutputError
             If the journal belongs to another search, is damaged or in use, or the disk is full.
+        ClusterError
+            If the workers or their scheduler fail.
         """
         session, config = self._session, self._session.config
         session.listener(Stage("searching"))
@@ -218,20 +209,17 @@ class Study:
                 )
             )
 
-        with (
-            opened(journal, self.key, genes, names) as log,
-            self._workers() as workers,
-        ):
+        with opened(journal, self.key, genes, names) as log:
             members = search(
                 self.encoding.space,
-                self.evaluate,
+                self.evaluate if config.scheduler is None else self.portable(),
                 Settings(
                     config.population, config.generations, config.seed, config.strategy, limit
                 ),
                 seeds=self.starts(),
                 journal=log,
                 report=report,
-                executor=workers,
+                workers=workers,
             )
         return self.outcome(members)
 

@@ -1,32 +1,27 @@
-"""An executor for evaluations that are done together instead of one beside the other."""
+"""Workers for evaluations that are done together instead of one beside the other."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
-Result = TypeVar("Result")
+from onnxgru.search.front import Member
+from onnxgru.search.genome import Genome
 
 
-class Batches(Executor):
-    """Hands everything that `map` is given to one function, which answers in order.
+@runtime_checkable
+class Together(Protocol):
+    """Evaluates many genomes at a time."""
 
-    Parameters
-    ----------
-    together : callable
-        ``together(items)`` gives, one after the other, what the function of `map` would give for
-        every item.
-    """
+    def many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
+        """Members of genomes, in order."""
 
-    def __init__(self, together: Callable[[Sequence[Any]], Iterable[Any]]) -> None:
-        self._together = together
+
+class Batches:
+    """Hands all genomes of a generation to what evaluates them together."""
 
     def map(
-        self,
-        fn: Callable[..., Result],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-    ) -> Iterator[Result]:
-        """Results of all items of one iterable; nothing runs before the first is asked for."""
-        (items,) = iterables
-        yield from self._together(list(items))
+        self, evaluate: Callable[[Genome], Member], genomes: Sequence[Genome], /
+    ) -> Iterator[Member]:
+        """Members of genomes, in order; nothing runs before the first is asked for."""
+        yield from (
+            evaluate.many(genomes) if isinstance(evaluate, Together) else map(evaluate, genomes)
+        )

@@ -8,8 +8,8 @@ order, hence the same front.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -131,6 +131,15 @@ class Progress:
     known: bool
 
 
+class Workers(Protocol):
+    """Evaluate genomes at the same time; an executor of `concurrent.futures` does."""
+
+    def map(
+        self, evaluate: Callable[[Genome], Member], genomes: Sequence[Genome], /
+    ) -> Iterator[Member]:
+        """Members of genomes, in the genomes' order, whichever is finished first."""
+
+
 def search(
     space: Space,
     evaluate: Callable[[Genome], Member],
@@ -139,7 +148,7 @@ def search(
     seeds: Sequence[Genome] = (),
     journal: Journal | None = None,
     report: Callable[[Progress], None] | None = None,
-    executor: Executor | None = None,
+    workers: Workers | None = None,
 ) -> tuple[Member, ...]:
     """Search a space for its Pareto front.
 
@@ -158,8 +167,8 @@ def search(
         Answers for the genomes it knows; every other member is in it before the next is begun.
     report : callable, optional
         Called after every evaluation.
-    executor : concurrent.futures.Executor, optional
-        Evaluates the genomes of a generation at the same time.
+    workers : Workers, optional
+        Evaluate the genomes of a generation at the same time.
 
     Returns
     -------
@@ -183,7 +192,7 @@ def search(
         # whoever finishes first, so that the search does not depend on the number of workers.
         answers = [None if journal is None else journal.lookup(genome) for genome in genomes]
         new = [g for g, answer in zip(genomes, answers, strict=True) if answer is None]
-        fresh = iter(map(evaluate, new) if executor is None else executor.map(evaluate, new))
+        fresh = iter(map(evaluate, new) if workers is None else workers.map(evaluate, new))
         for genome, answer in zip(genomes, answers, strict=True):
             known = answer is not None
             member = next(fresh) if answer is None else answer

@@ -62,7 +62,7 @@ def test_schemes_that_could_overflow_keep_their_places(model: Path, device: Any)
         return lowering(scheme)
 
     vars(session)["lowering"] = lower
-    found = list(study.evaluate_many(genomes))
+    found = list(study.evaluate.many(genomes))
     assert found[::2] == [plain.evaluate(genome) for genome in genomes[::2]]
     assert [(m.genome, m.feasible) for m in found[1::2]] == [(g, False) for g in genomes[1::2]]
 

@@ -22,11 +22,11 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     terminal
 #     api
 #     study
-#     sensitivity
+#     problem   cluster   sensitivity
 #     page
 #     report   comparison   inspection   charts
 #     session
-#     recordings   starts
+#     recordings   starts   judge
 #     events   encoding   config   folder   front   drawing
 #     runtime
 #     passes
@@ -52,7 +52,8 @@ ALLOWED = {
     "encoding": {"search", "core"},
     "starts": {"encoding", "calibration", "search", "core"},
     "recordings": {"config", "events", "runtime", "core"},
-    "session": {"recordings", "config", "events"} | LIBRARY - {"search", "training"},
+    "judge": {"config", "runtime", "core"},
+    "session": {"recordings", "judge", "config", "events"} | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
     "comparison": {"runtime", "passes", "core"},
     "report": {"session", "runtime", "passes", "core"},
@@ -60,9 +61,12 @@ ALLOWED = {
     "charts": {"front", "core"},
     "page": {"charts", "drawing", "report", "core"},
     "sensitivity": {"session", "report", "events", "core"},
-    "study": {"session", "report", "starts", "encoding", "events", "front", "search", "core"},
+    "problem": {"judge", "encoding", "config", "runtime", "passes", "calibration"}
+    | {"search", "core"},
+    "cluster": {"report", "events", "search", "core"},
+    "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
     "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
-    | {"folder", "front", "runtime", "core"},
+    | {"cluster", "folder", "front", "runtime", "search", "core"},
     "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"},
     "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "core"},
     "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
@@ -70,6 +74,8 @@ ALLOWED = {
 }
 
 HEAVY = {
+    "dask",
+    "distributed",
     "jinja2",
     "matplotlib",
     "onnx.reference",

@@ -8,6 +8,7 @@
     +-- DataError         1   calibration, validation or hold-out data do not fit
     +-- SchemeError       1   a scheme or calibration file does not fit the model
     +-- OutputError       1   the output cannot be written, or would overwrite something
+    +-- ClusterError      1   the Dask cluster cannot be reached, does not fit, or fails
     +-- OverflowProofError 1  an accumulator could overflow
     +-- VerificationError 1   a runtime disagrees with the oracle (a defect worth reporting)
 
@@ -41,6 +42,10 @@ class SchemeError(OnnxgruError):
 
 class OutputError(OnnxgruError):
     """The output folder or file cannot be written, or already exists."""
+
+
+class ClusterError(OnnxgruError):
+    """The workers that evaluate candidates, or their scheduler, cannot be used."""
 
 
 class OverflowProofError(OnnxgruError):

@@ -13,6 +13,7 @@ The last one is the size by which a member is chosen, and the axis of the pictur
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from onnxgru.core.account import account
@@ -41,7 +42,7 @@ class Size:
     title : str
         What it is called in tables and pictures.
     measure : callable
-        Its value for a program.
+        Its value for a program. It can be pickled, to be measured elsewhere.
     """
 
     key: str
@@ -91,4 +92,8 @@ def _size(name: str) -> Size:
         table = CostTable.load(Path(name.removeprefix(COST)))
         return Size("cost", f"cost, {table.unit} a step" if table.unit else "cost a step", table)
     key, title = SIZES[name]
-    return Size(key, title, lambda program: float(getattr(account(program), key)))
+    return Size(key, title, partial(_figure, key))
+
+
+def _figure(key: str, program: IntegerProgram) -> float:
+    return float(getattr(account(program), key))

@@ -1,4 +1,4 @@
-"""Rounding that is already done: weights as fine-tuning left them, and the file they are kept in."""
+"""Rounding that is already done: weights as fine-tuning left them, and the file of them."""
 
 import io
 import zipfile
@@ -89,7 +89,9 @@ def load(path: Path) -> Given:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         names = sorted({key.partition("|")[0] for key in arrays})
-        rounded = {name: Rounded(*(arrays[f"{name}|{field}"] for field in _FIELDS)) for name in names}
+        rounded = {
+            name: Rounded(*(arrays[f"{name}|{field}"] for field in _FIELDS)) for name in names
+        }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise SchemeError(
             f"{path}: must be a file of fine-tuned weights that onnxgru wrote, but {error}; "

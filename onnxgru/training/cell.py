@@ -5,7 +5,6 @@ weights are rounded on their way, so that gradients reach what they were rounded
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 

@@ -308,9 +308,7 @@ class Finetuning:
                 for name, quantizer in made.quantizers.items()
                 if quantizer.parameters
             },
-            {
-                name: tensor.detach().numpy().copy() for name, tensor in self._graph.trained.items()
-            },
+            {name: tensor.detach().numpy().copy() for name, tensor in self._graph.trained.items()},
         )
 
 

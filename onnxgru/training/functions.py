@@ -1,5 +1,7 @@
 """The functions of `onnxgru.core.activations` in torch, which knows their gradients."""
 
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from onnxgru.core.activations import Activation
@@ -10,34 +12,29 @@ Tensor = Any
 def apply(function: Activation, x: Tensor) -> Tensor:
     """Value of a function at `x`, a tensor of any shape."""
     import torch
-    from torch.nn import functional
 
-    alpha, beta = function.alpha, function.beta
     if function.clip is not None:
         x = torch.clamp(x, -function.clip, function.clip)
-    match function.name:
-        case "Sigmoid":
-            return torch.sigmoid(x)
-        case "HardSigmoid":
-            return torch.clamp(alpha * x + beta, 0.0, 1.0)
-        case "Tanh":
-            return torch.tanh(x)
-        case "Softsign":
-            return functional.softsign(x)
-        case "Relu":
-            return torch.relu(x)
-        case "LeakyRelu":
-            return functional.leaky_relu(x, alpha)
-        case "ThresholdedRelu":
-            return functional.threshold(x, alpha, 0.0)
-        case "Elu":
-            return functional.elu(x, alpha)
-        case "Softplus":
-            return functional.softplus(x)
-        case "Affine":
-            return alpha * x + beta
-        case "ScaledTanh":
-            return alpha * torch.tanh(beta * x)
-        case "Complement":
-            return 1.0 - x
-    raise ValueError(f"{function.name} is no function of a cell")
+    return _functions()[function.name](x, function.alpha, function.beta)
+
+
+@cache
+def _functions() -> Mapping[str, Callable[[Tensor, float, float], Tensor]]:
+    """A function for every row of `onnxgru.core.activations.FORMS`; torch is not loaded before."""
+    import torch
+    from torch.nn import functional
+
+    return {
+        "Sigmoid": lambda x, _alpha, _beta: torch.sigmoid(x),
+        "HardSigmoid": lambda x, alpha, beta: torch.clamp(alpha * x + beta, 0.0, 1.0),
+        "Tanh": lambda x, _alpha, _beta: torch.tanh(x),
+        "Softsign": lambda x, _alpha, _beta: functional.softsign(x),
+        "Relu": lambda x, _alpha, _beta: torch.relu(x),
+        "LeakyRelu": lambda x, alpha, _beta: functional.leaky_relu(x, alpha),
+        "ThresholdedRelu": lambda x, alpha, _beta: functional.threshold(x, alpha, 0.0),
+        "Elu": lambda x, alpha, _beta: functional.elu(x, alpha),
+        "Softplus": lambda x, _alpha, _beta: functional.softplus(x),
+        "Affine": lambda x, alpha, beta: alpha * x + beta,
+        "ScaledTanh": lambda x, alpha, beta: alpha * torch.tanh(beta * x),
+        "Complement": lambda x, _alpha, _beta: 1.0 - x,
+    }

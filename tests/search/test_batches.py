@@ -13,27 +13,36 @@ from tests.search import toy
 SETTINGS = Settings(12, 5, 0, "explore-exploit")
 
 
-def test_search_is_the_same_and_whole_generations_come_together() -> None:
-    sizes = []
+class Toy:
+    """The toy problem, many genomes at a time."""
 
-    def together(genomes: Sequence[Genome]) -> Iterator[Member]:
-        sizes.append(len(genomes))
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    __call__ = staticmethod(toy.evaluate)
+
+    def many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
+        self.sizes.append(len(genomes))
         return map(toy.evaluate, genomes)
 
-    with Batches(together) as executor:
-        found = search(toy.SPACE, toy.evaluate, SETTINGS, seeds=toy.SEEDS, executor=executor)
+
+def test_search_is_the_same_and_whole_generations_come_together() -> None:
+    problem = Toy()
+    found = search(toy.SPACE, problem, SETTINGS, seeds=toy.SEEDS, workers=Batches())
     assert found == search(toy.SPACE, toy.evaluate, SETTINGS, seeds=toy.SEEDS)
-    assert sizes == [12] * 5
+    assert problem.sizes == [12] * 5
 
 
 def test_members_are_given_on_as_they_come() -> None:
-    def together(items: Sequence[int]) -> Iterator[int]:
-        for item in items:
-            if item == 3:
-                raise RuntimeError("interrupted")
-            yield 2 * item
+    class Interrupted(Toy):
+        def many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
+            for number, genome in enumerate(genomes):
+                if number == 3:
+                    raise RuntimeError("interrupted")
+                yield toy.evaluate(genome)
 
-    results = Batches(together).map(lambda item: 2 * item, range(5))
-    assert [next(results) for _ in range(3)] == [0, 2, 4]
+    genomes = [toy.SPACE.uniform(width) for width in (2, 3, 4, 5, 6)]
+    results = Batches().map(Interrupted(), genomes)
+    assert [next(results).genome for _ in range(3)] == genomes[:3]
     with pytest.raises(RuntimeError, match="interrupted"):
         next(results)

@@ -357,5 +357,5 @@ def test_workers_do_not_change_the_search(workers):
         return toy.evaluate(genome)
 
     with ThreadPoolExecutor(workers) as executor:
-        found = search(toy.SPACE, slow_first, SMALL, seeds=toy.SEEDS, executor=executor)
+        found = search(toy.SPACE, slow_first, SMALL, seeds=toy.SEEDS, workers=executor)
     assert found == run()

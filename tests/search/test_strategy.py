@@ -80,7 +80,7 @@ def test_seed_and_workers(limit):
     assert len({member.genome for member in whole}) == len(whole) == settings.evaluations
     assert run(settings) == whole
     with ThreadPoolExecutor(3) as workers:
-        assert run(settings, executor=workers) == whole
+        assert run(settings, workers=workers) == whole
     assert run(replace(settings, seed=1)) != whole
 
 

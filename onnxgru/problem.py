@@ -1,0 +1,177 @@
+"""What a search asks: the objectives of a genome, in this process or in another one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from onnxgru.calibration.calibration import Calibration
+from onnxgru.config import Config
+from onnxgru.core import integers, metrics
+from onnxgru.core.data import Dataset
+from onnxgru.core.errors import OverflowProofError
+from onnxgru.core.network import Layer
+from onnxgru.core.objectives import Size
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.encoding import Encoding
+from onnxgru.judge import Judge
+from onnxgru.passes.lower import Lowering
+from onnxgru.passes.recognize import recognize, require
+from onnxgru.runtime.host import Host
+from onnxgru.search.front import Member
+from onnxgru.search.genome import Genome
+
+Array = npt.NDArray[Any]
+
+WORST = 1e9
+"""Objectives of a scheme whose accumulators could overflow; it is infeasible as well."""
+
+
+def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
+    """The genomes that a configuration asks for."""
+    return Encoding(
+        layers,
+        coupled=config.genome == "coupled",
+        inputs=config.search_inputs,
+        widths=integers.widths(config.widths),
+        observers="observer" in config.genes,
+        granularities="granularity" in config.genes,
+        share=config.share,
+        granularity=config.granularity,
+        observer=config.observer,
+        input_bits=config.input_bits,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Evaluates genomes.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        From genomes to schemes.
+    lowering : callable
+        From schemes to programs.
+    judge : Judge
+        The error's data and metric.
+    sizes : tuple of Size
+        The objectives beside the error.
+    """
+
+    encoding: Encoding
+    lowering: Callable[[Scheme], IntegerProgram]
+    judge: Judge
+    sizes: tuple[Size, ...]
+
+    def __call__(self, genome: Genome) -> Member:
+        """Objectives of a genome's scheme, the error first."""
+        (member,) = self.many([genome])
+        return member
+
+    def many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
+        """Members of several genomes, in order, run together where the judge has a device."""
+        programs = [self._program(genome) for genome in genomes]
+        figures = self.judge.qualities([p for p in programs if p is not None])
+        for genome, program in zip(genomes, programs, strict=True):
+            if program is None:
+                yield Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
+            else:
+                error = self.judge.metric.error(next(figures))
+                yield Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+
+    def prove(self) -> None:
+        """Compare the device that the judge has, if any, with the processor."""
+        programs = [self._program(genome) for genome in self.encoding.starts()]
+        self.judge.prove([program for program in programs if program is not None])
+
+    def _program(self, genome: Genome) -> IntegerProgram | None:
+        """A genome's program, None if its accumulators could overflow."""
+        try:
+            return self.lowering(self.encoding.scheme(genome))
+        except OverflowProofError:
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a problem is built from where there is no session: everything in it can be pickled.
+
+    Parameters
+    ----------
+    model : bytes
+        The normalised model, a serialised ``ModelProto`` with all its weights.
+    config : Config
+        Without data.
+    calibration : Calibration
+        Statistics of every operator.
+    data : Dataset
+        What candidates are judged by.
+    output : str
+        The output that is judged.
+    metric : str
+        Name of the metric, not ``auto``.
+    target : ndarray
+        What the output is compared with: computed once, so that it is the same everywhere.
+    sizes : tuple of Size
+        The objectives beside the error.
+    """
+
+    model: bytes
+    config: Config
+    calibration: Calibration
+    data: Dataset
+    output: str
+    metric: str
+    target: Array
+    sizes: tuple[Size, ...]
+
+    def problem(self) -> Problem:
+        """Build it.
+
+        Raises
+        ------
+        UsageError
+            If the metric is a user's function and cannot be imported here.
+        """
+        config = self.config
+        model = ir.from_proto(onnx.load_model_from_string(self.model))
+        layers = require(recognize(model, config.include, config.exclude), self.data.source)
+        host = Host(model, layers)
+        metric = metrics.resolve(self.metric, self.data.labels, False)
+        return Problem(
+            encoding(layers, config),
+            Lowering(model.graph, layers, self.calibration, config.accumulator_bits),
+            Judge(host, self.data, self.output, metric, self.target, fused=True),
+            self.sizes,
+        )
+
+
+class Portable:
+    """A problem that can be pickled, and is built where it is used.
+
+    Parameters
+    ----------
+    parts : Parts
+        Built at the first genome, once, however many threads ask.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lock = Lock()
+        self._problem: Problem | None = None
+
+    def __reduce__(self) -> tuple[type["Portable"], tuple[Parts]]:
+        return Portable, (self._parts,)
+
+    def __call__(self, genome: Genome) -> Member:
+        """Objectives of a genome's scheme; raises what `Parts.problem` and `Problem` do."""
+        with self._lock:
+            if self._problem is None:
+                self._problem = self._parts.problem()
+        return self._problem(genome)
