@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from onnxgru.api import Result as Result
+    from onnxgru.api import finetune as finetune
     from onnxgru.api import measure_sensitivity as measure_sensitivity
     from onnxgru.api import pick as pick
     from onnxgru.api import quantize as quantize
@@ -30,6 +31,7 @@ _HOMES = {
     "Scheme": "onnxgru.core.scheme",
     "evaluate": "onnxgru.comparison",
     "export": "onnxgru.training.export",
+    "finetune": "onnxgru.api",
     "inspect": "onnxgru.inspection",
     "measure_sensitivity": "onnxgru.api",
     "pick": "onnxgru.api",

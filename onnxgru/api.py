@@ -16,11 +16,12 @@ from onnxgru import charts, cluster, page
 from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
-from onnxgru.config import BITS, PROCESSOR, TASKS, Config
+from onnxgru.config import BITS, PROCESSOR, TASKS, Config, Source
 from onnxgru.core import files, objectives
 from onnxgru.core.errors import OutputError, SchemeError, UsageError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
 from onnxgru.events import Listener, Notice, Stage, silent
 from onnxgru.folder import HEAT_MAP, JOURNAL, MEASURED, PAGE, REPORT, SENSITIVITY, Folder
 from onnxgru.report import Written
@@ -32,6 +33,7 @@ from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
+from onnxgru.tuning import load_tuned, tune
 
 GOLDEN_SEQUENCES = 2
 
@@ -110,8 +112,7 @@ def quantize(
     else:
         scheme = Scheme.load(Path(config.scheme))
         scheme.validate(session.layers, str(config.scheme))
-    written, contents = _make(session, scheme)
-    return _write(session, folder, written, contents)
+    return _finished(session, folder, scheme)
 
 
 def _searched(path: Path, config: Config, folder: Folder, listener: Listener) -> Result:
@@ -127,8 +128,30 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
             if study.seen:
                 folder.write(_front(study.outcome(study.seen)))
             raise
-    written, contents = _make(session, outcome.scheme)
-    return _write(session, folder, written, contents, outcome)
+    return _finished(session, folder, outcome.scheme, outcome)
+
+
+def _finished(
+    session: Session,
+    folder: Folder,
+    scheme: Scheme,
+    outcome: Outcome | None = None,
+    *,
+    summary: Mapping[str, Any] | None = None,
+    front: Mapping[str, Any] | None = None,
+    start: Tuned | None = None,
+) -> Result:
+    """Fine-tune a scheme, if that is asked for, make its graphs, and write everything."""
+    if session.config.finetune is None:
+        written, contents = _make(session, scheme)
+        return _write(session, folder, written, contents, outcome, summary, front)
+    tuning = tune(session, scheme, start=start)
+    written, contents = _make(tuning.session, scheme)
+    contents["calibration.json"] = session.calibration_bytes
+    contents |= tuning.contents()
+    return _write(
+        tuning.session, folder, written, contents, outcome, summary, front, tuning.summary
+    )
 
 
 def _workers(config: Config, listener: Listener) -> AbstractContextManager[Workers]:
@@ -208,6 +231,7 @@ def _write(
     outcome: Outcome | None = None,
     summary: Mapping[str, Any] | None = None,
     front: Mapping[str, Any] | None = None,
+    tuning: Mapping[str, Any] | None = None,
 ) -> Result:
     """Write the folder's files, the report last."""
     if outcome is not None:
@@ -215,7 +239,7 @@ def _write(
         contents |= _front(outcome)
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
-    document = reports.build(session, written, sizes, summary)
+    document = reports.build(session, written, sizes, summary, tuning)
     contents["report.md"] = reports.markdown(document).encode()
     contents[PAGE] = _page(session, folder, document, front, _sensitivity(session, folder))
     contents[REPORT] = files.dump(document)
@@ -368,15 +392,91 @@ def pick(
         raise UsageError(
             f"pick takes exactly one of --index, --max-bytes and --max-drop, got {made}"
         )
+    document, before = _front_of(place), _report_of(place)
+    member = _member(document, index, max_bytes, max_drop)
+    session = _session_of(place, before, model, {}, listener)
+    return _picked(session, place, document, before, member)
+
+
+def finetune(
+    folder: str | Path,
+    data: Source,
+    *,
+    index: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
+    model: str | Path | None = None,
+    listener: Listener = silent,
+) -> Result:
+    """Fine-tune what an output folder holds, or another member of its front.
+
+    Parameters
+    ----------
+    folder : path
+        An output folder.
+    data : str, path or callable
+        Training data.
+    index : int, optional
+        The member's number in ``front.csv``; the scheme that is in the folder where left out.
+    settings : mapping, optional
+        Settings of `Config` that say how: ``epochs``, ``learning_rate`` and the like.
+    start : path, optional
+        The folder of an earlier fine-tuning of the same model, whose weights to start from.
+    model : path, optional
+        The source model, where it has moved.
+
+    Raises
+    ------
+    OutputError
+        If a folder does not hold what is needed.
+    UsageError
+        If torch is not installed, a setting is wrong, or gradients cannot pass the model.
+    DataError
+        If the data do not fit the model, or are too few or of one class.
+    """
+    place = Path(folder)
+    before = _report_of(place)
+    changed = {"finetune": data, **(settings or {})}
+    session = _session_of(place, before, model, changed, listener)
+    begun = None if start is None else load_tuned(session, Path(start))
+    if index is not None:
+        document = _front_of(place)
+        return _picked(session, place, document, before, _member(document, index), begun)
+    scheme = Scheme.load(place / "scheme.json")
+    scheme.validate(session.layers, str(place / "scheme.json"))
+    front = _front_of(place) if "search" in before else None
+    return _finished(
+        session, Folder(place), scheme, summary=before.get("search"), front=front, start=begun
+    )
+
+
+def _front_of(place: Path) -> dict[str, Any]:
+    """What a search left in a folder."""
     for name in ("front.json", REPORT):
         if not (place / name).is_file():
             raise OutputError(
                 f"{place}: must be the folder of a finished search, it has no {name}; "
                 "run onnxgru quantize --search, or --resume an interrupted one"
             )
-    document = files.parse(place / "front.json", fronts.FORMAT)
-    before = files.parse(place / REPORT, reports.FORMAT)
-    member = _member(document, index, max_bytes, max_drop)
+    return files.parse(place / "front.json", fronts.FORMAT)
+
+
+def _report_of(place: Path) -> dict[str, Any]:
+    if not (place / REPORT).is_file():
+        raise OutputError(
+            f"{place}: must be an output folder, it has no {REPORT}; run onnxgru quantize"
+        )
+    return files.parse(place / REPORT, reports.FORMAT)
+
+
+def _session_of(
+    place: Path,
+    before: Mapping[str, Any],
+    model: str | Path | None,
+    changed: Mapping[str, Any],
+    listener: Listener,
+) -> Session:
+    """The session that wrote a folder, with some settings changed."""
     settings: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in before["config"].items()
@@ -386,25 +486,37 @@ def pick(
     for role, entry in before["data"].items():
         if settings.get(role) is None and Path(entry["source"]).exists():
             settings[role] = entry["source"]
+    settings |= {"finetune": None, "weights_file": None} | dict(changed)
     session = Session(Path(model or before["model"]["path"]), Config(**settings), listener)
     if session.digest != before["model"]["sha256"]:
         raise UsageError(
-            f"{session.path}: must be the model that was searched (SHA-256 "
-            f"{before['model']['sha256'][:16]}...), it has changed; search again, or give the "
+            f"{session.path}: must be the model that was quantised (SHA-256 "
+            f"{before['model']['sha256'][:16]}...), it has changed; quantise again, or give the "
             "former one with --model"
         )
+    return session
+
+
+def _picked(
+    session: Session,
+    place: Path,
+    document: Mapping[str, Any],
+    before: Mapping[str, Any],
+    member: Mapping[str, Any],
+    start: Tuned | None = None,
+) -> Result:
+    """Write the files of a member of a front."""
     scheme = Scheme.parse(member["scheme"], f"{place / 'front.json'}")
-    written, contents = _make(session, scheme)
     summary = dict(before["search"])
     summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
-    return _write(session, Folder(place), written, contents, summary=summary, front=document)
+    return _finished(session, Folder(place), scheme, summary=summary, front=document, start=start)
 
 
 def _member(
     document: Mapping[str, Any],
     index: int | None,
-    max_bytes: int | None,
-    max_drop: float | None,
+    max_bytes: int | None = None,
+    max_drop: float | None = None,
 ) -> dict[str, Any]:
     members: Sequence[dict[str, Any]] = document["members"]
     if index is not None:

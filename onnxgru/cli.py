@@ -1,4 +1,4 @@
-"""The command line: ``onnxgru quantize | pick | sensitivity | inspect | evaluate | export``.
+"""The command line: ``onnxgru quantize | pick | finetune | sensitivity | inspect | evaluate ...``.
 
 Results go to stdout, progress and warnings to stderr. Exit code 0: done; 1: it failed; 2: it was
 called wrongly. Nothing but argparse is imported before the arguments are understood.
@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_quantize(commands.add_parser("quantize", parents=[common], help="quantise a model"))
     _add_pick(commands.add_parser("pick", parents=[common], help="write another member of a front"))
+    _add_finetune(
+        commands.add_parser("finetune", parents=[common], help="fine-tune what a folder holds")
+    )
     _add_sensitivity(
         commands.add_parser("sensitivity", parents=[common], help="what each operator alone costs")
     )
@@ -101,6 +104,26 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add(how, "--exclude", action="append", metavar="NODE", help="not these GRU nodes (pattern)")
 
 
+def _add_tuning(group: argparse._ArgumentGroup) -> None:
+    add = _add_setting
+    add(group, "--epochs", type=int, metavar="N", help="10")
+    add(group, "--batch-size", type=int, metavar="N", help="64")
+    add(group, "--learning-rate", type=float, metavar="X", help="0.001")
+    add(group, "--distillation", type=float, metavar="X", help="the float model's share (0.5)")
+    add(group, "--learned-scales", help="weights (default), all or none")
+
+
+def _add_finetune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="an output folder")
+    parser.add_argument("--train", required=True, metavar="DATA", help="training data")
+    parser.add_argument("--index", type=int, metavar="N", help="another member of its front")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="start from its weights")
+    parser.add_argument("--model", type=Path, help="the source model, where it has moved")
+    how = parser.add_argument_group("how (needs onnxgru[torch])")
+    _add_tuning(how)
+    _add_setting(how, "--seed", type=int, metavar="N", help="of the order of the data (0)")
+
+
 def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="an ONNX file with float GRUs")
     add = _add_setting
@@ -125,6 +148,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(what, "--bits", type=int, metavar="N", help="all weights and outputs at N bits, 2 to 8")
     add(what, "--scheme", help="widths from a scheme.json")
     add(what, "--search", action="store_true", help="search for widths with NSGA-II")
+    add(what, "--weights-file", metavar="NPZ", help="fine-tuned integers of the scheme's weights")
     _add_data(parser, "calibration", "validation", "holdout")
     output = parser.add_argument_group("output")
     add(output, "-o", "--output", help="folder, <model>-onnxgru by default")
@@ -150,6 +174,9 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(search, "--objectives", help="error,flash (default); also weights, bitops, cost:TABLE.toml")
     add(search, "--strategy", help="explore-exploit (default) or plain NSGA-II")
     add(search, "--max-drop", type=float, metavar="X", help="how far the member chosen may fall")
+    tuning = parser.add_argument_group("fine-tuning of the scheme (needs onnxgru[torch])")
+    add(tuning, "--finetune", metavar="DATA", help="training data")
+    _add_tuning(tuning)
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings; flags go before it")
 
 
@@ -189,6 +216,11 @@ def _quantize(arguments: argparse.Namespace) -> None:
     from onnxgru import api, config, terminal
 
     settings: dict[str, Any] = _settings(arguments)
+    for task, others in (("search", config.OF_SEARCH), ("finetune", config.OF_FINETUNING)):
+        given = [name for name in others if hasattr(arguments, name)]
+        if given and not settings.get(task):
+            flag = "--" + given[0].replace("_", "-")
+            raise UsageError(f"{flag} says how to {task}; give --{task} too, or leave out {flag}")
     with terminal.Progress(quiet=arguments.quiet) as progress:
         result = api.quantize(arguments.model, config.Config(**settings), listener=progress)
     _print_result(result, arguments)
@@ -198,7 +230,7 @@ def _sensitivity(arguments: argparse.Namespace) -> None:
     from onnxgru import api, config, terminal
 
     # A file may be for quantize as well.
-    others = (*config.TASKS, "resume", "device", "scheduler")
+    others = (*config.TASKS, "resume", "device", "scheduler", "finetune", "weights_file")
     settings: dict[str, Any] = {
         name: value for name, value in _settings(arguments).items() if name not in others
     }
@@ -222,6 +254,27 @@ def _pick(arguments: argparse.Namespace) -> None:
             index=arguments.index,
             max_bytes=arguments.max_bytes,
             max_drop=arguments.max_drop,
+            model=arguments.model,
+            listener=progress,
+        )
+    _print_result(result, arguments)
+
+
+def _finetune(arguments: argparse.Namespace) -> None:
+    from onnxgru import api, config, terminal
+
+    settings: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in (*config.OF_FINETUNING, "seed")
+        if hasattr(arguments, name)
+    }
+    with terminal.Progress(quiet=arguments.quiet) as progress:
+        result = api.finetune(
+            arguments.folder,
+            arguments.train,
+            index=arguments.index,
+            settings=settings,
+            start=arguments.start,
             model=arguments.model,
             listener=progress,
         )
@@ -298,6 +351,7 @@ def _export(arguments: argparse.Namespace) -> None:
 _COMMANDS = {
     "quantize": _quantize,
     "pick": _pick,
+    "finetune": _finetune,
     "sensitivity": _sensitivity,
     "inspect": _inspect,
     "evaluate": _evaluate,

@@ -1,8 +1,9 @@
 """The configuration of a quantisation, from Python, a TOML file, or the command line."""
 
+import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,7 @@ GENOMES = ("split", "coupled")
 GENES = ("bits", "observer", "granularity")
 SHARES = ("none", "layer", "kind", "gate")
 STRATEGIES = ("explore-exploit", "plain")
+SCALES = ("weights", "all", "none")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "granularity": ("tensor", "gate", "channel"),
     "observer": ("minmax", "percentile", "mse", "entropy"),
@@ -25,6 +27,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "genome": GENOMES,
     "share": SHARES,
     "strategy": STRATEGIES,
+    "learned_scales": SCALES,
 }
 PROCESSOR = "cpu"
 """The device that everything runs on where nothing else is asked for."""
@@ -34,6 +37,15 @@ BITS = 8
 
 TASKS = ("bits", "scheme", "search")
 """Settings of which one says what to do."""
+
+OF_SEARCH = (
+    "population", "generations", "jobs", "device", "scheduler", "genome", "search_inputs", "widths",
+    "genes", "share", "objectives", "strategy", "max_drop",
+)  # fmt: skip
+"""Settings that say how to search."""
+
+OF_FINETUNING = ("epochs", "batch_size", "learning_rate", "distillation", "learned_scales")
+"""Settings that say how to fine-tune."""
 
 _BITS = (2, 8)
 _RANGES: Mapping[str, tuple[int, int | None]] = {
@@ -46,11 +58,13 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "steps": (1, None),
     "verify": (1, None),
     "jobs": (1, None),
+    "epochs": (1, None),
+    "batch_size": (1, None),
 }
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
 _FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
-_DATA = ("calibration", "validation", "holdout")
-_PATHS = ("scheme", "calibration_file", "output", *_DATA)
+_DATA = ("calibration", "validation", "holdout", "finetune")
+_PATHS = ("scheme", "calibration_file", "weights_file", "output", *_DATA)
 _OPTIONAL = ("bits", "steps", "jobs", "scheduler", *_PATHS)
 _ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.%]+\]|[^\s/:\[\]]+):\d{1,5}/?")
 
@@ -72,6 +86,12 @@ class Config:
         Data; ``<model>.<role>.npz`` beside the model where left out.
     calibration_file : path, optional
         Calibration to use instead of calibrating.
+    weights_file : path, optional
+        Integers of weights as fine-tuning left them, instead of rounding.
+    finetune : str, path or callable, optional
+        Training data: fine-tune the scheme on them.
+    epochs, batch_size, learning_rate, distillation, learned_scales
+        How, `onnxgru.training.finetune.Settings`.
     output : path, optional
         Output folder; ``<model>-onnxgru`` in the current folder where left out.
     force : bool
@@ -141,6 +161,13 @@ class Config:
     validation: Source = None
     holdout: Source = None
     calibration_file: Path | str | None = None
+    weights_file: Path | str | None = None
+    finetune: Source = None
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    distillation: float = 0.5
+    learned_scales: str = "weights"
     output: Path | str | None = None
     force: bool = False
     resume: bool = False
@@ -173,40 +200,52 @@ class Config:
     def __post_init__(self) -> None:
         for field in fields(self):
             check(field.name, getattr(self, field.name))
-        asked = [name for name in TASKS if getattr(self, name) not in (None, False)]
-        if len(asked) > 1:
-            raise UsageError(f"{' and '.join(asked)} exclude each other; give one of them")
-        if self.resume and not self.search:
-            raise UsageError("resume continues a search; give search too")
-        if self.device != PROCESSOR and not self.search:
-            raise UsageError(
-                f"device {self.device} evaluates candidates of a search; give search too, or leave "
-                "out device"
-            )
-        if self.resume and self.force:
-            raise UsageError("resume and force exclude each other; give one of them")
-        if self.scheduler is not None and not self.search:
-            raise UsageError("scheduler says where a search evaluates; give search too")
-        if self.scheduler is not None and self.jobs is not None:
-            raise UsageError(
-                "scheduler and jobs exclude each other: a Dask worker evaluates as many candidates "
-                "at a time as it has threads; give one of them"
-            )
-        if self.scheduler is not None and self.device != PROCESSOR:
-            raise UsageError(
-                "scheduler and device exclude each other: workers of Dask evaluate on their "
-                "processors; give one of them"
-            )
-        for name, form in (("steps", "unrolled"), ("float_state", "step")):
-            if getattr(self, name) and self.recurrence != form:
-                raise UsageError(
-                    f"{name} belongs to recurrence {form}, got {self.recurrence}; "
-                    f"give {form}, or leave out {name}"
-                )
+        for contradicts, sentence in self._contradictions():
+            if contradicts:
+                raise UsageError(sentence)
 
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        """What settings must not say together, and whether they do."""
+        asked = [name for name in TASKS if getattr(self, name) not in (None, False)]
+        yield len(asked) > 1, f"{' and '.join(asked)} exclude each other; give one of them"
+        yield self.resume and not self.search, "resume continues a search; give search too"
+        yield self.resume and self.force, "resume and force exclude each other; give one of them"
+        on_device, on_cluster = self.device != PROCESSOR, self.scheduler is not None
+        yield (
+            on_device and not self.search,
+            f"device {self.device} evaluates candidates of a search; give search too, or leave out "
+            "device",
+        )
+        yield (
+            on_cluster and not self.search,
+            "scheduler says where a search evaluates; give search too",
+        )
+        yield (
+            on_cluster and self.jobs is not None,
+            "scheduler and jobs exclude each other: a Dask worker evaluates as many candidates "
+            "at a time as it has threads; give one of them",
+        )
+        yield (
+            on_cluster and on_device,
+            "scheduler and device exclude each other: workers of Dask evaluate on their "
+            "processors; give one of them",
+        )
+        for name, form in (("steps", "unrolled"), ("float_state", "step")):
+            yield (
+                bool(getattr(self, name)) and self.recurrence != form,
+                f"{name} belongs to recurrence {form}, got {self.recurrence}; "
+                f"give {form}, or leave out {name}",
+            )
+        yield (
+            self.weights_file is not None and (self.scheme is None or self.finetune is not None),
+            "weights_file holds the integers of one scheme; give that scheme, and leave out "
+            "finetune",
+        )
         for name in ("granularity", "observer", "input_bits"):
-            if self.scheme is not None and getattr(self, name) != _DEFAULTS[name]:
-                raise UsageError(f"a scheme says its own {name}; leave out {name}, or the scheme")
+            yield (
+                self.scheme is not None and getattr(self, name) != _DEFAULTS[name],
+                f"a scheme says its own {name}; leave out {name}, or the scheme",
+            )
 
     def merged(self, settings: Mapping[str, Any]) -> "Config":
         """Configuration with other values for the settings named."""
@@ -270,6 +309,10 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         return "cpu, cuda or cuda:N", lambda v: isinstance(v, str) and bool(_DEVICE.fullmatch(v))
     if name == "max_drop":
         return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
+    if name == "learning_rate":
+        return "a number above 0", lambda v: type(v) in (int, float) and 0 < v < math.inf
+    if name == "distillation":
+        return "a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1
     if name == "scheduler":
         return (
             "an address such as tcp://10.0.0.1:8786",

@@ -57,7 +57,27 @@ class Measured:
     total: int
 
 
-Event = Notice | Stage | Calibrated | Searched | Measured
+@dataclass(frozen=True)
+class Tuned:
+    """An epoch of fine-tuning has ended.
+
+    Parameters
+    ----------
+    epoch, epochs : int
+        Its number, 0 before any step, and how many there will be.
+    loss : float
+        Mean over its steps; NaN at 0.
+    quality : float
+        Of the integers on validation.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    quality: float
+
+
+Event = Notice | Stage | Calibrated | Searched | Measured | Tuned
 Listener = Callable[[Event], None]
 
 

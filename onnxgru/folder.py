@@ -14,9 +14,13 @@ REPORT = "report.json"
 PAGE = "report.html"
 SENSITIVITY = "sensitivity.json"
 HEAT_MAP = "sensitivity.png"
+FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.calibration.json"})
+"""Names of what fine-tuning adds; they belong to the report that they come with."""
+
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
     | {"front.csv", "front.png", "report.md", PAGE, REPORT, JOURNAL, "test_data_set_0"}
+    | FINETUNED
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""
 
@@ -142,7 +146,7 @@ class Folder:
                     with target.open("rb") as stream:
                         os.fsync(stream.fileno())
             with self._refusals():
-                self._clear(KNOWN if force else {REPORT}.intersection(contents))
+                self._clear(KNOWN if force else {REPORT, *FINETUNED} if REPORT in contents else ())
                 for name in contents:
                     target = self.path / name
                     target.parent.mkdir(exist_ok=True)

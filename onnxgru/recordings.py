@@ -99,6 +99,11 @@ class Recordings:
         """Validation or hold-out data."""
         return self._judged[role]
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Roles of the data that quality is measured on."""
+        return tuple(self._judged)
+
     def calibration(self) -> Iterator[Dataset]:
         """Stream the calibration data, batch by batch.
 

@@ -101,6 +101,7 @@ def build(
     written: Written,
     file_bytes: Mapping[str, int],
     search: Mapping[str, Any] | None = None,
+    tuning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Figures of a quantised model.
 
@@ -114,6 +115,8 @@ def build(
         Size of every file written, by name.
     search : mapping, optional
         What a search adds.
+    tuning : mapping, optional
+        What fine-tuning adds.
     """
     program = written.program
     sqnr = operator_sqnr(session.observation, session.host, program, session.data["validation"])
@@ -187,6 +190,8 @@ def build(
     }
     if search is not None:
         document["search"] = dict(search)
+    if tuning is not None:
+        document["finetuning"] = dict(tuning)
     return document
 
 
@@ -239,6 +244,8 @@ def markdown(document: Mapping[str, Any]) -> str:
     ]
     if "search" in document:
         lines += ["", *_search_lines(document["search"], unit)]
+    if "finetuning" in document:
+        lines += ["", *_tuning_lines(document["finetuning"], unit)]
     lines += [
         "",
         "## Operators",
@@ -296,6 +303,21 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
         "",
         f"The chosen scheme needs {share:.1f} % of uniform 8 bits' flash."
         + _on_holdout(search, unit),
+    ]
+
+
+def _tuning_lines(tuning: Mapping[str, Any], unit: str) -> list[str]:
+    data, chosen = tuning["data"], tuning["chosen_epoch"]
+    before, after = (
+        figure(value, unit) for value in (tuning["before"], tuning["validation_by_epoch"][chosen])
+    )
+    return [
+        "## Fine-tuning",
+        "",
+        f"{tuning['epochs']} epochs over {data['sequences']:,} sequences of {data['source']}, "
+        f"learning rate {tuning['learning_rate']:g}: on validation {before} before, {after} after "
+        f"epoch {chosen}, which was kept. `finetuned.onnx` is the float model that the integers "
+        "were rounded from.",
     ]
 
 

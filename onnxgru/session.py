@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from copy import copy
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from onnxgru.core.data import Dataset
 from onnxgru.core.errors import ModelError, SchemeError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
 from onnxgru.events import Calibrated, Listener, Notice, Stage, silent
 from onnxgru.judge import Judge
 from onnxgru.passes import source
@@ -30,8 +32,11 @@ from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
+from onnxgru.passes.retune import Retune
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
+from onnxgru.rounding import given
+from onnxgru.rounding.given import Given
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate
@@ -151,9 +156,48 @@ class Session:
     @cached_property
     def lowering(self) -> Lowering:
         """From schemes to programs."""
+        weights = self.config.weights_file
         return Lowering(
-            self.model.graph, self.layers, self.calibration, self.config.accumulator_bits
+            self.model.graph,
+            self.layers,
+            self.calibration,
+            self.config.accumulator_bits,
+            None if weights is None else given.load(Path(weights)),
         )
+
+    def retuned(self, tuned: Tuned, *, integers: bool = True) -> "Session":
+        """The session with weights that fine-tuning left.
+
+        Figures are still compared with the float model that this one began with.
+
+        Parameters
+        ----------
+        tuned : Tuned
+            What fine-tuning left.
+        integers : bool
+            With the integers of the weights, and its ranges: for the scheme that it was for.
+        """
+        for role in self.data.judged:
+            self.reference(role)
+        other = copy(self)
+        other.model = self.model.clone()
+        Retune(self.layers, tuned.weights, tuned.initializers)(other.model)
+        found = recognize(other.model, self.config.include, self.config.exclude)
+        other.layers = require(found, str(self.path))
+        other.host = Host(other.model, other.layers)
+        other._judges = {}
+        for name in ("observation", "calibration_bytes"):
+            other.__dict__.pop(name, None)
+        ranges = {**self.calibration.overrides, **(tuned.ranges if integers else {})}
+        other.calibration = replace(self.calibration, overrides=ranges)
+        other.lowering = Lowering(
+            other.model.graph,
+            other.layers,
+            other.calibration,
+            self.config.accumulator_bits,
+            Given(tuned.rounded, "fine-tuning") if integers else None,
+        )
+        return other
 
     def reference(self, role: str) -> dict[str, Array]:
         """Outputs of the float model on the data of a role, the batch first."""

@@ -164,10 +164,6 @@ class Study:
             )
         )
 
-    def _quality(self, error: float) -> float:
-        metric = self._session.metric
-        return 100.0 - error if metric.unit == "%" else -error if metric.higher_is_better else error
-
     def run(self, journal: Path, *, resume: bool, workers: Workers) -> Outcome:
         """Search, with every evaluation in the journal.
 
@@ -203,7 +199,7 @@ class Study:
             session.listener(
                 Searched(
                     progress,
-                    self._quality(progress.member.objectives[0]),
+                    session.metric.quality(progress.member.objectives[0]),
                     progress.member.objectives[-1],
                     min(kept, default=None),
                 )
@@ -256,7 +252,9 @@ class Study:
         }
         chosen = document["chosen"] = smallest(document, config.max_drop)["index"]
         cloud = tuple(
-            (m.objectives[-1], self._quality(m.objectives[0])) for m in members if m.feasible
+            (m.objectives[-1], session.metric.quality(m.objectives[0]))
+            for m in members
+            if m.feasible
         )
         summary = {
             "evaluations": len(members),
@@ -281,7 +279,7 @@ class Study:
         """A program's figure as JSON can hold it: decibels within the metric's limits."""
         metric = self._session.metric
         figure = self._session.quality(program, role)
-        return self._quality(metric.error(figure)) if math.isinf(figure) else figure
+        return metric.quality(metric.error(figure)) if math.isinf(figure) else figure
 
     def _entry(self, scheme: Scheme) -> dict[str, Any]:
         session = self._session

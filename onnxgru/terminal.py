@@ -1,5 +1,6 @@
 """What a user sees: live progress and warnings on stderr, tables on stdout."""
 
+import math
 import re
 import sys
 import time
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from onnxgru.api import Result, SensitivityResult
 from onnxgru.comparison import Comparison
-from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage
+from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage, Tuned
 from onnxgru.inspection import Inspection, LayerRow
 from onnxgru.report import figure, sizes_table
 from onnxgru.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
@@ -109,7 +110,13 @@ class Progress:
                 self._searched(event)
             case Measured() if not self._quiet:
                 self._measured(event)
-            case Calibrated() | Stage() | Searched() | Measured():
+            case Tuned() if not self._quiet:
+                loss = "" if math.isnan(event.loss) else f", loss {event.loss:.4f}"
+                self._console.print(
+                    f"epoch {event.epoch}/{event.epochs}{loss}, validation {event.quality:.2f}",
+                    style="dim",
+                )
+            case Calibrated() | Stage() | Searched() | Measured() | Tuned():
                 pass
 
     def _measured(self, event: Measured) -> None:

@@ -24,7 +24,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     study
 #     problem   cluster   sensitivity
 #     page
-#     report   comparison   inspection   charts
+#     report   comparison   inspection   charts   tuning
 #     session
 #     recordings   starts   judge
 #     events   encoding   config   folder   front   drawing
@@ -65,7 +65,18 @@ ALLOWED = {
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
     "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
-    "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
+    "tuning": {"session", "events", "training", "rounding", "passes", "core"},
+    "api": {
+        "tuning",
+        "study",
+        "sensitivity",
+        "session",
+        "report",
+        "page",
+        "charts",
+        "events",
+        "config",
+    }
     | {"cluster", "folder", "front", "runtime", "search", "core"},
     "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"},
     "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "core"},

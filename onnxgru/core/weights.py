@@ -10,6 +10,7 @@ below a 64th of its largest: all its channels share one shift, and a dead channe
 take the others' precision. A weight is still rounded 64 times finer than the largest channel's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,6 +48,28 @@ class Rounded:
     def sums(self) -> npt.NDArray[np.int64]:
         """Sums of every channel's positive codes, and of its negative ones, shape (2, outputs)."""
         return sums(self.codes)
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What fine-tuning changes of a model.
+
+    Parameters
+    ----------
+    rounded : mapping of str to Rounded
+        Integers of every linear operator.
+    weights : mapping of str to tuple of ndarray of float32
+        What they were rounded from: weight (outputs, inputs) and bias (outputs,).
+    ranges : mapping of str to tuple of float
+        Smallest and largest value of calibrated values whose scales were learned.
+    initializers : mapping of str to ndarray of float32
+        Weights of the float graph around the layers.
+    """
+
+    rounded: Mapping[str, Rounded]
+    weights: Mapping[str, tuple[Floats, Floats]]
+    ranges: Mapping[str, tuple[float, float]]
+    initializers: Mapping[str, Floats]
 
 
 def sums(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:

@@ -182,7 +182,7 @@ class Host:
     def join(self, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         """Outputs of several chunks with the batch as axis 0, joined along it."""
         if self._batch_axes is None:
-            self._batch_axes = {name: self._batch_axis(name) for name in self._outputs}
+            self._batch_axes = {name: self.batch_axis(name) for name in self._outputs}
         moved = {
             name: [np.moveaxis(part[name], self._batch_axes[name], 0) for part in parts]
             for name in self._outputs
@@ -192,7 +192,7 @@ class Host:
             for name, arrays in moved.items()
         }
 
-    def _batch_axis(self, name: str) -> int:
+    def batch_axis(self, name: str) -> int:
         """Axis of an output that carries the batch: the one that changes with it."""
         shape = next(
             o.type.tensor_type.shape.dim for o in self._proto.graph.output if o.name == name

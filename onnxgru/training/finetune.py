@@ -23,7 +23,7 @@ from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.integers import Floats
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
-from onnxgru.core.weights import Rounded
+from onnxgru.core.weights import Tuned
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.host import HostGraph
 from onnxgru.training.quantizers import Tensor
@@ -65,28 +65,6 @@ class Settings:
     temperature: float = 2.0
     scales: str = "weights"
     seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """What fine-tuning changes of a model.
-
-    Parameters
-    ----------
-    rounded : mapping of str to Rounded
-        Integers of every linear operator.
-    weights : mapping of str to tuple of ndarray of float32
-        What they were rounded from: weight (outputs, inputs) and bias (outputs,).
-    ranges : mapping of str to tuple of float
-        Smallest and largest value of calibrated values whose scales were learned.
-    initializers : mapping of str to ndarray of float32
-        Weights of the float graph around the layers.
-    """
-
-    rounded: Mapping[str, Rounded]
-    weights: Mapping[str, tuple[Floats, Floats]]
-    ranges: Mapping[str, tuple[float, float]]
-    initializers: Mapping[str, Floats]
 
 
 @dataclass(frozen=True)

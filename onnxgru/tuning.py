@@ -1,0 +1,180 @@
+"""Fine-tuning of one scheme of a session, and the files that it leaves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core import data as datasets
+from onnxgru.core.data import Dataset
+from onnxgru.core.errors import ModelError, OutputError
+from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
+from onnxgru.events import Stage
+from onnxgru.events import Tuned as Told
+from onnxgru.passes import source
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.recognize import recognize, require
+from onnxgru.rounding import given
+from onnxgru.session import Session
+from onnxgru.training.finetune import Epoch, Finetuning, Settings
+
+MODEL = "finetuned.onnx"
+WEIGHTS = "finetuned.weights.npz"
+CALIBRATION = "finetuned.calibration.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """What fine-tuning made of a scheme.
+
+    Parameters
+    ----------
+    session : Session
+        The model with its new weights.
+    tuned : Tuned
+        They, and their integers.
+    summary : dict
+        What the report says of it.
+    """
+
+    session: Session
+    tuned: Tuned
+    summary: dict[str, Any]
+
+    def contents(self) -> dict[str, bytes]:
+        """Files: the float model, the integers of its weights, and its ranges.
+
+        ``onnxgru quantize finetuned.onnx --scheme scheme.json --calibration-file
+        finetuned.calibration.json --weights-file finetuned.weights.npz`` makes the same codes.
+        """
+        model = source.compact(source.proto(self.session.model))
+        return {
+            MODEL: model.SerializeToString(deterministic=True),
+            WEIGHTS: given.dump(self.tuned.rounded),
+            CALIBRATION: self.session.calibration_bytes,
+        }
+
+
+def tune(session: Session, scheme: Scheme, *, start: Tuned | None = None) -> Tuning:
+    """Fine-tune a scheme on the data that the configuration names.
+
+    Parameters
+    ----------
+    session : Session
+        The model.
+    scheme : Scheme
+        Widths to fine-tune for.
+    start : Tuned, optional
+        Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
+        where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
+
+    Raises
+    ------
+    UsageError
+        If torch is not installed, or gradients cannot pass the model.
+    DataError
+        If the data do not fit the model, or are too few or of one class.
+    """
+    config = session.config
+    assert config.finetune is not None
+    data = datasets.load(config.finetune, session.host.signature)
+    began = session if start is None else session.retuned(start, integers=False)
+    program = began.lowering(scheme)
+    settings = Settings(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        distillation=config.distillation,
+        scales=config.learned_scales,
+        seed=config.seed,
+    )
+    finetuning = Finetuning(
+        source.proto(began.model),
+        began.layers,
+        program,
+        session.output,
+        session.host.batch_axis(session.output),
+        settings,
+    )
+    history: list[Epoch] = []
+    metric = session.metric
+
+    def judged(tuned: Tuned, role: str) -> float:
+        other = began.retuned(tuned)
+        return other.quality(other.lowering(scheme), role)
+
+    def report(epoch: Epoch) -> None:
+        history.append(epoch)
+        session.listener(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
+
+    session.listener(Stage(f"fine-tuning on {data.size:,} sequences"))
+    tuned = finetuning.run(
+        data,
+        _teacher(session, data),
+        lambda candidate: metric.error(judged(candidate, "validation")),
+        report,
+    )
+    errors = [epoch.error for epoch in history]
+    summary = {
+        "data": {"source": data.source, "sequences": data.size, "sha256": data.digest()},
+        "epochs": settings.epochs,
+        "chosen_epoch": int(np.argmin(errors)),
+        "learning_rate": settings.learning_rate,
+        "batch_size": settings.batch_size,
+        "distillation": settings.distillation,
+        "learned_scales": settings.scales,
+        "before": metric.quality(errors[0]),
+        "validation_by_epoch": [metric.quality(error) for error in errors],
+    }
+    return Tuning(began.retuned(tuned), tuned, summary)
+
+
+def _teacher(session: Session, data: Dataset) -> npt.NDArray[Any]:
+    """What the float model computes for training data, the batch first."""
+    size = session.host.batch or 256
+    parts = [session.host.whole(part.inputs) for part in data.chunks(size)]
+    return session.host.join(parts)[session.output]
+
+
+def load_tuned(session: Session, folder: Path) -> Tuned:
+    """What an earlier fine-tuning of the same model left in a folder, to start from.
+
+    Raises
+    ------
+    OutputError
+        If the folder has none.
+    ModelError
+        If it is of another model.
+    """
+    path = folder / MODEL
+    if not path.is_file():
+        raise OutputError(
+            f"{folder}: must be the folder of a fine-tuning, it has no {MODEL}; fine-tune one "
+            "member first"
+        )
+    model = source.read(path)
+    Normalize()(model)
+    config = session.config
+    layers = require(recognize(model, config.include, config.exclude), str(path))
+    weights = {o.name: o.linear for layer in layers for o in layer.operators if o.kind == "linear"}
+    shapes = {
+        o.name: o.linear[0].shape
+        for layer in session.layers
+        for o in layer.operators
+        if o.kind == "linear"
+    }
+    if {name: weight.shape for name, (weight, _) in weights.items()} != shapes:
+        raise ModelError(
+            f"{path}: must be a fine-tuned {session.path.name}, but has other layers; give a "
+            "folder of the same model"
+        )
+    known = session.model.graph.initializers
+    initializers = {
+        str(name): value.const_value.numpy()
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None and name in known
+    }
+    return Tuned({}, weights, {}, initializers)
