@@ -216,13 +216,14 @@ def _quantize(arguments: argparse.Namespace) -> None:
     from onnxgru import api, config, terminal
 
     settings: dict[str, Any] = _settings(arguments)
+    wanted = config.Config(**settings)
     for task, others in (("search", config.OF_SEARCH), ("finetune", config.OF_FINETUNING)):
         given = [name for name in others if hasattr(arguments, name)]
         if given and not settings.get(task):
             flag = "--" + given[0].replace("_", "-")
             raise UsageError(f"{flag} says how to {task}; give --{task} too, or leave out {flag}")
     with terminal.Progress(quiet=arguments.quiet) as progress:
-        result = api.quantize(arguments.model, config.Config(**settings), listener=progress)
+        result = api.quantize(arguments.model, wanted, listener=progress)
     _print_result(result, arguments)
 
 
