@@ -1,4 +1,4 @@
-"""The command line: ``onnxgru quantize | pick | sensitivity | inspect | evaluate | export``.
+"""The command line: ``onnxgru quantize``, ``pick``, ``evaluate``, ``train`` and others.
 
 Results go to stdout, progress and warnings to stderr. Exit code 0: done; 1: it failed; 2: it was
 called wrongly. Nothing but argparse is imported before the arguments are understood.
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(
         commands.add_parser("export", parents=[common], help="write a torch module as ONNX")
     )
+    _add_train(commands.add_parser("train", parents=[common], help="make a model of the zoo"))
     return parser
 
 
@@ -166,6 +167,17 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="state dict, read with weights_only")
     parser.add_argument("--input-shape", type=_shape, metavar="1,28,28")
     parser.add_argument("--dynamic-time", action="store_true", help="any number of steps")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", help="digits-row, mnist-row, mnist-pixel, speech-4 or speech-10")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(), help="folder, the current one by default"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="the recipe's by default")
+    parser.add_argument("--seed", type=int, metavar="N", help="0")
+    parser.add_argument("--limit", type=int, metavar="N", help="examples of each part, to try it")
+    parser.add_argument("--resume", action="store_true", help="go on where a training was killed")
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
@@ -292,6 +304,28 @@ def _export(arguments: argparse.Namespace) -> None:
     _show(arguments, lambda: asdict(done), lambda: terminal.show_export(done))
 
 
+def _train(arguments: argparse.Namespace) -> None:
+    from onnxgru import terminal
+    from onnxgru.models.make import make
+    from onnxgru.models.zoo import TASKS
+
+    task = TASKS.get(arguments.task)
+    if task is None:
+        raise UsageError(f"task {arguments.task!r}: must be one of {', '.join(TASKS)}")
+    given = {name: getattr(arguments, name) for name in ("epochs", "seed")}
+    recipe = replace(task.recipe, **{name: v for name, v in given.items() if v is not None})
+    with terminal.Progress(quiet=arguments.quiet) as progress:
+        record = make(
+            task,
+            arguments.output,
+            progress,
+            recipe=recipe,
+            limit=arguments.limit,
+            resume=arguments.resume,
+        )
+    _show(arguments, lambda: record, lambda: terminal.show_training(record, arguments.output))
+
+
 _COMMANDS = {
     "quantize": _quantize,
     "pick": _pick,
@@ -299,6 +333,7 @@ _COMMANDS = {
     "inspect": _inspect,
     "evaluate": _evaluate,
     "export": _export,
+    "train": _train,
 }
 
 
@@ -326,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"onnxgru: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("onnxgru: interrupted; a search continues with --resume\n")
+        sys.stderr.write("onnxgru: interrupted; a search or a training continues with --resume\n")
         return 1
     except BrokenPipeError:  # the reader of a pipe has gone
         _discard_output()

@@ -61,20 +61,24 @@ ALLOWED = {
     "study": {"session", "report", "starts", "encoding", "events", "front", "search", "core"},
     "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
     | {"folder", "front", "runtime", "core"},
-    "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"},
-    "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "core"},
+    "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"}
+    | {"models"},
+    "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "models", "core"},
     "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
     "__main__": {"cli"},
 }
 
 HEAVY = {
     "jinja2",
+    "kaldi_native_fbank",
     "matplotlib",
     "onnx.reference",
     "onnxruntime",
     "openvino",
     "plotly",
+    "pooch",
     "pymoo",
+    "requests",
     "sklearn",
     "torch",
 }

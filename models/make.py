@@ -1,0 +1,126 @@
+"""Making a model of the zoo: train, export, and write it with its data and a record of both."""
+
+import io
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxgru.core import files
+from onnxgru.core.errors import OutputError, UsageError
+from onnxgru.core.metrics import accuracy
+from onnxgru.models.fit import Checkpoint, fit
+from onnxgru.models.network import OUTPUT
+from onnxgru.models.task import Examples, Listener, Recipe, Task
+from onnxgru.training.export import export_module
+from onnxgru.training.trace import import_torch
+
+CHUNK = 500
+"""Examples that onnxruntime is given at a time."""
+
+
+def make(
+    task: Task[Any],
+    output: Path,
+    listener: Listener,
+    *,
+    recipe: Recipe | None = None,
+    limit: int | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train, export and write a model, its data and a record.
+
+    Parameters
+    ----------
+    task : Task
+        What to make.
+    output : pathlib.Path
+        Folder; made if it is not there. Gets ``<stem>.onnx``, ``<stem>.json``, and an ``.npz``
+        for each of ``.train``, ``.calibration``, ``.validation`` and ``.holdout``; existing ones
+        are replaced. While the training lasts, it holds ``<stem>.checkpoint.pt``.
+    listener : callable
+        Hears of downloads and epochs.
+    recipe : Recipe, optional
+        The task's own if left out.
+    limit : int, optional
+        Use at most this many examples of each part, for a quick try.
+    resume : bool
+        Go on from the checkpoint of an interrupted training.
+
+    Returns
+    -------
+    dict
+        What ``<stem>.json`` holds: recipe, sizes, versions, accuracies (percent, measured in
+        onnxruntime) by part.
+
+    Raises
+    ------
+    UsageError
+        If a library is not installed, or a number is out of range.
+    DataError
+        If data cannot be found, fetched or read.
+    OutputError
+        If a file cannot be written, or the checkpoint is in the way, missing or of another
+        training.
+    """
+    recipe = recipe or task.recipe
+    for name, value, least in (
+        ("epochs", recipe.epochs, 1),
+        ("seed", recipe.seed, 0),
+        ("limit", limit, len(task.classes)),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{name}: must be at least {least}, got {value}")
+    import_torch("training")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{output}: must be a folder that can be written to ({error.strerror}); choose "
+            "another place with -o"
+        ) from error
+    checkpoint = Checkpoint(output / f"{task.stem}.checkpoint.pt", resume=resume)
+    material = task.load(recipe, limit, listener)
+    module = fit(task, recipe, material, listener, checkpoint)
+    path = output / f"{task.stem}.onnx"
+    export_module(module, module.example_inputs, path, output_names=[OUTPUT])
+    parts: dict[str, Examples] = dict(vars(material.parts))
+    for role, examples in parts.items():
+        _write(output / f"{task.stem}.{role}.npz", task, examples)
+    record = {
+        "model": path.name,
+        "recipe": asdict(recipe),
+        "classes": list(task.classes),
+        "examples": {role: len(examples.labels) for role, examples in parts.items()},
+        "accuracy": {
+            role: round(measure(path, task, examples), 4) for role, examples in parts.items()
+        },
+        **material.notes,
+        "versions": {"python": platform.python_version()}
+        | {library: version(library) for library in ("numpy", "onnx", *task.libraries, "torch")},
+    }
+    files.write(path.with_suffix(".json"), files.dump(record))
+    checkpoint.path.unlink(missing_ok=True)
+    return record
+
+
+def _write(path: Path, task: Task[Any], examples: Examples) -> None:
+    stream = io.BytesIO()
+    arrays: dict[str, Any] = {task.input_name: examples.inputs, "labels": examples.labels}
+    np.savez_compressed(stream, **arrays)
+    files.write(path, stream.getvalue())
+
+
+def measure(model: Path, task: Task[Any], examples: Examples) -> float:
+    """Percent of right classes, in onnxruntime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    outputs = [
+        session.run([OUTPUT], {task.input_name: examples.inputs[start : start + CHUNK]})[0]
+        for start in range(0, len(examples.labels), CHUNK)
+    ]
+    return accuracy(np.concatenate(outputs), examples.labels)
