@@ -99,6 +99,8 @@ def _download(source: Source, listener: Listener) -> Path:
             ),
         )
     except requests.RequestException as error:
+        if error.response is not None:
+            error.response.close()  # which pooch leaves open
         raise DataError(
             f"{source.url}: cannot be downloaded ({type(error).__name__}); fetch it elsewhere, put "
             f"it into a folder as {source.folder}/{source.name}, and name that folder with "
