@@ -18,6 +18,9 @@ from onnxgru.models.task import Examples, Listener, Recipe, Task
 from onnxgru.training.export import export_module
 from onnxgru.training.trace import import_torch
 
+LARGEST_SEED = 2**32 - 1
+"""That scikit-learn takes."""
+
 CHUNK = 500
 """Examples that onnxruntime is given at a time."""
 
@@ -67,13 +70,11 @@ def make(
         training.
     """
     recipe = recipe or task.recipe
-    for name, value, least in (
-        ("epochs", recipe.epochs, 1),
-        ("seed", recipe.seed, 0),
-        ("limit", limit, len(task.classes)),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{name}: must be at least {least}, got {value}")
+    for name, value in (("epochs", recipe.epochs), ("limit", limit)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}: must be at least 1, got {value}")
+    if not 0 <= recipe.seed <= LARGEST_SEED:
+        raise UsageError(f"seed: must be 0 to {LARGEST_SEED}, got {recipe.seed}")
     import_torch("training")
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -154,11 +154,17 @@ def test_unknown_task(capsys):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "least"), [("epochs", "0", 1), ("limit", "9", 10), ("seed", "-1", 0)]
+    ("option", "value", "must"),
+    [
+        ("epochs", "0", "at least 1"),
+        ("limit", "0", "at least 1"),
+        ("seed", "-1", "0 to 4294967295"),
+        ("seed", "4294967296", "0 to 4294967295"),
+    ],
 )
-def test_wrong_numbers(tmp_path, capsys, option, value, least):
+def test_wrong_numbers(tmp_path, capsys, option, value, must):
     message = refused(capsys, "train", "digits-row", f"--{option}", value, "-o", str(tmp_path))
-    assert message == f"2 onnxgru: {option}: must be at least {least}, got {value}"
+    assert message == f"2 onnxgru: {option}: must be {must}, got {value}"
 
 
 def test_an_output_that_is_a_file(tmp_path, capsys):
