@@ -12,6 +12,8 @@ import pytest
 from onnxgru.cli import main
 from onnxgru.core.errors import DataError
 from onnxgru.models import sources, speech
+from onnxgru.models.make import measure
+from onnxgru.models.task import Examples
 from onnxgru.models.zoo import TASKS
 from tests.models.recordings import needs_data
 
@@ -199,6 +201,25 @@ def test_split(data, monkeypatch):
     assert [four.classes[label] for label in labels] == words
     batch = material.batch(np.arange(5), 0, np.random.default_rng(0))
     assert batch.shape == (5, 63, 40) and batch.dtype == np.float32
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["speech-4", "speech-10"])
+def test_accuracy_is_the_recorded_one(name, data):
+    """With features that are standardised as the model's record says."""
+    task = TASKS[name]
+    model = Path(speech.__file__).with_name(f"{task.stem}.onnx")
+    record = json.loads(model.with_suffix(".json").read_text())
+    _, _, holdout = speech.divide_speakers(data.speakers, 0)
+    chosen = [i for i in holdout if data.words[i] in task.classes]
+    raw = np.stack([speech.features(samples) for samples in data.waves[chosen] / 2**15])
+    scale = {key: np.array(value) for key, value in record["standardisation"].items()}
+    inputs = ((raw - scale["mean"]) / scale["deviation"]).astype(np.float32)
+    labels = np.array([task.classes.index(word) for word in data.words[chosen]])
+    found = measure(model, task, Examples(inputs, labels))
+    # another machine's rounding may move one recording at a decision boundary, no more
+    step = 100 / len(chosen)
+    assert found == pytest.approx(record["accuracy"]["holdout"], abs=step + 1e-3)
 
 
 @needs_data
