@@ -14,7 +14,7 @@ from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.core.metrics import accuracy
 from onnxgru.models.fit import Checkpoint, fit
 from onnxgru.models.network import OUTPUT
-from onnxgru.models.task import Examples, Listener, Recipe, Task
+from onnxgru.models.task import Examples, Listener, Parts, Recipe, Task
 from onnxgru.training.export import export_module
 from onnxgru.training.trace import import_torch
 
@@ -70,35 +70,20 @@ def make(
         training.
     """
     recipe = recipe or task.recipe
-    for name, value in (("epochs", recipe.epochs), ("limit", limit)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name}: must be at least 1, got {value}")
-    if not 0 <= recipe.seed <= LARGEST_SEED:
-        raise UsageError(f"seed: must be 0 to {LARGEST_SEED}, got {recipe.seed}")
+    _check(recipe, limit)
     import_torch("training")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{output}: must be a folder that can be written to ({error.strerror}); choose "
-            "another place with -o"
-        ) from error
+    _make_folder(output)
     checkpoint = Checkpoint(output / f"{task.stem}.checkpoint.pt", resume=resume)
     material = task.load(recipe, limit, listener)
     module = fit(task, recipe, material, listener, checkpoint)
     path = output / f"{task.stem}.onnx"
     export_module(module, module.example_inputs, path, output_names=[OUTPUT])
-    parts: dict[str, Examples] = dict(vars(material.parts))
-    for role, examples in parts.items():
-        _write(output / f"{task.stem}.{role}.npz", task, examples)
+    _write(output, task, material.parts)
     record = {
         "model": path.name,
         "recipe": asdict(recipe),
         "classes": list(task.classes),
-        "examples": {role: len(examples.labels) for role, examples in parts.items()},
-        "accuracy": {
-            role: round(measure(path, task, examples), 4) for role, examples in parts.items()
-        },
+        **_figures(path, task, material.parts),
         **material.notes,
         "versions": {"python": platform.python_version()}
         | {library: version(library) for library in ("numpy", "onnx", *task.libraries, "torch")},
@@ -108,11 +93,79 @@ def make(
     return record
 
 
-def _write(path: Path, task: Task[Any], examples: Examples) -> None:
-    stream = io.BytesIO()
-    arrays: dict[str, Any] = {task.input_name: examples.inputs, "labels": examples.labels}
-    np.savez_compressed(stream, **arrays)
-    files.write(path, stream.getvalue())
+def make_data(
+    task: Task[Any],
+    output: Path,
+    listener: Listener,
+    *,
+    recipe: Recipe | None = None,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Write the data of a model that is there already, and measure it on them.
+
+    Parameters
+    ----------
+    task, output, listener, recipe, limit
+        As for :func:`make`; `output` holds ``<stem>.onnx``.
+
+    Returns
+    -------
+    dict
+        `model`, `examples` and `accuracy` as in the model's record.
+
+    Raises
+    ------
+    UsageError
+        As for :func:`make`, and if the model is not there.
+    DataError, OutputError
+        As for :func:`make`.
+    """
+    recipe = recipe or task.recipe
+    _check(recipe, limit)
+    path = output / f"{task.stem}.onnx"
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: no such file to write data for; name the folder that holds the model with "
+            "-o, or train it"
+        )
+    parts = task.load(recipe, limit, listener).parts
+    _write(output, task, parts)
+    return {"model": path.name, **_figures(path, task, parts)}
+
+
+def _check(recipe: Recipe, limit: int | None) -> None:
+    for name, value in (("epochs", recipe.epochs), ("limit", limit)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}: must be at least 1, got {value}")
+    if not 0 <= recipe.seed <= LARGEST_SEED:
+        raise UsageError(f"seed: must be 0 to {LARGEST_SEED}, got {recipe.seed}")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: must be a folder that can be written to ({error.strerror}); choose "
+            "another place with -o"
+        ) from error
+
+
+def _figures(path: Path, task: Task[Any], parts: Parts) -> dict[str, dict[str, float]]:
+    return {
+        "examples": {role: len(examples.labels) for role, examples in vars(parts).items()},
+        "accuracy": {
+            role: round(measure(path, task, examples), 4) for role, examples in vars(parts).items()
+        },
+    }
+
+
+def _write(output: Path, task: Task[Any], parts: Parts) -> None:
+    for role, examples in vars(parts).items():
+        stream = io.BytesIO()
+        arrays: dict[str, Any] = {task.input_name: examples.inputs, "labels": examples.labels}
+        np.savez_compressed(stream, **arrays)
+        files.write(output / f"{task.stem}.{role}.npz", stream.getvalue())
 
 
 def measure(model: Path, task: Task[Any], examples: Examples) -> float:

@@ -177,7 +177,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="the recipe's by default")
     parser.add_argument("--seed", type=int, metavar="N", help="0")
     parser.add_argument("--limit", type=int, metavar="N", help="examples of each part, to try it")
-    parser.add_argument("--resume", action="store_true", help="go on where a training was killed")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on where a training was killed")
+    how.add_argument("--data-only", action="store_true", help="for a model that is there already")
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
@@ -306,7 +308,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from onnxgru import terminal
-    from onnxgru.models.make import make
+    from onnxgru.models.make import make, make_data
     from onnxgru.models.zoo import TASKS
 
     task = TASKS.get(arguments.task)
@@ -314,16 +316,15 @@ def _train(arguments: argparse.Namespace) -> None:
         raise UsageError(f"task {arguments.task!r}: must be one of {', '.join(TASKS)}")
     given = {name: getattr(arguments, name) for name in ("epochs", "seed")}
     recipe = replace(task.recipe, **{name: v for name, v in given.items() if v is not None})
+    folder, limit = arguments.output, arguments.limit
     with terminal.Progress(quiet=arguments.quiet) as progress:
-        record = make(
-            task,
-            arguments.output,
-            progress,
-            recipe=recipe,
-            limit=arguments.limit,
-            resume=arguments.resume,
-        )
-    _show(arguments, lambda: record, lambda: terminal.show_training(record, arguments.output))
+        if arguments.data_only:
+            record = make_data(task, folder, progress, recipe=recipe, limit=limit)
+        else:
+            record = make(
+                task, folder, progress, recipe=recipe, limit=limit, resume=arguments.resume
+            )
+    _show(arguments, lambda: record, lambda: terminal.show_training(record, folder))
 
 
 _COMMANDS = {

@@ -1,6 +1,7 @@
 """`onnxgru train`: what it says and writes, how it refuses, and how it goes on after a kill."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -133,6 +134,19 @@ def test_memory_keeps_the_state():
         np.testing.assert_allclose(gate @ gate.T, np.eye(128), atol=1e-5)
 
 
+def test_data_of_a_model_that_is_there(whole, tmp_path, capsys):
+    """Written again as they were, and the model measured on them."""
+    shutil.copy(whole / "digits_row.onnx", tmp_path)
+    options = ("--limit", "150", "--format", "json", "--data-only", "-o", str(tmp_path))
+    assert main(["train", "digits-row", *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    record = json.loads((whole / "digits_row.json").read_text())
+    assert found == {key: record[key] for key in ("model", "examples", "accuracy")}
+    assert not (tmp_path / "digits_row.json").exists()
+    for path in whole.glob("*.npz"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -171,6 +185,11 @@ def test_an_output_that_is_a_file(tmp_path, capsys):
     (tmp_path / "taken").write_text("")
     message = refused(capsys, *DIGITS, "-o", str(tmp_path / "taken"))
     assert "taken: must be a folder that can be written to" in message
+
+
+def test_data_for_no_model(tmp_path, capsys):
+    message = refused(capsys, "train", "digits-row", "--data-only", "-o", str(tmp_path))
+    assert "digits_row.onnx: no such file to write data for" in message
 
 
 def test_nothing_to_resume(whole, capsys):
