@@ -1,4 +1,4 @@
-"""The command line: ``onnxgru quantize | pick | finetune | sensitivity | inspect | evaluate ...``.
+"""The command line: ``onnxgru quantize``, ``pick``, ``finetune``, ``train`` and others.
 
 Results go to stdout, progress and warnings to stderr. Exit code 0: done; 1: it failed; 2: it was
 called wrongly. Nothing but argparse is imported before the arguments are understood.
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(
         commands.add_parser("export", parents=[common], help="write a torch module as ONNX")
     )
+    _add_train(commands.add_parser("train", parents=[common], help="make a model of the zoo"))
     return parser
 
 
@@ -195,6 +196,19 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="state dict, read with weights_only")
     parser.add_argument("--input-shape", type=_shape, metavar="1,28,28")
     parser.add_argument("--dynamic-time", action="store_true", help="any number of steps")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", help="digits-row, mnist-row, mnist-pixel, speech-4 or speech-10")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(), help="folder, the current one by default"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="the recipe's by default")
+    parser.add_argument("--seed", type=int, metavar="N", help="0")
+    parser.add_argument("--limit", type=int, metavar="N", help="examples of each part, to try it")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on where a training was killed")
+    how.add_argument("--data-only", action="store_true", help="for a model that is there already")
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
@@ -349,6 +363,27 @@ def _export(arguments: argparse.Namespace) -> None:
     _show(arguments, lambda: asdict(done), lambda: terminal.show_export(done))
 
 
+def _train(arguments: argparse.Namespace) -> None:
+    from onnxgru import terminal
+    from onnxgru.models.make import make, make_data
+    from onnxgru.models.zoo import TASKS
+
+    task = TASKS.get(arguments.task)
+    if task is None:
+        raise UsageError(f"task {arguments.task!r}: must be one of {', '.join(TASKS)}")
+    given = {name: getattr(arguments, name) for name in ("epochs", "seed")}
+    recipe = replace(task.recipe, **{name: v for name, v in given.items() if v is not None})
+    folder, limit = arguments.output, arguments.limit
+    with terminal.Progress(quiet=arguments.quiet) as progress:
+        if arguments.data_only:
+            record = make_data(task, folder, progress, recipe=recipe, limit=limit)
+        else:
+            record = make(
+                task, folder, progress, recipe=recipe, limit=limit, resume=arguments.resume
+            )
+    _show(arguments, lambda: record, lambda: terminal.show_training(record, folder))
+
+
 _COMMANDS = {
     "quantize": _quantize,
     "pick": _pick,
@@ -357,6 +392,7 @@ _COMMANDS = {
     "inspect": _inspect,
     "evaluate": _evaluate,
     "export": _export,
+    "train": _train,
 }
 
 
@@ -384,7 +420,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"onnxgru: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("onnxgru: interrupted; a search continues with --resume\n")
+        sys.stderr.write("onnxgru: interrupted; a search or a training continues with --resume\n")
         return 1
     except BrokenPipeError:  # the reader of a pipe has gone
         _discard_output()

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
@@ -19,6 +20,7 @@ from onnxgru.api import Result, SensitivityResult
 from onnxgru.comparison import Comparison
 from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage, Tuned
 from onnxgru.inspection import Inspection, LayerRow
+from onnxgru.models.task import Download, Epoch
 from onnxgru.report import figure, sizes_table
 from onnxgru.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
@@ -71,6 +73,7 @@ class Progress:
         self._live: Live | None = None
         self._started = time.monotonic()
         self._new = 0
+        self._tenths = 0
         self._last: Searched | None = None
         self._bar = Bar(
             TextColumn("searching"),
@@ -97,7 +100,7 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event | Epoch | Download) -> None:
         """Show an event."""
         match event:
             case Notice(text):
@@ -109,28 +112,36 @@ class Progress:
             case Searched() if not self._quiet:
                 self._searched(event)
             case Measured() if not self._quiet:
-                self._measured(event)
+                self._share(event.done, event.total, "measurements")
             case Tuned() if not self._quiet:
                 loss = "" if math.isnan(event.loss) else f", loss {event.loss:.4f}"
                 self._console.print(
-                    f"epoch {event.epoch}/{event.epochs}{loss}, validation {event.quality:.2f}",
-                    style="dim",
+                    f"epoch {event.epoch}/{event.epochs}{loss}, validation {event.quality:.2f}"
                 )
-            case Calibrated() | Stage() | Searched() | Measured() | Tuned():
+            case Epoch() if not self._quiet:
+                self._stop()
+                self._console.print(
+                    f"epoch {event.number}/{event.epochs}, loss {event.loss:.3f}, validation "
+                    f"{event.validation:.1f} %, {event.seconds:.1f} s"
+                )
+            case Download() if not self._quiet:
+                self._share(event.done, event.total, f"bytes of {event.name}")
+            case Calibrated() | Stage() | Searched() | Measured() | Tuned() | Epoch() | Download():
                 pass
 
-    def _measured(self, event: Measured) -> None:
-        """A bar on a terminal; elsewhere a line every tenth of the way."""
-        line = f"{event.done}/{event.total} measurements"
+    def _share(self, done: int, total: int, what: str) -> None:
+        """A line that is renewed on a terminal; elsewhere one for every tenth of the way."""
+        line = f"{done:,}/{total:,} {what}"
         if self._console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self._console, refresh_per_second=8, transient=True)
                 self._live.start()
             self._live.update(Text(line, style="dim"))
-            if event.done == event.total:
+            if done == total:
                 self._stop()
-        elif event.done * 10 // event.total > (event.done - 1) * 10 // event.total:
+        elif done * 10 // total > self._tenths:
             self._console.print(line)
+        self._tenths = done * 10 // total
 
     def _searched(self, event: Searched) -> None:
         last, self._last = self._last, event
@@ -361,3 +372,13 @@ def show_export(done: Export) -> None:
         f"{done.path}: {done.gru_count} GRU operators, equal to torch within "
         f"{done.difference:.1e} of the largest output"
     )
+
+
+def show_training(record: Mapping[str, Any], folder: Path) -> None:
+    """Print how well a model does on each part of its data, and where it is."""
+    console = _console()
+    table = _table("<part", "examples", "accuracy")
+    for role, right in record["accuracy"].items():
+        table.add_row(role, f"{record['examples'][role]:,}", figure(right, "%"))
+    console.print(table)
+    console.print(f"{record['model']} and its data are in {folder}/")

@@ -66,20 +66,11 @@ ALLOWED = {
     "cluster": {"report", "events", "search", "core"},
     "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
     "tuning": {"session", "events", "training", "rounding", "passes", "core"},
-    "api": {
-        "tuning",
-        "study",
-        "sensitivity",
-        "session",
-        "report",
-        "page",
-        "charts",
-        "events",
-        "config",
-    }
-    | {"cluster", "folder", "front", "runtime", "search", "core"},
-    "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"},
-    "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "core"},
+    "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
+    | {"tuning", "cluster", "folder", "front", "runtime", "search", "core"},
+    "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"}
+    | {"models"},
+    "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "models", "core"},
     "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
     "__main__": {"cli"},
 }
@@ -88,12 +79,15 @@ HEAVY = {
     "dask",
     "distributed",
     "jinja2",
+    "kaldi_native_fbank",
     "matplotlib",
     "onnx.reference",
     "onnxruntime",
     "openvino",
     "plotly",
+    "pooch",
     "pymoo",
+    "requests",
     "sklearn",
     "torch",
 }

@@ -150,7 +150,8 @@ def export_module(
     ----------
     module : torch.nn.Module
         Holds at least one ``nn.GRU``; put in evaluation mode, otherwise unchanged. The names of
-        the graph's inputs are those of the arguments of its ``forward``.
+        the graph's inputs are its `input_names`, or else those of the arguments of its
+        ``forward``.
     inputs : tuple of torch.Tensor
         Example inputs, for shapes and types, and values of integer inputs.
     output : pathlib.Path

@@ -255,7 +255,7 @@ def trace(
     torch : module
         See :func:`import_torch`.
     module : torch.nn.Module
-        In evaluation mode; the same afterwards.
+        In evaluation mode; the same afterwards. May hold `input_names`, a list, for the graph.
     inputs : tuple of torch.Tensor
         At least two sequences where the batch is to be free: torch takes a size of 1 for fixed.
     layout : Layout
@@ -287,6 +287,7 @@ def trace(
                 inputs,
                 dynamo=True,
                 dynamic_shapes=dimensions,
+                input_names=getattr(module, "input_names", None),
                 output_names=names,
                 opset_version=opset,
                 external_data=False,

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,9 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from onnxgru.cli import main
 from onnxgru.core.data import InputSpec, beside, load
 from onnxgru.core.metrics import accuracy
-from onnxgru.models import digits
+from onnxgru.models import digits, images
 
 MODEL = Path(digits.__file__).with_name("digits_row.onnx")
 ROLES = ("calibration", "validation", "holdout")
@@ -26,34 +28,39 @@ def keys(images):
     return [image.tobytes() for image in images]
 
 
+def split(seed=0):
+    recipe = dataclasses.replace(digits.TASK.recipe, seed=seed)
+    return digits.TASK.load(recipe, None, lambda event: None).parts
+
+
 @pytest.fixture(scope="module")
 def parts():
-    return digits.split(0)
+    return split()
 
 
 def test_split_is_disjoint_and_stratified(parts):
     train, validation, holdout = (
-        keys(part.rows) for part in (parts.train, parts.validation, parts.holdout)
+        keys(part.inputs) for part in (parts.train, parts.validation, parts.holdout)
     )
     assert [len(train), len(validation), len(holdout)] == [897, 450, 450]
     assert len({*train, *validation, *holdout}) == 1797  # no image occurs twice in the data
     assert len(parts.calibration.labels) == 256
-    assert set(keys(parts.calibration.rows)) <= set(train)
+    assert set(keys(parts.calibration.inputs)) <= set(train)
     for part in (parts.train, parts.calibration, parts.validation, parts.holdout):
         counts = np.bincount(part.labels, minlength=10)
         assert counts.max() - counts.min() <= 0.1 * len(part.labels) * 0.15 + 1
 
 
 def test_split_depends_on_the_seed(parts):
-    assert keys(digits.split(0).holdout.rows) == keys(parts.holdout.rows)
-    assert keys(digits.split(1).holdout.rows) != keys(parts.holdout.rows)
+    assert keys(split(0).holdout.inputs) == keys(parts.holdout.inputs)
+    assert keys(split(1).holdout.inputs) != keys(parts.holdout.inputs)
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_shipped_data_are_the_split(parts, role):
     data = shipped(role)
     expected = getattr(parts, role)
-    np.testing.assert_array_equal(data.inputs["rows"], expected.rows)
+    np.testing.assert_array_equal(data.inputs["rows"], expected.inputs)
     np.testing.assert_array_equal(data.labels, expected.labels)
     steps = data.inputs["rows"] * 16
     np.testing.assert_array_equal(steps, np.rint(steps))
@@ -72,7 +79,7 @@ def test_shipped_accuracy_is_the_recorded_one():
         figure = accuracy(outputs, data.labels)
         assert figure == pytest.approx(record["accuracy"][role], abs=step + 1e-3), role
     assert record["accuracy"]["holdout"] >= 96.5
-    assert record["recipe"] == {**vars(digits.Recipe())}
+    assert record["recipe"] == vars(digits.TASK.recipe)
 
 
 def test_shipped_graph():
@@ -97,47 +104,50 @@ def weights(path):
 
 
 def test_recipe_is_repeatable(tmp_path, capsys):
-    arguments = ["--epochs", "30", "--limit", "200"]
+    arguments = ["train", "digits-row", "--epochs", "30", "--limit", "200", "--format", "json"]
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        output = ["--seed", str(seed), "--output", str(tmp_path / name)]
-        assert digits.main([*arguments, *output]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out.splitlines()[0])["holdout"] > 40  # chance is 10
-    assert "training" in captured.err
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    roles = [f"digits_row.{role}.npz" for role in ROLES]
-    assert names == sorted([*roles, "digits_row.json", "digits_row.onnx"])
-    for name in names:
+        assert main([*arguments, "--seed", str(seed), "--output", str(tmp_path / name)]) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["accuracy"]["holdout"] > 40  # chance is 10
+        assert record["recipe"] == vars(digits.TASK.recipe) | {"epochs": 30, "seed": seed}
+        assert record["examples"] == dict.fromkeys(("train", *ROLES), 200)
+        assert json.loads((tmp_path / name / "digits_row.json").read_text()) == record
+    found = sorted(path.name for path in (tmp_path / "a").iterdir())
+    data = [f"digits_row.{role}.npz" for role in ("train", *ROLES)]
+    assert found == sorted([*data, "digits_row.json", "digits_row.onnx"])
+    for name in found:
         same = (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         assert same, name
     ours, theirs = (weights(tmp_path / name / "digits_row.onnx")["gru.W_l0"] for name in "ac")
     assert not np.array_equal(ours, theirs)
-    record = json.loads((tmp_path / "a" / "digits_row.json").read_text())
-    assert record["recipe"]["epochs"] == 30
-    assert record["images"]["train"] == 200
 
 
 def test_augmentation_shifts_whole_images():
     image = np.zeros((200, 8, 8), np.float32)
     image[:, 3, 4] = 1.0
-    recipe = digits.Recipe(noise=0.0, shift=1)
-    moved = digits._augmented(image, recipe, np.random.default_rng(0))
+    moved = images.shifted(image, 1, np.random.default_rng(0))
     assert moved.dtype == np.float32
     assert np.all(moved.sum(axis=(1, 2)) == 1.0)
     places = {tuple(place) for place in np.argwhere(moved.sum(axis=0) > 0).tolist()}
     assert places == {(row, column) for row in (2, 3, 4) for column in (3, 4, 5)}
 
 
-@pytest.mark.parametrize("option", ["--epochs", "--limit"])
-def test_wrong_numbers(option, capsys):
-    with pytest.raises(SystemExit) as caught:
-        digits.main([option, "0"])
-    assert caught.value.code == 2
-    assert f"{option} must be at least 1, got 0" in capsys.readouterr().err
+def test_noise_stays_within_the_grey_levels():
+    grey = np.full((50, 8, 8), 0.5, np.float32)
+    rough = images.noisy(grey, 0.1, np.random.default_rng(0))
+    assert rough.dtype == np.float32
+    assert np.std(rough) == pytest.approx(0.1, rel=0.05)
+    clipped = images.noisy(grey, 5.0, np.random.default_rng(0))
+    assert (clipped.min(), clipped.max()) == (0.0, 1.0)
 
 
-def test_an_output_that_is_a_file(tmp_path, capsys):
-    (tmp_path / "taken").write_text("")
-    arguments = ["--epochs", "1", "--limit", "20", "--output", str(tmp_path / "taken")]
-    assert digits.main(arguments) == 1
-    assert "must be writable" in capsys.readouterr().err
+def test_augmentation_of_a_batch(parts):
+    material = digits.TASK.load(digits.TASK.recipe, None, lambda event: None)
+    chosen = np.array([5, 3])
+    batch = material.batch(chosen, 0, np.random.default_rng(0))
+    assert batch.dtype == np.float32 and batch.shape == (2, 8, 8)
+    plain = dataclasses.replace(digits.TASK.recipe, shift=0, noise=0.0)
+    unchanged = digits.TASK.load(plain, None, lambda event: None)
+    np.testing.assert_array_equal(
+        unchanged.batch(chosen, 0, np.random.default_rng(0)), parts.train.inputs[chosen]
+    )

@@ -1,0 +1,255 @@
+"""The training loop of every recipe.
+
+AdamW with gradients clipped and a learning rate that falls along half a cosine; decoupled weight
+decay keeps weights and pre-activations small, and the running average of the weights, which is what
+is kept, takes outliers away: both suit quantisation. On one thread, so that sums, and with them the
+weights, do not depend on the number of cores.
+"""
+
+import copy
+import hashlib
+import io
+import json
+import math
+import pickle
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxgru.core import files
+from onnxgru.core.errors import OutputError
+from onnxgru.core.metrics import accuracy
+from onnxgru.models.network import make_network
+from onnxgru.models.task import Epoch, Examples, Listener, Material, Recipe, Task
+from onnxgru.training.trace import import_torch
+
+WATCHED = 1000
+"""Validation examples that are measured after every epoch, to be shown; nothing depends on them."""
+
+
+class Checkpoint:
+    """Where an interrupted training stands, in one file that is replaced after every epoch.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; its folder must exist.
+    resume : bool
+        Go on from it.
+
+    Raises
+    ------
+    OutputError
+        If there is nothing to resume, or the file is there and `resume` is not given.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path = path
+        self.resume = resume
+        if resume and not path.is_file():
+            raise OutputError(f"{path}: there is no checkpoint to resume; leave out --resume")
+        if path.is_file() and not resume:
+            raise OutputError(
+                f"{path}: holds an interrupted training; go on with --resume, remove the file to "
+                "begin anew, or give another folder with -o"
+            )
+
+    def load(self, identity: str) -> dict[str, Any] | None:
+        """Return what was saved last, None where the training begins.
+
+        Raises
+        ------
+        OutputError
+            If the file is damaged, or of a training that differs in anything.
+        """
+        if not self.resume:
+            return None
+        torch = import_torch("training")
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            found = state["identity"]
+        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise OutputError(
+                f"{self.path}: must be a checkpoint of this program, it is truncated or corrupt "
+                f"({type(error).__name__}); remove it to begin anew"
+            ) from error
+        if found != identity:
+            raise OutputError(
+                f"{self.path}: must be of the same recipe, data and versions, but it is of "
+                "others; give the options it was begun with, or remove it to begin anew"
+            )
+        return dict(state)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the file.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        stream = io.BytesIO()
+        import_torch("training").save(state, stream)
+        files.write(self.path, stream.getvalue())
+
+
+def fit(
+    task: Task[Any],
+    recipe: Recipe,
+    material: Material,
+    listener: Listener,
+    checkpoint: Checkpoint | None = None,
+) -> Any:
+    """Train the network of a task.
+
+    Parameters
+    ----------
+    task : Task
+        Its shapes.
+    recipe : Recipe
+        How.
+    material : Material
+        Training examples; those for validation are only watched.
+    listener : callable
+        Hears of every epoch.
+    checkpoint : Checkpoint, optional
+        Where the training is saved after every epoch and, if it is to be resumed, goes on from.
+        A resumed training ends with the weights of an uninterrupted one.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode; the average of the weights over the last steps.
+
+    Raises
+    ------
+    UsageError
+        If torch is not installed.
+    OutputError
+        If the checkpoint cannot be written or is not of this training.
+    """
+    torch = import_torch("training")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):  # the caller's random state is left alone
+            torch.manual_seed(recipe.seed)
+            return _fit(torch, task, recipe, material, listener, checkpoint)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(
+    torch: Any,
+    task: Task[Any],
+    recipe: Recipe,
+    material: Material,
+    listener: Listener,
+    checkpoint: Checkpoint | None,
+) -> Any:
+    training = _Training(torch, task, recipe, material)
+    identity = _identity(torch, task, recipe, material)
+    saved = checkpoint.load(identity) if checkpoint else None
+    if saved is not None:
+        training.restore(saved)
+    validation = material.parts.validation
+    watched = validation.part(np.arange(len(validation.labels))[:WATCHED])
+    for epoch in range(training.epoch, recipe.epochs):
+        started = time.monotonic()
+        loss = training.run_epoch(epoch)
+        if checkpoint:
+            checkpoint.save({"identity": identity} | training.state())
+        right = training.measure(watched)
+        seconds = time.monotonic() - started
+        listener(Epoch(epoch + 1, recipe.epochs, loss, right, seconds))
+    return training.average.eval()
+
+
+def _identity(torch: Any, task: Task[Any], recipe: Recipe, material: Material) -> str:
+    """SHA-256 over everything that the weights depend on."""
+    train = material.parts.train
+    digest = hashlib.sha256()
+    versions = (torch.__version__, np.__version__)
+    digest.update(json.dumps([task.name, asdict(recipe), versions]).encode())
+    digest.update(np.ascontiguousarray(train.inputs).tobytes())
+    digest.update(train.labels.tobytes())
+    return digest.hexdigest()
+
+
+class _Training:
+    """Everything that changes while a network is trained."""
+
+    def __init__(self, torch: Any, task: Task[Any], recipe: Recipe, material: Material) -> None:
+        self._torch, self._recipe, self._material = torch, recipe, material
+        self._labels = material.parts.train.labels
+        self._generator = np.random.default_rng(recipe.seed)
+        self._module = make_network(task, recipe).train()
+        self.average = copy.deepcopy(self._module)
+        self._optimizer = torch.optim.AdamW(
+            self._module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self._criterion = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.epoch = 0
+        self._step = 0
+
+    def run_epoch(self, epoch: int) -> float:
+        """Go through the training examples once; their mean loss."""
+        count, size = len(self._labels), self._recipe.batch_size
+        order = self._generator.permutation(count)
+        losses = [
+            self._update(order[start : start + size], epoch) for start in range(0, count, size)
+        ]
+        self.epoch = epoch + 1
+        return sum(losses) / len(losses)
+
+    def _update(self, indices: Any, epoch: int) -> float:
+        torch, recipe = self._torch, self._recipe
+        inputs = torch.from_numpy(self._material.batch(indices, epoch, self._generator))
+        loss = self._criterion(self._module(inputs), torch.from_numpy(self._labels[indices]))
+        total = recipe.epochs * math.ceil(len(self._labels) / recipe.batch_size)
+        rate = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * self._step / total))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._module.parameters(), recipe.gradient_norm)
+        self._optimizer.step()
+        self._step += 1
+        # less in the first steps, which forgets the initial weights in short trainings too
+        decay = min(recipe.averaging, self._step / (self._step + 9))
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self._module.parameters(), strict=True)
+            for kept, current in pairs:
+                kept.lerp_(current, 1 - decay)
+        return float(loss.detach())
+
+    def measure(self, examples: Examples) -> float:
+        """Percent of right classes of the averaged weights."""
+        self.average.eval()
+        with self._torch.no_grad():
+            outputs = self.average(self._torch.from_numpy(examples.inputs)).numpy()
+        return accuracy(outputs, examples.labels)
+
+    def state(self) -> dict[str, Any]:
+        """Return tensors, numbers and texts only, so that loading executes nothing."""
+        return {
+            "epoch": self.epoch,
+            "step": self._step,
+            "module": self._module.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": json.dumps(self._generator.bit_generator.state),
+            "torch": self._torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.epoch, self._step = state["epoch"], state["step"]
+        self._module.load_state_dict(state["module"])
+        self.average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.bit_generator.state = json.loads(state["generator"])
+        self._torch.set_rng_state(state["torch"])

@@ -1,0 +1,13 @@
+"""The folder that keeps what can be made or fetched again."""
+
+import os
+from pathlib import Path
+
+
+def folder() -> Path:
+    """Where it is: ``ONNXGRU_CACHE``, or a folder in the user's cache; it need not exist."""
+    given = os.environ.get("ONNXGRU_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "onnxgru"

@@ -1,0 +1,59 @@
+"""The trained models in the repository: what they are, and that the recipes are theirs."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+
+from onnxgru.models import zoo
+from onnxgru.models.make import measure
+from onnxgru.models.network import OUTPUT
+from onnxgru.models.zoo import TASKS
+from tests.models.recordings import needs_data
+
+FOLDER = Path(zoo.__file__).parent
+LEAST = {"digits-row": 96, "mnist-row": 97, "mnist-pixel": 95, "speech-4": 90, "speech-10": 85}
+"""Percent right of the hold-out part."""
+
+
+def record(name: str) -> dict:
+    return json.loads((FOLDER / f"{TASKS[name].stem}.json").read_text())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_record(name):
+    """A recipe that changes makes another model: train it again."""
+    task, found = TASKS[name], record(name)
+    assert found["recipe"] == json.loads(json.dumps(vars(task.recipe)))
+    assert found["classes"] == list(task.classes)
+    assert found["model"] == f"{task.stem}.onnx"
+    assert found["accuracy"]["holdout"] >= LEAST[name]
+    parts = ["train", "calibration", "validation", "holdout"]
+    assert list(found["accuracy"]) == list(found["examples"]) == parts
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_graph(name):
+    task = TASKS[name]
+    path = FOLDER / f"{task.stem}.onnx"
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    (given,), (output,) = model.graph.input, model.graph.output
+    assert (given.name, output.name) == (task.input_name, OUTPUT)
+    shape = [axis.dim_param or axis.dim_value for axis in given.type.tensor_type.shape.dim]
+    assert shape == ["batch", task.steps, task.features]
+    assert [node.op_type for node in model.graph.node].count("GRU") == 1
+    hidden = task.recipe.hidden_size
+    weights = 3 * hidden * (task.features + hidden + 2) + (hidden + 1) * len(task.classes)
+    assert path.stat().st_size < 4 * weights + 6000
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["mnist-row", "mnist-pixel"])
+def test_accuracy_is_the_recorded_one(name):
+    """On the first 1,000 test images, which are a little harder than the others."""
+    task = TASKS[name]
+    holdout = task.load(task.recipe, 1000, lambda event: None).parts.holdout
+    found = measure(FOLDER / f"{task.stem}.onnx", task, holdout)
+    assert found == pytest.approx(record(name)["accuracy"]["holdout"], abs=1.5)
