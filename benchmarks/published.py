@@ -1,6 +1,7 @@
 """The published tasks: homogeneous widths, the published search, and ours with fine-tuning.
 
-For a model of the zoo with its data beside it (``onnxgru train <task> -o FOLDER``), several seeds:
+For a model of the zoo with its data beside it (``onnxgru train <task> -o FOLDER --data-only``, with
+the model there), several seeds:
 
 - *uniform N*: weights and outputs at N bits, 3 to 8, after training only;
 - *uniform 8, fine-tuned*: with the same data, epochs and learning rate as ours, every seed;
@@ -12,7 +13,7 @@ For a model of the zoo with its data beside it (``onnxgru train <task> -o FOLDER
 Members and epochs are chosen on validation data; figures are on hold-out data. The difference of
 ours from *uniform 8, fine-tuned* is given with the 95 % interval of Student's t over the seeds.
 
-    python -m benchmarks.published --models FOLDER --task mnist_row [--seeds 5] [--epochs 15]
+    python -m benchmarks.published --models FOLDER --task mnist-row [--seeds 5] [--epochs 15]
         [--sequences 10000] [--quick] [--json benchmarks/results/mnist_row.json]
 """
 
@@ -37,13 +38,13 @@ from onnxgru.config import Config
 from onnxgru.core.account import account
 from onnxgru.core.integers import WIDTHS
 from onnxgru.core.scheme import Scheme
+from onnxgru.models.zoo import TASKS
 from onnxgru.search.front import Member, front
 from onnxgru.search.nsga import Progress, Settings, search
 from onnxgru.session import Session
 from onnxgru.study import Study
 from onnxgru.tuning import tune
 
-TASKS = ("digits_row", "mnist_row", "mnist_pixel", "speech_4", "speech_10")
 MOST_BITS, MOST_FLASH = 2.24, 0.4
 PUBLISHED_DROP = 0.5
 POPULATION, GENERATIONS = 40, 20
@@ -249,7 +250,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the data")
-    parser.add_argument("--task", choices=TASKS, default="digits_row")
+    parser.add_argument("--task", choices=tuple(TASKS), default="digits-row")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -262,9 +263,9 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.npz"
-        count = _training_data(parsed.models, parsed.task, train, parsed.sequences)
+        count = _training_data(parsed.task, train, parsed.sequences)
         plan = Plan(
-            parsed.models / f"{parsed.task}.onnx",
+            parsed.models / f"{TASKS[parsed.task].stem}.onnx",
             train,
             1 if quick else parsed.seeds,
             2 if quick else parsed.epochs,
@@ -288,19 +289,13 @@ def main() -> None:
         path.write_text(json.dumps(document | {"figures": figures}, indent=1) + "\n", "utf-8")
 
 
-def _training_data(folder: Path, task: str, target: Path, count: int) -> int:
-    """Write the first so many shuffled training sequences; how many there were."""
-    if task == "digits_row":
-        from onnxgru.models import digits
-
-        part = digits.split(0).train
-        arrays = {"rows": part.rows, "labels": part.labels}
-    else:
-        with np.load(folder / f"{task}.train.npz") as file:
-            arrays = dict(file)
-    size = len(arrays["labels"])
-    chosen = np.sort(np.random.default_rng(0).permutation(size)[:count])
-    np.savez(target, **{name: array[chosen] for name, array in arrays.items()})
+def _training_data(name: str, target: Path, count: int) -> int:
+    """Write so many of a task's training sequences, drawn at random; how many there were."""
+    task = TASKS[name]
+    train = task.load(task.recipe, None, lambda _event: None).parts.train
+    chosen = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:count])
+    arrays = {task.input_name: train.inputs[chosen], "labels": train.labels[chosen]}
+    np.savez(target, **arrays)
     return len(chosen)
 
 
