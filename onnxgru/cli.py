@@ -91,7 +91,7 @@ def _add_data(parser: argparse.ArgumentParser, *roles: str) -> None:
     for role in roles:
         add(data, f"--{role}", metavar="DATA", help=".npz, .npy, folder or package.module:fn")
     add(data, "--calibration-file", metavar="JSON", help="use this instead of calibrating")
-    add(data, "--metric", help="auto, accuracy, macro_f1, agreement, sqnr or package.module:fn")
+    add(data, "--metric", help="auto, accuracy, macro_f1, agreement, sqnr, si_sdr or module:fn")
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:

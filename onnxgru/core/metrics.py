@@ -208,6 +208,47 @@ def sqnr(reference: Array, test: Array) -> float:
     return float(10.0 * np.log10(signal / noise)) if signal > 0.0 else float("-inf")
 
 
+def si_sdr(outputs: Array, target: Array) -> float:
+    """Scale-invariant signal to distortion ratio, the mean over sequences.
+
+    ::
+
+        a = <y, s> / <s, s>        10 log10(|a s|^2 / |a s - y|^2)
+
+    Le Roux et al. 2019, "SDR - half-baked or well done?" (arXiv 1811.02508), without removing the
+    mean; each sequence counts within +-200 dB.
+
+    Parameters
+    ----------
+    outputs, target : array (B, ...)
+        Real signals y and s of one shape; computed in float64.
+
+    Returns
+    -------
+    float
+        Decibels.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, either holds NaN or infinity, or a target is silent.
+    """
+    _check_same_shape(outputs, target, "si_sdr")
+    found = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
+    wanted = np.asarray(target, np.float64).reshape(len(target), -1)
+    if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
+        raise DataError("si_sdr: outputs and target must be finite, they hold NaN or infinity")
+    power = np.square(wanted).sum(axis=1)
+    if not power.all():
+        raise DataError(
+            f"si_sdr: every target must hold a signal, that of sequence {int(power.argmin())} is "
+            "zero throughout; leave it out"
+        )
+    scaled = wanted * ((found * wanted).sum(axis=1) / power)[:, None]
+    ratios = [sqnr(signal, test) for signal, test in zip(scaled, found, strict=True)]
+    return float(np.mean(np.clip(ratios, -SQNR_LIMIT, SQNR_LIMIT)))
+
+
 def _sqnr_of_outputs(outputs: Array, target: Array) -> float:
     return sqnr(target, outputs)
 
@@ -219,6 +260,7 @@ METRICS: dict[str, Metric] = {
         Metric("macro_f1", "%", True, macro_f1, "labels"),
         Metric("agreement", "%", True, agreement, "reference"),
         Metric("sqnr", "dB", True, _sqnr_of_outputs, "reference"),
+        Metric("si_sdr", "dB", True, si_sdr, "reference"),
     )
 }
 
@@ -272,7 +314,7 @@ def resolve(name: str, labels: Array | None, output_is_distribution: bool) -> Me
             f"metric {name}: needs whole-number labels in the data, they hold {held}; add labels "
             "or choose agreement or sqnr"
         )
-    if name == "sqnr" and targets:
+    if metric.unit == "dB" and targets:
         return dataclasses.replace(metric, target="labels")
     return metric
 

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxgru.core.errors import DataError, UsageError
-from onnxgru.core.metrics import METRICS, Metric, accuracy, agreement, macro_f1, resolve, sqnr
+from onnxgru.core.metrics import (
+    METRICS,
+    Metric,
+    accuracy,
+    agreement,
+    macro_f1,
+    resolve,
+    si_sdr,
+    sqnr,
+)
 
 SCORES = np.array([[0.1, 0.9, 0.0], [0.5, 0.5, 0.0], [0.0, 0.2, 0.8], [0.6, 0.3, 0.1]])
 
@@ -57,6 +66,17 @@ def test_sqnr_by_hand():
     assert sqnr(reference, np.zeros(2)) == 0.0
 
 
+def test_si_sdr_by_hand():
+    target = np.array([[3.0, 4.0], [1.0, 0.0]])
+    noisy = target + np.array([[-0.4, 0.3], [0.0, 0.1]])  # at right angles to the targets
+    assert si_sdr(noisy, target) == pytest.approx(20.0)
+    assert si_sdr(7.0 * noisy, target) == pytest.approx(20.0)  # at any volume
+    assert si_sdr(2.0 * target, target) == 200.0
+    assert si_sdr(noisy[None], target[None]) == pytest.approx(
+        10 * math.log10(np.square(target).sum() / 0.26)
+    )
+
+
 def test_sqnr_at_its_ends():
     zero, one = np.zeros(3), np.ones(3)
     assert sqnr(one, one) == math.inf
@@ -83,10 +103,13 @@ def test_arrays_that_do_not_fit():
     refused(sqnr, SCORES, SCORES[:2], words=["sqnr", "(2, 3)"])
     refused(sqnr, SCORES[:0], SCORES[:0], words=["hold values"])
     refused(sqnr, SCORES, SCORES + np.inf, words=["finite"])
+    refused(si_sdr, SCORES, SCORES[:2], words=["si_sdr", "(2, 3)"])
+    refused(si_sdr, SCORES, SCORES + np.nan, words=["finite"])
+    refused(si_sdr, SCORES, 0 * SCORES, words=["sequence 0", "zero"])
 
 
 def test_table():
-    assert list(METRICS) == ["accuracy", "macro_f1", "agreement", "sqnr"]
+    assert list(METRICS) == ["accuracy", "macro_f1", "agreement", "sqnr", "si_sdr"]
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.higher_is_better
@@ -128,6 +151,8 @@ def test_metrics_by_name():
     assert resolve("agreement", classes, True).target == "reference"
     assert resolve("sqnr", classes, True).target == "reference"
     assert resolve("sqnr", targets, True).target == "labels"
+    assert resolve("si_sdr", targets, True).target == "labels"
+    assert resolve("si_sdr", None, True).target == "reference"
     for labels, held in ((None, "none"), (targets, "float64")):
         with pytest.raises(UsageError, match=f"accuracy: needs whole-number labels.*{held}"):
             resolve("accuracy", labels, True)
