@@ -30,6 +30,9 @@ PIPED_WIDTH = 10_000
 
 LINES_OF_FRONT = 12
 
+MEMBERS = 7
+"""Gaps between the members of a growing front that are shown: they fit 80 columns."""
+
 
 class _Trimmed:
     """A stream whose lines do not end in the spaces that columns are filled with."""
@@ -75,6 +78,7 @@ class Progress:
         self._new = 0
         self._tenths = 0
         self._last: Searched | None = None
+        self._front: list[tuple[float, float]] = []
         self._bar = Bar(
             TextColumn("searching"),
             BarColumn(bar_width=30),
@@ -150,6 +154,8 @@ class Progress:
                 self._console.print(self._line(last))
         progress = event.progress
         self._new += not progress.known
+        if progress.member.feasible:
+            self._front = _grown(self._front, (event.size, event.quality))
         ended = progress.evaluations == progress.total
         if self._console.is_terminal:
             if self._live is None:
@@ -177,7 +183,27 @@ class Progress:
         if self._task is None:
             self._task = self._bar.add_task("", total=progress.total)
         self._bar.update(self._task, completed=progress.evaluations)
-        return Group(self._bar, Text(self._line(event), style="dim"))
+        return Group(self._bar, Text(self._line(event), style="dim"), self._members())
+
+    def _members(self) -> Table:
+        """The front so far, some of its members side by side."""
+        count = len(self._front)
+        shown = sorted({round(i * (count - 1) / MEMBERS) for i in range(MEMBERS + 1)})
+        members = [self._front[index] for index in shown] if count else []
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for _ in range(1 + len(members)):
+            table.add_column(justify="right", style="dim")
+        table.add_row("front", *(f"{size:,.0f}" for size, _ in members))
+        table.add_row("", *(f"{quality:.1f}" for _, quality in members))
+        return table
+
+
+def _grown(front: list[tuple[float, float]], new: tuple[float, float]) -> list[tuple[float, float]]:
+    """A front of sizes and qualities with a further member, by size."""
+    size, quality = new
+    if any(s <= size and q >= quality for s, q in front):
+        return front
+    return sorted([*((s, q) for s, q in front if s < size or q > quality), new])
 
 
 def _table(*columns: str, title: str | None = None) -> Table:

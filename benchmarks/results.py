@@ -1,0 +1,177 @@
+"""What `benchmarks.published` measured, as `docs/results.md` and its figures.
+
+    python -m benchmarks.results
+
+Nothing is computed here that is not in ``benchmarks/results/*.json``; a test holds the page to it.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from benchmarks.published import SHOWN_GENERATIONS, interval
+
+ROOT = Path(__file__).parent.parent
+STORED = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "results.md"
+
+TITLES = {
+    "digits-row": "Handwritten digits, 8 steps of 8 pixels, 64 units",
+    "mnist-row": "MNIST row-wise, 28 steps of 28 pixels, 128 units",
+    "mnist-pixel": "MNIST pixel-wise, 361 steps of one pixel, 128 units",
+    "speech-4": "Speech Commands, 4 keywords, 63 steps of 40 mel features, 128 units",
+    "speech-10": "Speech Commands, 10 keywords, 63 steps of 40 mel features, 128 units",
+}
+
+HEAD = """# Results on the published tasks
+
+The tasks are those of Miccini et al. 2024 ([arXiv 2402.12263](https://arxiv.org/abs/2402.12263)), with
+models from the recipes of the zoo (`onnxgru train`). The paper reports 25 to 55 % fewer weight bits than
+homogeneous 8 bits at its accuracy, and on ten keywords 17 % lower accuracy; its models and splits are its
+own, so its figures stand beside ours and are not measured here.
+
+- *uniform N*: weights and outputs at N bits, after training only.
+- *uniform 8, fine-tuned*: with the same data, epochs and learning rate as ours.
+- *published search*: one gene an operator, random start, plain NSGA-II over error and weight bits; the
+  smallest member within half a point of uniform 8 bits on validation, after training only.
+- *ours*: the default search; of its members of at most 2.24 bits a weight and 40 % of the flash of uniform 8
+  bits the best on validation, fine-tuned with distillation and learned scales; activations are searched too.
+
+Members and epochs are chosen on validation data; every figure below is on hold-out data, the mean over
+seeds. The interval is Student's t at 95 % of the paired differences.
+"""
+
+
+def stored() -> dict[str, dict[str, Any]]:
+    """What was measured, by task, in the order of the page."""
+    return {
+        task: json.loads((STORED / f"{task}.json").read_text("utf-8"))
+        for task in TITLES
+        if (STORED / f"{task}.json").is_file()
+    }
+
+
+def page(found: dict[str, dict[str, Any]]) -> str:
+    """The text of the page."""
+    return "\n".join([HEAD, *_summary(found), *(line for t, d in found.items() for line in _task(t, d))])
+
+
+def _means(document: dict[str, Any], name: str, key: str) -> float:
+    return sum(float(entry[name][key]) for entry in document["seeds"]) / len(document["seeds"])
+
+
+def _difference(document: dict[str, Any]) -> tuple[float, float]:
+    return interval(
+        [e["ours"]["holdout"] - e["uniform_8_tuned"]["holdout"] for e in document["seeds"]]
+    )
+
+
+def _smaller(document: dict[str, Any], name: str, key: str) -> float:
+    """Percent below uniform 8 bits."""
+    return 100 * (1 - _means(document, name, key) / document["uniform"]["8"][key])
+
+
+def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = [
+        "| task | seeds | float | uniform 8, fine-tuned | ours | difference, points | weight bits less "
+        "| flash less | published search |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for task, document in found.items():
+        mean, half = _difference(document)
+        lines.append(
+            f"| {task} | {len(document['seeds'])} | {document['float']['holdout']:.2f} % "
+            f"| {_means(document, 'uniform_8_tuned', 'holdout'):.2f} % "
+            f"| {_means(document, 'ours', 'holdout'):.2f} % | {mean:+.2f} {_plus_minus(half)} "
+            f"| {_smaller(document, 'ours', 'weight_bits'):.1f} % "
+            f"| {_smaller(document, 'ours', 'flash_bytes'):.1f} % "
+            f"| {_means(document, 'published', 'holdout'):.2f} % at "
+            f"{_smaller(document, 'published', 'weight_bits'):.1f} % fewer weight bits |"
+        )
+    return [*lines, ""]
+
+
+def _plus_minus(half: float) -> str:
+    return "" if math.isnan(half) else f"± {half:.2f}"
+
+
+def _task(task: str, document: dict[str, Any]) -> list[str]:
+    used = document["command"]
+    command = (
+        f"python -m benchmarks.published --task {task} --seeds {used['seeds']} --epochs "
+        f"{used['epochs']} --batch-size {used['batch_size']}"
+    )
+    lines = [
+        f"## {TITLES[task]}",
+        "",
+        f"`{command} --models FOLDER --json benchmarks/results/{task}.json`, seeds 0 to "
+        f"{used['seeds'] - 1}, {used['sequences']:,} training sequences, learning rate "
+        f"{used['learning_rate']:g}; {document['seconds'] / 60:.0f} minutes on {document['machine']}.",
+        "",
+        f"![Accuracy on validation against weight bits](results-{task}.png)",
+        "",
+        "| | hold-out | bits a weight | flash, bytes |",
+        "|---|---:|---:|---:|",
+        f"| float | {document['float']['holdout']:.2f} % | 32 | |",
+    ]
+    for bits, entry in sorted(document["uniform"].items(), reverse=True):
+        lines.append(_row(f"uniform {bits}", entry))
+    for number, entry in enumerate(document["seeds"]):
+        lines.append(_row(f"published search, seed {number}", entry["published"]))
+    for number, entry in enumerate(document["seeds"]):
+        lines.append(_row(f"uniform 8, fine-tuned, seed {number}", entry["uniform_8_tuned"]))
+    for number, entry in enumerate(document["seeds"]):
+        lines.append(_row(f"ours before fine-tuning, seed {number}", entry["ours"], "before"))
+        lines.append(_row(f"**ours, seed {number}**", entry["ours"]))
+    return [*lines, ""]
+
+
+def _row(name: str, entry: dict[str, Any], key: str = "holdout") -> str:
+    return (
+        f"| {name} | {entry[key]:.2f} % | {entry['mean_bits']:.2f} | {entry['flash_bytes']:,} |"
+    )
+
+
+def draw(task: str, document: dict[str, Any]) -> None:
+    """The fronts: homogeneous, the published search as it went on, and ours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    growth = document["seeds"][0]["published"]["growth"]
+    for place, generation in enumerate(SHOWN_GENERATIONS):
+        members = sorted((m[1] / 8000, 100 - m[0]) for m in growth.get(str(generation), []))
+        if members:
+            shade = str(0.85 - 0.5 * place / (len(SHOWN_GENERATIONS) - 1))
+            name = f"published search, generation {generation}"
+            axes.plot(*zip(*members, strict=True), ".-", color=shade, lw=1, label=name)
+    uniform = [document["uniform"][bits] for bits in sorted(document["uniform"])]
+    for rows, style, name in (
+        (uniform, "s-C0", "homogeneous, 3 to 8 bits"),
+        ([e["uniform_8_tuned"] for e in document["seeds"]], "sC0", "8 bits, fine-tuned"),
+        ([e["ours"] for e in document["seeds"]], "*C1", "ours, fine-tuned"),
+    ):
+        points = [(row["weight_bits"] / 8000, row["validation"]) for row in rows]
+        hollow = {"markerfacecolor": "none"} if name.startswith("8") else {}
+        axes.plot(*zip(*points, strict=True), style, label=name, **hollow)
+    axes.set(xlabel="weights, kB", ylabel="accuracy on validation, %", title=TITLES[task])
+    axes.set_ylim(bottom=min(uniform[1]["validation"], document["float"]["validation"] - 8))
+    axes.axhline(document["float"]["validation"], color="C2", lw=1, ls=":", label="float")
+    axes.legend(fontsize=8)
+    figure.savefig(PAGE.parent / f"results-{task}.png", dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Write the page and the figures."""
+    found = stored()
+    PAGE.write_text(page(found), "utf-8")
+    for task, document in found.items():
+        draw(task, document)
+
+
+if __name__ == "__main__":
+    main()
