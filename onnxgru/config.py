@@ -18,9 +18,11 @@ GENOMES = ("split", "coupled")
 GENES = ("bits", "observer", "granularity")
 SHARES = ("none", "layer", "kind", "gate")
 STRATEGIES = ("explore-exploit", "plain")
+ROUNDINGS = ("nearest", "gptq")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "granularity": ("tensor", "gate", "channel"),
     "observer": ("minmax", "percentile", "mse", "entropy"),
+    "rounding": ROUNDINGS,
     "recurrence": ("scan", "step", "unrolled"),
     "genome": GENOMES,
     "share": SHARES,
@@ -48,7 +50,7 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "jobs": (1, None),
 }
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
-_FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
+_FLAGS = ("search", "force", "resume", "float_state", "search_inputs", "bias_correction")
 _DATA = ("calibration", "validation", "holdout")
 _PATHS = ("scheme", "calibration_file", "output", *_DATA)
 _OPTIONAL = ("bits", "steps", "jobs", *_PATHS)
@@ -81,6 +83,10 @@ class Config:
         What shares a weight scale.
     observer : {"mse", "minmax", "percentile", "entropy"}
         How ranges are chosen from the statistics.
+    rounding : {"nearest", "gptq"}
+        How weights become codes: each by itself, or by the second moments of what they multiply.
+    bias_correction : bool
+        Take the mean error of rounded weights out of the biases.
     input_bits : int
         Width of the codes that a layer reads, 2 to 8.
     accumulator_bits : int
@@ -142,6 +148,8 @@ class Config:
     resume: bool = False
     granularity: str = "channel"
     observer: str = "mse"
+    rounding: str = "nearest"
+    bias_correction: bool = False
     input_bits: int = 8
     accumulator_bits: int = 32
     recurrence: str = "scan"
@@ -190,6 +198,11 @@ class Config:
         for name in ("granularity", "observer", "input_bits"):
             if self.scheme is not None and getattr(self, name) != _DEFAULTS[name]:
                 raise UsageError(f"a scheme says its own {name}; leave out {name}, or the scheme")
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether weights or biases depend on what linear operators read in calibration."""
+        return self.rounding != "nearest" or self.bias_correction
 
     def merged(self, settings: Mapping[str, Any]) -> "Config":
         """Configuration with other values for the settings named."""

@@ -16,7 +16,16 @@ SENSITIVITY = "sensitivity.json"
 HEAT_MAP = "sensitivity.png"
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
-    | {"front.csv", "front.png", "report.md", PAGE, REPORT, JOURNAL, "test_data_set_0"}
+    | {
+        "front.csv",
+        "front.png",
+        "moments.npz",
+        "report.md",
+        PAGE,
+        REPORT,
+        JOURNAL,
+        "test_data_set_0",
+    }
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""
 

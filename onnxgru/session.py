@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
+from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.config import PROCESSOR, Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
@@ -24,17 +25,20 @@ from onnxgru.passes import source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
-from onnxgru.passes.lower import Lowering
+from onnxgru.passes.lower import Lowering, Rounding
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
+from onnxgru.rounding.bias import BiasCorrection
+from onnxgru.rounding.gptq import Gptq
+from onnxgru.rounding.nearest import Nearest
 from onnxgru.runtime import devices
 from onnxgru.runtime.evaluator import Engine, Evaluator, LayerEvaluator
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.observation import Observation, calibrate
+from onnxgru.runtime.observation import Observation, calibrate, observe_moments
 from onnxgru.runtime.population import PopulationEvaluator
 
 Array = npt.NDArray[Any]
@@ -155,10 +159,43 @@ class Session:
         return self.calibration.dumps()
 
     @cached_property
+    def moments(self) -> Moments:
+        """What linear operators read: from beside a calibration file, or of calibration data."""
+        if self.config.calibration_file is not None:
+            path = Path(self.config.calibration_file).with_name(MOMENTS)
+            if path.is_file():
+                moments = Moments.load(path)
+                moments.require(self.layers, self.digest, str(path))
+                return moments
+        self.listener(Stage("measuring what linear operators read"))
+        return observe_moments(
+            self.observation, self.layers, self.data.calibration(), self.calibration
+        )
+
+    @cached_property
+    def moments_files(self) -> dict[str, bytes]:
+        """The file of the moments, if anything depends on them."""
+        return {MOMENTS: self.moments.dumps()} if self.config.needs_moments else {}
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        """How weights become codes."""
+        rounding: Rounding = Nearest(self.layers)
+        if self.config.rounding == "gptq":
+            rounding = Gptq(self.layers, self.moments.seconds)
+        if self.config.bias_correction:
+            rounding = BiasCorrection(rounding, self.moments.means)
+        return rounding
+
+    @cached_property
     def lowering(self) -> Lowering:
         """From schemes to programs."""
         return Lowering(
-            self.model.graph, self.layers, self.calibration, self.config.accumulator_bits
+            self.model.graph,
+            self.layers,
+            self.calibration,
+            self.config.accumulator_bits,
+            self.rounding,
         )
 
     def reference(self, role: str) -> dict[str, Array]:

@@ -32,8 +32,9 @@ WORST = 1e9
 """Objectives of a scheme whose accumulators could overflow; it is infeasible as well."""
 
 _KEYED = (
-    "granularity", "observer", "input_bits", "accumulator_bits", "include", "exclude", "metric",
-    "genome", "search_inputs", "widths", "genes", "share", "population", "seed",
+    "granularity", "observer", "rounding", "bias_correction", "input_bits", "accumulator_bits",
+    "include", "exclude", "metric", "genome", "search_inputs", "widths", "genes", "share",
+    "population", "seed",
 )  # fmt: skip
 
 
@@ -102,6 +103,7 @@ class Study:
             "model": session.digest,
             "validation": session.data["validation"].digest(),
             "calibration": files.digest(session.calibration_bytes),
+            "moments": [files.digest(stored) for stored in session.moments_files.values()],
             "settings": {name: settings[name] for name in _KEYED},
             "objectives": [size.key for size in self.sizes],
             "costs": [repr(s.measure) for s in self.sizes if s.key == "cost"],

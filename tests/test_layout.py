@@ -62,7 +62,7 @@ ALLOWED = {
     "sensitivity": {"session", "report", "events", "core"},
     "study": {"session", "report", "starts", "encoding", "events", "front", "search", "core"},
     "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
-    | {"folder", "front", "runtime", "core"},
+    | {"folder", "front", "runtime", "calibration", "core"},
     "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"},
     "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "core"},
     "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
