@@ -95,6 +95,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("quantisation")
     add(how, "--granularity", help="weight scales: channel (default), gate or tensor")
     add(how, "--observer", help="ranges: mse (default), minmax, percentile or entropy")
+    add(how, "--ranges", help="of what functions read: plain (default) or saturating, with mse")
     add(how, "--rounding", help="of weights: nearest (default) or gptq")
     add(how, "--bias-correction", action="store_true", help="of the mean error of rounded weights")
     add(how, "--input-bits", type=int, metavar="N", help="width of what a layer reads (8)")

@@ -19,10 +19,12 @@ GENES = ("bits", "observer", "granularity")
 SHARES = ("none", "layer", "kind", "gate")
 STRATEGIES = ("explore-exploit", "plain")
 ROUNDINGS = ("nearest", "gptq")
+RANGES = ("plain", "saturating")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "granularity": ("tensor", "gate", "channel"),
     "observer": ("minmax", "percentile", "mse", "entropy"),
     "rounding": ROUNDINGS,
+    "ranges": RANGES,
     "recurrence": ("scan", "step", "unrolled"),
     "genome": GENOMES,
     "share": SHARES,
@@ -83,6 +85,8 @@ class Config:
         What shares a weight scale.
     observer : {"mse", "minmax", "percentile", "entropy"}
         How ranges are chosen from the statistics.
+    ranges : {"plain", "saturating"}
+        Whether the observer ``mse`` counts the error of a function's operand, or of its codes.
     rounding : {"nearest", "gptq"}
         How weights become codes: each by itself, or by the second moments of what they multiply.
     bias_correction : bool
@@ -148,6 +152,7 @@ class Config:
     resume: bool = False
     granularity: str = "channel"
     observer: str = "mse"
+    ranges: str = "plain"
     rounding: str = "nearest"
     bias_correction: bool = False
     input_bits: int = 8

@@ -196,6 +196,7 @@ class Session:
             self.calibration,
             self.config.accumulator_bits,
             self.rounding,
+            saturating=self.config.ranges == "saturating",
         )
 
     def reference(self, role: str) -> dict[str, Array]:

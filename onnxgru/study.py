@@ -32,9 +32,9 @@ WORST = 1e9
 """Objectives of a scheme whose accumulators could overflow; it is infeasible as well."""
 
 _KEYED = (
-    "granularity", "observer", "rounding", "bias_correction", "input_bits", "accumulator_bits",
-    "include", "exclude", "metric", "genome", "search_inputs", "widths", "genes", "share",
-    "population", "seed",
+    "granularity", "observer", "ranges", "rounding", "bias_correction", "input_bits",
+    "accumulator_bits", "include", "exclude", "metric", "genome", "search_inputs", "widths",
+    "genes", "share", "population", "seed",
 )  # fmt: skip
 
 
