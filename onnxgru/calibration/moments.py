@@ -15,6 +15,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -166,7 +167,7 @@ class Moments:
         """
         where = os.fspath(path)
         try:
-            with np.load(path) as stored:
+            with np.load(io.BytesIO(Path(path).read_bytes())) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             if str(arrays[_FORMAT]) != FORMAT:
                 raise ValueError(f"its format is {arrays[_FORMAT]}")
