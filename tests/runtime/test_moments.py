@@ -95,5 +95,7 @@ def test_moments_of_another_model_are_refused() -> None:
     layers = require(recognize(model), "test")
     found.require(require(recognize(ir.from_proto(grus.model(case))), "test"), "0" * 64, "m.npz")
     for other, digest in ((layers, "0" * 64), (layers[:0], "1" * 64)):
-        with pytest.raises(SchemeError, match=r"m\.npz: must be the moments of this model .* delete"):
+        with pytest.raises(
+            SchemeError, match=r"m\.npz: must be the moments of this model .* delete"
+        ):
             found.require(other, digest, "m.npz")
