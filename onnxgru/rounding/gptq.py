@@ -30,7 +30,7 @@ DAMPING = 0.01
 BLOCK = 32
 """Columns whose errors are passed on to those behind them in one product."""
 
-ROWS = 2**14
+ROWS = 2**12
 """Rows rounded together, over all factors of the grid."""
 
 
@@ -60,13 +60,13 @@ def factor(second: Doubles) -> tuple[npt.NDArray[np.intp], Doubles]:
     return order, np.triu(upper)
 
 
-def rounded(weight: Doubles, scales: Doubles, upper: Doubles, top: int) -> tuple[Doubles, Doubles]:
-    """Codes of rows whose columns are in the order of `factor`, and their errors.
+def rounded(columns: Doubles, scales: Doubles, upper: Doubles, top: int) -> tuple[Doubles, Doubles]:
+    """Codes of a matrix whose columns are in the order of `factor`, and the errors of its rows.
 
     Parameters
     ----------
-    weight : ndarray of float64, shape (rows, N)
-        Columns in order; overwritten.
+    columns : ndarray of float64, shape (N, rows)
+        The matrix transposed, so that a column lies together; overwritten.
     scales : ndarray of float64, shape (rows,)
         Positive.
     upper : ndarray of float64, shape (N, N)
@@ -76,26 +76,26 @@ def rounded(weight: Doubles, scales: Doubles, upper: Doubles, top: int) -> tuple
 
     Returns
     -------
-    codes : ndarray of float64, shape (rows, N)
+    codes : ndarray of float64, shape (N, rows)
         Whole numbers, -top .. top.
     errors : ndarray of float64, shape (rows,)
         ``e H e^T`` with the damped H.
     """
-    codes = np.empty_like(weight)
-    errors = np.zeros(len(weight))
-    count = weight.shape[1]
-    for start in range(0, count, BLOCK):
-        stop = min(start + BLOCK, count)
-        left = np.empty((len(weight), stop - start))
-        for column in range(start, stop):
-            found = np.clip(np.rint(weight[:, column] / scales), -top, top)
-            codes[:, column] = found
-            error = (weight[:, column] - scales * found) / upper[column, column]
-            errors += error * error
-            left[:, column - start] = error
-            rest = slice(column + 1, stop)
-            weight[:, rest] -= error[:, None] * upper[column, rest]
-        weight[:, stop:] -= left @ upper[start:stop, stop:]
+    codes = np.empty_like(columns)
+    errors = np.zeros_like(scales)
+    inverses = 1.0 / np.diag(upper)
+    for start in range(0, len(columns), BLOCK):
+        block = columns[start : start + BLOCK]
+        inner = upper[start : start + BLOCK, start : start + BLOCK]
+        for index, column in enumerate(block):
+            found = codes[start + index]
+            np.clip(np.rint(np.divide(column, scales, out=found), out=found), -top, top, out=found)
+            column -= scales * found
+            column *= inverses[start + index]  # the block holds what is left over from here on
+            errors += column * column
+            block[index + 1 :] -= inner[index, index + 1 :, None] * column
+        behind = start + BLOCK
+        columns[behind:] -= upper[start:behind, behind:].T @ block
     return codes, errors
 
 
@@ -140,11 +140,10 @@ class Gptq:
         scales = weights.scales(limits, least, bits)
         order, upper = self._factors[operator.inputs[0]]
         top = IntegerType(bits, signed=True).maximum
-        found, _ = rounded(
-            weight[:, order].astype(np.float64), scales.astype(np.float64), upper, top
-        )
+        columns = np.ascontiguousarray(weight.T[order], np.float64)
+        found, _ = rounded(columns, scales.astype(np.float64), upper, top)
         codes = np.empty(weight.shape, np.int8)
-        codes[:, order] = found
+        codes[:, order] = found.T
         return Rounded(codes, scales, bias)
 
     def limits(
@@ -188,6 +187,6 @@ class Gptq:
         found = []
         for start in range(0, len(factors), step):
             part = scales[start : start + step]
-            rows = np.tile(matrix[:, order], (len(part), 1))
-            found.append(rounded(rows, part.reshape(-1), upper, top)[1].reshape(part.shape))
+            columns = np.tile(matrix.T[order], len(part))
+            found.append(rounded(columns, part.reshape(-1), upper, top)[1].reshape(part.shape))
         return np.concatenate(found)

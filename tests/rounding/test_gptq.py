@@ -135,7 +135,7 @@ def test_errors_are_those_of_the_codes(size: int) -> None:
     )
     weight = generator.standard_normal((7, size))
     scales = generator.uniform(0.2, 0.5, 7)
-    codes, errors = gptq.rounded(weight[:, order].copy(), scales, upper, 3)
-    left = weight[:, order] - scales[:, None] * codes
+    codes, errors = gptq.rounded(weight.T[order], scales, upper, 3)
+    left = weight[:, order] - scales[:, None] * codes.T
     expected = ((left @ damped[np.ix_(order, order)]) * left).sum(axis=1)
     np.testing.assert_allclose(errors, expected, rtol=1e-6)
