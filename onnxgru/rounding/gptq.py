@@ -87,8 +87,8 @@ def rounded(columns: Doubles, scales: Doubles, upper: Doubles, top: int) -> tupl
     for start in range(0, len(columns), BLOCK):
         block = columns[start : start + BLOCK]
         inner = upper[start : start + BLOCK, start : start + BLOCK]
-        for index, column in enumerate(block):
-            found = codes[start + index]
+        for index in range(len(block)):
+            column, found = block[index], codes[start + index]
             np.clip(np.rint(np.divide(column, scales, out=found), out=found), -top, top, out=found)
             column -= scales * found
             column *= inverses[start + index]  # the block holds what is left over from here on
