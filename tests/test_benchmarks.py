@@ -56,6 +56,18 @@ def test_choice(tmp_path: Path) -> None:
     assert found["more than 1 point, seeds (near best found)"] == 0
 
 
+def test_rounding(tmp_path: Path) -> None:
+    found = figures("rounding", tmp_path)
+    for bits in (2, 3):
+        plain, gptq = (
+            float(found[f"output, dB (weights {bits}, {n})"]) for n in ("nearest", "gptq")
+        )
+        assert gptq > plain + 5
+    assert float(found["output, dB (outputs 3, saturating)"]) > float(
+        found["output, dB (outputs 3, plain)"]
+    )
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "benchmarks").glob("[a-z]*.py")), ids=lambda p: p.stem
 )
