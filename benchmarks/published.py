@@ -64,6 +64,8 @@ class Plan:
         The float model, its data beside it.
     train : Path
         Training data for fine-tuning.
+    validation : Path
+        What is chosen by.
     seeds, epochs, batch_size, population, generations : int
         Of searches and of fine-tuning.
     learning_rate : float
@@ -72,6 +74,7 @@ class Plan:
 
     model: Path
     train: Path
+    validation: Path
     seeds: int
     epochs: int
     batch_size: int
@@ -84,6 +87,7 @@ class Plan:
         return Config(
             search=True,
             finetune=self.train,
+            validation=self.validation,
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -267,6 +271,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--sequences", type=int, default=10000, help="of the training data")
+    parser.add_argument(
+        "--validation", type=int, metavar="N", help="sequences of it, all if left out"
+    )
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parsed = parser.parse_args()
@@ -275,9 +282,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.npz"
         count = _training_data(parsed.task, train, parsed.sequences)
+        validation = _validation(parsed.models, parsed.task, Path(folder), parsed.validation)
         plan = Plan(
             parsed.models / f"{TASKS[parsed.task].stem}.onnx",
             train,
+            validation,
             1 if quick else parsed.seeds,
             2 if quick else parsed.epochs,
             parsed.batch_size,
@@ -290,6 +299,7 @@ def main() -> None:
         "task": parsed.task, "sequences": count, "epochs": plan.epochs, "seeds": plan.seeds,
         "batch_size": plan.batch_size, "learning_rate": plan.learning_rate,
         "population": plan.population, "generations": plan.generations,
+        "validation": parsed.validation,
     }  # fmt: skip
     document["machine"] = platform.processor() or platform.machine()
     document["seconds"] = round(time.perf_counter() - started)
@@ -308,6 +318,16 @@ def _training_data(name: str, target: Path, count: int) -> int:
     arrays = {task.input_name: train.inputs[chosen], "labels": train.labels[chosen]}
     np.savez(target, **arrays)
     return len(chosen)
+
+
+def _validation(folder: Path, name: str, work: Path, count: int | None) -> Path:
+    """The validation data, or the first so many of them."""
+    path = folder / f"{TASKS[name].stem}.validation.npz"
+    if count is None:
+        return path
+    with np.load(path) as file:
+        np.savez(work / "validation.npz", **{key: file[key][:count] for key in file})
+    return work / "validation.npz"
 
 
 if __name__ == "__main__":

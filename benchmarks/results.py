@@ -103,14 +103,16 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
     used = document["command"]
     command = (
         f"python -m benchmarks.published --task {task} --seeds {used['seeds']} --epochs "
-        f"{used['epochs']} --batch-size {used['batch_size']}"
+        f"{used['epochs']} --batch-size {used['batch_size']} --learning-rate "
+        f"{used['learning_rate']:g}"
+        + (f" --validation {used['validation']}" if used["validation"] else "")
     )
     lines = [
         f"## {TITLES[task]}",
         "",
         f"`{command} --models FOLDER --json benchmarks/results/{task}.json`, seeds 0 to "
-        f"{used['seeds'] - 1}, {used['sequences']:,} training sequences, learning rate "
-        f"{used['learning_rate']:g}; {document['seconds'] / 60:.0f} minutes on two cores "
+        f"{used['seeds'] - 1}, {used['sequences']:,} training sequences; "
+        f"{document['seconds'] / 60:.0f} minutes on two cores "
         f"({document['machine']}), shared with other work.",
         "",
         f"![Accuracy on validation against weight bits](results-{task}.png)",
