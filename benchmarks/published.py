@@ -15,7 +15,7 @@ Members and epochs are chosen on validation data; figures are on hold-out data. 
 ours from *uniform 8, fine-tuned* is given with the 95 % interval of Student's t over the seeds.
 
     python -m benchmarks.published --models FOLDER --task mnist-row [--seeds 5] [--epochs 15]
-        [--sequences 10000] [--quick] [--json benchmarks/results/mnist_row.json]
+        [--sequences 10000] [--quick] [--json FILE] [--study benchmarks/results/mnist-row.json]
 """
 
 import argparse
@@ -276,6 +276,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--study", type=Path, metavar="FILE", help="write all that was measured")
     parsed = parser.parse_args()
     quick = parsed.quick
     started = time.perf_counter()
@@ -303,11 +304,9 @@ def main() -> None:
     }  # fmt: skip
     document["machine"] = platform.processor() or platform.machine()
     document["seconds"] = round(time.perf_counter() - started)
-    figures = summary(document)
-    path, parsed.json = parsed.json, None
-    show(figures, parsed)
-    if path is not None:
-        path.write_text(json.dumps(document | {"figures": figures}, indent=1) + "\n", "utf-8")
+    show(summary(document), parsed)
+    if parsed.study is not None:
+        parsed.study.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
 def _training_data(name: str, target: Path, count: int) -> int:

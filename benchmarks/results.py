@@ -110,7 +110,7 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
     lines = [
         f"## {TITLES[task]}",
         "",
-        f"`{command} --models FOLDER --json benchmarks/results/{task}.json`, seeds 0 to "
+        f"`{command} --models FOLDER --study benchmarks/results/{task}.json`, seeds 0 to "
         f"{used['seeds'] - 1}, {used['sequences']:,} training sequences; "
         f"{document['seconds'] / 60:.0f} minutes on two cores "
         f"({document['machine']}), shared with other work.",
