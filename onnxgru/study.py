@@ -158,6 +158,7 @@ class Study:
                 session.serialized(),
                 replace(session.config, calibration=None, validation=None, holdout=None),
                 session.calibration,
+                session.moments if session.config.needs_moments else None,
                 session.data[_ROLE],
                 session.output,
                 session.metric.name,

@@ -61,7 +61,7 @@ ALLOWED = {
     "charts": {"front", "core"},
     "page": {"charts", "drawing", "report", "core"},
     "sensitivity": {"session", "report", "events", "core"},
-    "problem": {"judge", "encoding", "config", "runtime", "passes", "calibration"}
+    "problem": {"judge", "encoding", "config", "runtime", "passes", "rounding", "calibration"}
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
     "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
