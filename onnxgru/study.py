@@ -154,7 +154,9 @@ class Study:
         return Portable(
             Parts(
                 session.serialized(),
-                replace(session.config, calibration=None, validation=None, holdout=None),
+                replace(
+                    session.config, calibration=None, validation=None, holdout=None, finetune=None
+                ),
                 session.calibration,
                 session.data[_ROLE],
                 session.output,
