@@ -19,7 +19,8 @@ from onnxgru import sensitivity as sensitivities
 from onnxgru.calibration.moments import MOMENTS
 from onnxgru.config import BITS, PROCESSOR, TASKS, Config, Source
 from onnxgru.core import files, objectives
-from onnxgru.core.errors import OutputError, SchemeError, UsageError
+from onnxgru.core.data import Dataset
+from onnxgru.core.errors import ModelError, OutputError, SchemeError, UsageError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
@@ -34,7 +35,7 @@ from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
-from onnxgru.tuning import load_tuned, tune
+from onnxgru.tuning import load_tuned, training_data, tune
 
 GOLDEN_SEQUENCES = 2
 
@@ -102,6 +103,7 @@ def quantize(
         objectives.sizes(config.objectives)  # a wrong cost table is refused before any work
         return _searched(path, config, folder, listener)
     session = Session(path, config, listener)
+    training = training_data(session)
     if config.scheme is None:
         scheme = Scheme.uniform(
             session.layers,
@@ -113,13 +115,14 @@ def quantize(
     else:
         scheme = Scheme.load(Path(config.scheme))
         scheme.validate(session.layers, str(config.scheme))
-    return _finished(session, folder, scheme)
+    return _finished(session, folder, scheme, training)
 
 
 def _searched(path: Path, config: Config, folder: Folder, listener: Listener) -> Result:
     """Search, and write the front with its chosen member."""
     with _workers(config, listener) as workers:
         session = Session(path, config, listener)
+        training = training_data(session)
         study = Study(session)
         study.prepare()  # nothing is written before all of that has succeeded
         folder.open(force=config.force)
@@ -129,24 +132,25 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
             if study.seen:
                 folder.write(_front(study.outcome(study.seen)))
             raise
-    return _finished(session, folder, outcome.scheme, outcome)
+    return _finished(session, folder, outcome.scheme, training, outcome)
 
 
 def _finished(
     session: Session,
     folder: Folder,
     scheme: Scheme,
+    training: Dataset | None = None,
     outcome: Outcome | None = None,
     *,
     summary: Mapping[str, Any] | None = None,
     front: Mapping[str, Any] | None = None,
     start: Tuned | None = None,
 ) -> Result:
-    """Fine-tune a scheme, if that is asked for, make its graphs, and write everything."""
-    if session.config.finetune is None:
+    """Fine-tune a scheme, if there are data for it, make its graphs, and write everything."""
+    if training is None:
         written, contents = _make(session, scheme)
         return _write(session, folder, written, contents, outcome, summary, front)
-    tuning = tune(session, scheme, start=start)
+    tuning = tune(session, scheme, training, start=start)
     written, contents = _make(tuning.session, scheme)
     contents["calibration.json"] = session.calibration_bytes
     contents |= tuning.contents()
@@ -333,7 +337,7 @@ def measure_sensitivity(
         One of its kinds, with one sentence that says where, what is wrong, and what to do.
     """
     config = config or Config()
-    for name in (*TASKS, "resume"):
+    for name in (*TASKS, "resume", "finetune"):
         if getattr(config, name) not in (None, False):
             raise UsageError(
                 f"sensitivity measures every width by itself and takes no {name}; leave it out"
@@ -440,16 +444,43 @@ def finetune(
     before = _report_of(place)
     changed = {"finetune": data, **(settings or {})}
     session = _session_of(place, before, model, changed, listener)
-    begun = None if start is None else load_tuned(session, Path(start))
+    training = training_data(session)
+    begun = None if start is None else _begun(session, Path(start))
     if index is not None:
         document = _front_of(place)
-        return _picked(session, place, document, before, _member(document, index), begun)
+        member = _member(document, index)
+        return _picked(session, place, document, before, member, training, begun)
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.layers, str(place / "scheme.json"))
     front = _front_of(place) if "search" in before else None
     return _finished(
-        session, Folder(place), scheme, summary=before.get("search"), front=front, start=begun
+        session,
+        Folder(place),
+        scheme,
+        training,
+        summary=before.get("search"),
+        front=front,
+        start=begun,
     )
+
+
+def _begun(session: Session, place: Path) -> Tuned:
+    """What an earlier fine-tuning of the same model left in a folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder has none.
+    ModelError
+        If it is of another model.
+    """
+    before = _report_of(place)
+    if before["model"]["sha256"] != session.digest:
+        raise ModelError(
+            f"{place}: must be the folder of a fine-tuned {session.path.name}, but is of another "
+            f"model, {before['model']['path']}; give a folder of the same model"
+        )
+    return load_tuned(session, place)
 
 
 def _front_of(place: Path) -> dict[str, Any]:
@@ -511,13 +542,16 @@ def _picked(
     document: Mapping[str, Any],
     before: Mapping[str, Any],
     member: Mapping[str, Any],
+    training: Dataset | None = None,
     start: Tuned | None = None,
 ) -> Result:
     """Write the files of a member of a front."""
     scheme = Scheme.parse(member["scheme"], f"{place / 'front.json'}")
     summary = dict(before["search"])
     summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
-    return _finished(session, Folder(place), scheme, summary=summary, front=document, start=start)
+    return _finished(
+        session, Folder(place), scheme, training, summary=summary, front=document, start=start
+    )
 
 
 def _member(

@@ -156,7 +156,9 @@ class Study:
         return Portable(
             Parts(
                 session.serialized(),
-                replace(session.config, calibration=None, validation=None, holdout=None),
+                replace(
+                    session.config, calibration=None, validation=None, holdout=None, finetune=None
+                ),
                 session.calibration,
                 session.moments if session.config.needs_moments else None,
                 session.data[_ROLE],

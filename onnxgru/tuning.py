@@ -1,15 +1,18 @@
 """Fine-tuning of one scheme of a session, and the files that it leaves."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.config import Config
 from onnxgru.core import data as datasets
+from onnxgru.core import files
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import ModelError, OutputError
+from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Stage
@@ -19,7 +22,9 @@ from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.rounding import given
 from onnxgru.session import Session
-from onnxgru.training.finetune import Epoch, Finetuning, Settings
+from onnxgru.training.finetune import Epoch, Finetuning, Settings, check
+from onnxgru.training.host import HostGraph
+from onnxgru.training.trace import import_torch
 
 MODEL = "finetuned.onnx"
 WEIGHTS = "finetuned.weights.npz"
@@ -51,15 +56,46 @@ class Tuning:
         finetuned.calibration.json --weights-file finetuned.weights.npz`` makes the same codes.
         """
         model = source.compact(source.proto(self.session.model))
+        content: bytes = model.SerializeToString(deterministic=True)
+        calibration = replace(self.session.calibration, model=files.digest(content))
         return {
-            MODEL: model.SerializeToString(deterministic=True),
+            MODEL: content,
             WEIGHTS: given.dump(self.tuned.rounded),
-            CALIBRATION: self.session.calibration_bytes,
+            CALIBRATION: calibration.dumps(),
         }
 
 
-def tune(session: Session, scheme: Scheme, *, start: Tuned | None = None) -> Tuning:
-    """Fine-tune a scheme on the data that the configuration names.
+def training_data(session: Session) -> Dataset | None:
+    """Data to fine-tune on, if the configuration names any: what can fail before other work begins.
+
+    Raises
+    ------
+    UsageError
+        If torch is not installed, gradients cannot pass the model, or a setting does not fit it.
+    DataError
+        If the data do not fit the model, or are too few or of one class.
+    """
+    config, host = session.config, session.host
+    if config.finetune is None:
+        return None
+    import_torch("fine-tuning")
+    HostGraph(
+        source.proto(session.model), {x.node: _unused for x in session.layers}, session.output
+    )
+    data = datasets.load(config.finetune, host.signature)
+    check(data, session.reference("validation")[session.output], _settings(config), host.batch)
+    return data
+
+
+def _unused(*_inputs: object) -> NoReturn:
+    """In place of a layer, to look at the graph around it."""
+    raise NotImplementedError
+
+
+def tune(
+    session: Session, scheme: Scheme, data: Dataset | None = None, *, start: Tuned | None = None
+) -> Tuning:
+    """Fine-tune a scheme.
 
     Parameters
     ----------
@@ -67,6 +103,8 @@ def tune(session: Session, scheme: Scheme, *, start: Tuned | None = None) -> Tun
         The model.
     scheme : Scheme
         Widths to fine-tune for.
+    data : Dataset, optional
+        From `training_data`, which is asked where left out.
     start : Tuned, optional
         Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
         where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
@@ -74,49 +112,40 @@ def tune(session: Session, scheme: Scheme, *, start: Tuned | None = None) -> Tun
     Raises
     ------
     UsageError
-        If torch is not installed, or gradients cannot pass the model.
-    DataError
-        If the data do not fit the model, or are too few or of one class.
+        If it diverges.
     """
-    config = session.config
-    assert config.finetune is not None
-    data = datasets.load(config.finetune, session.host.signature)
+    if data is None:
+        data = training_data(session)
+    assert data is not None, "the configuration names no data to fine-tune on"
+    settings = _settings(session.config)
     began = session if start is None else session.retuned(start, integers=False)
     program = began.lowering(scheme)
-    settings = Settings(
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        batch_size=config.batch_size,
-        distillation=config.distillation,
-        scales=config.learned_scales,
-        seed=config.seed,
-    )
     finetuning = Finetuning(
         source.proto(began.model),
         began.layers,
         program,
+        scheme,
         session.output,
         session.host.batch_axis(session.output),
         settings,
+        session.host.batch,
     )
     history: list[Epoch] = []
     metric = session.metric
 
-    def judged(tuned: Tuned, role: str) -> float:
+    def judge(tuned: Tuned) -> float:
         other = began.retuned(tuned)
-        return other.quality(other.lowering(scheme), role)
+        try:
+            return metric.error(other.quality(other.lowering(scheme), "validation"))
+        except OverflowProofError:  # weights have grown so that accumulators do not fit any more
+            return math.inf
 
     def report(epoch: Epoch) -> None:
         history.append(epoch)
         session.listener(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
     session.listener(Stage(f"fine-tuning on {data.size:,} sequences"))
-    tuned = finetuning.run(
-        data,
-        _teacher(session, data),
-        lambda candidate: metric.error(judged(candidate, "validation")),
-        report,
-    )
+    tuned = finetuning.run(data, _teacher(session, data), judge, report)
     errors = [epoch.error for epoch in history]
     summary = {
         "data": {"source": data.source, "sequences": data.size, "sha256": data.digest()},
@@ -127,9 +156,22 @@ def tune(session: Session, scheme: Scheme, *, start: Tuned | None = None) -> Tun
         "distillation": settings.distillation,
         "learned_scales": settings.scales,
         "before": metric.quality(errors[0]),
-        "validation_by_epoch": [metric.quality(error) for error in errors],
+        "validation_by_epoch": [
+            metric.quality(error) if math.isfinite(error) else None for error in errors
+        ],
     }
     return Tuning(began.retuned(tuned), tuned, summary)
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        distillation=config.distillation,
+        scales=config.learned_scales,
+        seed=config.seed,
+    )
 
 
 def _teacher(session: Session, data: Dataset) -> npt.NDArray[Any]:
@@ -160,16 +202,11 @@ def load_tuned(session: Session, folder: Path) -> Tuned:
     config = session.config
     layers = require(recognize(model, config.include, config.exclude), str(path))
     weights = {o.name: o.linear for layer in layers for o in layer.operators if o.kind == "linear"}
-    shapes = {
-        o.name: o.linear[0].shape
-        for layer in session.layers
-        for o in layer.operators
-        if o.kind == "linear"
-    }
-    if {name: weight.shape for name, (weight, _) in weights.items()} != shapes:
+    wanted = {o.name for layer in session.layers for o in layer.operators if o.kind == "linear"}
+    if set(weights) != wanted:
         raise ModelError(
             f"{path}: must be a fine-tuned {session.path.name}, but has other layers; give a "
-            "folder of the same model"
+            "folder of the same model, or fine-tune it again"
         )
     known = session.model.graph.initializers
     initializers = {

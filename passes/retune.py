@@ -44,9 +44,12 @@ class Retune:
             node.resize_inputs(max(len(node.inputs), 1 + len(_INPUTS)))
             for letter, array in self._stacked(layer).items():
                 name = f"{layer.node}/{letter}/tuned"
-                value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-                value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.FLOAT
-                graph.register_initializer(value)
+                value = graph.initializers.get(name)  # there if it has been retuned before
+                if value is None:
+                    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+                    value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.FLOAT
+                    graph.register_initializer(value)
+                value.const_value = ir.tensor(array, name=name)
                 node.replace_input_with(_INPUTS[letter], value)
         for name in [n for n, v in graph.initializers.items() if not v.uses()]:
             if not graph.initializers[name].is_graph_output():

@@ -65,7 +65,7 @@ ALLOWED = {
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
     "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
-    "tuning": {"session", "events", "training", "rounding", "passes", "core"},
+    "tuning": {"session", "config", "events", "training", "rounding", "passes", "core"},
     "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
     | {"tuning", "cluster", "folder", "front", "runtime", "search", "calibration", "core"},
     "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"}

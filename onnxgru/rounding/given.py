@@ -52,7 +52,7 @@ class Given:
                 f"{operator.linear[0].shape}; they belong to another model"
             )
         top = IntegerType(bits, signed=True).maximum
-        if int(np.abs(found.codes).max()) > top:
+        if int(np.abs(found.codes.astype(np.int16)).max()) > top:
             raise SchemeError(
                 f"{self._source}: {operator.name} has codes beyond {bits} bits; give the scheme "
                 "that its weights were fine-tuned for"
@@ -92,7 +92,7 @@ def load(path: Path) -> Given:
         rounded = {
             name: Rounded(*(arrays[f"{name}|{field}"] for field in _FIELDS)) for name in names
         }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise SchemeError(
             f"{path}: must be a file of fine-tuned weights that onnxgru wrote, but {error}; "
             "fine-tune again"
@@ -104,4 +104,16 @@ def load(path: Path) -> Given:
                     f"{path}: {field} of {name} must be {np.dtype(kind)}, are "
                     f"{getattr(value, field).dtype}; fine-tune again"
                 )
+        rows = value.codes.shape[:1]
+        if value.codes.ndim != 2 or value.scales.shape != rows or value.bias.shape != rows:
+            raise SchemeError(
+                f"{path}: {name} must have a scale and a bias for each row of its codes, its "
+                f"shapes are {value.codes.shape}, {value.scales.shape} and {value.bias.shape}; "
+                "fine-tune again"
+            )
+        if not all(np.isfinite(a).all() for a in (value.scales, value.bias, 1 / value.scales)):
+            raise SchemeError(
+                f"{path}: {name} must have finite scales and biases, and no scale of 0; "
+                "fine-tune again"
+            )
     return Given(rounded, str(path))

@@ -11,6 +11,7 @@ import numpy as np
 from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import IntegerLayer
+from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.functions import apply
@@ -26,22 +27,17 @@ class LinearCell:
         Where they start.
     part : Part
         Width and scales to start with.
-    learned : bool
-        Whether scales are trained.
+    growth : tensor, optional
+        Of the scales, see `WeightQuantizer`.
     """
 
-    def __init__(self, operator: Operator, part: Part, *, learned: bool) -> None:
+    def __init__(self, operator: Operator, part: Part, growth: Tensor | None) -> None:
         import torch
 
         weight, bias = operator.linear
         self.weight = torch.from_numpy(np.array(weight)).requires_grad_()
         self.bias = torch.from_numpy(np.array(bias)).requires_grad_()
-        self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, learned=learned)
-
-    @property
-    def scales(self) -> list[Tensor]:
-        """What is trained of the scales."""
-        return self._quantizer.parameters
+        self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, growth)
 
     def quantized(self) -> Tensor:
         """Weights (outputs, inputs) on their grid."""
@@ -49,7 +45,7 @@ class LinearCell:
 
     def rounded(self) -> Rounded:
         """The weights as integers."""
-        codes = self._quantizer.codes(self.weight).detach().numpy()
+        codes = np.nan_to_num(self._quantizer.codes(self.weight).detach().numpy())
         scales = self._quantizer.scales.detach().numpy()[:, 0]
         return Rounded(codes.astype(np.int8), scales.copy(), self.bias.detach().numpy().copy())
 
@@ -65,6 +61,8 @@ class QuantizedLayer:
         Its integers.
     values : mapping of str to Quantization
         Of every operator's output.
+    scheme : Scheme
+        What shares a weight scale.
     learn_weights, learn_values : bool
         Which scales are trained.
     """
@@ -74,6 +72,7 @@ class QuantizedLayer:
         layer: Layer,
         program: IntegerLayer,
         values: Mapping[str, Quantization],
+        scheme: Scheme,
         *,
         learn_weights: bool = True,
         learn_values: bool = False,
@@ -89,15 +88,20 @@ class QuantizedLayer:
             if isinstance(operator, Linear)
             for part in operator.parts
         }
+        self._growths = _growths(layer, scheme) if learn_weights else {}
         self.linears = {
-            operator.name: LinearCell(operator, parts[operator.name], learned=learn_weights)
+            operator.name: LinearCell(
+                operator, parts[operator.name], self._growths.get(operator.name)
+            )
             for operator in layer.operators
             if operator.kind == "linear"
         }
         state = ValueQuantizer(program.state.quantization, learned=learn_values)
-        entry = ValueQuantizer(program.input.quantization, learned=learn_values)
-        self.quantizers = {layer.state: state, layer.input: entry}
+        self.quantizers = {layer.state: state}
         """Quantisers by the names that calibration has them under."""
+        if not program.reads_codes:  # else the other layer's states have been quantised already
+            entry = ValueQuantizer(program.input.quantization, learned=learn_values)
+            self.quantizers[layer.input] = entry
         self._outputs: dict[str, ValueQuantizer] = {}
         for operator in layer.operators:
             if operator.name in layer.results:
@@ -115,7 +119,7 @@ class QuantizedLayer:
     @property
     def scales(self) -> list[Tensor]:
         """What is trained of scales."""
-        weights = [p for linear in self.linears.values() for p in linear.scales]
+        weights = list({id(growth): growth for growth in self._growths.values()}.values())
         return weights + [p for q in self.quantizers.values() for p in q.parameters]
 
     @property
@@ -142,7 +146,8 @@ class QuantizedLayer:
         states : tensor of float32, shape (T, D, B, H)
         last : tensor of float32, shape (D, B, H)
         """
-        x = self.quantizers[self.layer.input](x)
+        if self.layer.input in self.quantizers:
+            x = self.quantizers[self.layer.input](x)
         found = [
             self._direction(recurrence, x, lengths, None if initial is None else initial[index])
             for index, recurrence in enumerate(self.layer.recurrences)
@@ -161,7 +166,7 @@ class QuantizedLayer:
             state = self.quantizers[self.layer.state](initial)
         prologue = _groups(recurrence.prologue)
         body = _groups(recurrence.body)
-        weights = {name: self._joined(group) for group in (*prologue, *body) for name in group[:1]}
+        weights = {group[0]: self._joined(group) for group in (*prologue, *body)}
         sequence = {recurrence.input: x}
         self._run(prologue, weights, sequence)
         read = {name for operator in recurrence.body for name in operator.inputs}
@@ -214,6 +219,25 @@ class QuantizedLayer:
                 results = (apply(first.function, operands[0]),)
             for operator, result in zip(group, results, strict=True):
                 values[operator.name] = self._outputs[operator.name](result)
+
+
+def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:
+    """Growth of the scales of every linear operator, shared by what shares a scale."""
+    import torch
+
+    found: dict[str, Tensor] = {}
+    shared: dict[tuple[str, str], Tensor] = {}
+    for recurrence in layer.recurrences:
+        for operator in recurrence.operators:
+            if operator.kind != "linear":
+                continue
+            granularity = scheme.linear(operator.name).granularity
+            rows = operator.width if granularity == "channel" else 1
+            growth = torch.zeros(rows, 1, requires_grad=True)
+            if granularity == "tensor":
+                growth = shared.setdefault((recurrence.name, operator.matrix), growth)
+            found[operator.name] = growth
+    return found
 
 
 def _groups(operators: Sequence[Operator]) -> list[list[Operator]]:

@@ -5,12 +5,13 @@ The loss is the cross-entropy with labels, and the distillation from the float m
 
     L = (1 - a) CE(labels) + a t^2 KL(softmax(teacher / t) || softmax(student / t))
 
-Without classes it is the squared distance from the targets, or from the float model's outputs, as a
-share of their power. After every epoch the result is judged as what it will be: integers.
+a = 1 where there are no labels. Labels that are real numbers, or else the outputs of a float model
+that does not end in a distribution, are met by the squared distance, as a share of their power.
+After every epoch the result is judged as what it will be: integers.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,20 +21,21 @@ import onnx
 
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import DataError, UsageError
-from onnxgru.core.integers import Floats
+from onnxgru.core.integers import TINY, Floats
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.host import HostGraph
 from onnxgru.training.quantizers import Tensor
+from onnxgru.training.trace import import_torch
 
 Array = npt.NDArray[Any]
 
 SCALES = ("weights", "all", "none")
 GRADIENT_NORM = 1.0
 WARM_UP = 0.05  # of the steps
-IGNORED = -100  # torch's own number for labels that do not count
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,17 @@ class Finetuning:
     layers : sequence of Layer
         Its layers.
     program : IntegerProgram
-        Widths, scales and zero points to start with.
+        Scales and zero points to start with.
+    scheme : Scheme
+        What it was lowered from.
     output : str
         The output that is judged.
     batch_axis : int
         Of that output.
     settings : Settings
         How.
+    fixed : int, optional
+        Sequences that the model takes at a time, if it does not take any number.
 
     Raises
     ------
@@ -116,16 +122,20 @@ class Finetuning:
         model: onnx.ModelProto,
         layers: Sequence[Layer],
         program: IntegerProgram,
+        scheme: Scheme,
         output: str,
         batch_axis: int,
         settings: Settings,
+        fixed: int | None = None,
     ) -> None:
-        self._settings, self._batch_axis = settings, batch_axis
+        import_torch("fine-tuning")
+        self._settings, self._batch_axis, self._fixed = settings, batch_axis, fixed
         self._layers = [
             QuantizedLayer(
                 layer,
                 integers,
                 program.values,
+                scheme,
                 learn_weights=settings.scales != "none",
                 learn_values=settings.scales == "all",
             )
@@ -145,7 +155,7 @@ class Finetuning:
         Parameters
         ----------
         data : Dataset
-            Training sequences.
+            Training sequences, as `check` lets through.
         teacher : ndarray of float32, batch first
             What the float model computes for them: the output, a distribution if it is one.
         judge : callable
@@ -160,15 +170,12 @@ class Finetuning:
 
         Raises
         ------
-        DataError
-            If there is less than a batch, or only one class.
         UsageError
-            If the loss grows beyond all bounds.
+            If weights or the loss grow beyond all bounds.
         """
         import torch
 
         settings = self._settings
-        self._check(data)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # sums do not depend on the number of cores
         try:
@@ -194,12 +201,12 @@ class Finetuning:
                     optimizer.step()
                     losses.append(loss.item())
                     step += 1
-                if not math.isfinite(losses[-1]):
+                result = self.result()
+                if not (math.isfinite(losses[-1]) and _is_sound(result)):
                     raise UsageError(
                         f"fine-tuning diverged in epoch {epoch}; give a lower learning rate than "
                         f"{settings.learning_rate:g}"
                     )
-                result = self.result()
                 error = judge(result)
                 if error < least:
                     best, least = result, error
@@ -208,67 +215,62 @@ class Finetuning:
             torch.set_num_threads(threads)
         return best
 
-    def _check(self, data: Dataset) -> None:
-        if data.size < self._settings.batch_size:
-            raise DataError(
-                f"{data.source}: fine-tuning needs at least one batch of "
-                f"{self._settings.batch_size} sequences, got {data.size}; give more, or a smaller "
-                "batch size"
-            )
-        labels = data.labels
-        if labels is None or not np.issubdtype(labels.dtype, np.integer):
-            return
-        classes = np.unique(labels[labels >= 0])
-        if len(classes) < 2:
-            raise DataError(
-                f"{data.source}: fine-tuning needs labels of two classes or more, all are "
-                f"{', '.join(map(str, classes)) or 'negative'}; give data of every class"
-            )
-
     def _scales(self) -> list[Tensor]:
         return [scale for made in self._layers for scale in made.scales]
 
-    def outputs(self, inputs: Mapping[str, Array]) -> Floats:
+    def outputs(self, data: Dataset) -> Floats:
         """What the model as trained computes in torch: outputs or their logits, batch first."""
         import torch
 
         with torch.no_grad():
-            return np.asarray(self._computed(inputs).numpy())
+            return np.asarray(self._computed(data).numpy())
 
-    def _computed(self, inputs: Mapping[str, Array]) -> Tensor:
-        return self._graph(inputs).movedim(self._batch_axis, 0)
+    def _computed(self, data: Dataset) -> Tensor:
+        import torch
+
+        parts = [
+            self._graph(part.inputs).movedim(self._batch_axis, 0)
+            for part in data.chunks(self._fixed or data.size)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _loss(self, data: Dataset, teacher: Array) -> Tensor:
         import torch
         from torch.nn import functional
 
-        settings = self._settings
-        found = self._computed(data.inputs)
-        labels = data.labels
-        classes = labels is not None and np.issubdtype(labels.dtype, np.integer)
-        if not self._graph.is_distribution and not classes:
-            target = torch.from_numpy(np.array(teacher if labels is None else labels))
+        settings, labels = self._settings, data.labels
+        found = self._computed(data)
+        distribution = self._graph.distribution
+        classes = labels is not None and is_classes(labels)
+        if not classes and (labels is not None or not distribution):
+            target = torch.from_numpy(np.array(teacher if labels is None else labels, np.float32))
+            if distribution:
+                found = functional.log_softmax(found, dim=-1)
+                found = found.exp() if distribution == "Softmax" else found
             return (found - target).square().mean() / target.square().mean().clamp(min=1e-12)
-        loss: Tensor = 0.0
+        # Frames with negative labels are padding.
+        counted = np.ones(found.shape[:-1], bool) if labels is None else labels >= 0
+        places = torch.from_numpy(counted.reshape(-1).nonzero()[0])
+        found = found.reshape(-1, found.shape[-1])[places]
+        total = max(1, len(places))
+        loss = found.new_zeros(())
         share = settings.distillation if classes else 1.0
         if share:
-            logits = torch.from_numpy(np.array(teacher))
-            if self._graph.is_distribution:
+            logits = torch.from_numpy(np.array(teacher)).reshape(-1, found.shape[-1])[places]
+            if distribution == "Softmax":
                 logits = torch.log(logits.clamp(min=1e-30))
             t = settings.temperature
             divergence = functional.kl_div(
                 functional.log_softmax(found / t, dim=-1),
                 functional.log_softmax(logits / t, dim=-1),
-                reduction="none",
+                reduction="sum",
                 log_target=True,
             )
-            loss = loss + share * t * t * divergence.sum(dim=-1).mean()
-        if labels is not None and classes and share < 1:
-            wanted = torch.from_numpy(np.where(labels < 0, IGNORED, labels).astype(np.int64))
-            scores = found.reshape(-1, found.shape[-1])
-            loss = loss + (1 - share) * functional.cross_entropy(
-                scores, wanted.reshape(-1), ignore_index=IGNORED
-            )
+            loss = loss + share * t * t * divergence / total
+        if labels is not None and share < 1:
+            wanted = torch.from_numpy(labels[counted].astype(np.int64))
+            entropy = functional.cross_entropy(found, wanted, reduction="sum")
+            loss = loss + (1 - share) * entropy / total
         return loss
 
     def result(self) -> Tuned:
@@ -288,6 +290,86 @@ class Finetuning:
             },
             {name: tensor.detach().numpy().copy() for name, tensor in self._graph.trained.items()},
         )
+
+
+def check(data: Dataset, outputs: Array, settings: Settings, fixed: int | None = None) -> None:
+    """Check that a model can be fine-tuned on some data.
+
+    Parameters
+    ----------
+    data : Dataset
+        Training sequences.
+    outputs : ndarray of float32, batch first
+        The float model's for the first of them.
+    settings : Settings
+        How it will be done.
+    fixed : int, optional
+        Sequences that the model takes at a time.
+
+    Raises
+    ------
+    DataError
+        If there is less than a batch, or labels do not fit the output or are all of one class.
+    UsageError
+        If the model does not take batches of that size.
+    """
+    size = settings.batch_size
+    if fixed is not None and size % fixed:
+        raise UsageError(
+            f"batch_size must be a multiple of {fixed}, because the model takes as many sequences "
+            f"at a time, got {size}"
+        )
+    if fixed is not None and data.size % fixed:
+        raise DataError(
+            f"{data.source}: the model takes {fixed} sequences at a time, so their number must be "
+            f"a multiple of it, got {data.size}; add or leave out some"
+        )
+    if data.size < size:
+        raise DataError(
+            f"{data.source}: fine-tuning needs at least one batch of {size} sequences, got "
+            f"{data.size}; give more, or a smaller batch size"
+        )
+    labels = data.labels
+    if labels is None:
+        return
+    wanted = outputs.shape[1:-1] if is_classes(labels) else outputs.shape[1:]
+    if labels.shape[1:] != wanted:
+        kind = "a class for every output" if is_classes(labels) else "a number for every output"
+        raise DataError(
+            f"{data.source}: labels must be {kind}, of shape {(data.size, *wanted)}, they are "
+            f"{labels.shape}; correct or leave them out"
+        )
+    if not is_classes(labels):
+        return
+    classes = np.unique(labels[labels >= 0])
+    if len(classes) < 2:
+        raise DataError(
+            f"{data.source}: fine-tuning needs labels of two classes or more, all are "
+            f"{', '.join(map(str, classes)) or 'negative'}; give data of every class"
+        )
+    if classes[-1] >= outputs.shape[-1]:
+        raise DataError(
+            f"{data.source}: labels must be below {outputs.shape[-1]}, the number of the model's "
+            f"classes, one is {classes[-1]}; correct them"
+        )
+
+
+def is_classes(labels: Array) -> bool:
+    """Whether labels are classes and not real numbers."""
+    return bool(np.issubdtype(labels.dtype, np.integer))
+
+
+def _is_sound(result: Tuned) -> bool:
+    """Whether all its numbers are finite, and its scales' reciprocals too."""
+    rounded = result.rounded.values()
+    arrays = [
+        *result.initializers.values(),
+        *(array for pair in result.weights.values() for array in pair),
+        *(np.asarray(ends) for ends in result.ranges.values()),
+        *(array for value in rounded for array in (value.scales, value.bias)),
+    ]
+    sound = all(bool(np.isfinite(array).all()) for array in arrays)
+    return sound and all(float(value.scales.min()) >= TINY for value in rounded)
 
 
 def _rows(data: Dataset, chosen: npt.NDArray[np.integer]) -> Dataset:

@@ -3,6 +3,7 @@
 One function an operator of ONNX; weights of products and what is added to them are trained along.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ class HostGraph:
     Raises
     ------
     UsageError
-        If it has an operator that gradients are not known of here.
+        If the output depends on an operator that gradients are not known of here.
     """
 
     def __init__(
@@ -57,17 +58,20 @@ class HostGraph:
         producers = {name: node for node in graph.node for name in node.output}
         self.output = output
         last = producers.get(output)
-        self.is_distribution = last is not None and last.op_type in _DISTRIBUTIONS
-        """Whether the output is a softmax; what is computed are its logits then."""
-        if last is not None and self.is_distribution:
+        self.distribution = "" if last is None else _distribution(last, graph, output)
+        """Softmax or LogSoftmax, if the output is one over its last axis: what is computed are its
+        logits then."""
+        if last is not None and self.distribution:
             self.output = last.input[0]
         self._nodes = _needed(graph.node, self.output)
         for node in self._nodes:
-            if node.name not in layers and node.op_type not in _FUNCTIONS:
+            if node.name not in layers and (
+                node.op_type not in _FUNCTIONS or node.domain not in ("", "ai.onnx")
+            ):
                 raise UsageError(
-                    f"fine-tuning must know the gradient of every operator between the layers and "
-                    f"the output, but does not of {node.op_type} (node {node.name!r}); leave out "
-                    "finetune"
+                    f"fine-tuning must know the gradient of every operator that output {output!r} "
+                    f"depends on, but does not of {node.op_type} (node {node.name!r}); quantise "
+                    "without fine-tuning"
                 )
         self.trained = {
             name: self._constants[name].requires_grad_() for name in self._weights(producers)
@@ -106,6 +110,14 @@ class HostGraph:
         return values[self.output]
 
 
+def _distribution(node: onnx.NodeProto, graph: onnx.GraphProto, output: str) -> str:
+    """Name of a softmax over the last axis, else nothing."""
+    value = next(value for value in graph.output if value.name == output)
+    last = len(value.type.tensor_type.shape.dim) - 1
+    axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+    return node.op_type if node.op_type in _DISTRIBUTIONS and axis in (-1, last) else ""
+
+
 def _needed(nodes: Sequence[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
     """Nodes that a value depends on, in order; the nodes are sorted."""
     wanted, found = {output}, []
@@ -133,17 +145,22 @@ def _gemm(torch: Any, a: Attributes, x: Tensor, w: Tensor, c: Tensor | None = No
 
 def _conv(torch: Any, a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     rank = w.dim() - 2
+    strides = list(a.get("strides", [1] * rank))
+    dilations = list(a.get("dilations", [1] * rank))
     pads = list(a.get("pads", [0] * 2 * rank))
+    automatic = a.get("auto_pad", b"NOTSET").decode()
+    if automatic.startswith("SAME"):
+        spans = [(size - 1) * d + 1 for size, d in zip(w.shape[2:], dilations, strict=True)]
+        totals = [
+            max((math.ceil(size / stride) - 1) * stride + span - size, 0)
+            for size, stride, span in zip(x.shape[2:], strides, spans, strict=True)
+        ]
+        smaller, larger = [t // 2 for t in totals], [t - t // 2 for t in totals]
+        pads = smaller + larger if automatic == "SAME_UPPER" else larger + smaller
     padding = [p for axis in range(rank - 1, -1, -1) for p in (pads[axis], pads[axis + rank])]
-    convolve = {1: torch.nn.functional.conv1d, 2: torch.nn.functional.conv2d}[rank]
-    return convolve(
-        torch.nn.functional.pad(x, padding),
-        w,
-        b,
-        stride=list(a.get("strides", [1] * rank)),
-        dilation=list(a.get("dilations", [1] * rank)),
-        groups=a.get("group", 1),
-    )
+    convolve = getattr(torch.nn.functional, f"conv{rank}d")
+    padded = torch.nn.functional.pad(x, padding)
+    return convolve(padded, w, b, strides, 0, dilations, a.get("group", 1))
 
 
 def _squeeze(_torch: Any, a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
@@ -183,14 +200,9 @@ def _slice(
     chosen = range(len(starts)) if axes is None else [int(axis) for axis in axes]
     strides = [1] * len(starts) if steps is None else [int(step) for step in steps]
     for axis, start, end, step in zip(chosen, starts, ends, strides, strict=True):
-        places = range(x.shape[axis])[slice(int(start), _end(int(end), step), step)]
+        places = range(x.shape[axis])[slice(int(start), int(end), step)]
         x = torch.index_select(x, axis, torch.tensor(list(places), dtype=torch.long))
     return x
-
-
-def _end(end: int, step: int) -> int | None:
-    """The end of a slice: far below zero means the very beginning when going backwards."""
-    return None if step < 0 and end < -(2**30) else end
 
 
 def _gather(torch: Any, a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
@@ -210,11 +222,21 @@ def _split(torch: Any, a: Attributes, x: Tensor, sizes: Tensor | None = None) ->
 def _reduced(name: str) -> Callable[..., Tensor]:
     def reduce(torch: Any, a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
         chosen = _axes(a, axes)
-        if chosen is None:
-            chosen = list(range(x.dim()))
+        if not chosen and a.get("noop_with_empty_axes"):
+            return x
+        chosen = chosen or list(range(x.dim()))
         return getattr(torch, name)(x, dim=tuple(chosen), keepdim=bool(a.get("keepdims", 1)))
 
     return reduce
+
+
+def _div(torch: Any, _a: Attributes, x: Tensor, y: Tensor) -> Tensor:
+    """Of whole numbers a whole number, towards zero."""
+    return torch.div(x, y, rounding_mode=None if x.is_floating_point() else "trunc")
+
+
+def _shape(torch: Any, a: Attributes, x: Tensor) -> Tensor:
+    return torch.tensor(list(x.shape)[a.get("start", 0) : a.get("end")])
 
 
 def _clip(torch: Any, _a: Attributes, x: Tensor, *limits: Tensor | None) -> Tensor:
@@ -251,7 +273,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "Clip": _clip,
     "Concat": lambda torch, a, *xs: torch.cat(xs, dim=a["axis"]),
     "Conv": _conv,
-    "Div": lambda _torch, _a, x, y: x / y,
+    "Div": _div,
     "Dropout": lambda _torch, _a, x, *_rest: x,
     "Elu": lambda torch, a, x: torch.nn.functional.elu(x, a.get("alpha", 1.0)),
     "Exp": lambda torch, _a, x: torch.exp(x),
@@ -272,7 +294,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "ReduceSum": _reduced("sum"),
     "Relu": lambda torch, _a, x: torch.relu(x),
     "Reshape": _reshape,
-    "Shape": lambda torch, _a, x: torch.tensor(list(x.shape)),
+    "Shape": _shape,
     "Sigmoid": lambda torch, _a, x: torch.sigmoid(x),
     "Slice": _slice,
     "Softmax": lambda torch, a, x: torch.softmax(x, a.get("axis", -1)),

@@ -10,13 +10,16 @@ et al. 2020, arXiv 1902.08153)::
 
     dy/ds = q - z - x / s   within the range,    q - z   beyond it
 
-times 1 / sqrt(N high), N the elements that share the scale. What is trained is the scale's
-logarithm, so that scales of all magnitudes are learned at one pace.
+times 1 / sqrt(N high), N the elements of the tensor, or of a row that has its own scale. What is
+trained is the logarithm of the scale's growth, so that scales of all magnitudes are learned at one
+pace and start exactly where they were.
 """
 
 import math
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from onnxgru.core.integers import Floats, IntegerType, Quantization
 from onnxgru.core.weights import SPREAD
@@ -36,7 +39,7 @@ def _learned() -> Any:
         def forward(
             context: Any, x: Tensor, scale: Tensor, zero_point: int, low: int, high: int
         ) -> Tensor:
-            ratio = x / scale
+            ratio = x * (1 / scale)  # as `Quantization.quantize` does
             codes = torch.round(ratio) + zero_point
             limited = codes.clamp(low, high)
             context.save_for_backward(ratio, limited - zero_point, codes == limited, scale)
@@ -87,12 +90,14 @@ class ValueQuantizer:
     def range(self) -> tuple[float, float]:
         """Smallest and largest value that has a code, of the scale as trained."""
         low, high = self._start.range
-        growth = math.exp(self.parameters[0].item()) if self.parameters else 1.0
+        growth = self._torch.exp(self.parameters[0]).item() if self.parameters else 1.0
         return low * growth, high * growth
 
 
 class WeightQuantizer:
     """Symmetric quantiser of a matrix, one scale a row.
+
+    Computed in float64, as `onnxgru.core.weights` does, so that it finds the same codes.
 
     Parameters
     ----------
@@ -100,29 +105,33 @@ class WeightQuantizer:
         To start with.
     bits : int
         Width, 2 to 8.
-    learned : bool
-        Whether scales are trained.
+    growth : tensor of float32, shape (outputs, 1) or (1, 1), optional
+        Logarithms of what scales are multiplied by, of every row or of all rows alike; scales stay
+        where left out.
     """
 
-    def __init__(self, scales: Floats, bits: int, *, learned: bool) -> None:
+    def __init__(self, scales: Floats, bits: int, growth: Tensor | None = None) -> None:
         import torch
 
         self._torch = torch
         self._top = IntegerType(bits, signed=True).maximum
-        self._logarithms = torch.log(torch.from_numpy(scales)[:, None]).requires_grad_(learned)
-        self.parameters = [self._logarithms] if learned else []
-        """Logarithms of the scales, if they are trained."""
+        self._start = torch.from_numpy(np.array(scales))[:, None]
+        self._growth = growth
 
     @property
     def scales(self) -> Tensor:
         """S_W, (outputs, 1), none far below the largest: see `onnxgru.core.weights`."""
-        scales = self._torch.exp(self._logarithms)
+        if self._growth is None:
+            return self._start
+        scales = self._start * self._torch.exp(self._growth)
         return self._torch.maximum(scales, scales.detach().max() / SPREAD)
 
     def __call__(self, weight: Tensor) -> Tensor:
         """Weights (outputs, inputs) on the grid."""
-        return _learned()(weight, self.scales, 0, -self._top, self._top)
+        wide = _learned()(weight.double(), self.scales.double(), 0, -self._top, self._top)
+        return wide.to(weight.dtype)
 
     def codes(self, weight: Tensor) -> Tensor:
-        """Codes of weights, as float32."""
-        return self._torch.round(weight / self.scales).clamp(-self._top, self._top)
+        """Codes of weights, as float64."""
+        ratio = weight.double() * (1 / self.scales.double())
+        return self._torch.round(ratio).clamp(-self._top, self._top)
