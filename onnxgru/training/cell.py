@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxgru.core.integers import Quantization
+from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
@@ -16,6 +16,9 @@ from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.functions import apply
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
+
+REACH = 0.49
+"""Steps that a weight may start away from its code, less than the half at which it is rounded."""
 
 
 class LinearCell:
@@ -35,7 +38,7 @@ class LinearCell:
         import torch
 
         weight, bias = operator.linear
-        self.weight = torch.from_numpy(np.array(weight)).requires_grad_()
+        self.weight = torch.from_numpy(_within(weight, part)).requires_grad_()
         self.bias = torch.from_numpy(np.array(bias)).requires_grad_()
         self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, growth)
 
@@ -219,6 +222,16 @@ class QuantizedLayer:
                 results = (apply(first.function, operands[0]),)
             for operator, result in zip(group, results, strict=True):
                 values[operator.name] = self._outputs[operator.name](result)
+
+
+def _within(weight: Floats, part: Part) -> Floats:
+    """Weights moved as little as it takes to be rounded to the codes of a part.
+
+    So training starts from what GPTQ found, and weights beyond the largest code can come back.
+    """
+    scales = part.weight_scale[:, None].astype(np.float64)
+    low, high = (scales * (part.weight + side * REACH) for side in (-1, 1))
+    return np.clip(weight, low, high).astype(np.float32)
 
 
 def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:
