@@ -4,11 +4,12 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnxgru
+from onnxgru.core.scheme import LinearScheme
 
 MOST_BITS = 2.24
 """A weight, of the member of the front that is fine-tuned."""
@@ -54,6 +55,7 @@ def rows(model: Path, work: Path, train: Path | None, *, quick: bool) -> Iterato
     narrow = {"rounding": "gptq", "ranges": "saturating"}
     jobs: dict[str, dict[str, Any]] = {
         "uniform 8 bits": {"bits": 8},
+        "weights 4, outputs 8 bits": {"scheme": work / "4x8.json"},
         "uniform 4 bits": {"bits": 4},
         "searched": {"search": True, **spent},
     }
@@ -61,8 +63,10 @@ def rows(model: Path, work: Path, train: Path | None, *, quick: bool) -> Iterato
         jobs["searched, GPTQ, saturating"] = {"search": True, **narrow}
     for name, settings in jobs.items():
         started = time.perf_counter()
-        config = onnxgru.Config(output=work / name, **settings)
-        yield _made(f"onnxgru, {name}", onnxgru.quantize(model, config), started)
+        result = onnxgru.quantize(model, onnxgru.Config(output=work / name, **settings))
+        yield _made(f"onnxgru, {name}", result, started)
+        if name == "uniform 8 bits":
+            (work / "4x8.json").write_bytes(_narrowed(result.scheme, 4).dumps())
     if train is not None:
         started = time.perf_counter()
         place = work / "fine-tuned"
@@ -74,6 +78,15 @@ def rows(model: Path, work: Path, train: Path | None, *, quick: bool) -> Iterato
         settings = {"epochs": 15, "batch_size": 32}
         result = onnxgru.finetune(place, train, index=best["index"], settings=settings)
         yield _made("onnxgru, fine-tuned", result, started)
+
+
+def _narrowed(scheme: onnxgru.Scheme, bits: int) -> onnxgru.Scheme:
+    """A scheme with weights of so many bits."""
+    operators = {
+        name: replace(entry, weight_bits=bits) if isinstance(entry, LinearScheme) else entry
+        for name, entry in scheme.operators.items()
+    }
+    return replace(scheme, operators=operators)
 
 
 def _made(name: str, result: onnxgru.Result, started: float) -> Made:
