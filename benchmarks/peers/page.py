@@ -9,6 +9,8 @@ STORED = ROOT / "benchmarks" / "results"
 README = ROOT / "benchmarks" / "README.md"
 PICTURE = ROOT / "docs" / "peers.png"
 BEGIN, END = "<!-- tables of python -m benchmarks.peers --page -->", "<!-- end of tables -->"
+TICKS = (5, 10, 20, 50, 100, 200)
+"""kB."""
 
 
 def stored() -> list[dict[str, Any]]:
@@ -55,33 +57,39 @@ def _table(document: dict[str, Any]) -> list[str]:
 
 
 def draw(documents: list[dict[str, Any]]) -> None:
-    """Accuracy against bytes: files as circles, what a device keeps of onnxgru's as stars."""
+    """Accuracy against bytes: files, and what a device keeps of onnxgru's recurrence as stars."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(
-        1, len(documents), figsize=(6.4 * len(documents), 4.6), layout="constrained", squeeze=False
+        1, len(documents), figsize=(4.6 * len(documents) + 2.8, 4.4), layout="constrained"
     )
-    for axes, document in zip(panels[0], documents, strict=True):
-        rows = [row for row in document["rows"] if row["found"] is not None]
-        for number, row in enumerate(rows):
-            colour, size = f"C{number % 10}", row["found"]["bytes"] / 1000
-            ours = row["flash_bytes"] is not None
-            axes.plot(
-                size, row["accuracy"], "o" if ours else "osDv^<>P"[number % 8], color=colour,
-                label=row["name"], markerfacecolor="none" if ours else colour,
-                markeredgecolor=colour,
-            )  # fmt: skip
-            if ours:
-                flash = row["flash_bytes"] / 1000
-                axes.plot(flash, row["accuracy"], "*", color=colour, markersize=12)
-                axes.plot((flash, size), (row["accuracy"],) * 2, color=colour, lw=0.8, ls=":")
+    panels = [panels] if len(documents) == 1 else list(panels)
+    for axes, document in zip(panels, documents, strict=True):
+        for number, row in enumerate(document["rows"]):
+            if row["found"] is None:
+                continue
+            colour, size = pyplot.get_cmap("tab20")(number), row["found"]["bytes"] / 1000
+            style = {"color": colour, "markersize": 8, "ls": "none", "alpha": 0.9}
+            if row["flash_bytes"] is None:
+                marker = "osDv^<>Ph"[number % 9]
+                axes.plot(size, row["accuracy"], marker, label=row["name"], **style)
+                continue
+            flash = row["flash_bytes"] / 1000
+            axes.plot(size, row["accuracy"], "o", label=row["name"], mfc="none", **style)
+            axes.plot(flash, row["accuracy"], "*", **style | {"markersize": 13})
+            axes.plot((flash, size), (row["accuracy"],) * 2, color=colour, lw=0.8, ls=":")
         axes.set(
-            xscale="log", xlabel="kB", ylabel="accuracy on hold-out, %", title=document["task"]
+            xscale="log",
+            xlabel="kB: file, and flash of the recurrence (stars)",
+            ylabel="accuracy on hold-out, %",
+            title=document["task"],
         )
-        axes.legend(fontsize=7)
-    figure.suptitle("Files (circles and others), and flash of onnxgru's recurrence (stars)")
+        axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
+        axes.minorticks_off()
+        axes.grid(lw=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
