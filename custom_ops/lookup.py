@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.activations import Activation
+from onnxgru.core.activations import Activation, Reals
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
@@ -54,13 +54,17 @@ def equation(tape: Tape, operator: Operator, x: ir.Value) -> ir.Value:
             return tape.op(plain, x, name=name)
 
 
+def codes(function: Activation, x: Reals, result: Quantization) -> Codes:
+    """Codes (uint8) of the function at real values `x`, of the same shape."""
+    found = np.rint(function(x) / result.scale) + result.zero_point
+    limited: Codes = np.clip(found, 0, result.type.maximum).astype(np.uint8)
+    return limited
+
+
 def entries(function: Activation, operand: Quantization, result: Quantization) -> Codes:
     """The table: codes (uint8, 2**bits of the operand) of the function at every code."""
     steps = np.arange(operand.type.levels, dtype=np.float64) - operand.zero_point
-    values = function(steps * operand.scale)
-    codes = np.rint(values / result.scale) + result.zero_point
-    table: Codes = np.clip(codes, 0, result.type.maximum).astype(np.uint8)
-    return table
+    return codes(function, steps * operand.scale, result)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from onnxgru import charts, cluster, page
 from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
+from onnxgru.calibration.moments import MOMENTS
 from onnxgru.config import BITS, PROCESSOR, TASKS, Config, Source
 from onnxgru.core import files, objectives
 from onnxgru.core.data import Dataset
@@ -198,6 +199,7 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
         "annotated.onnx": annotated.SerializeToString(deterministic=True),
         "scheme.json": scheme.dumps(),
         "calibration.json": session.calibration_bytes,
+        **session.moments_files,
         **_golden(session, program, integer),
     }
     return Written(scheme, program, integer, annotated, checked), contents
@@ -518,7 +520,13 @@ def _session_of(
         if settings.get(role) is None and Path(entry["source"]).exists():
             settings[role] = entry["source"]
     settings |= {"finetune": None, "weights_file": None} | dict(changed)
-    session = Session(Path(model or before["model"]["path"]), Config(**settings), listener)
+    config = Config(**settings)
+    if config.needs_moments and not (place / MOMENTS).is_file():
+        raise OutputError(
+            f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
+            "there; restore it, or quantise again"
+        )
+    session = Session(Path(model or before["model"]["path"]), config, listener)
     if session.digest != before["model"]["sha256"]:
         raise UsageError(
             f"{session.path}: must be the model that was quantised (SHA-256 "

@@ -20,9 +20,13 @@ GENES = ("bits", "observer", "granularity")
 SHARES = ("none", "layer", "kind", "gate")
 STRATEGIES = ("explore-exploit", "plain")
 SCALES = ("weights", "all", "none")
+ROUNDINGS = ("nearest", "gptq")
+RANGES = ("plain", "saturating")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "granularity": ("tensor", "gate", "channel"),
     "observer": ("minmax", "percentile", "mse", "entropy"),
+    "rounding": ROUNDINGS,
+    "ranges": RANGES,
     "recurrence": ("scan", "step", "unrolled"),
     "genome": GENOMES,
     "share": SHARES,
@@ -62,7 +66,7 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "batch_size": (1, None),
 }
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
-_FLAGS = ("search", "force", "resume", "float_state", "search_inputs")
+_FLAGS = ("search", "force", "resume", "float_state", "search_inputs", "bias_correction")
 _DATA = ("calibration", "validation", "holdout", "finetune")
 _PATHS = ("scheme", "calibration_file", "weights_file", "output", *_DATA)
 _OPTIONAL = ("bits", "steps", "jobs", "scheduler", *_PATHS)
@@ -102,6 +106,12 @@ class Config:
         What shares a weight scale.
     observer : {"mse", "minmax", "percentile", "entropy"}
         How ranges are chosen from the statistics.
+    ranges : {"plain", "saturating"}
+        Whether the observer ``mse`` counts the error of a function's operand, or of its codes.
+    rounding : {"nearest", "gptq"}
+        How weights become codes: each by itself, or by the second moments of what they multiply.
+    bias_correction : bool
+        Take the mean error of rounded weights out of the biases.
     input_bits : int
         Width of the codes that a layer reads, 2 to 8.
     accumulator_bits : int
@@ -173,6 +183,9 @@ class Config:
     resume: bool = False
     granularity: str = "channel"
     observer: str = "mse"
+    ranges: str = "plain"
+    rounding: str = "nearest"
+    bias_correction: bool = False
     input_bits: int = 8
     accumulator_bits: int = 32
     recurrence: str = "scan"
@@ -230,6 +243,11 @@ class Config:
             "scheduler and device exclude each other: workers of Dask evaluate on their "
             "processors; give one of them",
         )
+        yield (
+            on_cluster and self.needs_moments,
+            "scheduler needs rounding nearest without bias correction: other processors may round "
+            "otherwise in the last place; leave out scheduler, or rounding and bias_correction",
+        )
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             yield (
                 bool(getattr(self, name)) and self.recurrence != form,
@@ -246,6 +264,11 @@ class Config:
                 self.scheme is not None and getattr(self, name) != _DEFAULTS[name],
                 f"a scheme says its own {name}; leave out {name}, or the scheme",
             )
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether weights or biases depend on what linear operators read in calibration."""
+        return self.rounding != "nearest" or self.bias_correction
 
     def merged(self, settings: Mapping[str, Any]) -> "Config":
         """Configuration with other values for the settings named."""

@@ -19,7 +19,8 @@ FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.cal
 
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
-    | {"front.csv", "front.png", "report.md", PAGE, REPORT, JOURNAL, "test_data_set_0"}
+    | {"front.csv", "front.png", "moments.npz", "report.md", PAGE, REPORT, JOURNAL}
+    | {"test_data_set_0"}
     | FINETUNED
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""

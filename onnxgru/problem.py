@@ -146,7 +146,13 @@ class Parts:
         metric = metrics.resolve(self.metric, self.data.labels, False)
         return Problem(
             encoding(layers, config),
-            Lowering(model.graph, layers, self.calibration, config.accumulator_bits),
+            Lowering(
+                model.graph,
+                layers,
+                self.calibration,
+                config.accumulator_bits,
+                saturating=config.ranges == "saturating",
+            ),
             Judge(host, self.data, self.output, metric, self.target, fused=True),
             self.sizes,
         )

@@ -263,7 +263,12 @@ def markdown(document: Mapping[str, Any]) -> str:
         lines += [f"- `{r['node']}`: {r['reason']}" for r in document["left_in_float"]]
     lines += ["", "## Made with", ""]
     lines += [f"- {name} {text}" for name, text in document["versions"].items()]
-    lines += [f"- seed {document['seed']}"]
+    config = document["config"]
+    lines += [
+        f"- weights rounded by {config['rounding']}, biases "
+        f"{'corrected' if config['bias_correction'] else 'as they are'}; {config['ranges']} ranges",
+        f"- seed {document['seed']}",
+    ]
     lines += [
         f"- {role}: {entry['source']}, {entry['sequences']:,} sequences, SHA-256 "
         f"`{entry['sha256'][:16]}...`"

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
+from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.config import Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
@@ -27,7 +28,7 @@ from onnxgru.passes import source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
-from onnxgru.passes.lower import Lowering
+from onnxgru.passes.lower import Lowering, Rounding
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize import recognize, require
@@ -36,10 +37,13 @@ from onnxgru.passes.retune import Retune
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
 from onnxgru.rounding import given
+from onnxgru.rounding.bias import BiasCorrection
 from onnxgru.rounding.given import Given
+from onnxgru.rounding.gptq import Gptq
+from onnxgru.rounding.nearest import Nearest
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.observation import Observation, calibrate
+from onnxgru.runtime.observation import Observation, calibrate, observe_moments
 
 Array = npt.NDArray[Any]
 
@@ -154,15 +158,46 @@ class Session:
         return self.calibration.dumps()
 
     @cached_property
+    def moments(self) -> Moments:
+        """What linear operators read: from beside a calibration file, or of calibration data."""
+        if self.config.calibration_file is not None:
+            path = Path(self.config.calibration_file).with_name(MOMENTS)
+            if path.is_file():
+                moments = Moments.load(path)
+                moments.require(self.layers, self.digest, str(path))
+                return moments
+        self.listener(Stage("measuring what linear operators read"))
+        return observe_moments(
+            self.observation, self.layers, self.data.calibration(), self.calibration
+        )
+
+    @cached_property
+    def moments_files(self) -> dict[str, bytes]:
+        """The file of the moments, if anything depends on them."""
+        return {MOMENTS: self.moments.dumps()} if self.config.needs_moments else {}
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        """How weights become codes."""
+        if self.config.weights_file is not None:
+            return given.load(Path(self.config.weights_file))
+        rounding: Rounding = Nearest(self.layers)
+        if self.config.rounding == "gptq":
+            rounding = Gptq(self.layers, self.moments.seconds)
+        if self.config.bias_correction:
+            rounding = BiasCorrection(rounding, self.moments.means)
+        return rounding
+
+    @cached_property
     def lowering(self) -> Lowering:
         """From schemes to programs."""
-        weights = self.config.weights_file
         return Lowering(
             self.model.graph,
             self.layers,
             self.calibration,
             self.config.accumulator_bits,
-            None if weights is None else given.load(Path(weights)),
+            self.rounding,
+            saturating=self.config.ranges == "saturating",
         )
 
     def retuned(self, tuned: Tuned, *, integers: bool = True) -> "Session":
@@ -186,17 +221,14 @@ class Session:
         other.layers = require(found, str(self.path))
         other.host = Host(other.model, other.layers)
         other._judges = {}
-        for name in ("observation", "calibration_bytes"):
+        if self.config.needs_moments:
+            other.moments = self.moments
+        for name in ("observation", "calibration_bytes", "rounding", "lowering"):
             other.__dict__.pop(name, None)
         ranges = {**self.calibration.overrides, **(tuned.ranges if integers else {})}
         other.calibration = replace(self.calibration, overrides=ranges)
-        other.lowering = Lowering(
-            other.model.graph,
-            other.layers,
-            other.calibration,
-            self.config.accumulator_bits,
-            Given(tuned.rounded, "fine-tuning") if integers else None,
-        )
+        if integers:
+            other.rounding = Given(tuned.rounded, "fine-tuning")
         return other
 
     def reference(self, role: str) -> dict[str, Array]:

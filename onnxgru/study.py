@@ -27,8 +27,9 @@ from onnxgru.starts import allocated
 _ROLE = "validation"
 
 _KEYED = (
-    "granularity", "observer", "input_bits", "accumulator_bits", "include", "exclude", "metric",
-    "genome", "search_inputs", "widths", "genes", "share", "population", "seed",
+    "granularity", "observer", "ranges", "rounding", "bias_correction", "input_bits",
+    "accumulator_bits", "include", "exclude", "metric", "genome", "search_inputs", "widths",
+    "genes", "share", "population", "seed",
 )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ class Study:
             "model": session.digest,
             "validation": session.data["validation"].digest(),
             "calibration": files.digest(session.calibration_bytes),
+            "moments": [files.digest(stored) for stored in session.moments_files.values()],
             "settings": {name: settings[name] for name in _KEYED},
             "objectives": [size.key for size in self.sizes],
             "costs": [repr(s.measure) for s in self.sizes if s.key == "cost"],

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
+from onnxgru.calibration.saturation import Reader
 from onnxgru.core.activations import FORMS
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Quantization
@@ -71,6 +72,9 @@ class Lowering:
         Width that every accumulator must fit, at most 32.
     rounding : callable, optional
         How weights become codes, a method of `onnxgru.rounding`; to the nearest where left out.
+    saturating : bool
+        Whether ranges of what a function alone reads have the least error of the function's codes,
+        where the observer is "mse".
     """
 
     def __init__(
@@ -80,7 +84,10 @@ class Lowering:
         calibration: Calibration,
         accumulator_bits: int = 32,
         rounding: Rounding | None = None,
+        *,
+        saturating: bool = False,
     ) -> None:
+        self._saturating = saturating
         self._layers = tuple(layers)
         self._calibration = calibration
         self._accumulator_bits = accumulator_bits
@@ -151,10 +158,11 @@ class Lowering:
                     f"some input needs {proof.bits}; use fewer bits for its weights or its input"
                 )
 
-    def _calibrated(self, name: str, entry: OutputScheme) -> Quantization:
-        return Quantization.of_range(
-            *self._calibration.range(name, entry.observer, entry.bits), entry.bits
-        )
+    def _calibrated(
+        self, name: str, entry: OutputScheme, reader: Reader | None = None
+    ) -> Quantization:
+        limits = self._calibration.range(name, entry.observer, entry.bits, reader=reader)
+        return Quantization.of_range(*limits, entry.bits)
 
     def _state(self, layer: Layer, scheme: Scheme) -> Quantization:
         return self._quantization(layer.state, scheme.operators[layer.results[0]])
@@ -202,7 +210,14 @@ class Lowering:
                 fixed = Quantization(float(np.float32(1 / (2**entry.bits - 1))), 0, entry.bits)
             if fixed is not None:
                 return fixed
-        return self._quantization(operator.name, entry)
+        return self._quantization(operator.name, entry, self._reader(recurrence, operator, scheme))
+
+    def _reader(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Reader | None:
+        """The function that alone reads an operator's codes, if ranges are to know it."""
+        readers = [o for o in recurrence.operators if operator.name in o.inputs]
+        if not self._saturating or len(readers) != 1 or readers[0].function is None:
+            return None
+        return Reader(readers[0].function, self._output(recurrence, readers[0], scheme))
 
     @staticmethod
     def _unit(recurrence: Recurrence, name: str) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import results
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -56,10 +58,35 @@ def test_choice(tmp_path: Path) -> None:
     assert found["more than 1 point, seeds (near best found)"] == 0
 
 
+def test_rounding(tmp_path: Path) -> None:
+    found = figures("rounding", tmp_path)
+    for bits in (2, 3):
+        plain, gptq = (
+            float(found[f"output, dB (weights {bits}, {n})"]) for n in ("nearest", "gptq")
+        )
+        assert gptq > plain + 5
+    assert float(found["output, dB (outputs 3, saturating)"]) > float(
+        found["output, dB (outputs 3, plain)"]
+    )
+
+
+def test_published(tmp_path: Path) -> None:
+    found = figures("published", tmp_path)
+    assert float(found["uniform 8 tuned, hold-out, mean"]) > 95
+    assert float(found["published, bits a weight, mean"]) < 8
+    assert float(found["ours, smaller than uniform 8 in weight bits, %"]) > 70
+
+
+def test_the_page_of_results_holds_what_was_measured() -> None:
+    assert results.PAGE.read_text("utf-8") == results.page(results.stored())
+    for task in results.stored():
+        assert (results.PAGE.parent / f"results-{task}.png").is_file()
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "benchmarks").glob("[a-z]*.py")), ids=lambda p: p.stem
 )
 def test_results_name_every_benchmark(path: Path) -> None:
-    if path.stem != "measure":
+    if path.stem not in ("measure", "results"):
         text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
         assert f"python -m benchmarks.{path.stem}" in text

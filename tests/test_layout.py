@@ -67,7 +67,7 @@ ALLOWED = {
     "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
     "tuning": {"session", "config", "events", "training", "rounding", "passes", "core"},
     "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
-    | {"tuning", "cluster", "folder", "front", "runtime", "search", "core"},
+    | {"tuning", "cluster", "folder", "front", "runtime", "search", "calibration", "core"},
     "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"}
     | {"models"},
     "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "models", "core"},

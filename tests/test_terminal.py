@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from onnxgru.cli import main
+from onnxgru.terminal import _grown
 from tests.journeys import (
     PLAIN,
     SHORT,
@@ -225,3 +226,17 @@ def test_real_models_are_quantised_or_refused_in_one_sentence(tmp_path, name):
         assert not (tmp_path / "out").exists()
     else:
         assert names(tmp_path / "out") >= PLAIN - {"test_data_set_0/input_0.pb"}
+
+
+def test_front_grows_by_what_nothing_else_beats():
+    front: list[tuple[float, float]] = []
+    for member, kept in (
+        ((10, 90), [(10, 90)]),
+        ((20, 90), [(10, 90)]),  # larger for nothing
+        ((20, 95), [(10, 90), (20, 95)]),
+        ((5, 80), [(5, 80), (10, 90), (20, 95)]),
+        ((8, 92), [(5, 80), (8, 92), (20, 95)]),
+        ((5, 99), [(5, 99)]),
+    ):
+        front = _grown(front, member)
+        assert front == kept

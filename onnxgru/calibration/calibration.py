@@ -36,6 +36,7 @@ import numpy as np
 
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.observers import PERCENTILE, observe, require_observer
+from onnxgru.calibration.saturation import Reader, observe_saturation
 from onnxgru.core import files
 from onnxgru.core.errors import SchemeError
 from onnxgru.core.integers import IntegerType
@@ -77,7 +78,7 @@ class Calibration:
     overrides: Mapping[str, Range]
     model: str
     sequences: int
-    _ranges: dict[tuple[str, str, int, float], Range] = field(
+    _ranges: dict[tuple[str, str, int, float, Reader | None], Range] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
@@ -99,7 +100,13 @@ class Calibration:
         object.__setattr__(self, "overrides", overrides)
 
     def range(
-        self, name: str, observer: str, bits: int, *, percentile: float = PERCENTILE
+        self,
+        name: str,
+        observer: str,
+        bits: int,
+        *,
+        percentile: float = PERCENTILE,
+        reader: Reader | None = None,
     ) -> Range:
         """Range an operator's codes should span.
 
@@ -113,6 +120,8 @@ class Calibration:
             Width of the codes, 2 to 8.
         percentile : float
             Per cent of the values that "percentile" keeps.
+        reader : Reader, optional
+            The function that the values are for: "mse" is then the error of its codes.
 
         Returns
         -------
@@ -135,10 +144,15 @@ class Calibration:
         if name in self.overrides:
             low, high = self.overrides[name]
             return min(low, 0.0), max(high, 0.0)
-        key = name, observer, bits, percentile
+        if observer != "mse":
+            reader = None
+        key = name, observer, bits, percentile, reader
         if key not in self._ranges:
-            self._ranges[key] = observe(
-                self.histograms[name], observer, bits, percentile=percentile
+            histogram = self.histograms[name]
+            self._ranges[key] = (
+                observe(histogram, observer, bits, percentile=percentile)
+                if reader is None
+                else observe_saturation(histogram, reader, bits)
             )
         return self._ranges[key]
 

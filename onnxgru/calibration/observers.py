@@ -206,7 +206,7 @@ def _squared_errors(tails: _Tails, scales: Doubles, bits: int) -> Doubles:
     return errors
 
 
-def _scales(histogram: Histogram, bits: int) -> Doubles:
+def scale_grid(histogram: Histogram, bits: int) -> Doubles:
     """Scales to search, in bins, float64 (S,), descending.
 
     From codes that reach over twice the span of the values (with few codes the best of them may
@@ -227,10 +227,38 @@ def _representable(histogram: Histogram, scales: Doubles) -> Doubles:
     return real.astype(np.float32).astype(np.float64) / histogram.width
 
 
-def _codes_range(scale: float, zero_point: int, bits: int) -> Range:
+def codes_range(scale: float, zero_point: int, bits: int) -> Range:
     """Range whose `Quantization.of_range` has this scale, a float32 value, and zero point."""
     # Exact: a scale has 24 bits and a code 8.
     return -zero_point * scale, (IntegerType(bits).maximum - zero_point) * scale
+
+
+def least_error(
+    histogram: Histogram, scales: Doubles, bits: int, errors: Callable[[Doubles], Doubles]
+) -> Range:
+    """Range of the least error among all zero points at some scales and finer ones around the best.
+
+    Parameters
+    ----------
+    histogram : Histogram
+        Of the values.
+    scales : float64 (S,)
+        In bins.
+    bits : int
+        Width of the codes.
+    errors : callable
+        From scales (S,) to errors (S, 2**b), by scale and zero point.
+    """
+    found = errors(scales)
+    ratio = 2.0 ** (1.0 / STEPS_PER_OCTAVE)
+    for _ in range(REFINEMENTS):
+        best = scales[np.argsort(found.min(axis=1), kind="stable")[:REFINED_SCALES]]
+        factors = ratio ** (np.arange(-8, 9) / 8.0)  # 1 among them: the best are kept
+        scales = np.unique(_representable(histogram, np.outer(best, factors).reshape(-1)))
+        found = errors(scales)
+        ratio **= 1.0 / 8.0
+    row, zero_point = divmod(int(np.argmin(found)), found.shape[1])
+    return codes_range(float(scales[row]) * histogram.width, zero_point, bits)
 
 
 def _mse(histogram: Histogram, bits: int, percentile: float) -> Range:
@@ -247,18 +275,9 @@ def _mse(histogram: Histogram, bits: int, percentile: float) -> Range:
             for observer in (_minmax, _percentile)
         ]
     )
-    # _entropy chooses from _scales: nothing to add for it.
-    scales = np.concatenate([_scales(histogram, bits), others / histogram.width])
-    errors = _squared_errors(tails, scales, bits)
-    ratio = 2.0 ** (1.0 / STEPS_PER_OCTAVE)
-    for _ in range(REFINEMENTS):
-        best = scales[np.argsort(errors.min(axis=1), kind="stable")[:REFINED_SCALES]]
-        factors = ratio ** (np.arange(-8, 9) / 8.0)  # 1 among them: the best are kept
-        scales = np.unique(_representable(histogram, np.outer(best, factors).reshape(-1)))
-        errors = _squared_errors(tails, scales, bits)
-        ratio **= 1.0 / 8.0
-    row, zero_point = divmod(int(np.argmin(errors)), errors.shape[1])
-    return _codes_range(float(scales[row]) * histogram.width, zero_point, bits)
+    # _entropy chooses from scale_grid: nothing to add for it.
+    scales = np.concatenate([scale_grid(histogram, bits), others / histogram.width])
+    return least_error(histogram, scales, bits, lambda some: _squared_errors(tails, some, bits))
 
 
 # --- entropy ---
@@ -369,12 +388,12 @@ def _entropy(histogram: Histogram, bits: int, percentile: float) -> Range:
     with 2**b codes and both sides cut independently. As there, a code has a bin at least; half
     the values at least are kept. Of equal ranges, the widest.
     """
-    scales = _scales(histogram, bits)
+    scales = scale_grid(histogram, bits)
     divergences = _divergences(histogram, scales, bits)
     # Differences of rounding do not decide.
     close = divergences <= divergences.min() + 1e-12
     row, zero_point = divmod(int(np.argmax(close)), divergences.shape[1])
-    return _codes_range(float(scales[row]) * histogram.width, zero_point, bits)
+    return codes_range(float(scales[row]) * histogram.width, zero_point, bits)
 
 
 # --- the observers by name ---
@@ -439,16 +458,21 @@ def observe(
         If the histogram is empty.
     """
     require_observer(observer)
-    top = IntegerType(bits).maximum
+    IntegerType(bits)
     if not 0.0 < percentile <= 100.0:
         raise UsageError(f"a percentile must be above 0 and at most 100, but is {percentile!r}")
     _require_values(histogram)
-    low, high = _minmax(histogram, bits, percentile)
-    # Four times: a search that narrows the range needs room above the smallest normal scale.
-    subnormal = (high - low) / top < 4.0 * float(np.finfo(np.float32).tiny)
-    if histogram.minimum == histogram.maximum or subnormal:
-        return low, high
+    if is_constant(histogram, bits):
+        return _minmax(histogram, bits, percentile)
     return _RANGES[observer](histogram, bits, percentile)
+
+
+def is_constant(histogram: Histogram, bits: int) -> bool:
+    """Whether there is no range to search: all values the same, or a scale would be subnormal."""
+    span = max(histogram.maximum, 0.0) - min(histogram.minimum, 0.0)
+    # Four times: a search that narrows the range needs room above the smallest normal scale.
+    least = 4.0 * float(np.finfo(np.float32).tiny) * IntegerType(bits).maximum
+    return histogram.minimum == histogram.maximum or span < least
 
 
 def _require_values(histogram: Histogram) -> None:

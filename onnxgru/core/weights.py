@@ -106,15 +106,11 @@ def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
     return np.asarray(best)
 
 
-def quantize(
-    weight: Floats, limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits: int
-) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Round a matrix to the nearest codes.
+def scales(limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits: int) -> Floats:
+    """Scales of the channels of one operator.
 
     Parameters
     ----------
-    weight : ndarray of float32, shape (outputs, inputs)
-        The matrix.
     limits : ndarray of float64, shape (outputs,)
         Largest magnitude that gets a code of its own.
     least : ndarray of float64, shape (outputs,)
@@ -124,11 +120,33 @@ def quantize(
 
     Returns
     -------
+    ndarray of float32, shape (outputs,)
+    """
+    wanted = np.maximum(limits / IntegerType(bits, signed=True).maximum, least)
+    lowest = max(float(wanted.max()) / SPREAD, TINY)
+    return np.asarray(np.maximum(wanted, lowest).astype(np.float32))
+
+
+def quantize(
+    weight: Floats, limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits: int
+) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Round a matrix to the nearest codes.
+
+    Parameters
+    ----------
+    weight : ndarray of float32, shape (outputs, inputs)
+        The matrix.
+    limits, least : ndarray of float64, shape (outputs,)
+        See `scales`.
+    bits : int
+        Width, 2 to 8.
+
+    Returns
+    -------
     codes : ndarray of int8, shape (outputs, inputs)
     scales : ndarray of float32, shape (outputs,)
     """
     top = IntegerType(bits, signed=True).maximum
-    wanted = np.maximum(limits / top, least)
-    scales = np.maximum(wanted, max(float(wanted.max()) / SPREAD, TINY)).astype(np.float32)
-    codes = np.rint(weight / scales[:, None].astype(np.float64))
-    return np.clip(codes, -top, top).astype(np.int8), scales
+    steps = scales(limits, least, bits)
+    codes = np.rint(weight / steps[:, None].astype(np.float64))
+    return np.clip(codes, -top, top).astype(np.int8), steps

@@ -1,11 +1,11 @@
 """The value of every operator at every time step, from the decomposed float graph.
 
 Run through onnxruntime with graph optimisation off, a chunk of sequences at a time, so that
-memory stays bounded whatever the number of batches. Calibration and the quality of each operator
-are both measured on it.
+memory stays bounded whatever the number of batches. Calibration, the moments of what linear
+operators read, and the quality of each operator are all measured on it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
+from onnxgru.calibration.moments import Moment, Moments
 from onnxgru.core.data import Dataset
 from onnxgru.core.integers import Codes, Floats
-from onnxgru.core.network import Layer
+from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerProgram
 from onnxgru.passes import source
 from onnxgru.passes.decompose import Decompose
@@ -134,6 +135,73 @@ def calibrate(
         for name in layer.results:
             state.merge(histograms[name])
     return Calibration(histograms, {}, model, sequences)
+
+
+def observe_moments(
+    observation: Observation,
+    layers: Sequence[Layer],
+    batches: Iterable[Dataset],
+    calibration: Calibration,
+) -> Moments:
+    """Moments of what every linear operator reads, over all batches and steps of sequences.
+
+    Parameters
+    ----------
+    observation : Observation
+        Of the model.
+    layers : sequence of Layer
+        Its layers.
+    batches : iterable of Dataset
+        Any number, of any lengths.
+    calibration : Calibration
+        Of the same model; its extremes say how fine the moments are.
+    """
+    found: dict[str, Moment] = {}
+    for batch in batches:
+        for part in batch.chunks(observation.chunk(batch)):
+            initial: dict[str, list[Floats]] = {layer.state: [] for layer in layers}
+            known: dict[str, Floats] = {}
+            masks: dict[str, Mask | None] = {}
+            for name, values, going in observation.values(part):
+                if name in initial:  # a given one of each direction in turn
+                    initial[name].append(values)
+                else:
+                    known[name], masks[name] = values, going
+            for layer in layers:
+                going = masks[layer.input]
+                for index, recurrence in enumerate(layer.recurrences):
+                    given = initial[layer.state][index] if initial[layer.state] else np.float32(0)
+                    known[recurrence.input] = known[layer.input]
+                    known[recurrence.state] = _previous(recurrence, known, given, going)
+                    sources = {recurrence.input: layer.input, recurrence.state: layer.state}
+                    for name in dict.fromkeys(
+                        o.inputs[0] for o in recurrence.operators if o.kind == "linear"
+                    ):
+                        values = known[name]
+                        if name not in found:
+                            seen = calibration.histograms[sources.get(name, name)]
+                            found[name] = Moment.of_extremes(
+                                values.shape[-1], seen.minimum, seen.maximum
+                            )
+                        found[name].update(values if going is None else values[going])
+    return Moments(found, calibration.model)
+
+
+def _previous(
+    recurrence: Recurrence,
+    known: Mapping[str, Floats],
+    given: Floats | np.float32,
+    going: Mask | None,
+) -> Floats:
+    """State before every step, (T, B, H): the given one before a sequence's first step."""
+    states = known[recurrence.result]
+    if going is not None:
+        # Backwards, a sequence begins at its own last step; what is beyond that is no state.
+        states = np.where(going[..., None], states, given)
+    start = np.broadcast_to(given, states.shape[1:])[None]
+    if recurrence.reverse:
+        return np.concatenate([states[1:], start])
+    return np.concatenate([start, states[:-1]])
 
 
 def operator_sqnr(

@@ -1,0 +1,48 @@
+"""Bias correction: the mean error of rounded weights is taken out of the bias.
+
+Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv
+1906.04721), section 4.2, with means of calibration data::
+
+    b' = b + (W - S q_W) E[x]
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.network import Operator, Recurrence
+from onnxgru.core.weights import Rounded
+
+Doubles = npt.NDArray[np.float64]
+
+
+class BiasCorrection:
+    """Any rounding, with biases that make up for its mean error.
+
+    Parameters
+    ----------
+    rounding : callable
+        The method that chooses codes and scales.
+    means : mapping of str to ndarray of float64, shape (N,)
+        E[x] of every operand of a linear operator, by name.
+    """
+
+    def __init__(self, rounding: Callable[..., Rounded], means: Mapping[str, Doubles]) -> None:
+        self._rounding, self._means = rounding, means
+
+    def __call__(
+        self,
+        recurrence: Recurrence,
+        operator: Operator,
+        granularity: str,
+        bits: int,
+        least: Doubles | None = None,
+    ) -> Rounded:
+        """Codes, scales and bias of a linear operator; see `onnxgru.rounding.nearest.Nearest`."""
+        found = self._rounding(recurrence, operator, granularity, bits, least)
+        weight, bias = operator.linear
+        error = weight - found.scales[:, None].astype(np.float64) * found.codes
+        corrected = bias + error @ self._means[operator.inputs[0]]
+        return replace(found, bias=corrected.astype(np.float32))

@@ -1,0 +1,192 @@
+"""GPTQ: rounding that makes up for the error of each weight in the weights not yet rounded.
+
+The error of a channel's output is ``e H e^T`` with e = W - S q_W and H = E[x x^T]. Frantar et al.
+2022, "GPTQ: Accurate post-training quantization for generative pre-trained transformers" (arXiv
+2210.17323): columns are rounded in turn, those of the largest H_ii first, and what column i leaves
+over goes to the others by the upper Cholesky factor U of the damped inverse, U^T U = H^-1::
+
+    q_i = clip(round(W_i / S))      d_i = (W_i - S q_i) / U_ii      W_j -= d_i U_ij,  j > i
+
+Then ``e H e^T = sum d_i^2``. Scales come from the grid that plain rounding has, here the ones of
+least such error after rounding. With a diagonal H this is rounding to the nearest code.
+"""
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core import weights
+from onnxgru.core.integers import IntegerType
+from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.weights import Rounded
+
+Doubles = npt.NDArray[np.float64]
+
+DAMPING = 0.01
+"""Of the mean diagonal of H, added to its diagonal: dead inputs have a zero there."""
+
+BLOCK = 32
+"""Columns whose errors are passed on to those behind them in one product."""
+
+ROWS = 2**12
+"""Rows rounded together, over all factors of the grid."""
+
+
+def factor(second: Doubles) -> tuple[npt.NDArray[np.intp], Doubles]:
+    """Order of the columns, and the factor of their damped inverse.
+
+    Parameters
+    ----------
+    second : ndarray of float64, shape (N, N)
+        H = E[x x^T], symmetric; all zeros where no input was ever seen.
+
+    Returns
+    -------
+    order : ndarray of int, shape (N,)
+        Columns by descending H_ii.
+    upper : ndarray of float64, shape (N, N)
+        U, upper triangular, in that order.
+    """
+    diagonal = np.diag(second)
+    order = np.argsort(-diagonal, kind="stable")
+    damped = second[np.ix_(order, order)]
+    # Without any input every weight counts the same.
+    damped[np.diag_indices_from(damped)] += DAMPING * float(diagonal.mean()) or 1.0
+    # H = L L^T with the columns reversed gives U^-1 without inverting H itself.
+    lower = np.linalg.cholesky(damped[::-1, ::-1])
+    upper = np.linalg.inv(lower)[::-1, ::-1]
+    return order, np.triu(upper)
+
+
+def rounded(columns: Doubles, scales: Doubles, upper: Doubles, top: int) -> tuple[Doubles, Doubles]:
+    """Codes of a matrix whose columns are in the order of `factor`, and the errors of its rows.
+
+    Parameters
+    ----------
+    columns : ndarray of float64, shape (N, rows)
+        The matrix transposed, so that a column lies together; overwritten.
+    scales : ndarray of float64, shape (rows,)
+        Positive.
+    upper : ndarray of float64, shape (N, N)
+        U.
+    top : int
+        Largest code.
+
+    Returns
+    -------
+    codes : ndarray of float64, shape (N, rows)
+        Whole numbers, -top .. top.
+    errors : ndarray of float64, shape (rows,)
+        ``e H e^T`` with the damped H.
+    """
+    codes = np.empty_like(columns)
+    errors = np.zeros_like(scales)
+    inverses = 1.0 / np.diag(upper)
+    for start in range(0, len(columns), BLOCK):
+        block = columns[start : start + BLOCK]
+        inner = upper[start : start + BLOCK, start : start + BLOCK]
+        for index in range(len(block)):
+            column, found = block[index], codes[start + index]
+            np.clip(np.rint(np.divide(column, scales, out=found), out=found), -top, top, out=found)
+            column -= scales * found
+            column *= inverses[start + index]  # the block holds what is left over from here on
+            errors += column * column
+            block[index + 1 :] -= inner[index, index + 1 :, None] * column
+        behind = start + BLOCK
+        columns[behind:] -= upper[start:behind, behind:].T @ block
+    return codes, errors
+
+
+class Gptq:
+    """Rounds every operator's weights by the second moments of what it reads.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The network.
+    seconds : mapping of str to ndarray of float64, shape (N, N)
+        E[x x^T] of every operand of a linear operator, by name.
+    """
+
+    def __init__(self, layers: Sequence[Layer], seconds: Mapping[str, Doubles]) -> None:
+        self._operators = {
+            (recurrence.name, operator.matrix): [
+                o for o in recurrence.operators if o.matrix == operator.matrix
+            ]
+            for layer in layers
+            for recurrence in layer.recurrences
+            for operator in recurrence.operators
+            if operator.kind == "linear"
+        }
+        self._factors = {name: factor(second) for name, second in seconds.items()}
+        self._limits: dict[tuple[str, str, int], Doubles] = {}
+        self._lock = Lock()
+
+    def __call__(
+        self,
+        recurrence: Recurrence,
+        operator: Operator,
+        granularity: str,
+        bits: int,
+        least: Doubles | None = None,
+    ) -> Rounded:
+        """Codes, scales and bias of a linear operator; see `onnxgru.rounding.nearest.Nearest`."""
+        weight, bias = operator.linear
+        limits = self.limits(recurrence, operator, granularity, bits)
+        if least is None:
+            least = np.zeros(len(limits))
+        scales = weights.scales(limits, least, bits)
+        order, upper = self._factors[operator.inputs[0]]
+        top = IntegerType(bits, signed=True).maximum
+        columns = np.ascontiguousarray(weight.T[order], np.float64)
+        found, _ = rounded(columns, scales.astype(np.float64), upper, top)
+        codes = np.empty(weight.shape, np.int8)
+        codes[:, order] = found.T
+        return Rounded(codes, scales, bias)
+
+    def limits(
+        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
+    ) -> Doubles:
+        """Largest magnitude of every channel that has a code of its own, float64 (outputs,)."""
+        whole = granularity == "tensor"
+        owner = f"{recurrence.name}/{operator.matrix}" if whole else operator.name
+        key = owner, granularity, bits
+        with self._lock:  # threads of a search ask for the same ones at the same time
+            if key not in self._limits:
+                shared = self._operators[recurrence.name, operator.matrix] if whole else [operator]
+                self._limits[key] = self._best(shared, bits, each=granularity == "channel")
+            return np.broadcast_to(self._limits[key], len(operator.linear[0]))
+
+    def _best(self, operators: Sequence[Operator], bits: int, *, each: bool) -> Doubles:
+        """Limits of least error over the grid: one a row, or one for all rows of all operators."""
+        matrices = [operator.linear[0].astype(np.float64) for operator in operators]
+        largest = [np.abs(matrix).max(axis=1) for matrix in matrices]
+        if not each:
+            common = max(float(rows.max()) for rows in largest)
+            largest = [np.full(len(rows), common) for rows in largest]
+        factors = weights.FACTORS[::-1]  # the widest of equals wins
+        errors = [
+            self._errors(operator, matrix, rows, factors, bits)
+            for operator, matrix, rows in zip(operators, matrices, largest, strict=True)
+        ]
+        if each:
+            return np.asarray(factors[errors[0].argmin(axis=0)] * largest[0])
+        total = sum(error.sum(axis=1) for error in errors)
+        return np.asarray(factors[[np.argmin(total)]] * largest[0][0])
+
+    def _errors(
+        self, operator: Operator, matrix: Doubles, largest: Doubles, factors: Doubles, bits: int
+    ) -> Doubles:
+        """Errors after rounding, float64 (factors, rows)."""
+        order, upper = self._factors[operator.inputs[0]]
+        top = IntegerType(bits, signed=True).maximum
+        scales = factors[:, None] * np.where(largest > 0, largest, 1.0) / top
+        step = max(1, ROWS // len(matrix))
+        found = []
+        for start in range(0, len(factors), step):
+            part = scales[start : start + step]
+            columns = np.tile(matrix.T[order], len(part))
+            found.append(rounded(columns, part.reshape(-1), upper, top)[1].reshape(part.shape))
+        return np.concatenate(found)
