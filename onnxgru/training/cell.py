@@ -17,26 +17,41 @@ from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.functions import apply
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 
+INSIDE = 0.49
+"""How far from a code a weight may start, in codes."""
+
 
 class LinearCell:
     """Weights of one linear operator.
 
+    They start from the float ones, moved as little as it takes to round to the program's integers,
+    whatever method rounded those.
+
     Parameters
     ----------
     operator : Operator
-        Where they start.
+        The float weights.
     part : Part
-        Width and scales to start with.
+        The integers.
+    step : float
+        Scale of what the weights are multiplied by.
     growth : tensor, optional
         Of the scales, see `WeightQuantizer`.
     """
 
-    def __init__(self, operator: Operator, part: Part, growth: Tensor | None) -> None:
+    def __init__(self, operator: Operator, part: Part, step: float, growth: Tensor | None) -> None:
         import torch
 
         weight, bias = operator.linear
-        self.weight = torch.from_numpy(np.array(weight)).requires_grad_()
-        self.bias = torch.from_numpy(np.array(bias)).requires_grad_()
+        scales, top = part.weight_scale.astype(np.float64), part.type.maximum
+        ratio = weight / scales[:, None]
+        inside = part.weight + np.clip(ratio - part.weight, -INSIDE, INSIDE)
+        same = np.clip(np.rint(ratio), -top, top) == part.weight
+        weight = np.where(same, weight, (inside * scales[:, None]).astype(np.float32))
+        kept = np.rint(bias / (step * scales)) == part.bias
+        bias = np.where(kept, bias, (part.bias * (step * scales)).astype(np.float32))
+        self.weight = torch.from_numpy(weight).requires_grad_()
+        self.bias = torch.from_numpy(bias).requires_grad_()
         self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, growth)
 
     def quantized(self) -> Tensor:
@@ -82,7 +97,7 @@ class QuantizedLayer:
         self._torch = torch
         self.layer = layer
         parts = {
-            part.output.name: part
+            part.output.name: (part, operator.operands[0].quantization.scale)
             for recurrence in program.recurrences
             for operator in recurrence.operators
             if isinstance(operator, Linear)
@@ -91,7 +106,7 @@ class QuantizedLayer:
         self._growths = _growths(layer, scheme) if learn_weights else {}
         self.linears = {
             operator.name: LinearCell(
-                operator, parts[operator.name], self._growths.get(operator.name)
+                operator, *parts[operator.name], self._growths.get(operator.name)
             )
             for operator in layer.operators
             if operator.kind == "linear"
