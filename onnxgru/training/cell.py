@@ -43,6 +43,7 @@ class LinearCell:
         import torch
 
         weight, bias = operator.linear
+        self._torch = torch
         scales, top = part.weight_scale.astype(np.float64), part.type.maximum
         ratio = weight / scales[:, None]
         inside = part.weight + np.clip(ratio - part.weight, -INSIDE, INSIDE)
@@ -54,9 +55,15 @@ class LinearCell:
         self.bias = torch.from_numpy(bias).requires_grad_()
         self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, growth)
 
-    def quantized(self) -> Tensor:
-        """Weights (outputs, inputs) on their grid."""
-        return self._quantizer(self.weight)
+    def quantized(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (outputs, inputs) and biases (outputs,) on their grids.
+
+        Biases are whole steps of the accumulator: products of a weight's scale and that of
+        what the weights are multiplied by, `step`.
+        """
+        fine = (step * self._quantizer.scales[:, 0]).detach()
+        rounded = self._torch.round(self.bias.detach() / fine) * fine
+        return self._quantizer(self.weight), self.bias + (rounded - self.bias.detach())
 
     def rounded(self) -> Rounded:
         """The weights as integers."""
@@ -117,6 +124,9 @@ class QuantizedLayer:
         if not program.reads_codes:  # else the other layer's states have been quantised already
             entry = ValueQuantizer(program.input.quantization, learned=learn_values)
             self.quantizers[layer.input] = entry
+        entry = self.quantizers.get(layer.input, ValueQuantizer(program.input.quantization))
+        self._read = {recurrence.state: state for recurrence in layer.recurrences}
+        self._read |= {recurrence.input: entry for recurrence in layer.recurrences}
         self._outputs: dict[str, ValueQuantizer] = {}
         for operator in layer.operators:
             if operator.name in layer.results:
@@ -206,11 +216,11 @@ class QuantizedLayer:
         """Weights and biases of linear operators that read the same, one below the other."""
         if group[0].kind != "linear":
             return None
-        cells = [self.linears[operator.name] for operator in group]
-        return (
-            self._torch.cat([cell.quantized() for cell in cells]),
-            self._torch.cat([cell.bias for cell in cells]),
-        )
+        (operand,) = group[0].inputs
+        step = (self._read.get(operand) or self._outputs[operand]).scale
+        pairs = [self.linears[operator.name].quantized(step) for operator in group]
+        weights, biases = zip(*pairs, strict=True)
+        return self._torch.cat(weights), self._torch.cat(biases)
 
     def _run(
         self,
@@ -231,7 +241,8 @@ class QuantizedLayer:
                 results = (operands[0] * operands[1],)
             else:
                 assert first.function is not None
-                results = (apply(first.function, operands[0]),)
+                # As tables are made: half of a gate lies between two codes of every width.
+                results = (apply(first.function, operands[0].double()),)
             for operator, result in zip(group, results, strict=True):
                 values[operator.name] = self._outputs[operator.name](result)
 
