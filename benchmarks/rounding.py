@@ -20,7 +20,7 @@ import onnxgru
 from benchmarks.measure import arguments, show
 from onnxgru.core.metrics import METRICS
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
-from onnxgru.runtime.observation import operator_sqnr
+from onnxgru.runtime.observation import compare
 from onnxgru.session import Session
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "digits_row.onnx"
@@ -67,7 +67,7 @@ def measured(session: Session, chosen: Scheme) -> tuple[float, float, float]:
     outputs = session.outputs(program, "holdout")
     exact = session.reference("holdout")[session.output]
     some = session.data["holdout"].take(min(TRACED, session.data["holdout"].size))
-    states = operator_sqnr(session.observation, session.host, program, some)
+    states = compare(session.observation, session.host, program, some).sqnr
     return (
         session.judge(outputs, "holdout"),
         METRICS["sqnr"](outputs, exact),

@@ -246,6 +246,8 @@ def _write(
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary, tuning)
+    for sentence in reports.stuck_sentences(document):
+        session.listener(Notice(sentence))
     contents["report.md"] = reports.markdown(document).encode()
     contents[PAGE] = _page(session, folder, document, front, _sensitivity(session, folder))
     contents[REPORT] = files.dump(document)

@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 
 from onnxgru.core.account import account
+from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.passes.recurrence import Form
-from onnxgru.runtime.observation import operator_sqnr
+from onnxgru.runtime.observation import compare
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtime.verify import Verification
 from onnxgru.session import Session
@@ -119,7 +120,7 @@ def build(
         What fine-tuning adds.
     """
     program = written.program
-    sqnr = operator_sqnr(session.observation, session.host, program, session.data["validation"])
+    compared = compare(session.observation, session.host, program, session.data["validation"])
     proofs = {proof.name: proof for proof in program.proofs()}
     operators = []
     for layer in session.layers:
@@ -130,7 +131,7 @@ def build(
                 "kind": operator.kind,
                 "bits": entry.bits,
                 "weight_bits": entry.weight_bits if isinstance(entry, LinearScheme) else None,
-                "sqnr_db": _finite(sqnr[operator.name]),
+                "sqnr_db": _finite(compared.sqnr[operator.name]),
             }
             if operator.name in proofs:
                 proof = proofs[operator.name]
@@ -166,6 +167,11 @@ def build(
             "codes": written.verification.codes,
             "differences": 0,
         },
+        "stuck_states": [
+            {"layer": layer.name, "units": compared.stuck[layer.name], "of": _units(layer)}
+            for layer in session.layers
+            if compared.stuck[layer.name]
+        ],
         "layers": [
             {
                 "name": layer.name,
@@ -193,6 +199,20 @@ def build(
     if tuning is not None:
         document["finetuning"] = dict(tuning)
     return document
+
+
+def _units(layer: Layer) -> int:
+    return len(layer.recurrences) * layer.hidden_size
+
+
+def stuck_sentences(document: Mapping[str, Any]) -> list[str]:
+    """What to say of states that stand still, a sentence a layer."""
+    return [
+        f"{entry['units']} of {entry['of']} units of layer {entry['layer']} stay at one code while "
+        "their float state moves by more than one code's width; give state.sum, state.new and "
+        "state.keep more bits"
+        for entry in document["stuck_states"]
+    ]
 
 
 def figure(value: float | None, unit: str) -> str:
@@ -242,6 +262,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"codes of {checked['sequences']:,} sequences, no difference. The annotated graph differs "
         f"from it by {distance['mean']:g} codes on average, {distance['max']} at most.",
     ]
+    lines += [line for text in stuck_sentences(document) for line in ("", f"**{text}.**")]
     if "search" in document:
         lines += ["", *_search_lines(document["search"], unit)]
     if "finetuning" in document:

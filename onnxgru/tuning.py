@@ -13,6 +13,7 @@ from onnxgru.core import data as datasets
 from onnxgru.core import files
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
+from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Stage
@@ -39,6 +40,8 @@ class Tuning:
     ----------
     session : Session
         The model with its new weights.
+    program : IntegerProgram
+        The scheme's, of them.
     tuned : Tuned
         They, and their integers.
     summary : dict
@@ -46,18 +49,25 @@ class Tuning:
     """
 
     session: Session
+    program: IntegerProgram
     tuned: Tuned
     summary: dict[str, Any]
 
     def contents(self) -> dict[str, bytes]:
-        """Files: the float model, the integers of its weights, and its ranges.
+        """Files: the float model, the integers of its weights, and every range as it is.
 
         ``onnxgru quantize finetuned.onnx --scheme scheme.json --calibration-file
         finetuned.calibration.json --weights-file finetuned.weights.npz`` makes the same codes.
         """
         model = source.compact(source.proto(self.session.model))
         content: bytes = model.SerializeToString(deterministic=True)
-        calibration = replace(self.session.calibration, model=files.digest(content))
+        known = self.session.calibration
+        ranges = {
+            name: quantization.range
+            for name, quantization in self.program.values.items()
+            if name in known.histograms
+        }
+        calibration = replace(known, overrides=ranges, model=files.digest(content))
         return {
             MODEL: content,
             WEIGHTS: given.dump(self.tuned.rounded),
@@ -160,7 +170,8 @@ def tune(
             metric.quality(error) if math.isfinite(error) else None for error in errors
         ],
     }
-    return Tuning(began.retuned(tuned), tuned, summary)
+    final = began.retuned(tuned)
+    return Tuning(final, final.lowering(scheme), tuned, summary)
 
 
 def _settings(config: Config) -> Settings:

@@ -6,6 +6,7 @@ operators read, and the quality of each operator are all measured on it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.moments import Moment, Moments
 from onnxgru.core.data import Dataset
-from onnxgru.core.integers import Codes, Floats
+from onnxgru.core.integers import Codes, Floats, Quantization
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerProgram
 from onnxgru.passes import source
@@ -29,6 +30,12 @@ Mask = npt.NDArray[np.bool_]
 
 CHUNK_BYTES = 16 * 2**20
 """Memory that the observed values of a chunk may take."""
+
+FIRST = 256
+"""Sequences on which states are watched for standing still; a whole chunk more at most."""
+
+FEWEST_CODES = 2
+"""Codes that a float state must move by to count as moving."""
 
 _LENGTHS = 4
 
@@ -204,16 +211,88 @@ def _previous(
     return np.concatenate([start, states[:-1]])
 
 
-def operator_sqnr(
-    observation: Observation, host: Host, program: IntegerProgram, data: Dataset
-) -> dict[str, float]:
-    """Signal to quantisation noise of every operator over all steps, dB.
+@dataclass(frozen=True)
+class Comparison:
+    """An integer program beside the float graph, both from the same input.
 
-    The float graph's value is the signal, its distance from the integer program's dequantised
-    value the noise; both run from the same input, so the noise includes what was passed on.
+    Parameters
+    ----------
+    sqnr : dict of str to float
+        Signal to quantisation noise of every operator over all steps, dB: the float graph's value
+        is the signal, its distance from the program's dequantised value the noise, which includes
+        what was passed on.
+    stuck : dict of str to int
+        Units by layer, of all directions, whose codes stand still although the float states move.
+    """
+
+    sqnr: dict[str, float]
+    stuck: dict[str, int]
+
+
+class Standstill:
+    """Finds units whose state stands still although the float state moves.
+
+    What is added to a state, (1 - z) n, or taken from it, (1 - z) h, may be below half a code at
+    every step and be rounded away, so that the state never moves where many such steps would have
+    taken the float state far. A sequence in which the codes of the float state would differ by two
+    or more moves a unit; a unit is stuck if its own codes are all equal in most sequences that do.
+
+    Parameters
+    ----------
+    quantization : Quantization
+        Of the state.
+    width : int
+        H.
+    """
+
+    def __init__(self, quantization: Quantization, width: int) -> None:
+        self._quantization = quantization
+        self._moved = np.zeros(width, np.int64)
+        self._stood = np.zeros(width, np.int64)
+
+    def update(self, exact: Floats, codes: Codes, going: Mask | None) -> None:
+        """Look at states (T, B, H) of the float graph and of the program, and at their steps."""
+        own, wanted = codes.astype(np.int16), self._quantization.quantize(exact).astype(np.int16)
+        mask = np.True_ if going is None else going[..., None]
+
+        def reach(values: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+            highest = values.max(axis=0, where=mask, initial=-1)
+            return np.asarray(highest - values.min(axis=0, where=mask, initial=256))
+
+        moved = reach(wanted) >= FEWEST_CODES
+        self._moved += moved.sum(axis=0)
+        self._stood += (moved & (reach(own) == 0)).sum(axis=0)
+
+    @property
+    def stuck(self) -> int:
+        """Number of units."""
+        return int((2 * self._stood > self._moved).sum())
+
+
+def compare(
+    observation: Observation, host: Host, program: IntegerProgram, data: Dataset
+) -> Comparison:
+    """Compare a program with the float graph on some data.
+
+    Parameters
+    ----------
+    observation : Observation
+        Of the float model.
+    host : Host
+        Its float parts.
+    program : IntegerProgram
+        Of the model.
+    data : Dataset
+        Sequences; of the first `FIRST` the states are looked at too.
     """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
+    still = {
+        recurrence.result: (layer.name, Standstill(layer.state.quantization, layer.hidden_size))
+        for layer in program.layers
+        for recurrence in layer.recurrences
+    }
+    seen = 0
     for part in data.chunks(host.batch or observation.chunk(data)):
         traces: dict[str, Codes] = {}
         for _, states in Evaluator(host, part).states(program, trace=True):
@@ -225,14 +304,21 @@ def operator_sqnr(
         for name, values, going in observation.values(part):
             if name not in traces:
                 continue
+            if name in still and seen < FIRST:
+                still[name][1].update(values, traces[name], going)
             real = program.values[name].dequantize(traces[name])
             exact, found_ = (values, real) if going is None else (values[going], real[going])
             signal[name] = signal.get(name, 0.0) + float(np.square(exact, dtype=np.float64).sum())
             error = np.subtract(exact, found_, dtype=np.float64)
             noise[name] = noise.get(name, 0.0) + float(np.square(error).sum())
-    return {
+        seen += part.size
+    sqnr = {
         name: float("inf")
         if not noise[name]
         else 10 * float(np.log10(max(signal[name], np.finfo(np.float64).tiny) / noise[name]))
         for name in signal
     }
+    stuck = dict.fromkeys((layer.name for layer in program.layers), 0)
+    for name, standstill in still.values():
+        stuck[name] += standstill.stuck
+    return Comparison(sqnr, stuck)

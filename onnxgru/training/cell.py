@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxgru.core.integers import Floats, Quantization
+from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
@@ -17,34 +17,53 @@ from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.functions import apply
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 
-REACH = 0.49
-"""Steps that a weight may start away from its code, less than the half at which it is rounded."""
+INSIDE = 0.49
+"""How far from a code a weight may start, in codes."""
 
 
 class LinearCell:
     """Weights of one linear operator.
 
+    They start from the float ones, moved as little as it takes to round to the program's integers,
+    whatever method rounded those.
+
     Parameters
     ----------
     operator : Operator
-        Where they start.
+        The float weights.
     part : Part
-        Width and scales to start with.
+        The integers.
+    step : float
+        Scale of what the weights are multiplied by.
     growth : tensor, optional
         Of the scales, see `WeightQuantizer`.
     """
 
-    def __init__(self, operator: Operator, part: Part, growth: Tensor | None) -> None:
+    def __init__(self, operator: Operator, part: Part, step: float, growth: Tensor | None) -> None:
         import torch
 
         weight, bias = operator.linear
-        self.weight = torch.from_numpy(_within(weight, part)).requires_grad_()
-        self.bias = torch.from_numpy(np.array(bias)).requires_grad_()
+        self._torch = torch
+        scales, top = part.weight_scale.astype(np.float64), part.type.maximum
+        ratio = weight / scales[:, None]
+        inside = part.weight + np.clip(ratio - part.weight, -INSIDE, INSIDE)
+        same = np.clip(np.rint(ratio), -top, top) == part.weight
+        weight = np.where(same, weight, (inside * scales[:, None]).astype(np.float32))
+        kept = np.rint(bias / (step * scales)) == part.bias
+        bias = np.where(kept, bias, (part.bias * (step * scales)).astype(np.float32))
+        self.weight = torch.from_numpy(weight).requires_grad_()
+        self.bias = torch.from_numpy(bias).requires_grad_()
         self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, growth)
 
-    def quantized(self) -> Tensor:
-        """Weights (outputs, inputs) on their grid."""
-        return self._quantizer(self.weight)
+    def quantized(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (outputs, inputs) and biases (outputs,) on their grids.
+
+        Biases are whole steps of the accumulator: products of a weight's scale and that of
+        what the weights are multiplied by, `step`.
+        """
+        fine = (step * self._quantizer.scales[:, 0]).detach()
+        rounded = self._torch.round(self.bias.detach() / fine) * fine
+        return self._quantizer(self.weight), self.bias + (rounded - self.bias.detach())
 
     def rounded(self) -> Rounded:
         """The weights as integers."""
@@ -85,7 +104,7 @@ class QuantizedLayer:
         self._torch = torch
         self.layer = layer
         parts = {
-            part.output.name: part
+            part.output.name: (part, operator.operands[0].quantization.scale)
             for recurrence in program.recurrences
             for operator in recurrence.operators
             if isinstance(operator, Linear)
@@ -94,7 +113,7 @@ class QuantizedLayer:
         self._growths = _growths(layer, scheme) if learn_weights else {}
         self.linears = {
             operator.name: LinearCell(
-                operator, parts[operator.name], self._growths.get(operator.name)
+                operator, *parts[operator.name], self._growths.get(operator.name)
             )
             for operator in layer.operators
             if operator.kind == "linear"
@@ -105,6 +124,9 @@ class QuantizedLayer:
         if not program.reads_codes:  # else the other layer's states have been quantised already
             entry = ValueQuantizer(program.input.quantization, learned=learn_values)
             self.quantizers[layer.input] = entry
+        entry = self.quantizers.get(layer.input, ValueQuantizer(program.input.quantization))
+        self._read = {recurrence.state: state for recurrence in layer.recurrences}
+        self._read |= {recurrence.input: entry for recurrence in layer.recurrences}
         self._outputs: dict[str, ValueQuantizer] = {}
         for operator in layer.operators:
             if operator.name in layer.results:
@@ -194,11 +216,11 @@ class QuantizedLayer:
         """Weights and biases of linear operators that read the same, one below the other."""
         if group[0].kind != "linear":
             return None
-        cells = [self.linears[operator.name] for operator in group]
-        return (
-            self._torch.cat([cell.quantized() for cell in cells]),
-            self._torch.cat([cell.bias for cell in cells]),
-        )
+        (operand,) = group[0].inputs
+        step = (self._read.get(operand) or self._outputs[operand]).scale
+        pairs = [self.linears[operator.name].quantized(step) for operator in group]
+        weights, biases = zip(*pairs, strict=True)
+        return self._torch.cat(weights), self._torch.cat(biases)
 
     def _run(
         self,
@@ -219,19 +241,10 @@ class QuantizedLayer:
                 results = (operands[0] * operands[1],)
             else:
                 assert first.function is not None
-                results = (apply(first.function, operands[0]),)
+                # As tables are made: half of a gate lies between two codes of every width.
+                results = (apply(first.function, operands[0].double()),)
             for operator, result in zip(group, results, strict=True):
                 values[operator.name] = self._outputs[operator.name](result)
-
-
-def _within(weight: Floats, part: Part) -> Floats:
-    """Weights moved as little as it takes to be rounded to the codes of a part.
-
-    So training starts from what GPTQ found, and weights beyond the largest code can come back.
-    """
-    scales = part.weight_scale[:, None].astype(np.float64)
-    low, high = (scales * (part.weight + side * REACH) for side in (-1, 1))
-    return np.clip(weight, low, high).astype(np.float32)
 
 
 def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:

@@ -76,15 +76,21 @@ class ValueQuantizer:
         self.parameters = [torch.zeros((), requires_grad=True)] if learned else []
         """Logarithm of the scale's growth, if it is trained."""
 
+    @property
+    def scale(self) -> Tensor:
+        """Of the codes, as trained."""
+        start = self._torch.tensor(self._start.scale)
+        return start * self._torch.exp(self.parameters[0]) if self.parameters else start
+
     def __call__(self, x: Tensor) -> Tensor:
-        """Values of any shape, on the grid."""
+        """Values (float32) on the grid, from values of any shape, float32 or float64."""
         start, top = self._start, self._start.type.maximum
-        if not self.parameters:
+        if not self.parameters and x.dtype == self._torch.float32:
             return self._torch.fake_quantize_per_tensor_affine(
                 x, start.scale, start.zero_point, 0, top
             )
-        scale = start.scale * self._torch.exp(self.parameters[0])
-        return _learned()(x, scale, start.zero_point, 0, top)
+        found = _learned()(x, self.scale.to(x.dtype), start.zero_point, 0, top)
+        return found.to(self._torch.float32)
 
     @property
     def range(self) -> tuple[float, float]:

@@ -1,0 +1,74 @@
+"""Retune: the same weights compute the same, others what a model made with them does."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from onnxgru.passes import source
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.retune import Retune
+from tests import grus
+
+CASES = [
+    grus.Case(direction=direction, bias=bias, linear_before_reset=reset, initial=bias != reset)
+    for direction in ("forward", "reverse", "bidirectional")
+    for bias in (True, False)
+    for reset in (0, 1)
+]
+CASES += [grus.Case(bias=False, lengths=(5, 2, 1)), grus.Case(layout=1)]
+
+
+def normal(message: onnx.ModelProto) -> ir.Model:
+    model = ir.from_proto(message)
+    Normalize()(model)
+    return model
+
+
+def weights(model: ir.Model) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    layers = require(recognize(model), "test")
+    return {o.name: o.linear for layer in layers for o in layer.operators if o.kind == "linear"}
+
+
+def retuned(model: ir.Model, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> onnx.ModelProto:
+    Retune(require(recognize(model), "test"), found, {})(model)
+    message = source.proto(model)
+    onnx.checker.check_model(message, full_check=True)
+    return message
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_weights_arrive_where_they_belong(case):
+    inputs = grus.feeds(case)
+    model, other = normal(grus.model(case)), replace(case, seed=9, bias=True)
+    before = grus.run(source.proto(model), inputs)
+    for found, expected in (
+        (weights(model), before),
+        (
+            weights(normal(grus.model(other))),
+            grus.run(source.proto(normal(grus.model(other))), inputs),
+        ),
+    ):  # the second time over the first
+        after = grus.run(retuned(model, found), inputs)
+        for wanted, value in zip(expected, after, strict=True):
+            np.testing.assert_array_equal(value, wanted)
+    assert not np.array_equal(before[0], after[0])
+    names = [str(name) for name in model.graph.initializers]
+    assert {"W", "R", "B"}.isdisjoint(names), names
+
+
+def test_initializers_of_the_graph_around_are_replaced():
+    message = grus.stacked([grus.Case(), grus.Case(I=6, H=3)], "floats")
+    inputs = grus.feeds(grus.Case())
+    model = normal(message)
+    layers = require(recognize(model), "test")
+    Retune(layers, weights(model), {"gain": np.asarray(0.5, np.float32)})(model)
+    (gain,) = (t for t in message.graph.initializer if t.name == "gain")
+    gain.CopyFrom(onnx.numpy_helper.from_array(np.asarray(0.5, np.float32), "gain"))
+    for found, wanted in zip(
+        grus.run(source.proto(model), inputs), grus.run(message, inputs), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)

@@ -1,0 +1,220 @@
+"""Layers in torch beside the integer programs that they stand for, and their granularity."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Rounded
+from onnxgru.custom_ops.linear import Linear, Part
+from onnxgru.passes import source
+from onnxgru.passes.lower import Lowering
+from onnxgru.rounding.given import Given
+from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.training.cell import QuantizedLayer, _groups
+from onnxgru.training.finetune import Finetuning, Settings
+from tests import grus
+from tests.pipeline import Pipeline, dataset, pipeline, random_scheme
+
+torch = pytest.importorskip("torch")
+
+SELDOM = 0.01
+"""Share of the codes that may differ."""
+
+LENGTHS = (5, 2, 1)
+CASES = [
+    grus.Case(),
+    grus.Case(linear_before_reset=0, direction="reverse", bias=False),
+    grus.Case(direction="bidirectional", initial=True),
+    grus.Case(direction="reverse", lengths=LENGTHS, initial=True),
+    grus.Case(linear_before_reset=0, direction="bidirectional", lengths=LENGTHS),
+    grus.Case(linear_before_reset=0, layout=1, initial=True, clip=0.5),
+    grus.Case(activations=("HardSigmoid", "ScaledTanh"), alphas=(0.3, 0.9), betas=(0.4, 0.8)),
+    grus.Case(activations=("Softsign", "LeakyRelu"), alphas=(0.05,), gain=0.2),
+    grus.Case(activations=("Tanh", "Softplus"), gain=0.2),
+    grus.Case(1, 1, 1, 1),
+    grus.Case(28, 8, 28, 32, gain=0.2),
+    grus.Case(outputs=("Y_h",), T=12),
+]
+STACKS = [
+    (([grus.Case(), grus.Case(I=6, H=3, seed=2)]), between) for between in ("codes", "floats")
+] + [
+    (
+        [grus.Case(direction="bidirectional"), grus.Case(I=12, H=3, seed=2)],
+        "codes",
+    )
+]
+MODELS = [(grus.model(case), case) for case in CASES]
+MODELS += [(grus.stacked(cases, between), cases[0]) for cases, between in STACKS]
+
+
+def twin(made: Pipeline, scheme: Scheme, output: str, **settings: object) -> Finetuning:
+    return Finetuning(
+        source.proto(made.model), made.layers, made.lower(scheme), scheme, output,
+        made.host.batch_axis(output), Settings(**settings),
+    )  # fmt: skip
+
+
+def schemes(made: Pipeline, seed: int) -> list[Scheme]:
+    uniform = [Scheme.uniform(made.layers, bits) for bits in (8, 4, 2)]
+    return [*uniform, random_scheme(made.layers, seed)]
+
+
+def operator_distances(
+    layer: QuantizedLayer, program: IntegerProgram, trace: dict[str, np.ndarray], x: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Codes between every operator of torch and of the program, from the program's operands."""
+    integers = next(found for found in program.layers if found.node == layer.layer.node)
+    state = integers.state.quantization
+    for recurrence in layer.layer.recurrences:
+        codes = trace | {recurrence.input: x}
+        values = {n: program.values[n].dequantize(codes[n]) for n in codes if n in program.values}
+        before = np.roll(values[recurrence.result], -1 if recurrence.reverse else 1, axis=0)
+        before[-1 if recurrence.reverse else 0] = 0.0
+        values[recurrence.state] = before
+        exact = {name: torch.from_numpy(value) for name, value in values.items()}
+        for group in _groups(recurrence.operators):
+            found = dict(exact)
+            layer._run([group], {group[0]: layer._joined(group)}, found)
+            for operator in group:
+                scale = (program.values.get(operator.name) or state).scale
+                distance = found[operator.name].detach() - exact[operator.name]
+                yield np.abs(distance.numpy() / scale)
+
+
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_every_operator_is_within_a_code_of_the_program(index):
+    """One code because multipliers have 15 bits; seldom, at that."""
+    case = replace(CASES[index], initial=False, lengths=None)
+    inputs = grus.feeds(case)
+    made = pipeline(grus.model(case), inputs)
+    off, count = 0, 0
+    for scheme in schemes(made, index):
+        program = made.lower(scheme)
+        (integers,) = program.layers
+        (layer,) = twin(made, scheme, case.outputs[0])._layers
+        x = integers.input.quantization.quantize(inputs["X"])
+        x = x.swapaxes(0, 1) if case.layout else x
+        trace = LayerEvaluator(integers)(x, trace=True).trace
+        for distance in operator_distances(layer, program, trace, x):
+            assert distance.max() < 1.01
+            off += int((distance > 0.5).sum())
+            count += distance.size
+    assert count >= 17 * 4 and off <= SELDOM * count, (off, count)
+
+
+@pytest.mark.parametrize("index", range(len(MODELS)))
+def test_layers_follow_the_program(index):
+    """What differs by a code at one step is passed on; lengths, directions and states are alike."""
+    message, case = MODELS[index]
+    inputs = grus.feeds(case)
+    made = pipeline(message, inputs)
+    scheme = Scheme.uniform(made.layers, 8)
+    program = made.lower(scheme)
+    data = dataset(made.host, inputs)
+    output = str(made.model.graph.outputs[0].name)
+    wanted = Evaluator(made.host, data).outputs(program)[output]
+    distance = np.abs(twin(made, scheme, output).outputs(data) - wanted)
+    codes = distance / program.layers[-1].state.quantization.scale
+    assert codes.max() < 6.5 and codes.mean() < 0.25
+    if case.lengths is not None:
+        for sequence, length in enumerate(case.lengths):
+            assert not wanted[sequence, length:].any()
+            assert not distance[sequence, length:].any()
+
+
+@pytest.mark.parametrize("granularity", ["channel", "gate", "tensor"])
+def test_learned_scales_keep_the_granularity(granularity):
+    made = pipeline(grus.model(grus.Case()), grus.feeds(grus.Case()))
+    scheme = Scheme.uniform(made.layers, 4, granularity=granularity)
+    (layer,) = twin(made, scheme, "Y")._layers
+    before = {name: cell.rounded().scales for name, cell in layer.linears.items()}
+    generator = torch.Generator().manual_seed(0)
+    for parameter in layer.scales:
+        parameter.data += torch.rand(parameter.shape, generator=generator)
+    grown = {n: cell.rounded().scales / before[n] for n, cell in layer.linears.items()}
+    distinct = {n: len(np.unique(np.round(g, 4))) for n, g in grown.items()}
+    assert set(distinct.values()) == ({6} if granularity == "channel" else {1})
+    of_w = [g[0] for n, g in grown.items() if n.endswith(".input")]
+    assert (np.ptp(of_w) < 1e-6) == (granularity == "tensor")
+    assert len(layer.scales) == (2 if granularity == "tensor" else 6)
+
+
+def test_scales_that_are_not_learned_are_the_programs():
+    made = pipeline(grus.model(grus.Case()), grus.feeds(grus.Case()))
+    scheme = random_scheme(made.layers, 3)
+    program = made.lower(scheme)
+    (layer,) = twin(made, scheme, "Y", scales="none")._layers
+    assert layer.scales == []
+    for part in parts(program):
+        rounded = layer.linears[part.output.name].rounded()
+        np.testing.assert_array_equal(rounded.scales, part.weight_scale)
+        np.testing.assert_array_equal(rounded.codes, part.weight)
+
+
+def linears(program: IntegerProgram) -> list[Linear]:
+    return [
+        operator
+        for layer in program.layers
+        for recurrence in layer.recurrences
+        for operator in recurrence.operators
+        if isinstance(operator, Linear)
+    ]
+
+
+def parts(program: IntegerProgram) -> list[Part]:
+    return [part for linear in linears(program) for part in linear.parts]
+
+
+def test_start_is_the_programs_rounding_whatever_made_it():
+    """Codes a whole code away from the nearest, and other biases, are what training begins with."""
+    case = grus.Case(H=16)
+    made = pipeline(grus.model(case), grus.feeds(case))
+    scheme = Scheme.uniform(made.layers, 3)
+    before = parts(made.lower(scheme))
+    generator = np.random.default_rng(0)
+    moved = {}
+    for part in before:
+        codes = part.weight + generator.integers(-1, 2, part.weight.shape)
+        bias = generator.standard_normal(len(codes)).astype(np.float32)
+        moved[part.output.name] = Rounded(
+            np.clip(codes, -3, 3).astype(np.int8), part.weight_scale, bias
+        )
+    made = replace(
+        made,
+        lower=Lowering(
+            made.model.graph, made.layers, made.lower._calibration, 32, Given(moved, "test")
+        ),
+    )
+    (layer,) = twin(made, scheme, "Y")._layers
+    operators = {operator.name: operator for operator in made.layers[0].operators}
+    program = made.lower(scheme)
+    read = {
+        part.output.name: (linear.operands[0].quantization, part.output.boundary)
+        for linear in linears(program)
+        for part in linear.parts
+    }
+    for part in parts(program):
+        cell, wanted = layer.linears[part.output.name], moved[part.output.name]
+        np.testing.assert_array_equal(cell.rounded().codes, wanted.codes)
+        np.testing.assert_array_equal(
+            Part.derive(
+                operators[part.output.name], cell.rounded(), 3, *read[part.output.name]
+            ).bias,
+            part.bias,
+        )
+        weight, _ = operators[part.output.name].linear
+        far = np.abs(cell.weight.detach().numpy() - weight) / wanted.scales[:, None]
+        kept = wanted.codes == np.clip(np.rint(weight / wanted.scales[:, None]), -3, 3)
+        assert not far[kept].any() and far[~kept].all()
+
+
+def test_layers_that_read_codes_have_no_quantiser_of_their_own():
+    message = grus.stacked([grus.Case(), grus.Case(I=6, H=3, seed=2)], "codes")
+    made = pipeline(message, grus.feeds(grus.Case()))
+    first, second = twin(made, Scheme.uniform(made.layers, 8), "l1_Y", scales="all")._layers
+    assert first.layer.input in first.quantizers and first.layer.state in first.quantizers
+    assert second.layer.input not in second.quantizers
