@@ -243,11 +243,6 @@ class Config:
             "scheduler and device exclude each other: workers of Dask evaluate on their "
             "processors; give one of them",
         )
-        yield (
-            on_cluster and self.needs_moments,
-            "scheduler needs rounding nearest without bias correction: other processors may round "
-            "otherwise in the last place; leave out scheduler, or rounding and bias_correction",
-        )
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             yield (
                 bool(getattr(self, name)) and self.recurrence != form,

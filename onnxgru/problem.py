@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
+from onnxgru.calibration.moments import Moments
 from onnxgru.config import Config
 from onnxgru.core import integers, metrics
 from onnxgru.core.data import Dataset
@@ -22,6 +23,7 @@ from onnxgru.encoding import Encoding
 from onnxgru.judge import Judge
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.recognize import recognize, require
+from onnxgru.rounding import methods
 from onnxgru.runtime.host import Host
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Genome
@@ -110,6 +112,8 @@ class Parts:
         Without data.
     calibration : Calibration
         Statistics of every operator.
+    moments : Moments or None
+        Of what linear operators read, where weights are rounded by them.
     data : Dataset
         What candidates are judged by.
     output : str
@@ -125,6 +129,7 @@ class Parts:
     model: bytes
     config: Config
     calibration: Calibration
+    moments: Moments | None
     data: Dataset
     output: str
     metric: str
@@ -151,6 +156,13 @@ class Parts:
                 layers,
                 self.calibration,
                 config.accumulator_bits,
+                methods.resolve(
+                    layers,
+                    config.rounding,
+                    bias_correction=config.bias_correction,
+                    seconds={} if self.moments is None else self.moments.seconds,
+                    means={} if self.moments is None else self.moments.means,
+                ),
                 saturating=config.ranges == "saturating",
             ),
             Judge(host, self.data, self.output, metric, self.target, fused=True),

@@ -36,11 +36,8 @@ from onnxgru.passes.recurrence import Form
 from onnxgru.passes.retune import Retune
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
-from onnxgru.rounding import given
-from onnxgru.rounding.bias import BiasCorrection
+from onnxgru.rounding import given, methods
 from onnxgru.rounding.given import Given
-from onnxgru.rounding.gptq import Gptq
-from onnxgru.rounding.nearest import Nearest
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate, observe_moments
@@ -181,11 +178,14 @@ class Session:
         """How weights become codes."""
         if self.config.weights_file is not None:
             return given.load(Path(self.config.weights_file))
-        rounding: Rounding = Nearest(self.layers)
-        if self.config.rounding == "gptq":
-            rounding = Gptq(self.layers, self.moments.seconds)
-        if self.config.bias_correction:
-            rounding = BiasCorrection(rounding, self.moments.means)
+        moments = self.moments if self.config.needs_moments else None
+        rounding: Rounding = methods.resolve(
+            self.layers,
+            self.config.rounding,
+            bias_correction=self.config.bias_correction,
+            seconds={} if moments is None else moments.seconds,
+            means={} if moments is None else moments.means,
+        )
         return rounding
 
     @cached_property

@@ -160,6 +160,7 @@ class Study:
                     session.config, calibration=None, validation=None, holdout=None, finetune=None
                 ),
                 session.calibration,
+                session.moments if session.config.needs_moments else None,
                 session.data[_ROLE],
                 session.output,
                 session.metric.name,

@@ -166,6 +166,14 @@ def test_front_is_that_of_a_local_search(machines, model, local, tmp_path, capsy
     assert [n for n in lines if not n.endswith(" ...") and not n.startswith("generation ")] == []
 
 
+def test_front_with_weights_rounded_by_moments(machines, model, tmp_path):
+    machines.staff(2)
+    for name, settings in (("here", {}), ("there", {"scheduler": machines.address})):
+        rounding = {"rounding": "gptq", "bias_correction": True, "ranges": "saturating"}
+        api.quantize(model, Config(output=tmp_path / name, **settings, **rounding, **SHORT))
+    same(tmp_path / "there", tmp_path / "here")
+
+
 def test_search_goes_on_elsewhere(machines, model, local, tmp_path):
     machines.staff(2)
     lines = (local / "journal.jsonl").read_bytes().splitlines(keepends=True)

@@ -48,7 +48,7 @@ ALLOWED = {
     "config": {"core"},
     "events": {"search"},
     "folder": {"core"},
-    "front": set(),
+    "front": {"core"},
     "encoding": {"search", "core"},
     "starts": {"encoding", "calibration", "search", "core"},
     "recordings": {"config", "events", "runtime", "core"},
@@ -61,7 +61,7 @@ ALLOWED = {
     "charts": {"front", "core"},
     "page": {"charts", "drawing", "report", "core"},
     "sensitivity": {"session", "report", "events", "core"},
-    "problem": {"judge", "encoding", "config", "runtime", "passes", "calibration"}
+    "problem": {"judge", "encoding", "config", "runtime", "passes", "rounding", "calibration"}
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
     "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},

@@ -95,7 +95,7 @@ def test_pick_needs_no_calibration_data(model, tmp_path):
     for name in ("integer.onnx", "annotated.onnx", "moments.npz", "calibration.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     (tmp_path / "b" / "moments.npz").unlink()
-    with pytest.raises(OutputError, match=r"b: must have moments\.npz, .* search again"):
+    with pytest.raises(OutputError, match=r"b: must have moments\.npz, .* quantise again"):
         api.pick(tmp_path / "b", index=0)
     (tmp_path / "b" / "moments.npz").write_bytes(b"no")
     with pytest.raises(SchemeError, match=r"moments\.npz: must be moments"):

@@ -11,6 +11,7 @@ Then ``e H e^T = sum d_i^2``. Scales come from the grid that plain rounding has,
 least such error after rounding. With a diagonal H this is rounding to the nearest code.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from threading import Lock
 
@@ -26,9 +27,6 @@ Doubles = npt.NDArray[np.float64]
 
 DAMPING = 0.01
 """Of the mean diagonal of H, added to its diagonal: dead inputs have a zero there."""
-
-BLOCK = 32
-"""Columns whose errors are passed on to those behind them in one product."""
 
 ROWS = 2**12
 """Rows rounded together, over all factors of the grid."""
@@ -49,15 +47,17 @@ def factor(second: Doubles) -> tuple[npt.NDArray[np.intp], Doubles]:
     upper : ndarray of float64, shape (N, N)
         U, upper triangular, in that order.
     """
+    from onnxgru.rounding import loops
+
     diagonal = np.diag(second)
     order = np.argsort(-diagonal, kind="stable")
     damped = second[np.ix_(order, order)]
     # Without any input every weight counts the same.
-    damped[np.diag_indices_from(damped)] += DAMPING * float(diagonal.mean()) or 1.0
+    mean = math.fsum(diagonal) / len(diagonal)
+    damped[np.diag_indices_from(damped)] += DAMPING * mean or 1.0
     # H = L L^T with the columns reversed gives U^-1 without inverting H itself.
-    lower = np.linalg.cholesky(damped[::-1, ::-1])
-    upper = np.linalg.inv(lower)[::-1, ::-1]
-    return order, np.triu(upper)
+    lower = loops.cholesky(np.ascontiguousarray(damped[::-1, ::-1]))
+    return order, np.ascontiguousarray(loops.inverse(lower)[::-1, ::-1])
 
 
 def rounded(columns: Doubles, scales: Doubles, upper: Doubles, top: int) -> tuple[Doubles, Doubles]:
@@ -81,22 +81,10 @@ def rounded(columns: Doubles, scales: Doubles, upper: Doubles, top: int) -> tupl
     errors : ndarray of float64, shape (rows,)
         ``e H e^T`` with the damped H.
     """
-    codes = np.empty_like(columns)
-    errors = np.zeros_like(scales)
-    inverses = 1.0 / np.diag(upper)
-    for start in range(0, len(columns), BLOCK):
-        block = columns[start : start + BLOCK]
-        inner = upper[start : start + BLOCK, start : start + BLOCK]
-        for index in range(len(block)):
-            column, found = block[index], codes[start + index]
-            np.clip(np.rint(np.divide(column, scales, out=found), out=found), -top, top, out=found)
-            column -= scales * found
-            column *= inverses[start + index]  # the block holds what is left over from here on
-            errors += column * column
-            block[index + 1 :] -= inner[index, index + 1 :, None] * column
-        behind = start + BLOCK
-        columns[behind:] -= upper[start:behind, behind:].T @ block
-    return codes, errors
+    from onnxgru.rounding import loops
+
+    found: tuple[Doubles, Doubles] = loops.rounded(columns, scales, upper, float(top))
+    return found
 
 
 class Gptq:
@@ -173,7 +161,7 @@ class Gptq:
         ]
         if each:
             return np.asarray(factors[errors[0].argmin(axis=0)] * largest[0])
-        total = sum(error.sum(axis=1) for error in errors)
+        total = [math.fsum(row) for row in np.concatenate(errors, axis=1)]
         return np.asarray(factors[[np.argmin(total)]] * largest[0][0])
 
     def _errors(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxgru.core.integers import Quantization
+from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
@@ -17,8 +17,8 @@ from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.functions import apply
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 
-INSIDE = 0.49
-"""How far from a code a weight may start, in codes."""
+REACH = 0.49
+"""Steps that a weight may start away from its code, less than the half at which it is rounded."""
 
 
 class LinearCell:
@@ -44,14 +44,10 @@ class LinearCell:
 
         weight, bias = operator.linear
         self._torch = torch
-        scales, top = part.weight_scale.astype(np.float64), part.type.maximum
-        ratio = weight / scales[:, None]
-        inside = part.weight + np.clip(ratio - part.weight, -INSIDE, INSIDE)
-        same = np.clip(np.rint(ratio), -top, top) == part.weight
-        weight = np.where(same, weight, (inside * scales[:, None]).astype(np.float32))
-        kept = np.rint(bias / (step * scales)) == part.bias
-        bias = np.where(kept, bias, (part.bias * (step * scales)).astype(np.float32))
-        self.weight = torch.from_numpy(weight).requires_grad_()
+        fine = step * part.weight_scale.astype(np.float64)
+        kept = np.rint(bias / fine) == part.bias
+        bias = np.where(kept, bias, (part.bias * fine).astype(np.float32))
+        self.weight = torch.from_numpy(_within(weight, part)).requires_grad_()
         self.bias = torch.from_numpy(bias).requires_grad_()
         self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, growth)
 
@@ -245,6 +241,16 @@ class QuantizedLayer:
                 results = (apply(first.function, operands[0].double()),)
             for operator, result in zip(group, results, strict=True):
                 values[operator.name] = self._outputs[operator.name](result)
+
+
+def _within(weight: Floats, part: Part) -> Floats:
+    """Weights moved as little as it takes to be rounded to the codes of a part.
+
+    So training starts from what GPTQ found, and weights beyond the largest code can come back.
+    """
+    scales = part.weight_scale[:, None].astype(np.float64)
+    low, high = (scales * (part.weight + side * REACH) for side in (-1, 1))
+    return np.clip(weight, low, high).astype(np.float32)
 
 
 def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:

@@ -1,5 +1,10 @@
 """GPTQ: less error on what is read, with the same codes and scales as plain rounding may have."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -139,3 +144,44 @@ def test_errors_are_those_of_the_codes(size: int) -> None:
     left = weight[:, order] - scales[:, None] * codes.T
     expected = ((left @ damped[np.ix_(order, order)]) * left).sum(axis=1)
     np.testing.assert_allclose(errors, expected, rtol=1e-6)
+
+
+DIGEST = """
+import hashlib
+import numpy as np
+from onnxgru.rounding import gptq
+
+found = hashlib.sha256()
+generator = np.random.default_rng(0)
+for inputs, rows in ((5, 70), (28, 96), (64, 192)):
+    read = generator.integers(-1000, 1000, (200, inputs)).astype(np.float64)
+    read[:, 1:] += read[:, :-1]
+    second = sum(row[:, None] * row[None, :] for row in read)
+    order, upper = gptq.factor(second)
+    scales = 0.2 + 0.1 * generator.random(rows)
+    codes, errors = gptq.rounded(generator.standard_normal((inputs, rows)), scales, upper, 3)
+    for array in (order, upper, codes, errors):
+        found.update(array.tobytes())
+print(found.hexdigest())
+"""
+PROCESSORS = {
+    "this one": {},
+    "any": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+    "with fused multiply-add": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"},
+}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for x86-64 processors")
+def test_processors_round_alike(tmp_path):
+    digests = set()
+    for name, variables in PROCESSORS.items():
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / name)} | variables
+        done = subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1

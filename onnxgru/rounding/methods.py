@@ -1,0 +1,44 @@
+"""The methods of rounding by name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.network import Layer
+from onnxgru.rounding.bias import BiasCorrection
+from onnxgru.rounding.gptq import Gptq
+from onnxgru.rounding.nearest import Nearest
+
+Doubles = npt.NDArray[np.float64]
+
+
+def resolve(
+    layers: Sequence[Layer],
+    name: str,
+    *,
+    bias_correction: bool,
+    seconds: Mapping[str, Doubles],
+    means: Mapping[str, Doubles],
+) -> Any:
+    """A method, with or without correction of the bias after it.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The network.
+    name : {"nearest", "gptq"}
+        Which.
+    bias_correction : bool
+        Whether biases make up for the mean error.
+    seconds, means : mapping of str to ndarray of float64, shape (N, N) and (N,)
+        E[x x^T] and E[x] of every operand of a linear operator, for those that need them.
+
+    Returns
+    -------
+    callable
+        As `onnxgru.rounding.nearest.Nearest`.
+    """
+    found = Gptq(layers, seconds) if name == "gptq" else Nearest(layers)
+    return BiasCorrection(found, means) if bias_correction else found
