@@ -282,7 +282,7 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.npz"
-        count = _training_data(parsed.task, train, parsed.sequences)
+        count = training_data(parsed.task, train, parsed.sequences)
         validation = _validation(parsed.models, parsed.task, Path(folder), parsed.validation)
         plan = Plan(
             parsed.models / f"{TASKS[parsed.task].stem}.onnx",
@@ -309,7 +309,7 @@ def main() -> None:
         parsed.study.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
-def _training_data(name: str, target: Path, count: int) -> int:
+def training_data(name: str, target: Path, count: int) -> int:
     """Write so many of a task's training sequences, drawn at random; how many there were."""
     task = TASKS[name]
     train = task.load(task.recipe, None, lambda _event: None).parts.train

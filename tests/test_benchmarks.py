@@ -5,9 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx.helper import (
+    make_graph,
+    make_model,
+    make_node,
+    make_opsetid,
+    make_tensor_value_info,
+)
+from onnx.numpy_helper import from_array
 
 from benchmarks import results
+from benchmarks.peers import graph, page
+from benchmarks.peers.environments import Unavailable, call
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,6 +93,78 @@ def test_the_page_of_results_holds_what_was_measured() -> None:
     assert results.PAGE.read_text("utf-8") == results.page(results.stored())
     for task in results.stored():
         assert (results.PAGE.parent / f"results-{task}.png").is_file()
+
+
+def test_peers(tmp_path: Path) -> None:
+    target = tmp_path / "peers.json"
+    command = [sys.executable, "-m", "benchmarks.peers", "--quick", "--json", str(target)]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(target.read_text())
+    for line in done.stdout.splitlines()[1:]:
+        assert any(line.startswith(f"{name}: ") for name in document["figures"])
+    rows = {row["name"]: row for row in document["rows"]}
+    whole = rows["float"]
+    for name in ("quantize_dynamic", "quantize_static"):
+        found = rows[f"onnxruntime, {name}"]["found"]
+        assert (found["recurrence"], found["weights"]) == ("float GRU", "float32")
+        assert found["bytes"] > 0.95 * whole["found"]["bytes"]
+    eight, four = rows["onnxgru, uniform 8 bits"], rows["onnxgru, uniform 4 bits"]
+    assert eight["found"]["recurrence"] == four["found"]["recurrence"] == "integer Scan"
+    assert eight["found"]["weights"] == "uint8"
+    assert eight["accuracy"] > whole["accuracy"] - 1
+    assert four["flash_bytes"] < four["found"]["bytes"] < eight["found"]["bytes"]
+
+
+def test_peer_that_fails_has_a_sentence() -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('no such model')"]
+    with pytest.raises(Unavailable, match="it stopped: no such model"):
+        call(command, 60, "it stopped")
+
+
+def test_page_of_peers_is_what_was_measured() -> None:
+    documents = page.stored()
+    assert documents
+    assert page.tables(documents) in page.README.read_text("utf-8")
+
+
+def _model(tmp_path: Path, *, stored: str) -> Path:
+    """A GRU whose weights are stored in one of three ways, one of them outside the file."""
+    generator = np.random.default_rng(0)
+    floats = {"W": (1, 12, 3), "R": (1, 12, 4)}
+    tensors, nodes = [], []
+    for name, shape in floats.items():
+        if stored == "int8":
+            codes = generator.integers(-127, 128, shape).astype(np.int8)
+            scale = np.array(0.01, np.float32)
+            tensors += [from_array(codes, f"{name}_q"), from_array(scale, f"{name}_s")]
+            nodes.append(make_node("DequantizeLinear", [f"{name}_q", f"{name}_s"], [name]))
+        else:
+            tensors.append(from_array(generator.standard_normal(shape).astype(np.float32), name))
+    nodes.append(make_node("GRU", ["X", "W", "R"], ["", "Y"], hidden_size=4))
+    inputs = [make_tensor_value_info("X", 1, ["T", "B", 3])]
+    outputs = [make_tensor_value_info("Y", 1, [1, "B", 4])]
+    model = make_model(
+        make_graph(nodes, "gru", inputs, outputs, tensors),
+        opset_imports=[make_opsetid("", 18)],
+        ir_version=8,
+    )
+    path = tmp_path / f"{stored}.onnx"
+    outside = stored == "outside"
+    onnx.save(model, path, save_as_external_data=outside, location="weights.bin", size_threshold=0)
+    return path
+
+
+def test_peers_graphs_are_looked_into(tmp_path: Path) -> None:
+    inside, outside, codes = (
+        graph.look(_model(tmp_path, stored=name)) for name in ("float32", "outside", "int8")
+    )
+    assert (inside.recurrence, inside.weights, inside.float_bytes) == ("float GRU", "float32", 336)
+    assert (outside.weights, outside.float_bytes) == ("float32", 336)
+    bytes_outside = (tmp_path / "outside.onnx").stat().st_size
+    assert outside.bytes == bytes_outside + (tmp_path / "weights.bin").stat().st_size
+    assert codes.weights == "int8 through DequantizeLinear"
+    assert (codes.recurrence, codes.float_bytes, codes.dequantize) == ("float GRU", 8, 2)
 
 
 @pytest.mark.parametrize(
