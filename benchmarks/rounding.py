@@ -64,12 +64,12 @@ def scheme(session: Session, weights: Sequence[int], outputs: Sequence[int], see
 def measured(session: Session, chosen: Scheme) -> tuple[float, float, float]:
     """The metric on hold-out data, and the SQNR of output and last state, dB."""
     program = session.lowering(chosen)
-    outputs = session.outputs(program, "holdout")
+    outputs = session.judge("holdout").outputs(program)
     exact = session.reference("holdout")[session.output]
     some = session.data["holdout"].take(min(TRACED, session.data["holdout"].size))
     states = compare(session.observation, session.host, program, some).sqnr
     return (
-        session.judge(outputs, "holdout"),
+        session.judge("holdout").figure(outputs),
         METRICS["sqnr"](outputs, exact),
         min(states[name] for name in session.layers[-1].results),
     )

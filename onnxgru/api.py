@@ -1,16 +1,12 @@
 """The verbs that write an output folder: quantize, pick, measure_sensitivity."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from onnxgru import charts, cluster, page
 from onnxgru import front as fronts
@@ -21,15 +17,13 @@ from onnxgru.config import BITS, PROCESSOR, TASKS, Config, Source
 from onnxgru.core import files, objectives
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import ModelError, OutputError, SchemeError, UsageError
-from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Listener, Notice, Stage, silent
 from onnxgru.folder import HEAT_MAP, JOURNAL, MEASURED, PAGE, REPORT, SENSITIVITY, Folder
 from onnxgru.report import Written
 from onnxgru.runtime import devices
-from onnxgru.runtime.sessions import onnxruntime_session
-from onnxgru.runtime.verify import verify, zero_states
+from onnxgru.runtime.verify import golden, verify
 from onnxgru.search.batches import Batches
 from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
@@ -200,33 +194,11 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
         "scheme.json": scheme.dumps(),
         "calibration.json": session.calibration_bytes,
         **session.moments_files,
-        **_golden(session, program, integer),
+        **golden(
+            integer, program, data.take(session.host.batch or GOLDEN_SEQUENCES), session.time_axes
+        ),
     }
     return Written(scheme, program, integer, annotated, checked), contents
-
-
-def _golden(session: Session, program: IntegerProgram, model: onnx.ModelProto) -> dict[str, bytes]:
-    """Inputs and outputs of the integer graph, in ONNX's own convention."""
-    data = session.data["validation"].take(session.host.batch or GOLDEN_SEQUENCES)
-    inputs = dict(data.inputs)
-    if session.time_axes is not None:
-        inputs = {
-            name: np.take(array, [0], axis=session.time_axes[name])
-            if name in session.time_axes
-            else array
-            for name, array in inputs.items()
-        }
-    inputs |= zero_states(model, program, data.size)
-    outputs = onnxruntime_session(model)(inputs)
-    contents = {}
-    for kind, values, arrays in (
-        ("input", model.graph.input, inputs),
-        ("output", model.graph.output, outputs),
-    ):
-        for index, value in enumerate(values):
-            tensor = numpy_helper.from_array(np.ascontiguousarray(arrays[value.name]), value.name)
-            contents[f"test_data_set_0/{kind}_{index}.pb"] = tensor.SerializeToString()
-    return contents
 
 
 def _write(
@@ -401,7 +373,7 @@ def pick(
             f"pick takes exactly one of --index, --max-bytes and --max-drop, got {made}"
         )
     document, before = _front_of(place), _report_of(place)
-    member = _member(document, index, max_bytes, max_drop)
+    member = fronts.member(document, index, max_bytes, max_drop)
     session = _session_of(place, before, model, {}, listener)
     return _picked(session, place, document, before, member)
 
@@ -450,7 +422,7 @@ def finetune(
     begun = None if start is None else _begun(session, Path(start))
     if index is not None:
         document = _front_of(place)
-        member = _member(document, index)
+        member = fronts.member(document, index)
         return _picked(session, place, document, before, member, training, begun)
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.layers, str(place / "scheme.json"))
@@ -554,33 +526,3 @@ def _picked(
     return _finished(
         session, Folder(place), scheme, training, summary=summary, front=document, start=start
     )
-
-
-def _member(
-    document: Mapping[str, Any],
-    index: int | None,
-    max_bytes: int | None = None,
-    max_drop: float | None = None,
-) -> dict[str, Any]:
-    members: Sequence[dict[str, Any]] = document["members"]
-    if index is not None:
-        if not 0 <= index < len(members):
-            raise UsageError(f"--index must be from 0 to {len(members) - 1}, got {index}")
-        return members[index]
-    if max_bytes is not None:
-        fitting = [m for m in members if m["flash_bytes"] <= max_bytes]
-        if not fitting:
-            least = min(m["flash_bytes"] for m in members)
-            raise UsageError(
-                f"--max-bytes {max_bytes}: the smallest member of the front has {least} flash "
-                "bytes; allow as many, or search with fewer bits"
-            )
-        return max(fitting, key=lambda m: (m["validation"], -m["flash_bytes"]))
-    drop = max_drop if max_drop is not None else 0.0
-    if not fronts.within(document, drop):
-        best = max(m["validation"] for m in members)
-        raise UsageError(
-            f"--max-drop {drop:g}: no member comes so near to the best figure on validation, that "
-            f"of uniform 8 bits; the best of the front has {best:.2f}, so allow more"
-        )
-    return fronts.smallest(document, drop)

@@ -5,6 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnxgru.core.errors import UsageError
+
 FORMAT = "onnxgru.front/1"
 COLUMNS = ("index", "flash_bytes", "weight_bits", "mean_bits", "bitops")
 FIGURES = ("validation", "holdout")
@@ -35,6 +37,54 @@ def smallest(document: Mapping[str, Any], max_drop: float) -> dict[str, Any]:
     return dict(
         max(document["members"], key=lambda m: (sign * m["validation"], -m[document["size"]]))
     )
+
+
+def member(
+    document: Mapping[str, Any],
+    index: int | None,
+    max_bytes: int | None = None,
+    max_drop: float | None = None,
+) -> dict[str, Any]:
+    """The member that a user wants, by its number, the most bytes, or the largest drop.
+
+    Parameters
+    ----------
+    document : dict
+        The front.
+    index : int, optional
+        The member's number.
+    max_bytes : int, optional
+        The best member of at most so many flash bytes.
+    max_drop : float, optional
+        The smallest member at most so far below the best figure on validation.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    members: Sequence[dict[str, Any]] = document["members"]
+    if index is not None:
+        if not 0 <= index < len(members):
+            raise UsageError(f"--index must be from 0 to {len(members) - 1}, got {index}")
+        return members[index]
+    if max_bytes is not None:
+        fitting = [m for m in members if m["flash_bytes"] <= max_bytes]
+        if not fitting:
+            least = min(m["flash_bytes"] for m in members)
+            raise UsageError(
+                f"--max-bytes {max_bytes}: the smallest member of the front has {least} flash "
+                "bytes; allow as many, or search with fewer bits"
+            )
+        return max(fitting, key=lambda m: (m["validation"], -m["flash_bytes"]))
+    drop = max_drop if max_drop is not None else 0.0
+    if not within(document, drop):
+        best = max(m["validation"] for m in members)
+        raise UsageError(
+            f"--max-drop {drop:g}: no member comes so near to the best figure on validation, that "
+            f"of uniform 8 bits; the best of the front has {best:.2f}, so allow more"
+        )
+    return smallest(document, drop)
 
 
 def table(document: Mapping[str, Any]) -> bytes:

@@ -32,10 +32,11 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         source = ROOT / "models" / f"digits_row{role}{suffix}"
         (tmp_path / f"model{role}{suffix}").write_bytes(source.read_bytes())
     (tmp_path / "holdout.npz").write_bytes((tmp_path / "model.holdout.npz").read_bytes())
+    (tmp_path / "train.npz").write_bytes((tmp_path / "model.calibration.npz").read_bytes())
     monkeypatch.chdir(tmp_path)
     lines = [shlex.split(line, comments=True) for line in blocks("sh")[2].splitlines()]
     assert [line[1] for line in lines] == [
-        *("inspect", "sensitivity", "quantize", "pick", "evaluate", "export")
+        *("inspect", "sensitivity", "quantize", "pick", "finetune", "evaluate", "export")
     ]
     for line in lines[:-1]:  # export names a user's own module; tests/training runs it
         if line[1] == "pick":

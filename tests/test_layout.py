@@ -48,7 +48,7 @@ ALLOWED = {
     "config": {"core"},
     "events": {"search"},
     "folder": {"core"},
-    "front": set(),
+    "front": {"core"},
     "encoding": {"search", "core"},
     "starts": {"encoding", "calibration", "search", "core"},
     "recordings": {"config", "events", "runtime", "core"},

@@ -105,7 +105,9 @@ def test_json_is_alone_on_standard_output(place):
     assert document == {**read(place / "j" / "report.json"), "folder": "j"}
     assert "calibrating ..." in ran.stderr
     ran = process(place, "pick", "short", "--index", "0", "--format", "json", "--quiet")
-    assert json.loads(ran.stdout)["search"]["chosen"]["index"] == 0 and ran.stderr == ""
+    assert json.loads(ran.stdout)["search"]["chosen"]["index"] == 0
+    (warning,) = ran.stderr.splitlines()  # the smallest member has 2 bits nearly everywhere
+    assert warning.startswith("warning: ") and "units of layer /gru stay at one code" in warning
     shutil.rmtree(place / "short")
     quantize(place, "short", *SHORT)
 

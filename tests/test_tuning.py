@@ -123,8 +123,8 @@ def test_torch_and_the_integers_agree(place, bits):
         judge = session.judge(role)
         found = twin.outputs(session.data[role])
         integer = judge.outputs(program)
-        assert np.mean(found.argmax(1) == integer.argmax(1)) > 0.985
-        assert abs(judge.figure(found) - judge.figure(integer)) < 0.7
+        assert np.mean(found.argmax(1) == integer.argmax(1)) > 0.995
+        assert abs(judge.figure(found) - judge.figure(integer)) < 0.5
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(place):
@@ -203,13 +203,16 @@ def test_start_from_the_weights_of_another_width(place):
     plain = read(quantize("plain-2", "--scheme", "narrow-2.json") / "report.json")
     found = result.report["finetuning"]
     assert found["before"] != plain["quality"]["validation"]["integer"]
-    weights = [
-        numpy_helper.to_array(tensor)
-        for folder in ("two", "tuned")
-        for tensor in onnx.load(f"{folder}/finetuned.onnx").graph.initializer
-        if tensor.name.endswith("/W/tuned")
-    ]
-    assert np.abs(weights[0] - weights[1]).max() < 1e-2
+    two, tuned, shipped = (
+        numpy_helper.to_array(next(t for t in onnx.load(path).graph.initializer if fits(t.name)))
+        for path, fits in (
+            ("two/finetuned.onnx", lambda name: name.endswith("/W/tuned")),
+            ("tuned/finetuned.onnx", lambda name: name.endswith("/W/tuned")),
+            ("digits_row.onnx", lambda name: name == "gru.W_l0"),
+        )
+    )
+    # Weights beyond the largest code have come nearer to it.
+    assert np.mean(np.abs(two - tuned) < 1e-3) > 0.6 > np.mean(np.abs(two - shipped) < 1e-3)
 
 
 def test_finetune_needs_no_labels(place):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnxgru.core.data import Dataset
 from onnxgru.core.integers import Codes
@@ -181,3 +181,38 @@ def zero_states(model: onnx.ModelProto, program: IntegerProgram, batch: int) -> 
                 zero = layer.state.quantization.zero_point
                 states[recurrence.state] = np.full(shape, zero, np.uint8)
     return states
+
+
+def golden(
+    model: onnx.ModelProto,
+    program: IntegerProgram,
+    data: Dataset,
+    time_axes: Mapping[str, int] | None = None,
+) -> dict[str, bytes]:
+    """Inputs and outputs of an emitted graph as files, in ONNX's own convention.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The emitted graph.
+    program : IntegerProgram
+        What it computes.
+    data : Dataset
+        Sequences.
+    time_axes : mapping of str to int, optional
+        In step form, the time axis of every input that has one; the first step is taken.
+    """
+    inputs = dict(data.inputs)
+    for name, axis in (time_axes or {}).items():
+        inputs[name] = np.take(inputs[name], [0], axis=axis)
+    inputs |= zero_states(model, program, data.size)
+    outputs = onnxruntime_session(model)(inputs)
+    contents = {}
+    for kind, values, arrays in (
+        ("input", model.graph.input, inputs),
+        ("output", model.graph.output, outputs),
+    ):
+        for index, value in enumerate(values):
+            tensor = numpy_helper.from_array(np.ascontiguousarray(arrays[value.name]), value.name)
+            contents[f"test_data_set_0/{kind}_{index}.pb"] = tensor.SerializeToString()
+    return contents

@@ -17,8 +17,8 @@ from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.functions import apply
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 
-INSIDE = 0.49
-"""How far from a code a weight may start, in codes."""
+REACH = 0.49
+"""Steps that a weight may start away from its code, less than the half at which it is rounded."""
 
 
 class LinearCell:
@@ -44,14 +44,10 @@ class LinearCell:
 
         weight, bias = operator.linear
         self._torch = torch
-        scales, top = part.weight_scale.astype(np.float64), part.type.maximum
-        ratio = weight / scales[:, None]
-        inside = part.weight + np.clip(ratio - part.weight, -INSIDE, INSIDE)
-        same = np.clip(np.rint(ratio), -top, top) == part.weight
-        weight = np.where(same, weight, (inside * scales[:, None]).astype(np.float32))
-        kept = np.rint(bias / (step * scales)) == part.bias
-        bias = np.where(kept, bias, (part.bias * (step * scales)).astype(np.float32))
-        self.weight = torch.from_numpy(weight).requires_grad_()
+        fine = step * part.weight_scale.astype(np.float64)
+        kept = np.rint(bias / fine) == part.bias
+        bias = np.where(kept, bias, (part.bias * fine).astype(np.float32))
+        self.weight = torch.from_numpy(_within(weight, part)).requires_grad_()
         self.bias = torch.from_numpy(bias).requires_grad_()
         self._quantizer = WeightQuantizer(part.weight_scale, part.type.bits, growth)
 
