@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxgru.core.integers import Quantization
+from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
@@ -241,6 +241,16 @@ class QuantizedLayer:
                 results = (apply(first.function, operands[0].double()),)
             for operator, result in zip(group, results, strict=True):
                 values[operator.name] = self._outputs[operator.name](result)
+
+
+def _within(weight: Floats, part: Part) -> Floats:
+    """Weights moved as little as it takes to be rounded to the codes of a part.
+
+    So training starts from what GPTQ found, and weights beyond the largest code can come back.
+    """
+    scales = part.weight_scale[:, None].astype(np.float64)
+    low, high = (scales * (part.weight + side * REACH) for side in (-1, 1))
+    return np.clip(weight, low, high).astype(np.float32)
 
 
 def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:
