@@ -19,8 +19,9 @@ from onnxgru.core.data import Dataset
 from onnxgru.core.errors import ModelError, OutputError, SchemeError, UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
-from onnxgru.events import Listener, Notice, Stage, silent
+from onnxgru.events import Event, Listener, Notice, Stage, silent
 from onnxgru.folder import HEAT_MAP, JOURNAL, MEASURED, PAGE, REPORT, SENSITIVITY, Folder
+from onnxgru.interrupts import Interrupts
 from onnxgru.report import Written
 from onnxgru.runtime import devices
 from onnxgru.runtime.verify import golden, verify
@@ -114,8 +115,13 @@ def quantize(
 
 def _searched(path: Path, config: Config, folder: Folder, listener: Listener) -> Result:
     """Search, and write the front with its chosen member."""
-    with _workers(config, listener) as workers:
-        session = Session(path, config, listener)
+    with Interrupts() as interrupts, _workers(config, listener) as workers:
+
+        def heard(event: Event) -> None:
+            listener(event)
+            interrupts.check()
+
+        session = Session(path, config, heard)
         training = training_data(session)
         study = Study(session)
         study.prepare()  # nothing is written before all of that has succeeded
@@ -123,6 +129,7 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
         try:
             outcome = study.run(folder.path / JOURNAL, resume=config.resume, workers=workers)
         except KeyboardInterrupt:
+            interrupts.heed()
             if study.seen:
                 folder.write(_front(study.outcome(study.seen)))
             raise

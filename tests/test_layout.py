@@ -27,7 +27,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     report   comparison   inspection   charts   tuning
 #     session
 #     recordings   starts   judge
-#     events   encoding   config   folder   front   drawing
+#     events   encoding   config   folder   front   drawing   interrupts
 #     runtime
 #     passes
 #     calibration   rounding   training   search   models (on training)
@@ -48,6 +48,7 @@ ALLOWED = {
     "config": {"core"},
     "events": {"search"},
     "folder": {"core"},
+    "interrupts": set(),
     "front": {"core"},
     "encoding": {"search", "core"},
     "starts": {"encoding", "calibration", "search", "core"},
@@ -67,7 +68,17 @@ ALLOWED = {
     "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
     "tuning": {"session", "config", "events", "training", "rounding", "passes", "core"},
     "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
-    | {"tuning", "cluster", "folder", "front", "runtime", "search", "calibration", "core"},
+    | {
+        "tuning",
+        "cluster",
+        "interrupts",
+        "folder",
+        "front",
+        "runtime",
+        "search",
+        "calibration",
+        "core",
+    },
     "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"}
     | {"models"},
     "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "models", "core"},
