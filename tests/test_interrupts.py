@@ -1,14 +1,22 @@
 """Ctrl-C counts even where a library swallows it."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from onnxgru.interrupts import Interrupts
 
 
+@pytest.fixture(autouse=True)
+def default() -> Iterator[None]:
+    """Python's own handler: shells start what runs in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_swallowed_interrupt_is_raised_at_the_next_check():
-    before = signal.getsignal(signal.SIGINT)
     with Interrupts() as interrupts:
         interrupts.check()
         try:
@@ -24,7 +32,7 @@ def test_swallowed_interrupt_is_raised_at_the_next_check():
             signal.raise_signal(signal.SIGINT)
         interrupts.heed()
         interrupts.check()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handler_of_the_caller_is_left_alone():
