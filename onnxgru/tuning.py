@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from onnxgru.passes.recognize import recognize, require
 from onnxgru.rounding import given
 from onnxgru.session import Session
 from onnxgru.training.finetune import Epoch, Finetuning, Settings, check
-from onnxgru.training.host import HostGraph
+from onnxgru.training.host import require_gradients
 from onnxgru.training.trace import import_torch
 
 MODEL = "finetuned.onnx"
@@ -89,17 +89,11 @@ def training_data(session: Session) -> Dataset | None:
     if config.finetune is None:
         return None
     import_torch("fine-tuning")
-    HostGraph(
-        source.proto(session.model), {x.node: _unused for x in session.layers}, session.output
-    )
+    nodes = [layer.node for layer in session.layers]
+    require_gradients(source.proto(session.model), nodes, session.output)
     data = datasets.load(config.finetune, host.signature)
     check(data, session.reference("validation")[session.output], _settings(config), host.batch)
     return data
-
-
-def _unused(*_inputs: object) -> NoReturn:
-    """In place of a layer, to look at the graph around it."""
-    raise NotImplementedError
 
 
 def tune(

@@ -4,7 +4,7 @@ One function an operator of ONNX; weights of products and what is added to them 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,34 @@ Attributes = Mapping[str, Any]
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 _DISTRIBUTIONS = ("Softmax", "LogSoftmax")
 _LENGTHS, _INITIAL = 4, 5
+
+
+def require_gradients(model: onnx.ModelProto, layers: Container[str], output: str) -> None:
+    """Check that gradients can pass from an output to the layers.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Normalised.
+    layers : container of str
+        Names of the recurrent nodes that are trained.
+    output : str
+        The output that is trained for.
+
+    Raises
+    ------
+    UsageError
+        If the output depends on an operator that gradients are not known of here.
+    """
+    for node in _needed(model.graph.node, output):
+        if node.name not in layers and (
+            node.op_type not in _FUNCTIONS or node.domain not in ("", "ai.onnx")
+        ):
+            raise UsageError(
+                f"fine-tuning must know the gradient of every operator that output {output!r} "
+                f"depends on, but does not of {node.op_type} (node {node.name!r}); quantise "
+                "without fine-tuning"
+            )
 
 
 class HostGraph:
@@ -63,16 +91,8 @@ class HostGraph:
         logits then."""
         if last is not None and self.distribution:
             self.output = last.input[0]
+        require_gradients(model, layers, output)
         self._nodes = _needed(graph.node, self.output)
-        for node in self._nodes:
-            if node.name not in layers and (
-                node.op_type not in _FUNCTIONS or node.domain not in ("", "ai.onnx")
-            ):
-                raise UsageError(
-                    f"fine-tuning must know the gradient of every operator that output {output!r} "
-                    f"depends on, but does not of {node.op_type} (node {node.name!r}); quantise "
-                    "without fine-tuning"
-                )
         self.trained = {
             name: self._constants[name].requires_grad_() for name in self._weights(producers)
         }
