@@ -5,11 +5,11 @@ place may round a weight to another code. Here every sum has one order, and noth
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from onnxgru.core.compiled import compiled
 
 Doubles = npt.NDArray[np.float64]
 
@@ -17,14 +17,7 @@ CHUNK = 64
 """Rows rounded together: with all their columns they stay in the processor's cache."""
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # there is no folder that could hold a cache
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@_compiled
+@compiled
 def cholesky(matrix: Doubles) -> Doubles:
     """Lower triangular L of a symmetric positive definite matrix, L L^T, float64 (N, N)."""
     size = len(matrix)
@@ -38,7 +31,7 @@ def cholesky(matrix: Doubles) -> Doubles:
     return lower
 
 
-@_compiled
+@compiled
 def inverse(lower: Doubles) -> Doubles:
     """Inverse of a lower triangular matrix, float64 (N, N)."""
     size = len(lower)
@@ -53,7 +46,7 @@ def inverse(lower: Doubles) -> Doubles:
     return found
 
 
-@_compiled
+@compiled
 def rounded(
     columns: Doubles, scales: Doubles, upper: Doubles, top: float
 ) -> tuple[Doubles, Doubles]:

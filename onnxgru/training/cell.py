@@ -4,18 +4,19 @@ Every operator is computed in float and its output quantised as the integer prog
 weights are rounded on their way, so that gradients reach what they were rounded from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from onnxgru.core.activations import Activation
 from onnxgru.core.integers import Floats, Quantization
-from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.network import Layer, Operator
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.linear import Linear, Part
-from onnxgru.training.functions import apply
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
+from onnxgru.training.scan import Grid, Plan, Stage, scan
 
 REACH = 0.49
 """Steps that a weight may start away from its code, less than the half at which it is rounded."""
@@ -120,9 +121,10 @@ class QuantizedLayer:
         if not program.reads_codes:  # else the other layer's states have been quantised already
             entry = ValueQuantizer(program.input.quantization, learned=learn_values)
             self.quantizers[layer.input] = entry
-        entry = self.quantizers.get(layer.input, ValueQuantizer(program.input.quantization))
-        self._read = {recurrence.state: state for recurrence in layer.recurrences}
-        self._read |= {recurrence.input: entry for recurrence in layer.recurrences}
+        self._entry = self.quantizers.get(layer.input, ValueQuantizer(program.input.quantization))
+        self.plans = [Plan(recurrence) for recurrence in layer.recurrences]
+        """What every direction computes."""
+        self._grids: dict[Plan, Grid] = {}
         self._outputs: dict[str, ValueQuantizer] = {}
         for operator in layer.operators:
             if operator.name in layer.results:
@@ -170,77 +172,67 @@ class QuantizedLayer:
         if self.layer.input in self.quantizers:
             x = self.quantizers[self.layer.input](x)
         found = [
-            self._direction(recurrence, x, lengths, None if initial is None else initial[index])
-            for index, recurrence in enumerate(self.layer.recurrences)
+            self._direction(plan, x, lengths, None if initial is None else initial[index])
+            for index, plan in enumerate(self.plans)
         ]
         states, last = zip(*found, strict=True)
         return self._torch.stack(states, dim=1), self._torch.stack(last)
 
     def _direction(
-        self, recurrence: Recurrence, x: Tensor, lengths: Tensor | None, initial: Tensor | None
+        self, plan: Plan, x: Tensor, lengths: Tensor | None, initial: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         torch = self._torch
-        steps, batch = x.shape[:2]
         if initial is None:
-            state = torch.zeros(batch, self.layer.hidden_size)
+            before = torch.zeros(x.shape[1], self.layer.hidden_size)
         else:
-            state = self.quantizers[self.layer.state](initial)
-        prologue = _groups(recurrence.prologue)
-        body = _groups(recurrence.body)
-        weights = {group[0]: self._joined(group) for group in (*prologue, *body)}
-        sequence = {recurrence.input: x}
-        self._run(prologue, weights, sequence)
-        read = {name for operator in recurrence.body for name in operator.inputs}
-        kept = {name: v.unbind(0) for name, v in sequence.items() if name in read}
-        states: list[Tensor] = [x] * steps
-        for t in range(steps - 1, -1, -1) if recurrence.reverse else range(steps):
-            values = {name: value[t] for name, value in kept.items()}
-            values[recurrence.state] = state
-            self._run(body, weights, values)
-            new = values[recurrence.result]
-            if lengths is None:
-                states[t] = state = new
-            else:
-                going = (t < lengths)[:, None]
-                states[t] = torch.where(going, new, torch.zeros_like(new))
-                state = torch.where(going, new, state)
+            before = self.quantizers[self.layer.state](initial)
+        quantizers = self.values(plan)
+        matrices = {stage: self.matrix(plan, stage) for stage in plan.stages if stage.linears}
+        scales = torch.stack([quantizer.scale for quantizer in quantizers])
+        states = scan(plan, self.grid(plan), x, before, lengths, scales, matrices)
+        last = states[0 if plan.recurrence.reverse else -1]
         if lengths is not None:
-            state = torch.where((lengths > 0)[:, None], state, torch.zeros_like(state))
-        return torch.stack(states), state
+            going = torch.arange(len(x))[:, None, None] < lengths[:, None]
+            states = torch.where(going, states, torch.zeros_like(states))
+            last = torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
+        return states, last
 
-    def _joined(self, group: Sequence[Operator]) -> tuple[Tensor, Tensor] | None:
-        """Weights and biases of linear operators that read the same, one below the other."""
-        if group[0].kind != "linear":
-            return None
-        (operand,) = group[0].inputs
-        step = (self._read.get(operand) or self._outputs[operand]).scale
-        pairs = [self.linears[operator.name].quantized(step) for operator in group]
+    def values(self, plan: Plan) -> list[ValueQuantizer]:
+        """Quantisers of everything in a plan's slots."""
+        state = {plan.recurrence.state: self.quantizers[self.layer.state]}
+        known = self._outputs | state
+        return [known[name] for name in plan.slots]
+
+    def matrix(self, plan: Plan, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Quantised weights and biases of a stage's linear operators, one below the other."""
+        known = dict(zip(plan.slots, self.values(plan), strict=True))
+        step = known.get(stage.operand, self._entry).scale
+        pairs = [self.linears[operator.name].quantized(step) for operator in stage.linears]
         weights, biases = zip(*pairs, strict=True)
         return self._torch.cat(weights), self._torch.cat(biases)
 
-    def _run(
-        self,
-        groups: Sequence[Sequence[Operator]],
-        weights: Mapping[Operator, tuple[Tensor, Tensor] | None],
-        values: dict[str, Tensor],
-    ) -> None:
-        for group in groups:
-            first = group[0]
-            operands = [values[name] for name in first.inputs]
-            matrices = weights[first]
-            if matrices is not None:
-                product = self._torch.nn.functional.linear(operands[0], *matrices)
-                results = product.split([operator.width for operator in group], dim=-1)
-            elif first.kind == "add":
-                results = (operands[0] + operands[1],)
-            elif first.kind == "mul":
-                results = (operands[0] * operands[1],)
-            else:
-                assert first.function is not None
-                # As tables are made: half of a gate lies between two codes of every width.
-                results = (apply(first.function, operands[0].double()),)
-            for operator, result in zip(group, results, strict=True):
-                values[operator.name] = self._outputs[operator.name](result)
+    def grid(self, plan: Plan) -> Grid:
+        """Quantisation of everything in a plan's slots, as trained so far."""
+        if plan in self._grids:
+            return self._grids[plan]
+        quantizers = self.values(plan)
+        known = dict(zip(plan.slots, quantizers, strict=True))
+        tables = [
+            known[operator.name].table(_function(operator), known[operator.inputs[0]])
+            for operator in plan.lookups
+        ]
+        codes, slopes, growths = zip(*tables, strict=True)
+        starts = [quantizer.quantization for quantizer in quantizers]
+        learned = any(quantizer.parameters for quantizer in quantizers)
+        made = Grid(
+            np.array([quantizer.scale.item() for quantizer in quantizers], np.float32),
+            np.array([start.zero_point for start in starts], np.float32),
+            np.array([start.type.maximum for start in starts], np.float32),
+            np.stack(codes), np.stack(slopes), np.stack(growths), learned,
+        )  # fmt: skip
+        if not learned:
+            self._grids[plan] = made
+        return made
 
 
 def _within(weight: Floats, part: Part) -> Floats:
@@ -272,15 +264,7 @@ def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:
     return found
 
 
-def _groups(operators: Sequence[Operator]) -> list[list[Operator]]:
-    """Operators in order, linear ones that read the same value together."""
-    groups: list[list[Operator]] = []
-    linear: dict[tuple[str, ...], list[Operator]] = {}
-    for operator in operators:
-        if operator.kind != "linear":
-            groups.append([operator])
-        elif operator.inputs in linear:
-            linear[operator.inputs].append(operator)
-        else:
-            groups.append(linear.setdefault(operator.inputs, [operator]))
-    return groups
+def _function(operator: Operator) -> Activation:
+    if operator.function is None:
+        raise ValueError(f"{operator.name} is {operator.kind}, it has no function")
+    return operator.function

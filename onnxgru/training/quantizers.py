@@ -21,10 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from onnxgru.core.integers import Floats, IntegerType, Quantization
+from onnxgru.core.activations import Activation
+from onnxgru.core.integers import MAXIMUM_BITS, Codes, Floats, IntegerType, Quantization
 from onnxgru.core.weights import SPREAD
+from onnxgru.training.functions import apply
 
 Tensor = Any
+
+MOST_LEVELS = 1 << MAXIMUM_BITS
 
 
 @cache
@@ -39,22 +43,31 @@ def _learned() -> Any:
         def forward(
             context: Any, x: Tensor, scale: Tensor, zero_point: int, low: int, high: int
         ) -> Tensor:
-            ratio = x * (1 / scale)  # as `Quantization.quantize` does
-            codes = torch.round(ratio) + zero_point
-            limited = codes.clamp(low, high)
-            context.save_for_backward(ratio, limited - zero_point, codes == limited, scale)
+            steps, within, growth = _rounded(x, scale, zero_point, low, high)
+            context.save_for_backward(within, growth, scale)
             context.high = high
-            return (limited - zero_point) * scale
+            return steps * scale
 
         @staticmethod
         def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-            ratio, steps, within, scale = context.saved_tensors
-            slope = gradient * (steps - ratio * within)
-            factor = 1 / math.sqrt(ratio.numel() // scale.numel() * context.high)
+            within, growth, scale = context.saved_tensors
+            slope = gradient * growth
+            factor = 1 / math.sqrt(growth.numel() // scale.numel() * context.high)
             total = slope.sum(dim=-1, keepdim=True) if scale.dim() else slope.sum()
             return gradient * within, total * factor, None, None, None
 
     return Learned.apply
+
+
+def _rounded(
+    x: Tensor, scale: Tensor, zero_point: int, low: int, high: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes less the zero point, whether they are within the range, and dy/ds."""
+    ratio = x * (1 / scale)  # as `Quantization.quantize` does
+    codes = ratio.round() + zero_point
+    limited = codes.clamp(low, high)
+    within, steps = codes == limited, limited - zero_point
+    return steps, within, steps - ratio * within
 
 
 class ValueQuantizer:
@@ -91,6 +104,44 @@ class ValueQuantizer:
             )
         found = _learned()(x, self.scale.to(x.dtype), start.zero_point, 0, top)
         return found.to(self._torch.float32)
+
+    @property
+    def quantization(self) -> Quantization:
+        """What it began with: zero point and width stay."""
+        return self._start
+
+    def table(self, function: Activation, read: "ValueQuantizer") -> tuple[Codes, Floats, Floats]:
+        """A function of everything that another quantiser has codes for.
+
+        Computed in float64 as tables are made: half of a gate lies between two codes of every
+        width.
+
+        Parameters
+        ----------
+        function : Activation
+            The function.
+        read : ValueQuantizer
+            Of what it is computed of.
+
+        Returns
+        -------
+        codes : ndarray of uint8, shape (256,)
+            By the code that is read; 0 beyond the largest.
+        slopes, growths : ndarray of float32, shape (256,)
+            Derivatives of the value by what is read, and by its own scale.
+        """
+        torch, entry = self._torch, read.quantization
+        levels = entry.type.levels
+        with torch.enable_grad():
+            x = (torch.arange(levels) - entry.zero_point) * read.scale.detach()
+            y = apply(function, x.requires_grad_().double())
+            (slope,) = torch.autograd.grad(y.sum(), x)
+        zero_point, top = self._start.zero_point, self._start.type.maximum
+        scale = self.scale.detach().double()
+        steps, within, growth = _rounded(y.detach(), scale, zero_point, 0, top)
+        found = np.zeros((3, MOST_LEVELS))
+        found[:, :levels] = torch.stack((steps + zero_point, slope * within, growth)).numpy()
+        return found[0].astype(np.uint8), found[1].astype(np.float32), found[2].astype(np.float32)
 
     @property
     def range(self) -> tuple[float, float]:

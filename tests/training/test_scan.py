@@ -1,0 +1,130 @@
+"""The compiled steps of training beside the same operators in torch, with its gradients."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from onnxgru.core.scheme import Scheme
+from onnxgru.passes import source
+from onnxgru.training.cell import QuantizedLayer, _function
+from onnxgru.training.finetune import Finetuning, Settings
+from onnxgru.training.functions import apply
+from onnxgru.training.scan import Plan, Stage, Tensor, groups, scan
+from tests import grus
+from tests.pipeline import pipeline, random_scheme
+
+torch = pytest.importorskip("torch")
+
+LENGTHS = (7, 3, 1, 0)
+CASES = [
+    grus.Case(T=7, B=4),
+    grus.Case(T=7, B=4, linear_before_reset=0, bias=False),
+    grus.Case(T=7, B=4, direction="reverse", initial=True),
+    grus.Case(T=7, B=4, direction="reverse", linear_before_reset=0, initial=True),
+    grus.Case(T=7, B=4, activations=("HardSigmoid", "ScaledTanh"), alphas=(0.3, 0.9)),
+    grus.Case(T=9, B=2, I=3, H=33, gain=0.3),
+]
+
+
+def layer_of(case: grus.Case, seed: int | None, scales: str) -> QuantizedLayer:
+    made = pipeline(grus.model(case), grus.feeds(case))
+    scheme = Scheme.uniform(made.layers, 8) if seed is None else random_scheme(made.layers, seed)
+    output = str(made.model.graph.outputs[0].name)
+    twin = Finetuning(
+        source.proto(made.model), made.layers, made.lower(scheme), scheme, output,
+        made.host.batch_axis(output), Settings(scales=scales),
+    )  # fmt: skip
+    (layer,) = twin._layers
+    return layer
+
+
+def stepwise(
+    layer: QuantizedLayer,
+    plan: Plan,
+    x: Tensor,
+    initial: Tensor,
+    lengths: Tensor | None,
+    matrices: Mapping[Stage, tuple[Tensor, Tensor]],
+) -> Tensor:
+    """The states, one operator of torch after the other."""
+    recurrence = plan.recurrence
+    quantizers = dict(zip(plan.slots, layer.values(plan), strict=True))
+    products = {o.name: (stage, o) for stage in plan.stages for o in stage.linears}
+    states, state = {}, initial
+    early: dict[str, Tensor] = {recurrence.input: x}
+    for operators, steps in (
+        (recurrence.prologue, [None]),
+        (recurrence.body, range(len(x))[:: -1 if recurrence.reverse else 1]),
+    ):
+        for t in steps:
+            values = early if t is None else {n: v[t] for n, v in early.items()}
+            if t is not None:
+                values[recurrence.state] = state
+            for operator in (o for group in groups(operators) for o in group):
+                operands = [values[name] for name in operator.inputs]
+                if operator.kind == "linear":
+                    stage, _ = products[operator.name]
+                    first = stage.linears.index(operator) * operator.width
+                    weight, bias = (m[first : first + operator.width] for m in matrices[stage])
+                    result = torch.nn.functional.linear(operands[0], weight, bias)
+                elif operator.kind == "add":
+                    result = operands[0] + operands[1]
+                elif operator.kind == "mul":
+                    result = operands[0] * operands[1]
+                else:
+                    result = apply(_function(operator), operands[0].double())
+                values[operator.name] = quantizers[operator.name](result)
+            if t is not None:
+                new = values[recurrence.result]
+                state = new if lengths is None else torch.where((t < lengths)[:, None], new, state)
+                states[t] = state
+    return torch.stack([states[t] for t in range(len(x))])
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("scales", ["weights", "all"])
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
+    case = CASES[index]
+    layer = layer_of(case, None if lengths is None else index, scales)
+    (plan,) = layer.plans
+    generator = np.random.default_rng(index)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
+
+    x = layer.quantizers[layer.layer.input](drawn(case.T, case.B, case.I)).detach()
+    initial = layer.quantizers[layer.layer.state](drawn(case.B, case.H)).detach()
+    weights = drawn(case.T, case.B, case.H)
+    counts = None if lengths is None else torch.tensor(lengths[: case.B])
+    found = []
+    for compiled in (True, False):
+        entries = [tensor.clone().requires_grad_() for tensor in (x, initial)]
+        matrices = {
+            stage: tuple(t.detach().requires_grad_() for t in layer.matrix(plan, stage))
+            for stage in plan.stages
+            if stage.linears
+        }
+        for parameter in layer.scales:
+            parameter.grad = None
+        if compiled:
+            stacked = torch.stack([quantizer.scale for quantizer in layer.values(plan)])
+            states = scan(plan, layer.grid(plan), entries[0], entries[1], counts, stacked, matrices)
+        else:
+            states = stepwise(layer, plan, *entries, counts, matrices)
+        (states * weights).sum().backward()
+        flat = [t for pair in matrices.values() for t in pair]
+        learned = [p for q in layer.quantizers.values() for p in q.parameters]
+        gradients = [t.grad for t in (*entries, *flat)]
+        gradients += [p.grad for p in learned if p.grad is not None]
+        assert (scales == "all") == bool(learned)
+        found.append((states.detach(), gradients))
+    (states, gradients), (wanted, of_torch) = found
+    np.testing.assert_array_equal(states.numpy(), wanted.numpy())
+    assert len(gradients) == len(of_torch) >= 6
+    assert all(gradient.any() for gradient in gradients[:6]) or lengths is not None
+    most = max(float(other.abs().max()) for other in of_torch)
+    for gradient, other in zip(gradients, of_torch, strict=True):
+        largest = max(float(other.abs().max()), 1e-2 * most)  # sums of scales cancel
+        assert float((gradient - other).abs().max()) < 1e-4 * largest
