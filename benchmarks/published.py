@@ -3,19 +3,23 @@
 For a model of the zoo with its data beside it (``onnxgru train <task> -o FOLDER --data-only``, with
 the model there), several seeds:
 
-- *uniform N*: weights and outputs at N bits, 3 to 8, after training only;
-- *uniform 8, fine-tuned*: with the same data, epochs and learning rate as ours, every seed;
+- *uniform N*: weights and outputs at N bits, 2 to 8, after training only; 3 to 7 fine-tuned with
+  seed 0, and 8 with every seed, with the same data, epochs and learning rate as ours;
+- *weights at 2 and 3 bits*, outputs at 8: rounded to nearest, by GPTQ, and to nearest and
+  fine-tuned;
 - *published*: Miccini et al. 2024: one gene an operator, 40 x 20, random start, plain NSGA-II over
-  error and weight bits; the smallest member within half a point of uniform 8 bits on validation;
+  error and weight bits; the smallest member within half a point of uniform 8 bits on validation,
+  after training only, and fine-tuned as they do: 10 % of the training data, learning rate 1e-5;
 - *ours*: the default search with GPTQ and saturating ranges; of its members of at most 2.24 bits a
   weight and 40 % of the flash of uniform 8 bits, or the narrowest where there is none, and within a
   point of the best of them on validation, the one nearest to the float model's outputs, fine-tuned.
 
 Members and epochs are chosen on validation data; figures are on hold-out data. The difference of
 ours from *uniform 8, fine-tuned* is given with the 95 % interval of Student's t over the seeds.
+What ``--study`` has already is not measured again, so that an interrupted study goes on.
 
     python -m benchmarks.published --models FOLDER --task mnist-row [--seeds 5] [--epochs 15]
-        [--sequences 10000] [--quick] [--json FILE] [--study benchmarks/results/mnist-row.json]
+        [--sequences 10000] [--copies 1] [--quick] [--json FILE] [--study FILE]
 """
 
 import argparse
@@ -34,8 +38,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks import rounding
 from benchmarks.measure import show
 from onnxgru.config import Config
+from onnxgru.core import files
 from onnxgru.core.account import account
 from onnxgru.core.integers import WIDTHS
 from onnxgru.core.metrics import sqnr
@@ -48,9 +54,13 @@ from onnxgru.study import Study
 from onnxgru.tuning import tune
 
 MOST_BITS, MOST_FLASH = 2.24, 0.4
+NARROW = (2, 3)
+TUNED = (3, 4, 5, 6, 7)
+PUBLISHED_SHARE, PUBLISHED_RATE = 0.1, 1e-5
 PUBLISHED_DROP = 0.5
 NEAR = 1.0  # points of accuracy: few sequences cannot tell schemes apart that are so close
 POPULATION, GENERATIONS = 40, 20
+DEFAULT_SEQUENCES = 10_000
 SHOWN_GENERATIONS = (0, 4, 8, 12, 16, 20)
 
 
@@ -62,10 +72,12 @@ class Plan:
     ----------
     model : Path
         The float model, its data beside it.
-    train : Path
-        Training data for fine-tuning.
+    train, tenth : Path
+        Training data for fine-tuning, ours and the published way.
     validation : Path
         What is chosen by.
+    narrow, tuned : tuple of int
+        Widths of weights with outputs at 8 bits, and uniform ones that are fine-tuned.
     seeds, epochs, batch_size, population, generations : int
         Of searches and of fine-tuning.
     learning_rate : float
@@ -74,7 +86,10 @@ class Plan:
 
     model: Path
     train: Path
+    tenth: Path
     validation: Path
+    narrow: tuple[int, ...]
+    tuned: tuple[int, ...]
     seeds: int
     epochs: int
     batch_size: int
@@ -84,18 +99,18 @@ class Plan:
 
     def config(self, seed: int, **others: Any) -> Config:
         """Settings of one seed."""
-        return Config(
-            search=True,
-            finetune=self.train,
-            validation=self.validation,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=seed,
-            population=self.population,
-            generations=self.generations,
-            **others,
-        )
+        settings: dict[str, Any] = {
+            "search": True,
+            "finetune": self.train,
+            "validation": self.validation,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "seed": seed,
+            "population": self.population,
+            "generations": self.generations,
+        }
+        return Config(**settings | others)
 
 
 def row(session: Session, scheme: Scheme) -> dict[str, float]:
@@ -123,12 +138,25 @@ def tuned(session: Session, scheme: Scheme) -> dict[str, Any]:
     }
 
 
+def narrow(plan: Plan, bits: int) -> dict[str, Any]:
+    """What weights of some width are worth, outputs at 8 bits: rounded, by GPTQ, fine-tuned."""
+    plain = Session(plan.model, plan.config(0), fused=True)
+    gptq = Session(plan.model, plan.config(0, rounding="gptq"), fused=True)
+    scheme = rounding.scheme(plain, [bits], [8], 0)
+    return {
+        "nearest": row(plain, scheme),
+        "gptq": row(gptq, scheme),
+        "tuned": tuned(plain, scheme),
+    }
+
+
 def published(plan: Plan, seed: int) -> dict[str, Any]:
-    """The published search, its member, and the front as it grew."""
-    session = Session(
-        plan.model,
-        plan.config(seed, genome="coupled", strategy="plain", objectives="error,weights"),
-    )
+    """The published search, its member before and after fine-tuning, and the front as it grew."""
+    config = plan.config(
+        seed, genome="coupled", strategy="plain", objectives="error,weights",
+        finetune=plan.tenth, learning_rate=PUBLISHED_RATE, distillation=0.0, learned_scales="none",
+    )  # fmt: skip
+    session = Session(plan.model, config, fused=True)
     study = Study(session)
     seen: list[tuple[int, Member]] = []
 
@@ -155,7 +183,9 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
         for generation in SHOWN_GENERATIONS
         if generation <= plan.generations
     }
-    return {**row(session, study.encoding.scheme(chosen.genome)), "growth": growth}
+    scheme = study.encoding.scheme(chosen.genome)
+    made = tuned(session, scheme)
+    return {**row(session, scheme), "tuned": made, "growth": growth}
 
 
 def ours(plan: Plan, seed: int) -> dict[str, Any]:
@@ -208,32 +238,75 @@ def interval(values: list[float]) -> tuple[float, float]:
     return mean, float(stats.t.ppf(0.975, len(values) - 1)) * error
 
 
-def study(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+class Record:
+    """What has been measured, in a file that is written after every piece.
+
+    Parameters
+    ----------
+    path : Path, optional
+        The file; it is gone on with if it is of the same command.
+    command : dict
+        What was asked.
+    """
+
+    def __init__(self, path: Path | None, command: dict[str, Any]) -> None:
+        self._path = path
+        self.document: dict[str, Any] = {"command": command, "seconds": 0}
+        self.document |= {"narrow": {}, "tuned": {}}
+        if path is not None and path.is_file():
+            found = json.loads(path.read_text("utf-8"))
+            if found["command"] == command:
+                self.document = found
+
+    def piece(self, *keys: str, make: Callable[[], Any]) -> Any:
+        """A piece under its keys, measured unless it is there."""
+        place = self.document
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        if keys[-1] not in place:
+            started = time.perf_counter()
+            place[keys[-1]] = json.loads(json.dumps(make()))
+            self.document["seconds"] += round(time.perf_counter() - started)
+            if self._path is not None:
+                files.write(self._path, (json.dumps(self.document, indent=1) + "\n").encode())
+        return place[keys[-1]]
+
+
+def study(plan: Plan, record: Record, say: Callable[[str], None]) -> dict[str, Any]:
     """Everything, as what the JSON holds."""
-    session = Session(plan.model, plan.config(0))
-    document: dict[str, Any] = {
-        "float": {role: session.float_quality(role) for role in ("validation", "holdout")},
-        "uniform": {b: row(session, Scheme.uniform(session.layers, b)) for b in WIDTHS[1:]},
-        "seeds": [],
-    }
+    session = Session(plan.model, plan.config(0), fused=True)
+
+    def uniform(bits: int) -> Scheme:
+        return Scheme.uniform(session.layers, bits)
+
+    for role in ("validation", "holdout"):
+        record.piece("float", role, make=lambda role=role: session.float_quality(role))
+    for bits in WIDTHS:
+        record.piece("uniform", str(bits), make=lambda bits=bits: row(session, uniform(bits)))
+    for bits in plan.narrow:
+        record.piece("narrow", str(bits), make=lambda bits=bits: narrow(plan, bits))
+    for bits in plan.tuned:
+        made = record.piece("tuned", str(bits), make=lambda b=bits: tuned(session, uniform(b)))
+        say(f"uniform {bits}, fine-tuned: {made['holdout']:.2f} %")
     for seed in range(plan.seeds):
-        session = Session(plan.model, plan.config(seed), fused=True)
-        entry = {"published": published(plan, seed)}
-        entry["uniform_8_tuned"] = tuned(session, Scheme.uniform(session.layers, 8))
-        entry["ours"] = ours(plan, seed)
-        document["seeds"].append(entry)
-        say(
-            f"seed {seed}: "
-            + ", ".join(
-                f"{k} {v['holdout']:.2f} % at {v['mean_bits']:.2f}" for k, v in entry.items()
-            )
-        )
-    return document
+        key = ("seeds", str(seed))
+
+        def eight(seed: int = seed) -> dict[str, Any]:
+            return tuned(Session(plan.model, plan.config(seed), fused=True), uniform(8))
+
+        found = {
+            "published": record.piece(*key, "published", make=lambda s=seed: published(plan, s)),
+            "uniform_8_tuned": record.piece(*key, "uniform_8_tuned", make=eight),
+            "ours": record.piece(*key, "ours", make=lambda s=seed: ours(plan, s)),
+        }
+        line = [f"{k} {v['holdout']:.2f} % at {v['mean_bits']:.2f}" for k, v in found.items()]
+        say(f"seed {seed}: " + ", ".join(line))
+    return record.document
 
 
 def summary(document: dict[str, Any]) -> dict[str, float | str]:
     """Figures from what was measured."""
-    seeds, eight = document["seeds"], document["uniform"][8]
+    seeds, eight = list(document["seeds"].values()), document["uniform"]["8"]
     ours_, tuned_, published_ = (
         [entry[name] for entry in seeds] for name in ("ours", "uniform_8_tuned", "published")
     )
@@ -243,7 +316,13 @@ def summary(document: dict[str, Any]) -> dict[str, float | str]:
     }
     for bits, found in document["uniform"].items():
         figures[f"uniform {bits}, hold-out"] = found["holdout"]
-    for name, rows in (("published", published_), ("uniform 8 tuned", tuned_), ("ours", ours_)):
+    for bits, arms in document["narrow"].items():
+        for name, found in arms.items():
+            figures[f"weights at {bits} bits, {name}, hold-out"] = found["holdout"]
+    for bits, found in document["tuned"].items():
+        figures[f"uniform {bits} tuned, hold-out"] = found["holdout"]
+    arms = {"published": published_, "published, tuned": [r["tuned"] for r in published_]}
+    for name, rows in {**arms, "uniform 8 tuned": tuned_, "ours": ours_}.items():
         figures[f"{name}, hold-out, mean"] = statistics.fmean(r["holdout"] for r in rows)
         figures[f"{name}, bits a weight, mean"] = statistics.fmean(r["mean_bits"] for r in rows)
         figures[f"{name}, smaller than uniform 8 in weight bits, %"] = statistics.fmean(
@@ -270,24 +349,29 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--sequences", type=int, default=10000, help="of the training data")
+    parser.add_argument(
+        "--sequences", type=int, default=DEFAULT_SEQUENCES, help="of the training data"
+    )
     parser.add_argument(
         "--validation", type=int, metavar="N", help="sequences of it, all if left out"
     )
+    parser.add_argument("--copies", type=int, default=1, help="of it, all but one augmented")
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--study", type=Path, metavar="FILE", help="write all that was measured")
     parsed = parser.parse_args()
     quick = parsed.quick
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        train = Path(folder) / "train.npz"
-        count = training_data(parsed.task, train, parsed.sequences)
-        validation = _validation(parsed.models, parsed.task, Path(folder), parsed.validation)
+        train, tenth = Path(folder) / "train.npz", Path(folder) / "tenth.npz"
+        count = training_data(parsed.task, train, parsed.sequences, parsed.copies)
+        training_data(parsed.task, tenth, round(count * PUBLISHED_SHARE))
         plan = Plan(
             parsed.models / f"{TASKS[parsed.task].stem}.onnx",
             train,
-            validation,
+            tenth,
+            _validation(parsed.models, parsed.task, Path(folder), parsed.validation),
+            NARROW[:1] if quick else NARROW,
+            () if quick else TUNED,
             1 if quick else parsed.seeds,
             2 if quick else parsed.epochs,
             parsed.batch_size,
@@ -295,27 +379,34 @@ def main() -> None:
             8 if quick else POPULATION,
             3 if quick else GENERATIONS,
         )
-        document = study(plan, lambda line: print(line, flush=True) if not quick else None)
-    document["command"] = {
-        "task": parsed.task, "sequences": count, "epochs": plan.epochs, "seeds": plan.seeds,
-        "batch_size": plan.batch_size, "learning_rate": plan.learning_rate,
-        "population": plan.population, "generations": plan.generations,
-        "validation": parsed.validation,
-    }  # fmt: skip
-    document["machine"] = platform.processor() or platform.machine()
-    document["seconds"] = round(time.perf_counter() - started)
+        command = {
+            "task": parsed.task, "sequences": count, "copies": parsed.copies,
+            "epochs": plan.epochs, "seeds": plan.seeds, "batch_size": plan.batch_size,
+            "learning_rate": plan.learning_rate, "population": plan.population,
+            "generations": plan.generations, "validation": parsed.validation,
+            "machine": platform.processor() or platform.machine(),
+        }  # fmt: skip
+        record = Record(parsed.study, command)
+        document = study(plan, record, lambda line: None if quick else print(line, flush=True))
     show(summary(document), parsed)
-    if parsed.study is not None:
-        parsed.study.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
-def training_data(name: str, target: Path, count: int) -> int:
-    """Write so many of a task's training sequences, drawn at random; how many there were."""
+def training_data(name: str, target: Path, count: int, copies: int = 1) -> int:
+    """Write so many of a task's training sequences, drawn at random; how many there were.
+
+    The first copy of each is as it is, further ones are augmented as the recipe does.
+    """
     task = TASKS[name]
-    train = task.load(task.recipe, None, lambda _event: None).parts.train
-    chosen = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:count])
-    arrays = {task.input_name: train.inputs[chosen], "labels": train.labels[chosen]}
-    np.savez(target, **arrays)
+    material = task.load(task.recipe, None, lambda _event: None)
+    train = material.parts.train
+    generator = np.random.default_rng(0)
+    chosen = np.sort(generator.permutation(len(train.labels))[:count])
+    parts = [train.inputs[chosen]]
+    for copy in range(copies - 1):
+        for indices in np.array_split(chosen, max(1, len(chosen) // task.recipe.batch_size)):
+            parts.append(material.batch(indices, copy, generator))
+    labels = np.tile(train.labels[chosen], copies)
+    np.savez(target, **{task.input_name: np.concatenate(parts), "labels": labels})
     return len(chosen)
 
 

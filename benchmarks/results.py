@@ -7,10 +7,11 @@ Nothing is computed here that is not in ``benchmarks/results/*.json``; a test ho
 
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.published import SHOWN_GENERATIONS, interval
+from benchmarks.published import DEFAULT_SEQUENCES, SHOWN_GENERATIONS, interval
 
 ROOT = Path(__file__).parent.parent
 STORED = ROOT / "benchmarks" / "results"
@@ -31,16 +32,18 @@ with models from the recipes of the zoo (`onnxgru train`). The paper reports 25 
 bits than homogeneous 8 bits at its accuracy, and on ten keywords an accuracy 17 % lower; its models
 and splits are its own, so its figures stand beside ours and are not measured here.
 
-- *uniform N*: weights and outputs at N bits, after training only.
-- *uniform 8, fine-tuned*: with the same data, epochs and learning rate as ours.
+- *uniform N*: weights and outputs at N bits.
 - *published search*: one gene an operator, random start, plain NSGA-II over error and weight bits;
-  the smallest member within half a point of uniform 8 bits on validation, after training only.
+  the smallest member within half a point of uniform 8 bits on validation; fine-tuned on 10 % of the
+  training data at a learning rate of 1e-5.
 - *ours*: the default search with `--rounding gptq --ranges saturating`. Of its members of at most
   2.24 bits a weight and 40 % of the flash of uniform 8 bits, and within a point of the best of them
-  on validation, the one nearest to the float model's outputs, fine-tuned with distillation.
+  on validation, the one nearest to the float model's outputs; fine-tuned with the same data, epochs
+  and learning rate as uniform widths, half of the loss distilled from the float model.
 
 Members and epochs are chosen on validation data; every figure below is on hold-out data, the mean
-over seeds. The interval is Student's t at 95 % of the paired differences.
+over seeds. The interval is Student's t at 95 % of the paired differences of ours and uniform 8
+bits, both fine-tuned.
 """
 
 
@@ -60,13 +63,17 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     )
 
 
+def _seeds(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(document["seeds"].values())
+
+
 def _means(document: dict[str, Any], name: str, key: str) -> float:
-    return sum(float(entry[name][key]) for entry in document["seeds"]) / len(document["seeds"])
+    return statistics.fmean(float(entry[name][key]) for entry in _seeds(document))
 
 
 def _difference(document: dict[str, Any]) -> tuple[float, float]:
     return interval(
-        [e["ours"]["holdout"] - e["uniform_8_tuned"]["holdout"] for e in document["seeds"]]
+        [e["ours"]["holdout"] - e["uniform_8_tuned"]["holdout"] for e in _seeds(document)]
     )
 
 
@@ -78,20 +85,36 @@ def _smaller(document: dict[str, Any], name: str, key: str) -> float:
 def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "| task | seeds | float | uniform 8, fine-tuned | ours | difference, points "
-        "| weight bits less | flash less | published search |",
+        "| weight bits less | flash less | published search, fine-tuned |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for task, document in found.items():
         mean, half = _difference(document)
+        published = statistics.fmean(e["published"]["tuned"]["holdout"] for e in _seeds(document))
         lines.append(
-            f"| {task} | {len(document['seeds'])} | {document['float']['holdout']:.2f} % "
+            f"| {task} | {len(_seeds(document))} | {document['float']['holdout']:.2f} % "
             f"| {_means(document, 'uniform_8_tuned', 'holdout'):.2f} % "
             f"| {_means(document, 'ours', 'holdout'):.2f} % | {mean:+.2f} {_plus_minus(half)} "
             f"| {_smaller(document, 'ours', 'weight_bits'):.1f} % "
             f"| {_smaller(document, 'ours', 'flash_bytes'):.1f} % "
-            f"| {_means(document, 'published', 'holdout'):.2f} % at "
+            f"| {published:.2f} % at "
             f"{_smaller(document, 'published', 'weight_bits'):.1f} % fewer weight bits |"
         )
+    lines += [
+        "",
+        "Weights at 2 and 3 bits with outputs at 8, seed 0: rounded to nearest, by GPTQ, and to",
+        "nearest and fine-tuned.",
+        "",
+        "| task | 2 bits, nearest | GPTQ | fine-tuned | 3 bits, nearest | GPTQ | fine-tuned |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for task, document in found.items():
+        figures = [
+            f"{document['narrow'][bits][arm]['holdout']:.2f} %"
+            for bits in ("2", "3")
+            for arm in ("nearest", "gptq", "tuned")
+        ]
+        lines.append(f"| {task} | {' | '.join(figures)} |")
     return [*lines, ""]
 
 
@@ -105,6 +128,8 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
         f"python -m benchmarks.published --task {task} --seeds {used['seeds']} --epochs "
         f"{used['epochs']} --batch-size {used['batch_size']} --learning-rate "
         f"{used['learning_rate']:g}"
+        + (f" --sequences {used['sequences']}" if used["sequences"] > DEFAULT_SEQUENCES else "")
+        + (f" --copies {used['copies']}" if used["copies"] > 1 else "")
         + (f" --validation {used['validation']}" if used["validation"] else "")
     )
     lines = [
@@ -112,29 +137,35 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
         "",
         f"`{command} --models FOLDER --study benchmarks/results/{task}.json`, seeds 0 to "
         f"{used['seeds'] - 1}, {used['sequences']:,} training sequences; "
-        f"{document['seconds'] / 60:.0f} minutes on two cores "
-        f"({document['machine']}), shared with other work.",
+        f"{document['seconds'] / 60:.0f} minutes on two cores ({used['machine']}), shared with "
+        "other work.",
         "",
         f"![Accuracy on validation against weight bits](results-{task}.png)",
         "",
-        "| | hold-out | bits a weight | flash, bytes |",
-        "|---|---:|---:|---:|",
-        f"| float | {document['float']['holdout']:.2f} % | 32 | |",
+        "| | after training | fine-tuned | bits a weight | flash, bytes |",
+        "|---|---:|---:|---:|---:|",
+        f"| float | {document['float']['holdout']:.2f} % | | 32 | |",
     ]
+    eight = {"holdout": _means(document, "uniform_8_tuned", "holdout")}
+    tuned = document["tuned"] | {"8": eight}
     for bits, entry in sorted(document["uniform"].items(), reverse=True):
-        lines.append(_row(f"uniform {bits}", entry))
-    for number, entry in enumerate(document["seeds"]):
-        lines.append(_row(f"published search, seed {number}", entry["published"]))
-    for number, entry in enumerate(document["seeds"]):
-        lines.append(_row(f"uniform 8, fine-tuned, seed {number}", entry["uniform_8_tuned"]))
-    for number, entry in enumerate(document["seeds"]):
-        lines.append(_row(f"ours before fine-tuning, seed {number}", entry["ours"], "before"))
-        lines.append(_row(f"**ours, seed {number}**", entry["ours"]))
+        name = f"uniform {bits}" + (", mean over seeds" if bits == "8" else "")
+        lines.append(_row(name, entry, entry["holdout"], tuned.get(bits)))
+    for seed, entry in document["seeds"].items():
+        row = entry["published"]
+        lines.append(_row(f"published search, seed {seed}", row, row["holdout"], row["tuned"]))
+    for seed, entry in document["seeds"].items():
+        row = entry["ours"]
+        lines.append(_row(f"**ours, seed {seed}**", row, row["before"], row))
     return [*lines, ""]
 
 
-def _row(name: str, entry: dict[str, Any], key: str = "holdout") -> str:
-    return f"| {name} | {entry[key]:.2f} % | {entry['mean_bits']:.2f} | {entry['flash_bytes']:,} |"
+def _row(name: str, sizes: dict[str, Any], before: float, tuned: dict[str, Any] | None) -> str:
+    after = "" if tuned is None else f"{tuned['holdout']:.2f} %"
+    return (
+        f"| {name} | {before:.2f} % | {after} | {sizes['mean_bits']:.2f} "
+        f"| {sizes['flash_bytes']:,} |"
+    )
 
 
 def draw(task: str, document: dict[str, Any]) -> None:
@@ -145,7 +176,7 @@ def draw(task: str, document: dict[str, Any]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    growth = document["seeds"][0]["published"]["growth"]
+    growth = document["seeds"]["0"]["published"]["growth"]
     for place, generation in enumerate(SHOWN_GENERATIONS):
         members = sorted((m[1] / 8000, 100 - m[0]) for m in growth.get(str(generation), []))
         if members:
@@ -153,16 +184,18 @@ def draw(task: str, document: dict[str, Any]) -> None:
             name = f"published search, generation {generation}"
             axes.plot(*zip(*members, strict=True), ".-", color=shade, lw=1, label=name)
     uniform = [document["uniform"][bits] for bits in sorted(document["uniform"])]
+    tuned = [document["tuned"][bits] for bits in sorted(document["tuned"])]
+    tuned.append(document["seeds"]["0"]["uniform_8_tuned"])
     for rows, style, name in (
-        (uniform, "s-C0", "homogeneous, 3 to 8 bits"),
-        ([e["uniform_8_tuned"] for e in document["seeds"]], "sC0", "8 bits, fine-tuned"),
-        ([e["ours"] for e in document["seeds"]], "*C1", "ours, fine-tuned"),
+        (uniform, "s-C0", "homogeneous, 2 to 8 bits"),
+        (tuned, "s:C0", "homogeneous, fine-tuned"),
+        ([e["ours"] for e in _seeds(document)], "*C1", "ours, fine-tuned"),
     ):
         points = [(row["weight_bits"] / 8000, row["validation"]) for row in rows]
-        hollow = {"markerfacecolor": "none"} if name.startswith("8") else {}
+        hollow = {"markerfacecolor": "none"} if rows is tuned else {}
         axes.plot(*zip(*points, strict=True), style, label=name, **hollow)
     axes.set(xlabel="weights, kB", ylabel="accuracy on validation, %", title=TITLES[task])
-    axes.set_ylim(bottom=min(uniform[1]["validation"], document["float"]["validation"] - 8))
+    axes.set_ylim(bottom=min(uniform[2]["validation"], document["float"]["validation"] - 8))
     axes.axhline(document["float"]["validation"], color="C2", lw=1, ls=":", label="float")
     axes.legend(fontsize=8)
     figure.savefig(PAGE.parent / f"results-{task}.png", dpi=110, metadata={"Software": None})

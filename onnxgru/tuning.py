@@ -149,12 +149,16 @@ def tune(
         session.listener(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
     session.listener(Stage(f"fine-tuning on {data.size:,} sequences"))
-    tuned = finetuning.run(data, _teacher(session, data), judge, report)
+    target = session.target("validation")
+    counted = int(np.count_nonzero(target >= 0)) if metric.target == "labels" else 0
+    chosen, tuned = finetuning.run(
+        data, _teacher(session, data), judge, report, lambda e: metric.uncertainty(e, counted)
+    )
     errors = [epoch.error for epoch in history]
     summary = {
         "data": {"source": data.source, "sequences": data.size, "sha256": data.digest()},
         "epochs": settings.epochs,
-        "chosen_epoch": int(np.argmin(errors)),
+        "chosen_epoch": chosen,
         "learning_rate": settings.learning_rate,
         "batch_size": settings.batch_size,
         "distillation": settings.distillation,

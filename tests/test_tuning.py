@@ -99,10 +99,12 @@ def test_it_beats_plain_rounding_on_the_holdout(place, bits):
     found = tuned.report["finetuning"]
     known = plain.report["quality"]["validation"]["integer"]
     assert found["before"] == pytest.approx(known, abs=1e-4)
-    best = int(np.argmax(found["validation_by_epoch"]))
-    assert best == found["chosen_epoch"] > 0
+    by_epoch, chosen = found["validation_by_epoch"], found["chosen_epoch"]
+    share = max(by_epoch) / 100
+    spread = 100 * (share * (1 - share) / 450) ** 0.5
+    assert chosen == max(e for e, v in enumerate(by_epoch) if v >= max(by_epoch) - spread) > 0
     assert tuned.report["quality"]["validation"]["integer"] == pytest.approx(
-        found["validation_by_epoch"][best], abs=1e-4
+        by_epoch[chosen], abs=1e-4
     )
     epochs = [event for event in heard if isinstance(event, Tuned)]
     assert [event.epoch for event in epochs] == list(range(EPOCHS + 1))

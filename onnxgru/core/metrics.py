@@ -5,6 +5,7 @@ and the sequences on axis 0. :meth:`Metric.error` is what a search minimises.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,6 +96,17 @@ class Metric:
         if self.unit == "%":
             return 100.0 - error
         return -error if self.higher_is_better else error
+
+
+    def uncertainty(self, error: float, count: int) -> float:
+        """Standard error of an error over so many labels: that of a share, for percent.
+
+        0 for other figures, whose spread is not known from the figure.
+        """
+        if self.unit != "%":
+            return 0.0
+        share = min(max(error / 100, 0.0), 1.0)
+        return 100 * math.sqrt(share * (1 - share) / max(1, count))
 
 
 def accuracy(outputs: Array, labels: Array) -> float:

@@ -149,7 +149,8 @@ class Finetuning:
         teacher: Array,
         judge: Callable[[Tuned], float],
         report: Callable[[Epoch], None],
-    ) -> Tuned:
+        uncertainty: Callable[[float], float] = lambda _error: 0.0,
+    ) -> tuple[int, Tuned]:
         """Fine-tune.
 
         Parameters
@@ -162,11 +163,17 @@ class Finetuning:
             Error of a result on validation, smaller is better.
         report : callable
             Receives every epoch.
+        uncertainty : callable
+            How much a larger error may be chance.
 
         Returns
         -------
-        Tuned
-            The best of all epochs by `judge`; what was there before is one of them.
+        epoch : int
+            The last whose error cannot be told from the smallest; 0 is what was there before.
+            Late epochs have small steps, and the smallest of many errors on little data owes
+            most to chance (the one-standard-error rule, Breiman et al. 1984).
+        tuned : Tuned
+            What it left.
 
         Raises
         ------
@@ -179,9 +186,9 @@ class Finetuning:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # sums do not depend on the number of cores
         try:
-            best = self.result()
-            least = judge(best)
-            report(Epoch(0, settings.epochs, math.nan, least))
+            results = [self.result()]
+            errors = [judge(results[0])]
+            report(Epoch(0, settings.epochs, math.nan, errors[0]))
             generator = np.random.default_rng(settings.seed)
             step, steps = 0, settings.epochs * (data.size // settings.batch_size)
             weights = [w for made in self._layers for w in made.weights]
@@ -207,13 +214,15 @@ class Finetuning:
                         f"fine-tuning diverged in epoch {epoch}; give a lower learning rate than "
                         f"{settings.learning_rate:g}"
                     )
-                error = judge(result)
-                if error < least:
-                    best, least = result, error
-                report(Epoch(epoch, settings.epochs, float(np.mean(losses)), error))
+                results.append(result)
+                errors.append(judge(result))
+                report(Epoch(epoch, settings.epochs, float(np.mean(losses)), errors[-1]))
         finally:
             torch.set_num_threads(threads)
-        return best
+        least = min(errors)
+        limit = least + (uncertainty(least) if math.isfinite(least) else 0.0)
+        chosen = max(epoch for epoch, error in enumerate(errors) if error <= limit)
+        return chosen, results[chosen]
 
     def _scales(self) -> list[Tensor]:
         return [scale for made in self._layers for scale in made.scales]
