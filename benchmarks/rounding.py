@@ -27,20 +27,22 @@ MODEL = Path(__file__).resolve().parent.parent / "models" / "digits_row.onnx"
 TRACED = 512
 """Sequences on which the state is compared."""
 
-NEAREST = onnxgru.Config()
+NEAREST = onnxgru.Config(rounding="nearest", ranges="plain")
+GPTQ, CORRECTED = {"rounding": "gptq"}, {"bias_correction": True}
+SATURATING = {"ranges": "saturating"}
 ROUNDINGS = {
     "nearest": NEAREST,
-    "nearest, bias correction": onnxgru.Config(bias_correction=True),
-    "gptq": onnxgru.Config(rounding="gptq"),
-    "gptq, bias correction": onnxgru.Config(rounding="gptq", bias_correction=True),
+    "nearest, bias correction": NEAREST.merged(CORRECTED),
+    "gptq": NEAREST.merged(GPTQ),
+    "gptq, bias correction": NEAREST.merged(GPTQ | CORRECTED),
 }
-RANGES = {"plain": NEAREST, "saturating": onnxgru.Config(ranges="saturating")}
+RANGES = {"plain": NEAREST, "saturating": NEAREST.merged(SATURATING)}
 TOGETHER = {
     "nearest, plain": NEAREST,
     "gptq, plain": ROUNDINGS["gptq"],
     "nearest, saturating": RANGES["saturating"],
-    "gptq, saturating": onnxgru.Config(rounding="gptq", ranges="saturating"),
-    "all three": onnxgru.Config(rounding="gptq", bias_correction=True, ranges="saturating"),
+    "gptq, saturating": NEAREST.merged(GPTQ | SATURATING),
+    "all three": NEAREST.merged(GPTQ | CORRECTED | SATURATING),
 }
 
 

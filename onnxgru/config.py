@@ -183,8 +183,8 @@ class Config:
     resume: bool = False
     granularity: str = "channel"
     observer: str = "mse"
-    ranges: str = "plain"
-    rounding: str = "nearest"
+    ranges: str = "saturating"
+    rounding: str = "gptq"
     bias_correction: bool = False
     input_bits: int = 8
     accumulator_bits: int = 32
@@ -263,7 +263,7 @@ class Config:
     @property
     def needs_moments(self) -> bool:
         """Whether weights or biases depend on what linear operators read in calibration."""
-        return self.rounding != "nearest" or self.bias_correction
+        return self.weights_file is None and (self.rounding != "nearest" or self.bias_correction)
 
     def merged(self, settings: Mapping[str, Any]) -> "Config":
         """Configuration with other values for the settings named."""

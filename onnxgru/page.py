@@ -14,7 +14,7 @@ from onnxgru import charts
 from onnxgru.charts import Evaluation
 from onnxgru.core.cells import CELLS
 from onnxgru.drawing import BOX, draw
-from onnxgru.report import figure, sizes_table
+from onnxgru.report import figure, sizes_table, stuck_sentences
 
 TEMPLATE = "page.html.j2"
 
@@ -77,6 +77,7 @@ def build(
         figures["sensitivity"] = charts.sensitivity_chart(sensitivity, drop_title)
     text = template.render(
         report=report,
+        warnings=stuck_sentences(report),
         front=front,
         chosen=chosen,
         sensitivity=sensitivity,

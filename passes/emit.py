@@ -96,9 +96,10 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         operands = [values[name] for name in operator.inputs]
         results = operator.compute(p, self._parameters[operator.outputs], *operands)
         for name, value in zip(operator.outputs, results, strict=True):
-            value.name = tape.name(name)
             node = value.producer()
-            if node is not None and node.name is None:
+            anonymous = node is not None and node.name == value.name
+            value.name = tape.name(name)
+            if node is not None and anonymous:
                 node.name = value.name
             values[name] = value
 

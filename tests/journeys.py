@@ -17,8 +17,9 @@ from tests import grus
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 PLAIN = {
-    "integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "report.json",
-    "report.md", "report.html", "test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb",
+    "integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "moments.npz",
+    "report.json", "report.md", "report.html", "test_data_set_0/input_0.pb",
+    "test_data_set_0/output_0.pb",
 }  # fmt: skip
 SEARCHED = PLAIN | {"front.json", "front.csv", "front.png", "journal.jsonl"}
 SHORT = ("--search", "--population", "8", "--generations", "4")

@@ -124,6 +124,20 @@ def test_every_chart_has_its_place(place, name):
     assert ("members" in found.ids) == (name != "plain")
 
 
+def test_warnings_and_methods_are_told(place):
+    report = read(place / "plain" / "report.json")
+    report["stuck_states"] = [{"layer": "/gru", "units": 3, "of": 64}]
+    report["finetuning"] = {
+        "epochs": 4, "chosen_epoch": 1, "learning_rate": 1e-3, "before": 91.25,
+        "validation_by_epoch": [91.25, 95.5], "data": {"source": "train.npz", "sequences": 1234},
+    }  # fmt: skip
+    told_page = Outline(page.build(report, folder="plain").decode())
+    plain = Outline(page.build(read(place / "plain" / "report.json"), folder="plain").decode())
+    for told in ("3 of 64 units of layer /gru", "1,234 sequences of train.npz", "95.50 % after"):
+        assert told in told_page.text and told not in plain.text
+    assert "weights rounded by gptq, saturating ranges" in plain.text
+
+
 def test_names_are_escaped(place):
     found = outline(place / "odd")
     assert len(found.scripts) == 3

@@ -22,6 +22,7 @@ from tests import grus
 from tests.journeys import PLAIN, SEARCHED, copy_digits, names, read
 
 EVERYTHING = {"rounding": "gptq", "bias_correction": True, "ranges": "saturating"}
+NEAREST = {"rounding": "nearest", "bias_correction": False, "ranges": "plain"}
 SHORT = {"search": True, "population": 8, "generations": 3, "verify": 4}
 
 
@@ -33,7 +34,7 @@ def model(tmp_path) -> Path:
 def test_settings_change_the_codes_and_the_oracle_agrees(model, tmp_path):
     graphs = set()
     for index, settings in enumerate(
-        ({}, {"rounding": "gptq"}, {"bias_correction": True}, {"ranges": "saturating"}, EVERYTHING)
+        (NEAREST, *({**NEAREST, name: value} for name, value in EVERYTHING.items()), EVERYTHING)
     ):
         folder = tmp_path / str(index)
         result = api.quantize(model, Config(bits=3, output=folder, verify=60, **settings))
@@ -42,8 +43,9 @@ def test_settings_change_the_codes_and_the_oracle_agrees(model, tmp_path):
         assert result.report["verification"]["differences"] == 0
         for name, value in settings.items():
             assert result.report["config"][name] == value
-        written = {"moments.npz"} if set(settings) & {"rounding", "bias_correction"} else set()
-        assert names(folder) == PLAIN | written
+        config = Config(**settings)
+        assert config.needs_moments == (config.rounding == "gptq" or config.bias_correction)
+        assert names(folder) == PLAIN - (set() if config.needs_moments else {"moments.npz"})
     assert len(graphs) == 5
 
 
@@ -118,7 +120,8 @@ def test_journal_belongs_to_the_methods(model):
     def key(**settings):
         return Study(Session(model, Config(search=True, **settings))).key
 
-    keys = [key(**{name: value}) for name, value in EVERYTHING.items()] + [key(), key(**EVERYTHING)]
+    keys = [key(**{**NEAREST, name: value}) for name, value in EVERYTHING.items()]
+    keys += [key(**NEAREST), key(**EVERYTHING)]
     assert len(set(keys)) == len(keys)
     assert key(**EVERYTHING) == keys[-1]
 

@@ -86,7 +86,7 @@ def test_uniform_8_bits_drop_nothing(found, session):
 
 
 @pytest.mark.parametrize(
-    ("name", "part", "bits"), [("new.gate", OUTPUTS, 2), ("new.hidden", WEIGHTS, 2)]
+    ("name", "part", "bits"), [("new.gate", OUTPUTS, 2), ("new.input", WEIGHTS, 2)]
 )
 def test_figures_are_those_of_the_scheme(found, session, name, part, bits):
     """Written down as a scheme file would be, and evaluated without fused kernels."""
@@ -111,7 +111,6 @@ def test_fewer_bits_are_worse(found):
     for one in found.rows:
         narrow, _, wide = (entry.sqnr_uniform_db for entry in one.entries)
         assert narrow < wide - 3, one.name
-        assert one.entries[0].sqnr_db < found.uniform.sqnr_db, one.name
         if one.part == WEIGHTS:
             sizes = [entry.flash_bytes for entry in one.entries]
             assert sizes[0] < sizes[1] < sizes[2] < found.uniform.flash_bytes

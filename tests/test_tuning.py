@@ -87,7 +87,8 @@ def quantize(output: str, *arguments: str, model: str = "digits_row.onnx") -> Pa
 
 @pytest.mark.parametrize("bits", [2, 3])
 def test_it_beats_plain_rounding_on_the_holdout(place, bits):
-    config = Config(scheme=f"narrow-{bits}.json", output=f"plain-{bits}", force=True)
+    plainly = {"rounding": "nearest", "ranges": "plain"}
+    config = Config(scheme=f"narrow-{bits}.json", output=f"plain-{bits}", force=True, **plainly)
     plain = onnxgru.quantize("digits_row.onnx", config)
     heard = []
     settings = {"finetune": "train.npz", "epochs": EPOCHS, "output": f"fine-{bits}"}

@@ -97,7 +97,6 @@ class Metric:
             return 100.0 - error
         return -error if self.higher_is_better else error
 
-
     def uncertainty(self, error: float, count: int) -> float:
         """Standard error of an error over so many labels: that of a share, for percent.
 

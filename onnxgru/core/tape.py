@@ -83,7 +83,7 @@ class Tape:
             inputs,
             attributes=ir.convenience.convert_attributes(attributes),
             outputs=outputs,
-            name=outputs[0].name if names[0] else None,
+            name=outputs[0].name,  # onnx_ir's own are long, and take a tenth of a small file
         )
         self.nodes.append(node)
         return outputs

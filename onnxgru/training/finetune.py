@@ -221,8 +221,8 @@ class Finetuning:
             torch.set_num_threads(threads)
         least = min(errors)
         limit = least + (uncertainty(least) if math.isfinite(least) else 0.0)
-        chosen = max(epoch for epoch, error in enumerate(errors) if error <= limit)
-        return chosen, results[chosen]
+        kept = max(epoch for epoch, error in enumerate(errors) if error <= limit)
+        return kept, results[kept]
 
     def _scales(self) -> list[Tensor]:
         return [scale for made in self._layers for scale in made.scales]
