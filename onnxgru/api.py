@@ -30,7 +30,7 @@ from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
-from onnxgru.tuning import load_tuned, training_data, tune
+from onnxgru.tuning import Candidates, load_tuned, training_data, tune
 
 GOLDEN_SEQUENCES = 2
 
@@ -123,7 +123,7 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
 
         session = Session(path, config, heard)
         training = training_data(session)
-        study = Study(session)
+        study = _study(session, training)
         study.prepare()  # nothing is written before all of that has succeeded
         folder.open(force=config.force)
         try:
@@ -134,6 +134,13 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
                 folder.write(_front(study.outcome(study.seen)))
             raise
     return _finished(session, folder, outcome.scheme, training, outcome)
+
+
+def _study(session: Session, training: Dataset | None) -> Study:
+    """The search of a session, of candidates as they are rounded or fine-tuned."""
+    if training is None or not session.config.finetune_candidates:
+        return Study(session)
+    return Study(session, Candidates(session, training), training.digest())
 
 
 def _finished(
@@ -381,8 +388,10 @@ def pick(
         )
     document, before = _front_of(place), _report_of(place)
     member = fronts.member(document, index, max_bytes, max_drop)
-    session = _session_of(place, before, model, {}, listener)
-    return _picked(session, place, document, before, member)
+    tuned = before["config"].get("finetune_candidates", False)
+    changed = {"finetune": before["config"]["finetune"]} if tuned else {}
+    session = _session_of(place, before, model, changed, listener)
+    return _picked(session, place, document, before, member, training_data(session))
 
 
 def finetune(

@@ -180,6 +180,12 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add(search, "--max-drop", type=float, metavar="X", help="how far the member chosen may fall")
     tuning = parser.add_argument_group("fine-tuning of the scheme (needs onnxgru[torch])")
     add(tuning, "--finetune", metavar="DATA", help="training data")
+    add(
+        tuning,
+        "--finetune-candidates",
+        action="store_true",
+        help="judge every candidate of --search fine-tuned, not only the member chosen",
+    )
     _add_tuning(tuning)
     parser.add_argument("--config", type=Path, metavar="TOML", help="settings; flags go before it")
 

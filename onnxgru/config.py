@@ -66,7 +66,10 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "batch_size": (1, None),
 }
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
-_FLAGS = ("search", "force", "resume", "float_state", "search_inputs", "bias_correction")
+_FLAGS = (
+    "search", "force", "resume", "float_state", "search_inputs", "bias_correction",
+    "finetune_candidates",
+)  # fmt: skip
 _DATA = ("calibration", "validation", "holdout", "finetune")
 _PATHS = ("scheme", "calibration_file", "weights_file", "output", *_DATA)
 _OPTIONAL = ("bits", "steps", "jobs", "scheduler", *_PATHS)
@@ -178,6 +181,7 @@ class Config:
     learning_rate: float = 1e-3
     distillation: float = 0.5
     learned_scales: str = "weights"
+    finetune_candidates: bool = False
     output: Path | str | None = None
     force: bool = False
     resume: bool = False
@@ -242,6 +246,17 @@ class Config:
             on_cluster and on_device,
             "scheduler and device exclude each other: workers of Dask evaluate on their "
             "processors; give one of them",
+        )
+        every = self.finetune_candidates
+        yield (
+            every and not (self.search and self.finetune is not None),
+            "finetune_candidates fine-tunes every candidate of a search; give search and finetune "
+            "too",
+        )
+        yield (
+            every and (on_device or on_cluster),
+            "finetune_candidates trains on this machine's processor; leave out device and "
+            "scheduler",
         )
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             yield (

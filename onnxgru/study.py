@@ -2,20 +2,24 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from onnxgru.config import OF_FINETUNING
 from onnxgru.core import files, objectives
 from onnxgru.core.account import account
+from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
+from onnxgru.core.objectives import Size
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.encoding import Encoding
 from onnxgru.events import Searched, Stage
 from onnxgru.front import FIGURES, FORMAT, ROUNDING, smallest, within
-from onnxgru.problem import Parts, Portable, Problem, encoding
+from onnxgru.problem import WORST, Parts, Portable, Problem, encoding
 from onnxgru.report import versions
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
@@ -60,6 +64,38 @@ class Outcome:
         return Scheme.parse(self.document["members"][self.chosen]["scheme"], "front.json")
 
 
+Make = Callable[[Scheme], tuple[Session, IntegerProgram]]
+"""What a scheme is measured as: a program, and the session that it is of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Evaluates genomes whose schemes are made into something of their own first.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        From genomes to schemes.
+    make : callable
+        From schemes to what is measured.
+    sizes : tuple of Size
+        The objectives beside the error.
+    """
+
+    encoding: Encoding
+    make: Make
+    sizes: tuple[Size, ...]
+
+    def __call__(self, genome: Genome) -> Member:
+        """Objectives of a genome's scheme, the error first."""
+        try:
+            session, program = self.make(self.encoding.scheme(genome))
+        except OverflowProofError:
+            return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
+        error = session.metric.error(session.quality(program, _ROLE))
+        return Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+
+
 class Study:
     """Searches the schemes of a session.
 
@@ -67,11 +103,15 @@ class Study:
     ----------
     session : Session
         The model and its data.
+    make : callable, optional
+        What schemes are measured as; as they are rounded where left out.
+    trained_on : str
+        Hash of what `make` depends on besides the session.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, make: Make | None = None, trained_on: str = "") -> None:
         config = session.config
-        self._session = session
+        self._session, self._make, self._trained_on = session, make, trained_on
         self.seen: list[Member] = []
         """What `run` has evaluated so far."""
         self.sizes = objectives.sizes(config.objectives)
@@ -93,6 +133,8 @@ class Study:
             "costs": [repr(s.measure) for s in self.sizes if s.key == "cost"],
             "versions": versions(),
         }
+        if self._make is not None:
+            parts["finetuning"] = [self._trained_on, *(settings[name] for name in OF_FINETUNING)]
         return files.digest(json.dumps(parts, sort_keys=True).encode())
 
     def prepare(self) -> None:
@@ -102,15 +144,20 @@ class Study:
         )
         self._session.float_quality("validation")
         _ = self.baseline
-        self.evaluate.prove()
+        if isinstance(self.evaluate, Problem):
+            self.evaluate.prove()
 
     @cached_property
     def baseline(self) -> float:
         """Error of uniform 8 bits on validation, which `max_drop` counts from."""
-        session = self._session
-        return session.metric.error(
-            session.quality(session.lowering(self._uniform(MAXIMUM_BITS)), "validation")
-        )
+        session, program = self._made(self._uniform(MAXIMUM_BITS))
+        return session.metric.error(session.quality(program, _ROLE))
+
+    def _made(self, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+        """What a scheme is measured as."""
+        if self._make is None:
+            return self._session, self._session.lowering(scheme)
+        return self._make(scheme)
 
     def _uniform(self, bits: int) -> Scheme:
         """Uniform bits as the search has them, whether or not it may use that width."""
@@ -139,9 +186,11 @@ class Study:
         return tuple(dict.fromkeys([*plain[:count], *guided, *plain[count:]]))
 
     @cached_property
-    def evaluate(self) -> Problem:
+    def evaluate(self) -> Problem | Made:
         """Objectives of a genome's scheme, the error on validation first."""
         session = self._session
+        if self._make is not None:
+            return Made(self.encoding, self._make, self.sizes)
         return Problem(self.encoding, session.lowering, session.judge(_ROLE), self.sizes)
 
     def portable(self) -> Portable:
@@ -280,15 +329,8 @@ class Study:
         figure = self._session.float_quality(role)
         return None if math.isinf(figure) else figure
 
-    def _shown(self, program: IntegerProgram, role: str) -> float:
-        """A program's figure as JSON can hold it: decibels within the metric's limits."""
-        metric = self._session.metric
-        figure = self._session.quality(program, role)
-        return metric.quality(metric.error(figure)) if math.isinf(figure) else figure
-
     def _entry(self, scheme: Scheme) -> dict[str, Any]:
-        session = self._session
-        program = session.lowering(scheme)
+        session, program = self._made(scheme)
         sizes = account(program)
         return {
             "flash_bytes": sizes.flash_bytes,
@@ -297,7 +339,14 @@ class Study:
             "bitops": sizes.bitops,
             **{size.key: size.measure(program) for size in self.sizes if size.key == "cost"},
             **{
-                role: self._shown(program, role) if role in session.data else None
+                role: _shown(session, program, role) if role in session.data else None
                 for role in FIGURES
             },
         }
+
+
+def _shown(session: Session, program: IntegerProgram, role: str) -> float:
+    """A program's figure as JSON can hold it: decibels within the metric's limits."""
+    metric = session.metric
+    figure = session.quality(program, role)
+    return metric.quality(metric.error(figure)) if math.isinf(figure) else figure

@@ -1,8 +1,10 @@
 """Fine-tuning of one scheme of a session, and the files that it leaves."""
 
 import math
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
-from onnxgru.events import Stage
+from onnxgru.events import Stage, silent
 from onnxgru.events import Tuned as Told
 from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
@@ -26,6 +28,8 @@ from onnxgru.session import Session
 from onnxgru.training.finetune import Epoch, Finetuning, Settings, check
 from onnxgru.training.host import require_gradients
 from onnxgru.training.trace import import_torch
+
+Array = npt.NDArray[Any]
 
 MODEL = "finetuned.onnx"
 WEIGHTS = "finetuned.weights.npz"
@@ -96,8 +100,48 @@ def training_data(session: Session) -> Dataset | None:
     return data
 
 
+class Candidates:
+    """Fine-tunes every scheme that it is asked for, all alike and in silence.
+
+    Parameters
+    ----------
+    session : Session
+        The model; how to fine-tune is in its configuration.
+    data : Dataset
+        From `training_data`.
+    """
+
+    def __init__(self, session: Session, data: Dataset) -> None:
+        self._session = copy(session)
+        self._session.listener = silent
+        self._data = data
+        self._lock = Lock()
+        self._known: Array | None = None
+
+    def __call__(self, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+        """The program of a scheme, and the session that it is of.
+
+        Raises
+        ------
+        OverflowProofError
+            If an accumulator could overflow.
+        UsageError
+            If fine-tuning diverges.
+        """
+        with self._lock:
+            if self._known is None:
+                self._known = _teacher(self._session, self._data)
+        made = tune(self._session, scheme, self._data, teacher=self._known)
+        return made.session, made.program
+
+
 def tune(
-    session: Session, scheme: Scheme, data: Dataset | None = None, *, start: Tuned | None = None
+    session: Session,
+    scheme: Scheme,
+    data: Dataset | None = None,
+    *,
+    start: Tuned | None = None,
+    teacher: Array | None = None,
 ) -> Tuning:
     """Fine-tune a scheme.
 
@@ -112,6 +156,8 @@ def tune(
     start : Tuned, optional
         Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
         where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
+    teacher : ndarray, optional
+        What the float model computes for the data, if that is known.
 
     Raises
     ------
@@ -152,7 +198,11 @@ def tune(
     target = session.target("validation")
     counted = int(np.count_nonzero(target >= 0)) if metric.target == "labels" else 0
     chosen, tuned = finetuning.run(
-        data, _teacher(session, data), judge, report, lambda e: metric.uncertainty(e, counted)
+        data,
+        _teacher(session, data) if teacher is None else teacher,
+        judge,
+        report,
+        lambda error: metric.uncertainty(error, counted),
     )
     errors = [epoch.error for epoch in history]
     summary = {
@@ -183,7 +233,7 @@ def _settings(config: Config) -> Settings:
     )
 
 
-def _teacher(session: Session, data: Dataset) -> npt.NDArray[Any]:
+def _teacher(session: Session, data: Dataset) -> Array:
     """What the float model computes for training data, the batch first."""
     size = session.host.batch or 256
     parts = [session.host.whole(part.inputs) for part in data.chunks(size)]

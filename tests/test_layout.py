@@ -65,7 +65,8 @@ ALLOWED = {
     "problem": {"judge", "encoding", "config", "runtime", "passes", "rounding", "calibration"}
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
-    "study": {"problem", "session", "report", "starts", "events", "front", "search", "core"},
+    "study": {"problem", "session", "report", "starts", "encoding", "config", "events", "front"}
+    | {"search", "core"},
     "tuning": {"session", "config", "events", "training", "rounding", "passes", "core"},
     "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
     | {

@@ -11,8 +11,10 @@ After every epoch the result is judged as what it will be: integers.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -183,9 +185,7 @@ class Finetuning:
         import torch
 
         settings = self._settings
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # sums do not depend on the number of cores
-        try:
+        with _one_thread():  # sums do not depend on the number of cores
             results = [self.result()]
             errors = [judge(results[0])]
             report(Epoch(0, settings.epochs, math.nan, errors[0]))
@@ -217,8 +217,6 @@ class Finetuning:
                 results.append(result)
                 errors.append(judge(result))
                 report(Epoch(epoch, settings.epochs, float(np.mean(losses)), errors[-1]))
-        finally:
-            torch.set_num_threads(threads)
         least = min(errors)
         limit = least + (uncertainty(least) if math.isfinite(least) else 0.0)
         kept = max(epoch for epoch, error in enumerate(errors) if error <= limit)
@@ -366,6 +364,33 @@ def check(data: Dataset, outputs: Array, settings: Settings, fixed: int | None =
 def is_classes(labels: Array) -> bool:
     """Whether labels are classes and not real numbers."""
     return bool(np.issubdtype(labels.dtype, np.integer))
+
+
+class _Threads:
+    """How many threads torch had before the first of several fine-tunings that go on together."""
+
+    lock = Lock()
+    users = 0
+    before = 1
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for torch, until the last that asked for it has left."""
+    import torch
+
+    with _Threads.lock:
+        if not _Threads.users:
+            _Threads.before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _Threads.users += 1
+    try:
+        yield
+    finally:
+        with _Threads.lock:
+            _Threads.users -= 1
+            if not _Threads.users:
+                torch.set_num_threads(_Threads.before)
 
 
 def _is_sound(result: Tuned) -> bool:
