@@ -81,7 +81,7 @@ class Plan:
         Widths of weights with outputs at 8 bits, and uniform ones that are fine-tuned.
     seeds, epochs, batch_size, population, generations : int
         Of searches and of fine-tuning.
-    learning_rate : float
+    learning_rate, averaging : float
         Of fine-tuning.
     """
 
@@ -95,6 +95,7 @@ class Plan:
     epochs: int
     batch_size: int
     learning_rate: float
+    averaging: float
     population: int
     generations: int
 
@@ -107,6 +108,7 @@ class Plan:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
+            "averaging": self.averaging,
             "seed": seed,
             "rounding": "nearest",
             "ranges": "plain",
@@ -165,6 +167,7 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
     config = plan.config(
         seed, genome="coupled", strategy="plain", objectives="error,weights",
         finetune=plan.tenth, learning_rate=PUBLISHED_RATE, distillation=0.0, learned_scales="none",
+        averaging=0.0,
     )  # fmt: skip
     session = Session(plan.model, config, fused=True)
     study = Study(session)
@@ -361,6 +364,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--averaging", type=float, default=0.0)
     parser.add_argument(
         "--sequences", type=int, default=DEFAULT_SEQUENCES, help="of the training data"
     )
@@ -388,14 +392,16 @@ def main() -> None:
             2 if quick else parsed.epochs,
             parsed.batch_size,
             parsed.learning_rate,
+            parsed.averaging,
             8 if quick else POPULATION,
             3 if quick else GENERATIONS,
         )
         command = {
             "task": parsed.task, "sequences": count, "copies": parsed.copies,
             "epochs": plan.epochs, "seeds": plan.seeds, "batch_size": plan.batch_size,
-            "learning_rate": plan.learning_rate, "population": plan.population,
-            "generations": plan.generations, "validation": parsed.validation,
+            "learning_rate": plan.learning_rate, "averaging": plan.averaging,
+            "population": plan.population, "generations": plan.generations,
+            "validation": parsed.validation,
             "machine": platform.processor() or platform.machine(),
         }  # fmt: skip
         record = Record(parsed.study, command)

@@ -134,6 +134,7 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
         f"{used['epochs']} --batch-size {used['batch_size']} --learning-rate "
         f"{used['learning_rate']:g}"
         + (f" --sequences {used['sequences']}" if used["sequences"] > DEFAULT_SEQUENCES else "")
+        + (f" --averaging {used['averaging']:g}" if used.get("averaging") else "")
         + (f" --copies {used['copies']}" if used["copies"] > 1 else "")
         + (f" --validation {used['validation']}" if used["validation"] else "")
     )

@@ -115,6 +115,7 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
     add(group, "--learning-rate", type=float, metavar="X", help="0.001")
     add(group, "--distillation", type=float, metavar="X", help="the float model's share (0.5)")
     add(group, "--learned-scales", help="weights (default), all or none")
+    add(group, "--averaging", type=float, metavar="X", help="running average of weights (0: none)")
 
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:

@@ -48,7 +48,9 @@ OF_SEARCH = (
 )  # fmt: skip
 """Settings that say how to search."""
 
-OF_FINETUNING = ("epochs", "batch_size", "learning_rate", "distillation", "learned_scales")
+OF_FINETUNING = (
+    "epochs", "batch_size", "learning_rate", "distillation", "learned_scales", "averaging",
+)  # fmt: skip
 """Settings that say how to fine-tune."""
 
 _BITS = (2, 8)
@@ -97,7 +99,7 @@ class Config:
         Integers of weights as fine-tuning left them, instead of rounding.
     finetune : str, path or callable, optional
         Training data: fine-tune the scheme on them.
-    epochs, batch_size, learning_rate, distillation, learned_scales
+    epochs, batch_size, learning_rate, distillation, learned_scales, averaging
         How, `onnxgru.training.finetune.Settings`.
     output : path, optional
         Output folder; ``<model>-onnxgru`` in the current folder where left out.
@@ -181,6 +183,7 @@ class Config:
     learning_rate: float = 1e-3
     distillation: float = 0.5
     learned_scales: str = "weights"
+    averaging: float = 0.0
     finetune_candidates: bool = False
     output: Path | str | None = None
     force: bool = False
@@ -346,6 +349,8 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         return "a number above 0", lambda v: type(v) in (int, float) and 0 < v < math.inf
     if name == "distillation":
         return "a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1
+    if name == "averaging":
+        return "a number from 0 to below 1", lambda v: type(v) in (int, float) and 0 <= v < 1
     if name == "scheduler":
         return (
             "an address such as tcp://10.0.0.1:8786",

@@ -213,6 +213,7 @@ def tune(
         "batch_size": settings.batch_size,
         "distillation": settings.distillation,
         "learned_scales": settings.scales,
+        "averaging": settings.averaging,
         "before": metric.quality(errors[0]),
         "validation_by_epoch": [
             metric.quality(error) if math.isfinite(error) else None for error in errors
@@ -229,6 +230,7 @@ def _settings(config: Config) -> Settings:
         batch_size=config.batch_size,
         distillation=config.distillation,
         scales=config.learned_scales,
+        averaging=config.averaging,
         seed=config.seed,
     )
 

@@ -304,6 +304,39 @@ def test_distillation_starts_at_nothing_for_a_student_that_is_the_teacher(tmp_pa
         assert twin._loss(data, np.ascontiguousarray(teacher[..., ::-1])).item() > 0.01
 
 
+def test_averages_are_those_of_the_weights_after_each_step(tmp_path):
+    """What is kept lies between the steps; the steps are the same as without."""
+    onnx.save(small("Softmax"), tmp_path / "m.onnx")
+    x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
+    np.savez(tmp_path / "m.validation.npz", X=x, labels=FRAMES)
+    session = Session(tmp_path / "m.onnx", Config())
+    scheme, data = Scheme.uniform(session.layers, 8), session.data["validation"]
+    teacher = session.reference("validation")["out"]
+
+    def trained(averaging: float) -> list[np.ndarray]:
+        settings = Settings(epochs=3, batch_size=8, learning_rate=1e-2, averaging=averaging)
+        twin = Finetuning(
+            source.proto(session.model), session.layers, session.lowering(scheme), scheme, "out",
+            0, settings,
+        )  # fmt: skip
+        seen: list[np.ndarray] = []
+
+        def judge(tuned) -> float:
+            seen.append(np.concatenate([w.ravel() for w, _ in tuned.weights.values()]))
+            return 0.0
+
+        twin.run(data, teacher, judge, lambda _epoch: None)
+        return seen
+
+    plain, kept = trained(0.0), trained(0.9)
+    np.testing.assert_array_equal(plain[0], kept[0])
+    for last, average, before in zip(plain[1:], kept[1:], kept[:-1], strict=True):
+        assert np.linalg.norm(average - before) < np.linalg.norm(last - before)
+    again = trained(1e-9)
+    for last, average in zip(plain, again, strict=True):
+        np.testing.assert_allclose(last, average, atol=1e-6)
+
+
 def test_sequences_of_padding_alone_leave_the_weights_whole(tmp_path):
     onnx.save(small("Softmax"), tmp_path / "m.onnx")
     x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
@@ -403,6 +436,7 @@ CASES = [
     (f"{TUNE} few.npz --learning-rate 0", 2, "learning_rate must be a number above 0, got 0.0"),
     (f"{TUNE} few.npz --learning-rate nan", 2, "learning_rate must be a number above 0"),
     (f"{TUNE} few.npz --distillation 2", 2, "distillation must be a number from 0 to 1, got 2.0"),
+    (f"{TUNE} few.npz --averaging 1", 2, "averaging must be a number from 0 to below 1, got 1.0"),
     (f"{TUNE} few.npz --epochs 0", 2, "epochs must be a whole number of at least 1, got 0"),
     (f"{TUNE} few.npz --learned-scales some", 2, "learned_scales must be one of weights, all, no"),
     (f"{TUNE} few.npz --learning-rate 1e6 --epochs 1", 2, "fine-tuning diverged in epoch 1|1e+06"),

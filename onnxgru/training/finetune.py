@@ -58,6 +58,9 @@ class Settings:
         t.
     scales : {"weights", "all", "none"}
         Which scales are learned: those of weights, those of calibrated values too, or none.
+    averaging : float
+        Share of itself that the running average of weights and scales, which is what is kept,
+        has after a step (less in the first ones); 0 keeps the last ones.
     seed : int
         Of the order of the sequences.
     """
@@ -68,6 +71,7 @@ class Settings:
     distillation: float = 0.5
     temperature: float = 2.0
     scales: str = "weights"
+    averaging: float = 0.0
     seed: int = 0
 
 
@@ -194,6 +198,7 @@ class Finetuning:
             weights = [w for made in self._layers for w in made.weights]
             trained = [*weights, *self._graph.trained.values(), *self._scales()]
             optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+            average = [tensor.detach().clone() for tensor in trained]
             for epoch in range(1, settings.epochs + 1):
                 order = generator.permutation(data.size)
                 losses = []
@@ -206,9 +211,11 @@ class Finetuning:
                     loss.backward()
                     torch.nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
                     optimizer.step()
+                    _average(average, trained, min(settings.averaging, (step + 1) / (step + 10)))
                     losses.append(loss.item())
                     step += 1
-                result = self.result()
+                with _replaced(trained, average):
+                    result = self.result()
                 if not (math.isfinite(losses[-1]) and _is_sound(result)):
                     raise UsageError(
                         f"fine-tuning diverged in epoch {epoch}; give a lower learning rate than "
@@ -391,6 +398,25 @@ def _one_thread() -> Iterator[None]:
             _Threads.users -= 1
             if not _Threads.users:
                 torch.set_num_threads(_Threads.before)
+
+
+def _average(average: Sequence[Tensor], current: Sequence[Tensor], decay: float) -> None:
+    """Move a running average towards what it is of."""
+    for kept, tensor in zip(average, current, strict=True):
+        kept.lerp_(tensor.detach(), 1 - decay)
+
+
+@contextmanager
+def _replaced(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Iterator[None]:
+    """Other numbers in some tensors, until the context ends."""
+    before = [tensor.detach().clone() for tensor in tensors]
+    for tensor, other in zip(tensors, others, strict=True):
+        tensor.data.copy_(other)
+    try:
+        yield
+    finally:
+        for tensor, kept in zip(tensors, before, strict=True):
+            tensor.data.copy_(kept)
 
 
 def _is_sound(result: Tuned) -> bool:
