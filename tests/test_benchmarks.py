@@ -89,6 +89,18 @@ def test_published(tmp_path: Path) -> None:
     assert float(found["ours, smaller than uniform 8 in weight bits, %"]) > 70
 
 
+def test_training(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    assert float(figures("training", tmp_path)["ratio at 28 steps"]) > 0
+
+
+def test_beacons(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    found = figures("beacons", tmp_path)
+    assert float(found["members"]) == 2
+    assert found["output, dB (float, 4 epochs)"] > found["output, dB (float, 1 epoch)"]
+
+
 def test_the_page_of_results_holds_what_was_measured() -> None:
     assert results.PAGE.read_text("utf-8") == results.page(results.stored())
     for task in results.stored():

@@ -8,10 +8,11 @@ or run has one sentence instead.
 
     python -m benchmarks.peers [--models FOLDER] [--task mnist-row] [--sequences 10000]
         [--environments FOLDER] [--quick] [--json benchmarks/results/peers-mnist-row.json]
+        [--again FILE]                      # the peers' rows as they are there
     python -m benchmarks.peers --page       # tables and picture anew from what is in results/
 
 onnxgru's *flash* is what a device keeps of the recurrence: the file adds the graph itself, which
-takes about 20 kB however small the weights are, and the float layers around the recurrence.
+takes about 17 kB however small the weights are, and the float layers around the recurrence.
 """
 
 import argparse
@@ -69,7 +70,9 @@ class Row:
     reason: str | None = None
 
 
-def measured(model: Path, place: Path | None, train: Path | None, work: Path) -> Iterator[Row]:
+def measured(
+    model: Path, place: Path | None, train: Path | None, work: Path, known: list[Row] | None = None
+) -> Iterator[Row]:
     """All rows, the float model first.
 
     Parameters
@@ -82,15 +85,18 @@ def measured(model: Path, place: Path | None, train: Path | None, work: Path) ->
         Training data for fine-tuning.
     work : Path
         Folder for what is made.
+    known : list of Row, optional
+        Of the peers, which are not run then.
     """
     holdout = model.with_suffix(".holdout.npz")
     yield Row("float", "", graph.look(model), graph.accuracy(model, holdout))
-    for number, peer in enumerate(PEERS):
+    yield from known or []
+    for number, peer in enumerate(PEERS if known is None else ()):
         if place is not None or peer.requirements is environments.ONNXRUNTIME:
             folder = work / f"peer-{number}"
             folder.mkdir()
             yield _peer(peer, model, holdout, place, folder)
-    for made in ours.rows(model, work, train, quick=place is None):
+    for made in ours.rows(model, work, train, quick=train is None):
         yield Row(
             made.name,
             onnxgru.__version__,
@@ -117,6 +123,16 @@ def _peer(peer: Peer, model: Path, holdout: Path, place: Path | None, folder: Pa
         reason = f"its file does not run in onnxruntime: {str(error).splitlines()[0]}"
         return Row(peer.name, used, reason=reason)
     return Row(peer.name, used, found, percent, seconds=seconds)
+
+
+def peers_of(path: Path) -> list[Row]:
+    """The peers' rows of a file that was written before."""
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    return [
+        Row(**row | {"found": row["found"] and graph.Found(**row["found"])})
+        for row in rows
+        if row["name"] != "float" and not row["name"].startswith("onnxgru")
+    ]
 
 
 def figures(rows: list[Row]) -> dict[str, float | str]:
@@ -146,6 +162,7 @@ def main() -> None:
     parser.add_argument("--task", choices=tuple(TASKS), default="digits-row")
     parser.add_argument("--sequences", type=int, default=10000, help="of the training data")
     parser.add_argument("--environments", type=Path, metavar="FOLDER", help="of the peers")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="onnxgru's rows alone anew")
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--page", action="store_true", help="write what was measured, no more")
@@ -163,7 +180,8 @@ def main() -> None:
             place = parsed.environments or environments.folder()
             train = work / "train.npz"
             count = training_data(parsed.task, train, parsed.sequences)
-        rows = list(measured(model, place, train, work))
+        known = peers_of(parsed.again) if parsed.again is not None else None
+        rows = list(measured(model, place, train, work, known))
     document: dict[str, Any] = {
         "task": parsed.task,
         "sequences": count,

@@ -49,18 +49,15 @@ def rows(model: Path, work: Path, train: Path | None, *, quick: bool) -> Iterato
     train : Path or None
         Training data; the fine-tuned member is left out without them.
     quick : bool
-        A short search, and its member left out that GPTQ rounded.
+        A short search.
     """
     spent = {"population": 8, "generations": 2} if quick else {}
-    narrow = {"rounding": "gptq", "ranges": "saturating"}
     jobs: dict[str, dict[str, Any]] = {
         "uniform 8 bits": {"bits": 8},
         "weights 4, outputs 8 bits": {"scheme": work / "4x8.json"},
         "uniform 4 bits": {"bits": 4},
         "searched": {"search": True, **spent},
     }
-    if not quick:
-        jobs["searched, GPTQ, saturating"] = {"search": True, **narrow}
     for name, settings in jobs.items():
         started = time.perf_counter()
         result = onnxgru.quantize(model, onnxgru.Config(output=work / name, **settings))
@@ -70,7 +67,7 @@ def rows(model: Path, work: Path, train: Path | None, *, quick: bool) -> Iterato
     if train is not None:
         started = time.perf_counter()
         place = work / "fine-tuned"
-        shutil.copytree(work / "searched, GPTQ, saturating", place)
+        shutil.copytree(work / "searched", place)
         members = json.loads((place / "front.json").read_text("utf-8"))["members"]
         few = [m for m in members if m["mean_bits"] <= MOST_BITS]
         few = few or [min(members, key=lambda member: float(member["mean_bits"]))]
