@@ -1,7 +1,6 @@
 """Fine-tuning of one scheme of a session, and the files that it leaves."""
 
 import math
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -18,7 +17,7 @@ from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
-from onnxgru.events import Stage, silent
+from onnxgru.events import Listener, Stage, silent
 from onnxgru.events import Tuned as Told
 from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
@@ -112,9 +111,7 @@ class Candidates:
     """
 
     def __init__(self, session: Session, data: Dataset) -> None:
-        self._session = copy(session)
-        self._session.listener = silent
-        self._data = data
+        self._session, self._data = session, data
         self._lock = Lock()
         self._known: Array | None = None
 
@@ -131,7 +128,7 @@ class Candidates:
         with self._lock:
             if self._known is None:
                 self._known = _teacher(self._session, self._data)
-        made = tune(self._session, scheme, self._data, teacher=self._known)
+        made = tune(self._session, scheme, self._data, teacher=self._known, listener=silent)
         return made.session, made.program
 
 
@@ -142,6 +139,7 @@ def tune(
     *,
     start: Tuned | None = None,
     teacher: Array | None = None,
+    listener: Listener | None = None,
 ) -> Tuning:
     """Fine-tune a scheme.
 
@@ -158,6 +156,8 @@ def tune(
         where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
     teacher : ndarray, optional
         What the float model computes for the data, if that is known.
+    listener : callable, optional
+        Receives every epoch; that of the session where left out.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def tune(
     if data is None:
         data = training_data(session)
     assert data is not None, "the configuration names no data to fine-tune on"
-    settings = _settings(session.config)
+    settings, told = _settings(session.config), listener or session.listener
     began = session if start is None else session.retuned(start, integers=False)
     program = began.lowering(scheme)
     finetuning = Finetuning(
@@ -192,9 +192,9 @@ def tune(
 
     def report(epoch: Epoch) -> None:
         history.append(epoch)
-        session.listener(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
+        told(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
-    session.listener(Stage(f"fine-tuning on {data.size:,} sequences"))
+    told(Stage(f"fine-tuning on {data.size:,} sequences"))
     target = session.target("validation")
     counted = int(np.count_nonzero(target >= 0)) if metric.target == "labels" else 0
     chosen, tuned = finetuning.run(
