@@ -1,9 +1,9 @@
 """What a member of a front gains by starting from another member's fine-tuned weights.
 
-Of the front of the default search on the shipped model, members of at most 4 bits a weight: the
-middle one is the beacon (Rezk et al. 2021, arXiv 2108.01192), fine-tuned for three epochs. Every
-other one is fine-tuned for one epoch from the float weights, for one from the beacon, and for four
-from the float weights; means over members and seeds, on hold-out data.
+Of the front of a search (plain NSGA-II) on the shipped model, members of at most 4 bits a weight:
+the middle one is the beacon (Rezk et al. 2021, arXiv 2108.01192), fine-tuned for three epochs.
+Every other one is fine-tuned for one epoch from the float weights, for one from the beacon, and for
+four from the float weights; means over members and seeds, on hold-out data.
 
     python -m benchmarks.beacons [--quick] [--json FILE]
 """

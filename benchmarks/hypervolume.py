@@ -89,9 +89,9 @@ def main() -> None:
     """Search and print."""
     parsed = arguments(__doc__)
     seeds = range(1 if parsed.quick else 5)
-    plain = Config(search=True, rounding="nearest", ranges="plain")  # searches alone are compared
-    ours = Study(Session(MODEL, plain))
-    coupled = Study(Session(MODEL, plain.merged({"genome": "coupled"})))
+    config = Config(search=True, rounding="nearest", ranges="plain")  # searches alone are compared
+    ours = Study(Session(MODEL, config))
+    coupled = Study(Session(MODEL, config.merged({"genome": "coupled"})))
     limit = ours.baseline + Config().max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
     plain = Settings(POPULATION, GENERATIONS)

@@ -20,7 +20,8 @@ ours from *uniform 8, fine-tuned* is given with the 95 % interval of Student's t
 What ``--study`` has already is not measured again, so that an interrupted study goes on.
 
     python -m benchmarks.published --models FOLDER --task mnist-row [--seeds 5] [--epochs 15]
-        [--sequences 10000] [--copies 1] [--quick] [--json FILE] [--study FILE]
+        [--batch-size 32] [--learning-rate 0.001] [--averaging 0] [--sequences 10000] [--copies 1]
+        [--validation N] [--quick] [--json FILE] [--study FILE]
 """
 
 import argparse
@@ -268,8 +269,9 @@ class Record:
         self.document |= {"narrow": {}, "tuned": {}}
         if path is not None and path.is_file():
             found = json.loads(path.read_text("utf-8"))
-            if found["command"] == command:
-                self.document = found
+            if found.get("command") != command:
+                raise SystemExit(f"{path}: holds another study; give another file, or remove it")
+            self.document = found
 
     def piece(self, *keys: str, make: Callable[[], Any]) -> Any:
         """A piece under its keys, measured unless it is there."""
@@ -397,7 +399,8 @@ def main() -> None:
             3 if quick else GENERATIONS,
         )
         command = {
-            "task": parsed.task, "sequences": count, "copies": parsed.copies,
+            "task": parsed.task, "model": files.digest(plan.model.read_bytes()),
+            "sequences": count, "copies": parsed.copies,
             "epochs": plan.epochs, "seeds": plan.seeds, "batch_size": plan.batch_size,
             "learning_rate": plan.learning_rate, "averaging": plan.averaging,
             "population": plan.population, "generations": plan.generations,

@@ -16,7 +16,7 @@ from onnxgru.calibration.moments import MOMENTS
 from onnxgru.config import BITS, PROCESSOR, TASKS, Config, Source
 from onnxgru.core import files, objectives
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import ModelError, OutputError, SchemeError, UsageError
+from onnxgru.core.errors import DataError, ModelError, OutputError, SchemeError, UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Event, Listener, Notice, Stage, silent
@@ -388,10 +388,15 @@ def pick(
         )
     document, before = _front_of(place), _report_of(place)
     member = fronts.member(document, index, max_bytes, max_drop)
-    tuned = before["config"].get("finetune_candidates", False)
-    changed = {"finetune": before["config"]["finetune"]} if tuned else {}
-    session = _session_of(place, before, model, changed, listener)
-    return _picked(session, place, document, before, member, training_data(session))
+    tuned = before["search"].get("finetuning")  # as every candidate was
+    session = _session_of(place, before, model, tuned["settings"] if tuned else {}, listener)
+    training = training_data(session)
+    if tuned and training is not None and training.digest() != tuned["sha256"]:
+        raise DataError(
+            f"{training.source}: must be the data that the search fine-tuned with (SHA-256 "
+            f"{tuned['sha256'][:16]}...), they have changed; restore them, or search again"
+        )
+    return _picked(session, place, document, before, member, training)
 
 
 def finetune(
@@ -509,9 +514,10 @@ def _session_of(
     for role, entry in before["data"].items():
         if settings.get(role) is None and Path(entry["source"]).exists():
             settings[role] = entry["source"]
+    given = settings.get("weights_file") is not None
     settings |= {"finetune": None, "weights_file": None} | dict(changed)
-    config = Config(**settings)
-    if config.needs_moments and not (place / MOMENTS).is_file():
+    config = Config(**{"rounding": "nearest", "ranges": "plain"} | settings)  # once the defaults
+    if config.needs_moments and not given and not (place / MOMENTS).is_file():
         raise OutputError(
             f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
             "there; restore it, or quantise again"

@@ -14,7 +14,7 @@ from onnxgru import charts
 from onnxgru.charts import Evaluation
 from onnxgru.core.cells import CELLS
 from onnxgru.drawing import BOX, draw
-from onnxgru.report import figure, sizes_table, stuck_sentences
+from onnxgru.report import figure, methods, sizes_table, stuck_sentences
 
 TEMPLATE = "page.html.j2"
 
@@ -78,6 +78,7 @@ def build(
     text = template.render(
         report=report,
         warnings=stuck_sentences(report),
+        methods=methods(report),
         front=front,
         chosen=chosen,
         sensitivity=sensitivity,

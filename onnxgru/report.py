@@ -205,6 +205,20 @@ def _units(layer: Layer) -> int:
     return len(layer.recurrences) * layer.hidden_size
 
 
+def methods(document: Mapping[str, Any]) -> str:
+    """How weights became integers, and how ranges were chosen."""
+    config = document["config"]
+    if "finetuning" in document:
+        weights = "weights fine-tuned"
+    elif config["weights_file"] is not None:
+        weights = f"weights as {config['weights_file']} has them"
+    else:
+        weights = f"weights rounded by {config['rounding']}, biases "
+        weights += "corrected" if config["bias_correction"] else "as they are"
+    ranges = "saturating ranges where the observer is mse"
+    return f"{weights}; {ranges if config['ranges'] == 'saturating' else 'plain ranges'}"
+
+
 def stuck_sentences(document: Mapping[str, Any]) -> list[str]:
     """What to say of states that stand still, a sentence a layer."""
     return [
@@ -284,10 +298,8 @@ def markdown(document: Mapping[str, Any]) -> str:
         lines += [f"- `{r['node']}`: {r['reason']}" for r in document["left_in_float"]]
     lines += ["", "## Made with", ""]
     lines += [f"- {name} {text}" for name, text in document["versions"].items()]
-    config = document["config"]
     lines += [
-        f"- weights rounded by {config['rounding']}, biases "
-        f"{'corrected' if config['bias_correction'] else 'as they are'}; {config['ranges']} ranges",
+        f"- {methods(document)}",
         f"- seed {document['seed']}",
     ]
     lines += [

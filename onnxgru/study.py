@@ -11,7 +11,7 @@ from typing import Any
 from onnxgru.config import OF_FINETUNING
 from onnxgru.core import files, objectives
 from onnxgru.core.account import account
-from onnxgru.core.errors import OverflowProofError
+from onnxgru.core.errors import DivergedError, OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.objectives import Size
 from onnxgru.core.program import IntegerProgram
@@ -90,7 +90,7 @@ class Made:
         """Objectives of a genome's scheme, the error first."""
         try:
             session, program = self.make(self.encoding.scheme(genome))
-        except OverflowProofError:
+        except (OverflowProofError, DivergedError):
             return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
         error = session.metric.error(session.quality(program, _ROLE))
         return Member(genome, (error, *(size.measure(program) for size in self.sizes)))
@@ -322,6 +322,12 @@ class Study:
             "chosen": {k: v for k, v in entries[chosen].items() if k not in ("genome", "scheme")},
             "uniform_8": uniform[0],
         }
+        if self._make is not None:
+            settings = session.settings()
+            summary["finetuning"] = {
+                "sha256": self._trained_on,
+                "settings": {name: settings[name] for name in ("finetune", *OF_FINETUNING)},
+            }
         return Outcome(document, cloud, chosen, summary)
 
     def _float_quality(self, role: str) -> float | None:

@@ -196,7 +196,8 @@ def tune(
 
     told(Stage(f"fine-tuning on {data.size:,} sequences"))
     target = session.target("validation")
-    counted = int(np.count_nonzero(target >= 0)) if metric.target == "labels" else 0
+    labels = metric.target == "labels"
+    counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
     chosen, tuned = finetuning.run(
         data,
         _teacher(session, data) if teacher is None else teacher,

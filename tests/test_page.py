@@ -135,7 +135,8 @@ def test_warnings_and_methods_are_told(place):
     plain = Outline(page.build(read(place / "plain" / "report.json"), folder="plain").decode())
     for told in ("3 of 64 units of layer /gru", "1,234 sequences of train.npz", "95.50 % after"):
         assert told in told_page.text and told not in plain.text
-    assert "weights rounded by gptq, saturating ranges" in plain.text
+    assert "weights rounded by gptq, biases as they are; saturating ranges" in plain.text
+    assert "weights fine-tuned; saturating" in told_page.text
 
 
 def test_names_are_escaped(place):

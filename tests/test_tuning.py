@@ -385,42 +385,6 @@ def test_states_that_stand_still_are_told(place, capsys):
     assert "warning" not in capsys.readouterr().err
 
 
-def test_candidates_are_judged_fine_tuned(place):
-    """By the same bits whoever asks: one worker or two, a search gone on with, a member picked."""
-    settings = {"search": True, "population": 6, "generations": 2, "verify": 4, "epochs": 1}
-    config = Config(
-        finetune="few.npz", finetune_candidates=True, widths="3,4", jobs=1, output="each",
-        **settings,
-    )  # fmt: skip
-    first = onnxgru.quantize("digits_row.onnx", config)
-    rounded = onnxgru.quantize(
-        "digits_row.onnx", Config(widths="3", output="rounded", **settings | {"epochs": 10})
-    )
-    three, plain = (
-        next(entry for entry in result.front["uniform"] if entry["bits"] == 3)
-        for result in (first, rounded)
-    )
-    assert (
-        three["validation"] > plain["validation"] and three["flash_bytes"] == plain["flash_bytes"]
-    )
-    chosen = first.front["members"][first.front["chosen"]]
-    for role in ("validation", "holdout"):
-        found = first.report["quality"][role]["integer"]
-        assert found == pytest.approx(chosen[role], abs=1e-4)
-    two = onnxgru.quantize("digits_row.onnx", config.merged({"jobs": 2, "output": "two-jobs"}))
-    assert two.front == first.front
-    journal = place / "each" / "journal.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(lines[: len(lines) // 2]))
-    again = onnxgru.quantize("digits_row.onnx", config.merged({"resume": True}))
-    assert again.front == first.front
-    other = next(m for m in first.front["members"] if m["index"] != chosen["index"])
-    picked = onnxgru.pick("each", index=other["index"])
-    found = picked.report["quality"]["holdout"]["integer"]
-    assert found == pytest.approx(other["holdout"], abs=1e-4)
-    assert (place / "each" / "finetuned.onnx").is_file()
-
-
 # --- what is refused -----------------------------------------------------------------------------
 
 TUNE = "finetune tuned --train"

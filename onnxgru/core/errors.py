@@ -28,6 +28,10 @@ class UsageError(OnnxgruError):
     exit_code = 2
 
 
+class DivergedError(UsageError):
+    """Fine-tuning went beyond all bounds with the settings given."""
+
+
 class ModelError(OnnxgruError):
     """The model file cannot be read, checked or quantised."""
 

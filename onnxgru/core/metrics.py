@@ -98,14 +98,14 @@ class Metric:
         return -error if self.higher_is_better else error
 
     def uncertainty(self, error: float, count: int) -> float:
-        """Standard error of an error over so many labels: that of a share, for percent.
+        """Standard error of an error over so many examples: that of a share, for percent.
 
         0 for other figures, whose spread is not known from the figure.
         """
-        if self.unit != "%":
+        if self.unit != "%" or not count:
             return 0.0
         share = min(max(error / 100, 0.0), 1.0)
-        return 100 * math.sqrt(share * (1 - share) / max(1, count))
+        return 100 * math.sqrt(share * (1 - share) / count)
 
 
 def accuracy(outputs: Array, labels: Array) -> float:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy.typing as npt
 import onnx
 
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import DataError, UsageError
+from onnxgru.core.errors import DataError, DivergedError, UsageError
 from onnxgru.core.integers import TINY, Floats
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
@@ -59,8 +59,8 @@ class Settings:
     scales : {"weights", "all", "none"}
         Which scales are learned: those of weights, those of calibrated values too, or none.
     averaging : float
-        Share of itself that the running average of weights and scales, which is what is kept,
-        has after a step (less in the first ones); 0 keeps the last ones.
+        Decay of the running average of weights and scales, smaller in the first steps; the average
+        is what is kept. 0: no average.
     seed : int
         Of the order of the sequences.
     """
@@ -183,7 +183,7 @@ class Finetuning:
 
         Raises
         ------
-        UsageError
+        DivergedError
             If weights or the loss grow beyond all bounds.
         """
         import torch
@@ -217,7 +217,7 @@ class Finetuning:
                 with _replaced(trained, average):
                     result = self.result()
                 if not (math.isfinite(losses[-1]) and _is_sound(result)):
-                    raise UsageError(
+                    raise DivergedError(
                         f"fine-tuning diverged in epoch {epoch}; give a lower learning rate than "
                         f"{settings.learning_rate:g}"
                     )
@@ -373,31 +373,21 @@ def is_classes(labels: Array) -> bool:
     return bool(np.issubdtype(labels.dtype, np.integer))
 
 
-class _Threads:
-    """How many threads torch had before the first of several fine-tunings that go on together."""
-
-    lock = Lock()
-    users = 0
-    before = 1
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for torch, until the last that asked for it has left."""
+    """One thread for torch's products, in this thread.
+
+    A worker leaves it so, for other workers' products would get more threads with its own.
+    """
     import torch
 
-    with _Threads.lock:
-        if not _Threads.users:
-            _Threads.before = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _Threads.users += 1
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        with _Threads.lock:
-            _Threads.users -= 1
-            if not _Threads.users:
-                torch.set_num_threads(_Threads.before)
+        if current_thread() is main_thread():
+            torch.set_num_threads(before)
 
 
 def _average(average: Sequence[Tensor], current: Sequence[Tensor], decay: float) -> None:

@@ -3,9 +3,11 @@
 Values of a step lie beside each other, codes (rows, slots, H), a row for every sequence at every
 step, so that a row passes all operators of a stage within the processor's nearest cache.
 
-An instruction is a row of integers: kind, slot of the output, first and second operand. Operands
-are slots; those of `PRODUCT` are the first column in the products, those of `LOOKUP` a slot and a
-table.
+An instruction is a row of integers::
+
+    PRODUCT   slot of the output   first column in the products   -
+    ADD, MUL  slot of the output   slot                           slot
+    LOOKUP    slot of the output   slot                           table
 """
 
 import numpy as np

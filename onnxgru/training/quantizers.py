@@ -141,7 +141,8 @@ class ValueQuantizer:
         steps, within, growth = _rounded(y.detach(), scale, zero_point, 0, top)
         found = np.zeros((3, MOST_LEVELS))
         found[:, :levels] = torch.stack((steps + zero_point, slope * within, growth)).numpy()
-        return found[0].astype(np.uint8), found[1].astype(np.float32), found[2].astype(np.float32)
+        codes = np.nan_to_num(found[0]).astype(np.uint8)  # scales that diverged have none
+        return codes, found[1].astype(np.float32), found[2].astype(np.float32)
 
     @property
     def range(self) -> tuple[float, float]:

@@ -252,7 +252,7 @@ class _Run:
             self._product(stage, 0, rows)
             self._compute(stage, 0, rows, self._always)
         scale, zero_point = grid.scales[plan.state], grid.zero_points[plan.state]
-        state = np.rint(initial.numpy() / scale) + zero_point
+        state = np.nan_to_num(np.rint(initial.numpy() / scale) + zero_point)
         for t in self._order:
             start = t * self.batch
             stop = start + self.batch

@@ -145,6 +145,13 @@ def test_auto(labels, distribution, name, target):
     assert (metric.name, metric.target) == (name, target)
 
 
+def test_uncertainty_is_that_of_a_share():
+    accuracy, decibels = METRICS["accuracy"], METRICS["sqnr"]
+    assert accuracy.uncertainty(2.0, 450) == pytest.approx(0.66, abs=0.001)
+    assert accuracy.uncertainty(0.0, 450) == accuracy.uncertainty(2.0, 0) == 0.0
+    assert decibels.uncertainty(-20.0, 450) == 0.0
+
+
 def test_metrics_by_name():
     classes, targets = np.zeros(3, np.int64), np.zeros((3, 2))
     assert resolve("macro_f1", classes, True) is METRICS["macro_f1"]

@@ -123,8 +123,10 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
     (states, gradients), (wanted, of_torch) = found
     np.testing.assert_array_equal(states.numpy(), wanted.numpy())
     assert len(gradients) == len(of_torch) >= 6
-    assert all(gradient.any() for gradient in gradients[:6]) or lengths is not None
-    most = max(float(other.abs().max()) for other in of_torch)
-    for gradient, other in zip(gradients, of_torch, strict=True):
-        largest = max(float(other.abs().max()), 1e-2 * most)  # sums of scales cancel
-        assert float((gradient - other).abs().max()) < 1e-4 * largest
+    count = 2 + len(flat)
+    assert all(gradient.any() for gradient in gradients[2:count]) or lengths is not None
+    for gradient, other in zip(gradients[:count], of_torch[:count], strict=True):
+        assert float((gradient - other).abs().max()) < 1e-4 * float(other.abs().max())
+    of_scales, wanted = (torch.tensor([float(g) for g in f[count:]]) for f in (gradients, of_torch))
+    if len(wanted):  # float32 sums of thousands of terms that cancel, in torch
+        np.testing.assert_allclose(of_scales, wanted, rtol=1e-2, atol=1e-4 * wanted.abs().max())

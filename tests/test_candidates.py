@@ -1,0 +1,129 @@
+"""Searches that judge their candidates fine-tuned, and how sure the choice of an epoch is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onnxgru
+from onnxgru.config import Config
+from onnxgru.core.errors import DataError
+from onnxgru.core.scheme import Scheme
+from onnxgru.session import Session
+from onnxgru.study import Study
+from onnxgru.training.finetune import Finetuning
+from onnxgru.tuning import Candidates, training_data, tune
+from tests.journeys import copy_digits
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Path]:
+    """The current folder, with the digits model and training data."""
+    from onnxgru.models import digits
+
+    place = tmp_path_factory.mktemp("candidates")
+    copy_digits(place)
+    train = digits.load(digits.DigitsRecipe(), None, lambda _event: None).parts.train
+    np.savez(place / "few.npz", rows=train.inputs[:128], labels=train.labels[:128])
+    np.savez(place / "more.npz", rows=train.inputs[:256], labels=train.labels[:256])
+    np.savez(place / "bare.npz", rows=train.inputs[:128])
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.chdir(place)
+    yield place
+    monkeypatch.undo()
+
+
+def test_candidates_are_judged_fine_tuned(place):
+    """By the same bits whoever asks: one worker or two, a search gone on with, a member picked."""
+    settings = {"search": True, "population": 6, "generations": 2, "verify": 4, "epochs": 1}
+    config = Config(
+        finetune="few.npz", finetune_candidates=True, widths="3,4", jobs=1, output="each",
+        **settings,
+    )  # fmt: skip
+    first = onnxgru.quantize("digits_row.onnx", config)
+    rounded = onnxgru.quantize(
+        "digits_row.onnx", Config(widths="3", output="rounded", **settings | {"epochs": 10})
+    )
+    three, plain = (
+        next(entry for entry in result.front["uniform"] if entry["bits"] == 3)
+        for result in (first, rounded)
+    )
+    assert (
+        three["validation"] > plain["validation"] and three["flash_bytes"] == plain["flash_bytes"]
+    )
+    chosen = first.front["members"][first.front["chosen"]]
+    for role in ("validation", "holdout"):
+        found = first.report["quality"][role]["integer"]
+        assert found == pytest.approx(chosen[role], abs=1e-4)
+    two = onnxgru.quantize("digits_row.onnx", config.merged({"jobs": 2, "output": "two-jobs"}))
+    assert two.front == first.front
+    journal = place / "each" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: len(lines) // 2]))
+    again = onnxgru.quantize("digits_row.onnx", config.merged({"resume": True}))
+    assert again.front == first.front
+    other = next(m for m in first.front["members"] if m["index"] != chosen["index"])
+    onnxgru.finetune("each", "more.npz", settings={"epochs": 2})  # leaves the search as it is
+    picked = onnxgru.pick("each", index=other["index"])
+    found = picked.report["quality"]["holdout"]["integer"]
+    assert found == pytest.approx(other["holdout"], abs=1e-4)
+    assert (place / "each" / "finetuned.onnx").is_file()
+    few = (place / "few.npz").read_bytes()
+    (place / "few.npz").write_bytes((place / "more.npz").read_bytes())
+    with pytest.raises(DataError, match="must be the data that the search fine-tuned with"):
+        onnxgru.pick("each", index=other["index"])
+    (place / "few.npz").write_bytes(few)
+
+
+def test_a_candidate_that_diverges_is_infeasible(place):
+    config = Config(
+        search=True, population=4, generations=1, widths="3,4", finetune="few.npz", epochs=1,
+        finetune_candidates=True, output="diverges",
+    )  # fmt: skip
+    session = Session(Path("digits_row.onnx"), config)
+    study = Study(session, Candidates(session, training_data(session)))
+    narrow, wide = (study.encoding.uniform(bits) for bits in (3, 4))
+    assert study.evaluate(wide).feasible
+    wild = Session(Path("digits_row.onnx"), config.merged({"learning_rate": 1e6}))
+    study = Study(wild, Candidates(wild, training_data(wild)))
+    assert not study.evaluate(narrow).feasible
+
+
+def test_agreement_is_as_uncertain_as_its_sequences(place):
+    """Without labels: the last epoch is not kept where it is many points worse than another."""
+    config = Config(bits=3, finetune="bare.npz", epochs=1, output="agree", metric="agreement")
+    session = Session(Path("digits_row.onnx"), config)
+    session.lowering(Scheme.uniform(session.layers, 3))
+    kept, told = [], []
+    run = Finetuning.run
+
+    def noted(self, data, teacher, judge, report, uncertainty):
+        told.append(uncertainty(2.0))
+        return run(self, data, teacher, judge, report, uncertainty)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finetuning, "run", noted)
+        kept.append(tune(session, Scheme.uniform(session.layers, 3)))
+    assert told == [pytest.approx(100 * (0.02 * 0.98 / 450) ** 0.5)]
+
+
+def test_a_folder_made_of_given_weights_can_be_fine_tuned(place):
+    """It has no moments, because nothing was rounded by them."""
+    settings = {"bits": 4, "finetune": "few.npz", "epochs": 1, "output": "first"}
+    onnxgru.quantize("digits_row.onnx", Config(**settings))
+    first = place / "first"
+    roles = ("calibration", "validation", "holdout")
+    data = {role: place / f"digits_row.{role}.npz" for role in roles}
+    config = Config(
+        scheme=first / "scheme.json", calibration_file=first / "finetuned.calibration.json",
+        weights_file=first / "finetuned.weights.npz", output="given",
+    )  # fmt: skip
+    result = onnxgru.quantize(first / "finetuned.onnx", config.merged(data))
+    assert not (place / "given" / "moments.npz").exists()
+    assert "weights as " in (place / "given" / "report.md").read_text("utf-8")
+    again = onnxgru.finetune("given", "few.npz", settings={"epochs": 1})
+    assert again.report["sizes"] == result.report["sizes"]
