@@ -130,3 +130,31 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
     of_scales, wanted = (torch.tensor([float(g) for g in f[count:]]) for f in (gradients, of_torch))
     if len(wanted):  # float32 sums of thousands of terms that cancel, in torch
         np.testing.assert_allclose(of_scales, wanted, rtol=1e-2, atol=1e-4 * wanted.abs().max())
+
+
+def test_directions_add_their_gradients(monkeypatch):
+    """A layer of both directions, sequences of all lengths: Y, Y_h, and what reaches the input."""
+    case = grus.Case(T=7, B=4, direction="bidirectional", lengths=LENGTHS, initial=True)
+    layer = layer_of(case, None, "weights")
+    generator = np.random.default_rng(0)
+    shapes = ((7, 4, case.I), (2, 4, case.H), (7, 2, 4, case.H), (2, 4, case.H))
+    x, initial, of_states, of_last = (
+        torch.from_numpy(generator.standard_normal(shape).astype(np.float32)) for shape in shapes
+    )
+    counts = torch.tensor(LENGTHS)
+
+    def one_by_one(plan, _grid, x, before, lengths, _scales, matrices) -> Tensor:
+        return stepwise(layer, plan, x, before, lengths, matrices)
+
+    found = []
+    for compiled in (True, False):
+        entries = [tensor.clone().requires_grad_() for tensor in (x, initial)]
+        if not compiled:
+            monkeypatch.setattr("onnxgru.training.cell.scan", one_by_one)
+        states, last = layer(entries[0], counts, entries[1])
+        assert not states[3:, :, 1].any() and not last[:, 3].any()
+        ((states * of_states).sum() + (last * of_last).sum()).backward()
+        found.append((states.detach(), last.detach(), *(entry.grad for entry in entries)))
+    for ours, wanted in zip(*found, strict=True):
+        assert wanted.any()
+        np.testing.assert_allclose(ours, wanted, atol=1e-4 * float(wanted.abs().max()))
