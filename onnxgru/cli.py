@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_setting(group: argparse._ArgumentGroup, *names: str, **settings: object) -> None:
     """Add an option that is left out of the namespace unless given."""
+    # argparse's keywords have types of their own, which a mapping cannot tell apart.
     group.add_argument(*names, default=argparse.SUPPRESS, **settings)  # type: ignore[arg-type]
 
 

@@ -270,6 +270,7 @@ def _called_batches(
     try:
         result = function()
         get_next = getattr(result, "get_next", None)
+        # What a user's callable returns has no type; what is none of these raises here.
         batches: Iterator[object] = iter(get_next, None) if get_next else iter(result)  # type: ignore[call-overload]
     except Exception as error:
         raise DataError(

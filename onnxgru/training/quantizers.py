@@ -36,6 +36,7 @@ def _learned() -> Any:
     """The function ``apply(x, scale, zero_point, low, high)``; torch is not loaded before."""
     import torch
 
+    # torch is loaded late, so that its classes have no type here.
     class Learned(torch.autograd.Function):  # type: ignore[misc]
         """Quantises with a scale that has a gradient: one number, or one a row, (N, 1)."""
 

@@ -14,6 +14,7 @@ from tests import grus
 from tests.pipeline import pipeline
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "costs"
+# Letters of the ONNX operator specification.
 I, H = 4, 6  # noqa: E741
 GOOD = """
 unit = "cycles"
