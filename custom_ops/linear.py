@@ -31,7 +31,7 @@ import onnx_ir as ir
 from onnxgru.core import weights
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
-from onnxgru.core.integers import Floats, IntegerType, Quantization
+from onnxgru.core.integers import Floats, Quantization, WeightType
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
 from onnxgru.core.program import (
@@ -73,7 +73,7 @@ class Part:
         S_W.
     bias : ndarray of int32, shape (outputs,)
         q_b.
-    type : IntegerType
+    type : WeightType
         Of the weights.
     extremes : ndarray of int64, shape (2, outputs)
         Proved minimum and maximum of the accumulator.
@@ -83,7 +83,7 @@ class Part:
     weight: npt.NDArray[np.int8]
     weight_scale: Floats
     bias: npt.NDArray[np.int32]
-    type: IntegerType
+    type: WeightType
     extremes: npt.NDArray[np.int64]
 
     @classmethod
@@ -119,8 +119,8 @@ class Part:
                 "its weights or its input"
             )
         output = Output(operator.name, result, requantization, weight.shape[0], largest)
-        type_ = IntegerType(weight_bits, signed=True)
-        return cls(output, weight, rounded.scales, codes.astype(np.int32), type_, extremes)
+        kind = WeightType(weight_bits)
+        return cls(output, weight, rounded.scales, codes.astype(np.int32), kind, extremes)
 
 
 def accumulator(sums: npt.NDArray[np.int64], operand: Quantization) -> npt.NDArray[np.int64]:

@@ -22,7 +22,7 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.observers import squared_error
 from onnxgru.core import weights
-from onnxgru.core.integers import IntegerType
+from onnxgru.core.integers import WeightType
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.encoding import Encoding
 from onnxgru.search.genome import Genome
@@ -156,8 +156,9 @@ def _weight_noise(operator: Operator, widths: Sequence[int]) -> list[tuple[int, 
     rows = matrix[:: -(-len(matrix) // ROWS)].astype(np.float64)
     found = []
     for bits in widths:
-        top = IntegerType(bits, signed=True).maximum
-        scales = np.maximum(weights.clipping(rows.astype(np.float32), bits) / top, 1e-30)[:, None]
-        error = rows - scales * np.clip(np.rint(rows / scales), -top, top)
+        kind = WeightType(bits)
+        limits = weights.clipping(rows.astype(np.float32), bits)
+        scales = np.maximum(limits / kind.maximum, 1e-30)[:, None]
+        error = rows - scales * kind.nearest(rows / scales)
         found.append((bits, float(np.square(error).sum()) / len(rows)))
     return found

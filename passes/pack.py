@@ -1,13 +1,15 @@
 """Pack: initializers narrower than their container are stored at their true width.
 
 Weights of b bits become one bit stream of ``ceil(n b / 8)`` bytes, least significant bit first,
-of unsigned codes with the middle 2^(b-1) as zero. 16-bit multipliers become two bytes each, the
+of unsigned codes, 0 for the smallest. 16-bit multipliers become two bytes each, the
 low one first. The graph unpacks both with standard operators on 8-bit and 32-bit integers, which
 runtimes fold when they load it::
 
     flag  = (stream[:, None] & [1, 2, 4, .. 128]) / [1, 2, 4, .. 128]      one bit an element
-    code  = sum_k flag[n, k] 2^k,  reshaped to (n, b) before               uint8, + 128 - 2^(b-1)
+    code  = sum_k flag[n, k] d 2^k,  reshaped to (n, b) before             uint8, + 128 - m
     value = sum_k byte[n, k] 256^k                                         int32
+
+d is what lies between two codes, m the largest of them.
 """
 
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxgru.core.integers import Codes, IntegerType
+from onnxgru.core.integers import Codes, WeightType
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.graph import BITS
@@ -64,8 +66,9 @@ class Pack(ir.passes.InPlacePass):
     ) -> None:
         name = str(value.name)
         if array.dtype == np.uint8:
-            unsigned = array.astype(np.int16) - WEIGHT_OFFSET + IntegerType(bits).middle
-            stored = pack(unsigned, bits).reshape(-1, 1)
+            kind = WeightType(bits)
+            codes = array.astype(np.int16) - WEIGHT_OFFSET
+            stored = pack((codes + kind.maximum) // kind.spacing, bits).reshape(-1, 1)
         else:
             stored = array.reshape(-1).astype("<i2").view(np.uint8).reshape(-1, 2)
         tensor = ir.tensor(stored, name=name)
@@ -102,14 +105,15 @@ class _Unpacking:
     def _op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         return self.tape.op(op_type, *inputs, **attributes)
 
-    def _row(self, base: int, count: int, kind: type[np.generic]) -> ir.Value:
+    def _row(self, base: int, count: int, kind: type[np.generic], first: int = 1) -> ir.Value:
+        name = f"powers_of_{base}" if first == 1 else f"{first}_times_powers_of_{base}"
         return self.tape.constant(
-            f"onnxgru/powers_of_{base}/{count}/{kind.__name__}",
-            (base ** np.arange(count)).astype(kind),
+            f"onnxgru/{name}/{count}/{kind.__name__}",
+            (first * base ** np.arange(count)).astype(kind),
         )
 
-    def _sum(self, digits: ir.Value, base: int, count: int) -> ir.Value:
-        weighted = self._op("Mul", digits, self._row(base, count, np.int32))
+    def _sum(self, digits: ir.Value, base: int, count: int, first: int = 1) -> ir.Value:
+        weighted = self._op("Mul", digits, self._row(base, count, np.int32, first))
         return self._op("ReduceSum", weighted, self.tape.axes(1), keepdims=0)
 
     def words(self, packed: ir.Value) -> ir.Value:
@@ -127,8 +131,8 @@ class _Unpacking:
         if count * bits % 8:
             flags = self._op("Reshape", flags, axes(-1))
             flags = self._op("Slice", flags, axes(0), axes(count * bits), axes(0))
-        codes = self._sum(self._op("Reshape", flags, axes(count, bits)), 2, bits)
-        shift = WEIGHT_OFFSET - IntegerType(bits).middle
-        codes = self._op("Add", codes, self.tape.scalar(shift))
+        kind = WeightType(bits)
+        codes = self._sum(self._op("Reshape", flags, axes(count, bits)), 2, bits, kind.spacing)
+        codes = self._op("Add", codes, self.tape.scalar(WEIGHT_OFFSET - kind.maximum))
         codes = self._op("Cast", codes, to=ir.DataType.UINT8)
         return self._op("Reshape", codes, axes(*shape))

@@ -115,6 +115,6 @@ class Activation:
         if codomain == "unit":
             return Quantization(float(np.float32(1 / IntegerType(bits).maximum)), 0, bits)
         if codomain == "symmetric":
-            top = IntegerType(bits, signed=True).maximum
-            return Quantization(float(np.float32(1 / top)), IntegerType(bits).middle, bits)
+            middle = IntegerType(bits).middle
+            return Quantization(float(np.float32(1 / (middle - 1))), middle, bits)
         return None

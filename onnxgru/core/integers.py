@@ -61,16 +61,13 @@ def widths(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, order=True)
-class IntegerType:
-    """An integer of some width.
+class Width:
+    """Bits of an integer.
 
     Parameters
     ----------
     bits : int
-        Width, 2 to 8.
-    signed : bool
-        Signed types are symmetric: the most negative code is left out, so that 2 bits hold
-        -1, 0 and 1.
+        2 to 8.
 
     Raises
     ------
@@ -79,7 +76,6 @@ class IntegerType:
     """
 
     bits: int
-    signed: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.bits, int) or not MINIMUM_BITS <= self.bits <= MAXIMUM_BITS:
@@ -88,29 +84,54 @@ class IntegerType:
                 f"got {self.bits!r}"
             )
 
-    @property
-    def minimum(self) -> int:
-        """Smallest code."""
-        return -self.maximum if self.signed else 0
+    def size(self, elements: int) -> int:
+        """Bytes of `elements` codes packed at their true width, the last byte padded."""
+        return (elements * self.bits + 7) // 8
+
+
+class IntegerType(Width):
+    """Codes of activations: unsigned, 0 and up."""
 
     @property
     def maximum(self) -> int:
         """Largest code."""
-        return (1 << self.bits - 1) - 1 if self.signed else (1 << self.bits) - 1
+        return (1 << self.bits) - 1
 
     @property
     def levels(self) -> int:
-        """Number of codes an unsigned type has: the length of a table over it."""
+        """Number of codes: the length of a table over them."""
         return 1 << self.bits
 
     @property
     def middle(self) -> int:
-        """Code halfway up an unsigned type, 2**(b - 1): the offset of packed signed codes."""
+        """Code halfway up, 2**(b - 1)."""
         return 1 << self.bits - 1
 
-    def size(self, elements: int) -> int:
-        """Bytes of `elements` codes packed at their true width, the last byte padded."""
-        return (elements * self.bits + 7) // 8
+
+class WeightType(Width):
+    """Codes of weights: signed, symmetric about zero.
+
+    The most negative code of two's complement is left out: 3 bits hold -3 .. 3. Of 2 bits that
+    would leave three levels of four, and 2 dB less of a normal distribution's signal to noise (Max
+    1960, "Quantizing for minimum distortion", table II), so they hold the odd codes -3, -1, 1 and
+    3 and no zero, as a mid-rise quantiser has.
+    """
+
+    @property
+    def spacing(self) -> int:
+        """What lies between a code and the next."""
+        return 2 if self.bits == MINIMUM_BITS else 1
+
+    @property
+    def maximum(self) -> int:
+        """Largest code; the smallest is its negative."""
+        return (self.spacing << self.bits - 1) - 1
+
+    def nearest(self, ratios: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Codes nearest to weights over their scale, as float64."""
+        first = self.spacing - 1
+        codes = np.rint((ratios - first) / self.spacing) * self.spacing + first
+        return np.clip(codes, -self.maximum, self.maximum)
 
 
 @dataclass(frozen=True)

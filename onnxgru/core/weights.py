@@ -2,8 +2,8 @@
 
 ::
 
-    q_W = clip(round(W / s), -(2^(b-1) - 1), 2^(b-1) - 1)
-    s   = argmin over f of sum (W - s_f q_W(s_f))^2,    s_f = f max|W| / (2^(b-1) - 1)
+    q_W = the code nearest to W / s                      from -m to m, see `WeightType`
+    s   = argmin over f of sum (W - s_f q_W(s_f))^2,     s_f = f max|W| / m
 
 over a grid of factors f; one scale a channel, a gate, or a matrix. No scale of an operator is
 below a 64th of its largest: all its channels share one shift, and a dead channel with a bias would
@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.integers import TINY, Floats, IntegerType
+from onnxgru.core.integers import TINY, Floats, WeightType
 
 FACTORS = np.linspace(0.2, 1.0, 81)
 """Shrink factors tried, of the largest magnitude."""
@@ -93,14 +93,14 @@ def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
     -------
     ndarray of float64, shape (N,)
     """
-    top = IntegerType(bits, signed=True).maximum
+    kind = WeightType(bits)
     wide = rows.astype(np.float64)
     largest = np.abs(wide).max(axis=1)
     best, lowest = largest.copy(), np.full(len(rows), np.inf)
     for factor in FACTORS[::-1]:  # the widest of equals wins
         limit = factor * largest
-        scale = np.where(limit > 0, limit / top, 1.0)[:, None]
-        error = ((wide - scale * np.clip(np.rint(wide / scale), -top, top)) ** 2).sum(axis=1)
+        scale = np.where(limit > 0, limit / kind.maximum, 1.0)[:, None]
+        error = ((wide - scale * kind.nearest(wide / scale)) ** 2).sum(axis=1)
         better = error < lowest
         best, lowest = np.where(better, limit, best), np.where(better, error, lowest)
     return np.asarray(best)
@@ -122,7 +122,7 @@ def scales(limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits
     -------
     ndarray of float32, shape (outputs,)
     """
-    wanted = np.maximum(limits / IntegerType(bits, signed=True).maximum, least)
+    wanted = np.maximum(limits / WeightType(bits).maximum, least)
     lowest = max(float(wanted.max()) / SPREAD, TINY)
     return np.asarray(np.maximum(wanted, lowest).astype(np.float32))
 
@@ -146,7 +146,6 @@ def quantize(
     codes : ndarray of int8, shape (outputs, inputs)
     scales : ndarray of float32, shape (outputs,)
     """
-    top = IntegerType(bits, signed=True).maximum
     steps = scales(limits, least, bits)
-    codes = np.rint(weight / steps[:, None].astype(np.float64))
-    return np.clip(codes, -top, top).astype(np.int8), steps
+    codes = WeightType(bits).nearest(weight / steps[:, None].astype(np.float64))
+    return codes.astype(np.int8), steps

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.errors import SchemeError
-from onnxgru.core.integers import IntegerType
+from onnxgru.core.integers import WeightType
 from onnxgru.core.network import Operator, Recurrence
 from onnxgru.core.weights import Rounded
 
@@ -51,18 +51,18 @@ class Given:
                 f"{self._source}: must have weights of {operator.name} of shape "
                 f"{operator.linear[0].shape}; they belong to another model"
             )
-        top = IntegerType(bits, signed=True).maximum
-        if int(np.abs(found.codes.astype(np.int16)).max()) > top:
+        kind = WeightType(bits)
+        if (kind.nearest(found.codes.astype(np.float64)) != found.codes).any():
             raise SchemeError(
-                f"{self._source}: {operator.name} has codes beyond {bits} bits; give the scheme "
-                "that its weights were fine-tuned for"
+                f"{self._source}: {operator.name} has codes that {bits} bits have not; give the "
+                "scheme that its weights were fine-tuned for, or fine-tune again"
             )
         if least is None or (found.scales >= least).all():
             return found
         # A channel that is dead but for its bias: codes of 0 at any scale.
         scales = np.maximum(found.scales, least).astype(np.float32)
-        codes = np.rint(found.codes * (found.scales / scales)[:, None]).astype(np.int8)
-        return Rounded(codes, scales, found.bias)
+        codes = kind.nearest(found.codes * (found.scales / scales)[:, None].astype(np.float64))
+        return Rounded(codes.astype(np.int8), scales, found.bias)
 
 
 def dump(rounded: Mapping[str, Rounded]) -> bytes:

@@ -5,7 +5,7 @@ The error of a channel's output is ``e H e^T`` with e = W - S q_W and H = E[x x^
 2210.17323): columns are rounded in turn, those of the largest H_ii first, and what column i leaves
 over goes to the others by the upper Cholesky factor U of the damped inverse, U^T U = H^-1::
 
-    q_i = clip(round(W_i / S))      d_i = (W_i - S q_i) / U_ii      W_j -= d_i U_ij,  j > i
+    q_i = nearest code to W_i / S      d_i = (W_i - S q_i) / U_ii      W_j -= d_i U_ij,  j > i
 
 Then ``e H e^T = sum d_i^2``. Scales come from the grid that plain rounding has, here the ones of
 least such error after rounding. With a diagonal H this is rounding to the nearest code.
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core import weights
-from onnxgru.core.integers import IntegerType
+from onnxgru.core.integers import WeightType
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.weights import Rounded
 
@@ -60,7 +60,9 @@ def factor(second: Doubles) -> tuple[npt.NDArray[np.intp], Doubles]:
     return order, np.ascontiguousarray(loops.inverse(lower)[::-1, ::-1])
 
 
-def rounded(columns: Doubles, scales: Doubles, upper: Doubles, top: int) -> tuple[Doubles, Doubles]:
+def rounded(
+    columns: Doubles, scales: Doubles, upper: Doubles, kind: WeightType
+) -> tuple[Doubles, Doubles]:
     """Codes of a matrix whose columns are in the order of `factor`, and the errors of its rows.
 
     Parameters
@@ -71,19 +73,21 @@ def rounded(columns: Doubles, scales: Doubles, upper: Doubles, top: int) -> tupl
         Positive.
     upper : ndarray of float64, shape (N, N)
         U.
-    top : int
-        Largest code.
+    kind : WeightType
+        The codes.
 
     Returns
     -------
     codes : ndarray of float64, shape (N, rows)
-        Whole numbers, -top .. top.
+        Whole numbers.
     errors : ndarray of float64, shape (rows,)
         ``e H e^T`` with the damped H.
     """
     from onnxgru.rounding import loops
 
-    found: tuple[Doubles, Doubles] = loops.rounded(columns, scales, upper, float(top))
+    found: tuple[Doubles, Doubles] = loops.rounded(
+        columns, scales, upper, float(kind.maximum), float(kind.spacing)
+    )
     return found
 
 
@@ -127,9 +131,8 @@ class Gptq:
             least = np.zeros(len(limits))
         scales = weights.scales(limits, least, bits)
         order, upper = self._factors[operator.inputs[0]]
-        top = IntegerType(bits, signed=True).maximum
         columns = np.ascontiguousarray(weight.T[order], np.float64)
-        found, _ = rounded(columns, scales.astype(np.float64), upper, top)
+        found, _ = rounded(columns, scales.astype(np.float64), upper, WeightType(bits))
         codes = np.empty(weight.shape, np.int8)
         codes[:, order] = found.T
         return Rounded(codes, scales, bias)
@@ -169,12 +172,12 @@ class Gptq:
     ) -> Doubles:
         """Errors after rounding, float64 (factors, rows)."""
         order, upper = self._factors[operator.inputs[0]]
-        top = IntegerType(bits, signed=True).maximum
-        scales = factors[:, None] * np.where(largest > 0, largest, 1.0) / top
+        kind = WeightType(bits)
+        scales = factors[:, None] * np.where(largest > 0, largest, 1.0) / kind.maximum
         step = max(1, ROWS // len(matrix))
         found = []
         for start in range(0, len(factors), step):
             part = scales[start : start + step]
             columns = np.tile(matrix.T[order], len(part))
-            found.append(rounded(columns, part.reshape(-1), upper, top)[1].reshape(part.shape))
+            found.append(rounded(columns, part.reshape(-1), upper, kind)[1].reshape(part.shape))
         return np.concatenate(found)

@@ -48,10 +48,11 @@ def inverse(lower: Doubles) -> Doubles:
 
 @compiled
 def rounded(
-    columns: Doubles, scales: Doubles, upper: Doubles, top: float
+    columns: Doubles, scales: Doubles, upper: Doubles, top: float, spacing: float
 ) -> tuple[Doubles, Doubles]:
     """See `onnxgru.rounding.gptq.rounded`."""
     size, rows = columns.shape
+    first = spacing - 1
     codes = np.empty((size, rows))
     errors = np.zeros(rows)
     for start in range(0, rows, CHUNK):
@@ -59,7 +60,8 @@ def rounded(
         for i in range(size):
             pivot = upper[i, i]
             for r in range(start, stop):
-                code = min(max(np.rint(columns[i, r] / scales[r]), -top), top)
+                place = np.rint((columns[i, r] / scales[r] - first) / spacing)
+                code = min(max(place * spacing + first, -top), top)
                 codes[i, r] = code
                 left = (columns[i, r] - scales[r] * code) / pivot
                 columns[i, r] = left  # from here on the column holds what is left over

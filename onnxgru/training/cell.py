@@ -19,7 +19,7 @@ from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 from onnxgru.training.scan import Grid, Plan, Stage, scan
 
 REACH = 0.49
-"""Steps that a weight may start away from its code, less than the half at which it is rounded."""
+"""Spacings that a weight may start away from its code, less than the half that rounds it."""
 
 
 class LinearCell:
@@ -241,7 +241,8 @@ def _within(weight: Floats, part: Part) -> Floats:
     So training starts from what GPTQ found, and weights beyond the largest code can come back.
     """
     scales = part.weight_scale[:, None].astype(np.float64)
-    low, high = (scales * (part.weight + side * REACH) for side in (-1, 1))
+    reach = REACH * part.type.spacing
+    low, high = (scales * (part.weight + side * reach) for side in (-1, 1))
     return np.clip(weight, low, high).astype(np.float32)
 
 

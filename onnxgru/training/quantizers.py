@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from onnxgru.core.activations import Activation
-from onnxgru.core.integers import MAXIMUM_BITS, Codes, Floats, IntegerType, Quantization
+from onnxgru.core.integers import MAXIMUM_BITS, Codes, Floats, Quantization, WeightType
 from onnxgru.core.weights import SPREAD
 from onnxgru.training.functions import apply
 
@@ -33,7 +33,7 @@ MOST_LEVELS = 1 << MAXIMUM_BITS
 
 @cache
 def _learned() -> Any:
-    """The function ``apply(x, scale, zero_point, low, high)``; torch is not loaded before."""
+    """The function ``apply(x, scale, *codes)``, see `_rounded`; torch is not loaded before."""
     import torch
 
     # torch is loaded late, so that its classes have no type here.
@@ -42,9 +42,15 @@ def _learned() -> Any:
 
         @staticmethod
         def forward(
-            context: Any, x: Tensor, scale: Tensor, zero_point: int, low: int, high: int
+            context: Any,
+            x: Tensor,
+            scale: Tensor,
+            zero_point: int,
+            low: int,
+            high: int,
+            spacing: int,
         ) -> Tensor:
-            steps, within, growth = _rounded(x, scale, zero_point, low, high)
+            steps, within, growth = _rounded(x, scale, zero_point, low, high, spacing)
             context.save_for_backward(within, growth, scale)
             context.high = high
             return steps * scale
@@ -55,17 +61,20 @@ def _learned() -> Any:
             slope = gradient * growth
             factor = 1 / math.sqrt(growth.numel() // scale.numel() * context.high)
             total = slope.sum(dim=-1, keepdim=True) if scale.dim() else slope.sum()
-            return gradient * within, total * factor, None, None, None
+            return gradient * within, total * factor, None, None, None, None
 
     return Learned.apply
 
 
 def _rounded(
-    x: Tensor, scale: Tensor, zero_point: int, low: int, high: int
+    x: Tensor, scale: Tensor, zero_point: int, low: int, high: int, spacing: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Codes less the zero point, whether they are within the range, and dy/ds."""
     ratio = x * (1 / scale)  # as `Quantization.quantize` does
     codes = ratio.round() + zero_point
+    if spacing > 1:
+        first = spacing - 1
+        codes = ((ratio - first) / spacing).round() * spacing + first
     limited = codes.clamp(low, high)
     within, steps = codes == limited, limited - zero_point
     return steps, within, steps - ratio * within
@@ -103,7 +112,7 @@ class ValueQuantizer:
             return self._torch.fake_quantize_per_tensor_affine(
                 x, start.scale, start.zero_point, 0, top
             )
-        found = _learned()(x, self.scale.to(x.dtype), start.zero_point, 0, top)
+        found = _learned()(x, self.scale.to(x.dtype), start.zero_point, 0, top, 1)
         return found.to(self._torch.float32)
 
     @property
@@ -173,7 +182,7 @@ class WeightQuantizer:
         import torch
 
         self._torch = torch
-        self._top = IntegerType(bits, signed=True).maximum
+        self._type = WeightType(bits)
         self._start = torch.from_numpy(np.array(scales))[:, None]
         self._growth = growth
 
@@ -187,10 +196,11 @@ class WeightQuantizer:
 
     def __call__(self, weight: Tensor) -> Tensor:
         """Weights (outputs, inputs) on the grid."""
-        wide = _learned()(weight.double(), self.scales.double(), 0, -self._top, self._top)
+        top, spacing = self._type.maximum, self._type.spacing
+        wide = _learned()(weight.double(), self.scales.double(), 0, -top, top, spacing)
         return wide.to(weight.dtype)
 
     def codes(self, weight: Tensor) -> Tensor:
         """Codes of weights, as float64."""
-        ratio = weight.double() * (1 / self.scales.double())
-        return self._torch.round(ratio).clamp(-self._top, self._top)
+        top, spacing = self._type.maximum, self._type.spacing
+        return _rounded(weight.double(), self.scales.double(), 0, -top, top, spacing)[0]

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from onnxgru.core import weights
-from onnxgru.core.integers import WIDTHS, IntegerType
+from onnxgru.core.integers import WIDTHS, WeightType
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Part
 from tests import grus
 from tests.pipeline import pipeline
@@ -79,12 +79,12 @@ def test_codes_are_symmetric_and_nearest(bits: int) -> None:
     weight = rows(2)
     limits = weights.clipping(weight, bits)
     codes, scales = weights.quantize(weight, limits, np.zeros(len(weight)), bits)
-    top = IntegerType(bits, signed=True).maximum
+    kind = WeightType(bits)
     assert codes.dtype == np.int8 and scales.dtype == np.float32
-    assert np.abs(codes.astype(int)).max() <= top
+    assert (kind.nearest(codes.astype(float)) == codes).all()
     inside = np.abs(weight) <= limits[:, None]
     distance = np.abs(weight - codes * scales[:, None].astype(np.float64))
-    assert (distance <= 0.50001 * scales[:, None])[inside].all()
+    assert (distance <= 0.50001 * kind.spacing * scales[:, None])[inside].all()
 
 
 def test_scales_keep_to_their_least() -> None:

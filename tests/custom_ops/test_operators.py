@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from onnxgru.core.activations import ACTIVATIONS, Activation
-from onnxgru.core.integers import WIDTHS, Quantization
+from onnxgru.core.integers import WIDTHS, Quantization, WeightType
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
@@ -180,8 +180,10 @@ def group(seed: int, inputs: int, bits: int, outputs: Sequence[int]) -> tuple[Li
     parts = []
     for index, result in enumerate(results):
         width = int(rng.choice(WIDTHS)) if index else 8
-        top = 2 ** (width - 1) - 1
-        weight = rng.integers(-top, top + 1, (5, inputs)).astype(np.int8)
+        type_ = WeightType(width)
+        top = type_.maximum
+        weight = type_.nearest(rng.integers(-top, top + 1, (5, inputs)).astype(float))
+        weight = weight.astype(np.int8)
         weight[0], weight[1] = top, -top
         scale = (2.0 ** rng.uniform(-2, 2, 5) / top).astype(np.float32)
         bias = rng.standard_normal(5).astype(np.float32)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from onnxgru.core.integers import WIDTHS, IntegerType
+from onnxgru.core.integers import WIDTHS, WeightType
 from onnxgru.core.scheme import GRANULARITIES
 from onnxgru.core.weights import SPREAD, Rounded
 from onnxgru.rounding import gptq
@@ -55,7 +55,7 @@ def test_uncorrelated_inputs_round_to_the_nearest(bits: int) -> None:
 def test_codes_and_scales_keep_their_limits(bits: int, granularity: str) -> None:
     net = network(1)
     ours = Gptq((net.layer,), net.seconds)
-    top = IntegerType(bits, signed=True).maximum
+    top = WeightType(bits).maximum
     scales = {}
     for operator in net.linear:
         weight, bias = operator.linear
@@ -127,8 +127,9 @@ def test_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (a.codes == b.codes).all() and (a.scales == b.scales).all()
 
 
+@pytest.mark.parametrize("bits", [2, 3])
 @pytest.mark.parametrize("size", [1, 31, 33, 100])
-def test_errors_are_those_of_the_codes(size: int) -> None:
+def test_errors_are_those_of_the_codes(size: int, bits: int) -> None:
     """What is summed on the way equals e H e^T, in every number of blocks."""
     generator = np.random.default_rng(size)
     rows = generator.standard_normal((3 * size, size)) @ generator.standard_normal((size, size))
@@ -140,7 +141,7 @@ def test_errors_are_those_of_the_codes(size: int) -> None:
     )
     weight = generator.standard_normal((7, size))
     scales = generator.uniform(0.2, 0.5, 7)
-    codes, errors = gptq.rounded(weight.T[order], scales, upper, 3)
+    codes, errors = gptq.rounded(weight.T[order], scales, upper, WeightType(bits))
     left = weight[:, order] - scales[:, None] * codes.T
     expected = ((left @ damped[np.ix_(order, order)]) * left).sum(axis=1)
     np.testing.assert_allclose(errors, expected, rtol=1e-6)
@@ -149,6 +150,7 @@ def test_errors_are_those_of_the_codes(size: int) -> None:
 DIGEST = """
 import hashlib
 import numpy as np
+from onnxgru.core.integers import WeightType
 from onnxgru.rounding import gptq
 
 found = hashlib.sha256()
@@ -159,9 +161,10 @@ for inputs, rows in ((5, 70), (28, 96), (64, 192)):
     second = sum(row[:, None] * row[None, :] for row in read)
     order, upper = gptq.factor(second)
     scales = 0.2 + 0.1 * generator.random(rows)
-    codes, errors = gptq.rounded(generator.standard_normal((inputs, rows)), scales, upper, 3)
-    for array in (order, upper, codes, errors):
-        found.update(array.tobytes())
+    for bits in (2, 3):
+        columns = generator.standard_normal((inputs, rows))
+        for array in (order, upper, *gptq.rounded(columns, scales, upper, WeightType(bits))):
+            found.update(array.tobytes())
 print(found.hexdigest())
 """
 PROCESSORS = {
