@@ -137,7 +137,10 @@ class Folder:
         made = not self.path.is_dir()
         with self._refusals():
             self.path.mkdir(exist_ok=True)
+            for left in self.path.glob(f"{STAGED}*"):
+                _remove_abandoned(left)
             staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.path))
+        lock = _lock(staged)
         try:
             for name, content in contents.items():
                 target = staged / name
@@ -154,6 +157,8 @@ class Folder:
                     (staged / name).replace(target)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
             if made and not any(self.path.iterdir()):
                 self.path.rmdir()
 
@@ -176,3 +181,27 @@ class Folder:
                 f"{self.path}: cannot be written ({error.strerror or error}); "
                 "free some space, or give another folder with -o"
             ) from error
+
+
+def _lock(folder: Path) -> int | None:
+    """Descriptor of a folder that no other process has locked; None where there are no locks."""
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(staged: Path) -> None:
+    """Remove what a process was writing when it was killed: its lock went with it."""
+    lock = _lock(staged)
+    if lock is not None:
+        shutil.rmtree(staged, ignore_errors=True)
+        os.close(lock)
