@@ -68,7 +68,7 @@ class Part:
     output : Output
         Its codes.
     weight : ndarray of int8, shape (outputs, inputs)
-        q_W, symmetric.
+        q_W, of their `type`.
     weight_scale : ndarray of float32, shape (outputs,)
         S_W.
     bias : ndarray of int32, shape (outputs,)

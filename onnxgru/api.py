@@ -437,8 +437,7 @@ def finetune(
     """
     place = Path(folder)
     before = _report_of(place)
-    changed = {"finetune": data, **(settings or {})}
-    session = _session_of(place, before, model, changed, listener)
+    session = _session_of(place, before, model, {"finetune": data, **(settings or {})}, listener)
     training = training_data(session)
     begun = None if start is None else _begun(session, Path(start))
     if index is not None:
@@ -505,18 +504,19 @@ def _session_of(
     listener: Listener,
 ) -> Session:
     """The session that wrote a folder, with some settings changed."""
-    settings: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in before["config"].items()
-        if key in {field.name for field in fields(Config)}
-    }
+    settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
+    for key in {field.name for field in fields(Config)} & before["config"].keys():
+        value = before["config"][key]
+        settings[key] = tuple(value) if isinstance(value, list) else value
     settings |= {"force": False, "resume": False, "calibration_file": place / "calibration.json"}
     for role, entry in before["data"].items():
         if settings.get(role) is None and Path(entry["source"]).exists():
             settings[role] = entry["source"]
     given = settings.get("weights_file") is not None
     settings |= {"finetune": None, "weights_file": None} | dict(changed)
-    config = Config(**{"rounding": "nearest", "ranges": "plain"} | settings)  # once the defaults
+    config = Config(**settings)
+    if (outdated := reports.outdated(before)) is not None:
+        listener(Notice(f"{place} {outdated}"))
     if config.needs_moments and not given and not (place / MOMENTS).is_file():
         raise OutputError(
             f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "

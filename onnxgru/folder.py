@@ -137,10 +137,7 @@ class Folder:
         made = not self.path.is_dir()
         with self._refusals():
             self.path.mkdir(exist_ok=True)
-            for left in self.path.glob(f"{STAGED}*"):
-                _remove_abandoned(left)
-            staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.path))
-        lock = _lock(staged)
+            staged, lock = self._stage()
         try:
             for name, content in contents.items():
                 target = staged / name
@@ -161,6 +158,21 @@ class Folder:
                 os.close(lock)
             if made and not any(self.path.iterdir()):
                 self.path.rmdir()
+
+    def _stage(self) -> tuple[Path, int | None]:
+        """A locked folder for files that are being written; what was abandoned is removed."""
+        alone = _lock(self.path, wait=True)
+        try:
+            for left in self.path.glob(f"{STAGED}*"):
+                lock = _lock(left)  # a process that was killed has none
+                if lock is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(lock)
+            staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.path))
+            return staged, _lock(staged)
+        finally:
+            if alone is not None:
+                os.close(alone)
 
     def _clear(self, names: Iterable[str]) -> None:
         """Remove files and folders, where they are there."""
@@ -183,8 +195,11 @@ class Folder:
             ) from error
 
 
-def _lock(folder: Path) -> int | None:
-    """Descriptor of a folder that no other process has locked; None where there are no locks."""
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Descriptor of a folder that is locked now.
+
+    None if another process has it, or where there are no locks.
+    """
     try:
         import fcntl
 
@@ -192,16 +207,8 @@ def _lock(folder: Path) -> int | None:
     except (ImportError, OSError):
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _remove_abandoned(staged: Path) -> None:
-    """Remove what a process was writing when it was killed: its lock went with it."""
-    lock = _lock(staged)
-    if lock is not None:
-        shutil.rmtree(staged, ignore_errors=True)
-        os.close(lock)

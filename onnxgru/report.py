@@ -60,6 +60,17 @@ def versions() -> dict[str, str]:
     return found | {name: version(name) for name in PACKAGES}
 
 
+def outdated(document: Mapping[str, Any]) -> str | None:
+    """What no longer holds of a folder that an earlier version wrote, as the end of a sentence."""
+    made = document["versions"]["onnxgru"]
+    if not made.startswith("0.1."):
+        return None
+    return (
+        f"was made by onnxgru {made}, whose weights of 2 bits had three levels, not four: figures "
+        "of its front that have such weights do not hold; search again"
+    )
+
+
 def annotated_distance(session: Session, written: Written) -> dict[str, Any]:
     """How far the annotated graph's states are from the integer graph's, in codes.
 

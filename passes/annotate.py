@@ -2,8 +2,9 @@
 
 Every operator's value gets ``QuantizeLinear -> Clip -> DequantizeLinear``; the Clip is left out at
 8 bits, where the container does it. Both sides read the same scale and zero point, and the Clip's
-bounds have rank 0, so that tools can read the width back. Weights are int8 codes with zero point 0
-behind a Clip and a DequantizeLinear, biases int32 codes behind a DequantizeLinear.
+bounds have rank 0, so that tools can read the width back (from -3 .. 3 of weights of 2 bits they
+read 3). Weights are int8 codes with zero point 0 behind a Clip and a DequantizeLinear, biases int32
+codes behind a DequantizeLinear.
 
 This is the float view of the quantised model: operators compute in float32 between quantisers.
 How far it is from the integer graph is reported in codes.

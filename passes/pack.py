@@ -105,15 +105,15 @@ class _Unpacking:
     def _op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         return self.tape.op(op_type, *inputs, **attributes)
 
-    def _row(self, base: int, count: int, kind: type[np.generic], first: int = 1) -> ir.Value:
-        name = f"powers_of_{base}" if first == 1 else f"{first}_times_powers_of_{base}"
+    def _row(self, base: int, count: int, kind: type[np.generic], factor: int = 1) -> ir.Value:
+        name = f"powers_of_{base}" if factor == 1 else f"{factor}_times_powers_of_{base}"
         return self.tape.constant(
             f"onnxgru/{name}/{count}/{kind.__name__}",
-            (first * base ** np.arange(count)).astype(kind),
+            (factor * base ** np.arange(count)).astype(kind),
         )
 
-    def _sum(self, digits: ir.Value, base: int, count: int, first: int = 1) -> ir.Value:
-        weighted = self._op("Mul", digits, self._row(base, count, np.int32, first))
+    def _sum(self, digits: ir.Value, base: int, count: int, factor: int = 1) -> ir.Value:
+        weighted = self._op("Mul", digits, self._row(base, count, np.int32, factor))
         return self._op("ReduceSum", weighted, self.tape.axes(1), keepdims=0)
 
     def words(self, packed: ir.Value) -> ir.Value:

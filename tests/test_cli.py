@@ -251,6 +251,23 @@ def test_the_same_seed_gives_the_same_files(place):
     assert reports[0] == reports[1]
 
 
+def test_pick_in_a_folder_of_an_earlier_version_says_what_has_changed(place, capsys):
+    folder = place / "older"
+    shutil.copytree(place / "short", folder)
+    report = read(folder / "report.json")
+    report["versions"]["onnxgru"] = "0.1.0"
+    for name in ("rounding", "ranges"):  # which the first reports did not name
+        del report["config"][name]
+    (folder / "report.json").write_text(json.dumps(report))
+    assert main(["pick", "older", "-q", "--index", "0"]) == 0
+    told = capsys.readouterr().err
+    assert "warning: older was made by onnxgru 0.1.0, whose weights of 2 bits had three" in told
+    found = read(folder / "report.json")["config"]
+    assert (found["rounding"], found["ranges"]) == ("nearest", "plain")
+    assert main(["pick", "older", "-q", "--index", "0"]) == 0
+    assert "was made by" not in capsys.readouterr().err  # this version has written it
+
+
 def test_pick_writes_another_member(place):
     folder = place / "picked"
     shutil.copytree(place / "short", folder, dirs_exist_ok=True)

@@ -5,7 +5,7 @@ An affine quantisation maps a real number to an integer code and back::
     q = clip(round(x * (1 / s)) + z, 0, 2**b - 1)        x = s * (q - z)
 
 with scale ``s`` (a float32 value), zero point ``z`` and width ``b``. Rounding is half to even,
-as in ONNX QuantizeLinear.
+as in ONNX QuantizeLinear. Codes of weights have no zero point, see `WeightType`.
 """
 
 import math
@@ -119,7 +119,7 @@ class WeightType(Width):
 
     @property
     def spacing(self) -> int:
-        """What lies between a code and the next."""
+        """Difference of neighbouring codes."""
         return 2 if self.bits == MINIMUM_BITS else 1
 
     @property
@@ -128,10 +128,10 @@ class WeightType(Width):
         return (self.spacing << self.bits - 1) - 1
 
     def nearest(self, ratios: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Codes nearest to weights over their scale, as float64."""
-        first = self.spacing - 1
-        codes = np.rint((ratios - first) / self.spacing) * self.spacing + first
-        return np.clip(codes, -self.maximum, self.maximum)
+        """Codes nearest to weights over their scale, as float64; 0 becomes 1 at 2 bits."""
+        offset = self.spacing - 1
+        codes = np.rint((ratios - offset) / self.spacing) * self.spacing + offset
+        return np.asarray(np.clip(codes, -self.maximum, self.maximum), np.float64)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 from onnxgru.core import files
 from onnxgru.core.errors import SchemeError, UsageError
-from onnxgru.core.integers import MAXIMUM_BITS, MINIMUM_BITS, IntegerType
+from onnxgru.core.integers import MAXIMUM_BITS, MINIMUM_BITS, IntegerType, WeightType
 from onnxgru.core.network import Layer, Operator
 
 FORMAT = "onnxgru.scheme/1"
@@ -55,7 +55,7 @@ class LinearScheme(OutputScheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        IntegerType(self.weight_bits)
+        WeightType(self.weight_bits)
         if self.granularity not in GRANULARITIES:
             raise UsageError(
                 f"a granularity must be one of {', '.join(GRANULARITIES)}, got {self.granularity!r}"

@@ -33,7 +33,7 @@ class Rounded:
     Parameters
     ----------
     codes : ndarray of int8, shape (outputs, inputs)
-        q_W, symmetric.
+        q_W, of the `WeightType` of their width.
     scales : ndarray of float32, shape (outputs,)
         S_W.
     bias : ndarray of float32, shape (outputs,)

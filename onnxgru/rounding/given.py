@@ -54,14 +54,15 @@ class Given:
         kind = WeightType(bits)
         if (kind.nearest(found.codes.astype(np.float64)) != found.codes).any():
             raise SchemeError(
-                f"{self._source}: {operator.name} has codes that {bits} bits have not; give the "
-                "scheme that its weights were fine-tuned for, or fine-tune again"
+                f"{self._source}: {operator.name} has codes that weights of {bits} bits do not "
+                "have; give the scheme that they were fine-tuned for, or fine-tune again"
             )
         if least is None or (found.scales >= least).all():
             return found
-        # A channel that is dead but for its bias: codes of 0 at any scale.
+        # A channel that is dead but for its bias: its codes hardly matter at such a scale.
         scales = np.maximum(found.scales, least).astype(np.float32)
-        codes = kind.nearest(found.codes * (found.scales / scales)[:, None].astype(np.float64))
+        steps = found.codes.astype(np.float64) * (found.scales / scales)[:, None]
+        codes = kind.nearest(steps)
         return Rounded(codes.astype(np.int8), scales, found.bias)
 
 

@@ -52,7 +52,7 @@ def rounded(
 ) -> tuple[Doubles, Doubles]:
     """See `onnxgru.rounding.gptq.rounded`."""
     size, rows = columns.shape
-    first = spacing - 1
+    offset = spacing - 1
     codes = np.empty((size, rows))
     errors = np.zeros(rows)
     for start in range(0, rows, CHUNK):
@@ -60,8 +60,8 @@ def rounded(
         for i in range(size):
             pivot = upper[i, i]
             for r in range(start, stop):
-                place = np.rint((columns[i, r] / scales[r] - first) / spacing)
-                code = min(max(place * spacing + first, -top), top)
+                place = np.rint((columns[i, r] / scales[r] - offset) / spacing)
+                code = min(max(place * spacing + offset, -top), top)
                 codes[i, r] = code
                 left = (columns[i, r] - scales[r] * code) / pivot
                 columns[i, r] = left  # from here on the column holds what is left over

@@ -4,6 +4,8 @@ Forward, codes are what the integer program has::
 
     q = clip(round(x / s) + z, low, high)        y = s (q - z)
 
+with the spacing of `WeightType` where that is not 1.
+
 Backward, the gradient of x passes where x is within the codes' range (the straight-through
 estimator, Bengio et al. 2013, arXiv 1308.3432), and that of a learned scale is, as in LSQ (Esser
 et al. 2020, arXiv 1902.08153)::
@@ -71,10 +73,8 @@ def _rounded(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Codes less the zero point, whether they are within the range, and dy/ds."""
     ratio = x * (1 / scale)  # as `Quantization.quantize` does
-    codes = ratio.round() + zero_point
-    if spacing > 1:
-        first = spacing - 1
-        codes = ((ratio - first) / spacing).round() * spacing + first
+    offset = spacing - 1
+    codes = ((ratio - offset) / spacing).round() * spacing + offset + zero_point
     limited = codes.clamp(low, high)
     within, steps = codes == limited, limited - zero_point
     return steps, within, steps - ratio * within

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onnxgru.core.integers import WeightType
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
@@ -180,19 +181,21 @@ def parts(program: IntegerProgram) -> list[Part]:
     return [part for linear in linears(program) for part in linear.parts]
 
 
-def test_start_is_the_programs_rounding_whatever_made_it():
+@pytest.mark.parametrize("bits", [2, 3])
+def test_start_is_the_programs_rounding_whatever_made_it(bits):
     """Codes a whole code away from the nearest, and other biases, are what training begins with."""
     case = grus.Case(H=16)
+    kind = WeightType(bits)
     made = pipeline(grus.model(case), grus.feeds(case))
-    scheme = Scheme.uniform(made.layers, 3)
+    scheme = Scheme.uniform(made.layers, bits)
     before = parts(made.lower(scheme))
     generator = np.random.default_rng(0)
     moved = {}
     for part in before:
-        codes = part.weight + generator.integers(-1, 2, part.weight.shape)
+        codes = part.weight + kind.spacing * generator.integers(-1, 2, part.weight.shape)
         bias = generator.standard_normal(len(codes)).astype(np.float32)
         moved[part.output.name] = Rounded(
-            np.clip(codes, -3, 3).astype(np.int8), part.weight_scale, bias
+            kind.nearest(codes.astype(np.float64)).astype(np.int8), part.weight_scale, bias
         )
     made = replace(
         made,
@@ -213,15 +216,16 @@ def test_start_is_the_programs_rounding_whatever_made_it():
         np.testing.assert_array_equal(cell.rounded().codes, wanted.codes)
         np.testing.assert_array_equal(
             Part.derive(
-                operators[part.output.name], cell.rounded(), 3, *read[part.output.name]
+                operators[part.output.name], cell.rounded(), bits, *read[part.output.name]
             ).bias,
             part.bias,
         )
         weight, _ = operators[part.output.name].linear
         far = np.abs(cell.weight.detach().numpy() - weight) / wanted.scales[:, None]
-        kept = wanted.codes == np.clip(np.rint(weight / wanted.scales[:, None]), -3, 3)
-        inside = kept & (np.abs(weight) < 3.4 * wanted.scales[:, None])
-        assert far[inside].max() < 0.011 and far[~kept].all()
+        kept = wanted.codes == kind.nearest(weight / wanted.scales[:, None].astype(np.float64))
+        reach = kind.maximum + 0.4 * kind.spacing
+        inside = kept & (np.abs(weight) < reach * wanted.scales[:, None])
+        assert far[inside].max() < 0.011 * kind.spacing and far[~kept].all()
 
 
 def test_layers_that_read_codes_have_no_quantiser_of_their_own():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxgru.core import weights
-from onnxgru.core.integers import WIDTHS, Quantization
+from onnxgru.core.integers import WIDTHS, Quantization, WeightType
 from onnxgru.training.quantizers import ValueQuantizer, WeightQuantizer
 
 torch = pytest.importorskip("torch")
@@ -91,19 +91,21 @@ def test_gradient_of_a_scale_by_hand():
     assert quantizer.parameters[0].grad.item() == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize("bits", [2, 3])
 @pytest.mark.parametrize("rows", [1, 8])
-def test_gradient_of_weight_scales_is_that_of_lsq(rows):
+def test_gradient_of_weight_scales_is_that_of_lsq(rows, bits):
     """And the derivative, by differences, of the value with what rounding added held."""
     generator = np.random.default_rng(SEED)
     weight = generator.standard_normal((8, 20)).astype(np.float32)
     slopes = generator.standard_normal((8, 20))
     scales = np.full(8, 0.4, np.float32)
     growth = torch.zeros(rows, 1, requires_grad=True)
-    found = WeightQuantizer(scales, 3, growth)(torch.from_numpy(weight))
+    found = WeightQuantizer(scales, bits, growth)(torch.from_numpy(weight))
     (found * torch.from_numpy(slopes)).sum().backward()
     ratio = weight / scales[:, None].astype(np.float64)
-    codes = np.clip(np.rint(ratio), -3, 3)
-    inside = np.abs(np.rint(ratio)) <= 3
+    kind = WeightType(bits)
+    codes = kind.nearest(ratio)
+    inside = np.abs(ratio) <= kind.maximum + kind.spacing / 2
     assert 0.5 < inside.mean() < 1
     residue = np.where(inside, codes - ratio, 0.0)
 
@@ -113,7 +115,7 @@ def test_gradient_of_weight_scales_is_that_of_lsq(rows):
 
     wide, change = scales.astype(np.float64), 1e-6
     numeric = (loss(wide * (1 + change)) - loss(wide * (1 - change))) / (2 * change)
-    wanted = numeric / math.sqrt(20 * 3)
+    wanted = numeric / math.sqrt(20 * kind.maximum)
     expected = wanted if rows == 8 else wanted.sum(keepdims=True)
     np.testing.assert_allclose(growth.grad.numpy()[:, 0], expected, rtol=1e-4, atol=1e-5)
 
