@@ -6,7 +6,7 @@ the model there), several seeds:
 - *uniform N*: weights and outputs at N bits, 2 to 8, after training only; 3 to 7 fine-tuned with
   seed 0, and 8 with every seed, with the same data, epochs and learning rate as ours;
 - *weights at 2 and 3 bits*, outputs at 8: rounded to nearest, by GPTQ, and to nearest and
-  fine-tuned;
+  fine-tuned with every seed, or the first ``--narrow-seeds`` of them;
 - *weights at 2 bits, outputs at 5*: by GPTQ with saturating ranges, fine-tuned with all scales;
 - *published*: Miccini et al. 2024: one gene an operator, 40 x 20, random start, plain NSGA-II over
   error and weight bits; the smallest member within half a point of uniform 8 bits on validation,
@@ -17,22 +17,24 @@ the model there), several seeds:
 
 Members and epochs are chosen on validation data; figures are on hold-out data. The difference of
 ours from *uniform 8, fine-tuned* is given with the 95 % interval of Student's t over the seeds.
-What ``--study`` has already is not measured again, so that an interrupted study goes on.
+What ``--study`` has already is not measured again, so that an interrupted study goes on. With
+``--jobs`` so many processes measure at once, each a piece at a time on threads of its own.
 
     python -m benchmarks.published --models FOLDER --task mnist-row [--seeds 5] [--epochs 15]
         [--batch-size 32] [--learning-rate 0.001] [--averaging 0] [--sequences 10000] [--copies 1]
-        [--validation N] [--quick] [--json FILE] [--study FILE]
+        [--validation N] [--narrow-seeds N] [--jobs 1] [--quick] [--json FILE] [--study FILE]
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ from scipy import stats
 
 from benchmarks import rounding
 from benchmarks.measure import show
+from onnxgru import __version__
 from onnxgru.config import Config
 from onnxgru.core import files
 from onnxgru.core.account import account
@@ -80,8 +83,10 @@ class Plan:
         What is chosen by.
     narrow, tuned : tuple of int
         Widths of weights with outputs at 8 bits, and uniform ones that are fine-tuned.
-    seeds, epochs, batch_size, population, generations : int
+    seeds, narrow_seeds, epochs, batch_size, population, generations : int
         Of searches and of fine-tuning.
+    workers : int
+        Threads of a search.
     learning_rate, averaging : float
         Of fine-tuning.
     """
@@ -93,12 +98,14 @@ class Plan:
     narrow: tuple[int, ...]
     tuned: tuple[int, ...]
     seeds: int
+    narrow_seeds: int
     epochs: int
     batch_size: int
     learning_rate: float
     averaging: float
     population: int
     generations: int
+    workers: int
 
     def config(self, seed: int, **others: Any) -> Config:
         """Settings of one seed."""
@@ -144,16 +151,34 @@ def tuned(session: Session, scheme: Scheme) -> dict[str, Any]:
     }
 
 
-def narrow(plan: Plan, bits: int) -> dict[str, Any]:
-    """What weights of some width are worth, outputs at 8 bits: rounded, by GPTQ, fine-tuned."""
-    plain = Session(plan.model, plan.config(0), fused=True)
-    gptq = Session(plan.model, plan.config(0, rounding="gptq"), fused=True)
-    scheme = rounding.scheme(plain, [bits], [8], 0)
-    return {
-        "nearest": row(plain, scheme),
-        "gptq": row(gptq, scheme),
-        "tuned": tuned(plain, scheme),
-    }
+def float_model(plan: Plan) -> dict[str, float]:
+    """Accuracy of the float model."""
+    session = Session(plan.model, plan.config(0), fused=True)
+    return {role: session.float_quality(role) for role in ("validation", "holdout")}
+
+
+def uniform(plan: Plan, bits: int) -> dict[str, float]:
+    """Weights and outputs of one width, after training only."""
+    session = Session(plan.model, plan.config(0), fused=True)
+    return row(session, Scheme.uniform(session.layers, bits))
+
+
+def uniform_tuned(plan: Plan, bits: int, seed: int) -> dict[str, Any]:
+    """The same, fine-tuned."""
+    session = Session(plan.model, plan.config(seed), fused=True)
+    return tuned(session, Scheme.uniform(session.layers, bits))
+
+
+def narrow(plan: Plan, bits: int, method: str) -> dict[str, Any]:
+    """Weights of some width rounded by a method, outputs at 8 bits."""
+    session = Session(plan.model, plan.config(0, rounding=method), fused=True)
+    return row(session, rounding.scheme(session, [bits], [8], 0))
+
+
+def narrow_tuned(plan: Plan, bits: int, seed: int) -> dict[str, Any]:
+    """Weights of some width rounded to nearest and fine-tuned, outputs at 8 bits."""
+    session = Session(plan.model, plan.config(seed), fused=True)
+    return tuned(session, rounding.scheme(session, [bits], [8], 0))
 
 
 def five(plan: Plan) -> dict[str, Any]:
@@ -177,7 +202,7 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
     def report(progress: Progress) -> None:
         seen.append((progress.generation, progress.member))
 
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
+    with ThreadPoolExecutor(plan.workers) as workers:
         members = search(
             study.encoding.space,
             study.evaluate,
@@ -185,8 +210,8 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
             report=report,
             workers=workers,
         )
-    uniform = session.quality(session.lowering(Scheme.uniform(session.layers, 8)), "validation")
-    floor = session.metric.error(uniform) + PUBLISHED_DROP
+    eight = session.quality(session.lowering(Scheme.uniform(session.layers, 8)), "validation")
+    floor = session.metric.error(eight) + PUBLISHED_DROP
     found = front(members)
     fitting = [m for m in found if m.objectives[0] <= floor] or [min(found, key=_error)]
     chosen = min(fitting, key=lambda member: member.objectives[1])
@@ -207,7 +232,7 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
     session = Session(plan.model, plan.config(seed, rounding="gptq", ranges="saturating"))
     study = Study(session)
     study.prepare()
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
+    with ThreadPoolExecutor(plan.workers) as workers:
         members = search(
             study.encoding.space,
             study.evaluate,
@@ -216,13 +241,15 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
             workers=workers,
         )
     limit = MOST_FLASH * _flash(session, Scheme.uniform(session.layers, 8))
+
+    def fits(scheme: Scheme) -> bool:
+        sizes = account(session.lowering(scheme))
+        return sizes.mean_bits <= MOST_BITS and sizes.flash_bytes <= limit
+
     candidates = [(m, study.encoding.scheme(m.genome)) for m in members if m.feasible]
-    sizes = {m.genome: account(session.lowering(scheme)) for m, scheme in candidates}
-    fitting = [
-        (m, scheme)
-        for m, scheme in candidates
-        if sizes[m.genome].mean_bits <= MOST_BITS and sizes[m.genome].flash_bytes <= limit
-    ] or [min(candidates, key=lambda pair: sizes[pair[0].genome].mean_bits)]
+    fitting = [pair for pair in candidates if fits(pair[1])] or [
+        min(candidates, key=lambda pair: account(session.lowering(pair[1])).mean_bits)
+    ]
     least = min(_error(member) for member, _ in fitting)
     near = [scheme for member, scheme in fitting if _error(member) <= least + NEAR]
     scheme = max(near, key=lambda scheme: _nearness(session, scheme))
@@ -252,6 +279,31 @@ def interval(values: list[float]) -> tuple[float, float]:
     return mean, float(stats.t.ppf(0.975, len(values) - 1)) * error
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Something that is measured by itself.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        Its place in the record.
+    make : callable
+        Measures it.
+    arguments : tuple
+        Of that.
+    """
+
+    keys: tuple[str, ...]
+    make: Callable[..., dict[str, Any]]
+    arguments: tuple[Any, ...]
+
+    def __call__(self) -> tuple[dict[str, Any], float]:
+        """What was measured, and the seconds that it took."""
+        started = time.perf_counter()
+        found = self.make(*self.arguments)
+        return found, time.perf_counter() - started
+
+
 class Record:
     """What has been measured, in a file that is written after every piece.
 
@@ -273,51 +325,70 @@ class Record:
                 raise SystemExit(f"{path}: holds another study; give another file, or remove it")
             self.document = found
 
-    def piece(self, *keys: str, make: Callable[[], Any]) -> Any:
-        """A piece under its keys, measured unless it is there."""
+    def measure(self, pieces: Sequence[Piece], jobs: int, say: Callable[[str], None]) -> None:
+        """Measure what is not there yet, in so many processes; in this one if that is one."""
+        missing = [piece for piece in pieces if not self._has(piece.keys)]
+        if jobs == 1:
+            for piece in missing:
+                self._keep(piece, piece(), say)
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context) as pool:
+            running = {pool.submit(piece): piece for piece in missing}
+            try:
+                for done in as_completed(running):
+                    self._keep(running[done], done.result(), say)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _has(self, keys: Sequence[str]) -> bool:
+        place: Any = self.document
+        for key in keys:
+            if key not in place:
+                return False
+            place = place[key]
+        return True
+
+    def _keep(
+        self, piece: Piece, result: tuple[dict[str, Any], float], say: Callable[[str], None]
+    ) -> None:
+        found, seconds = result
         place = self.document
-        for key in keys[:-1]:
+        for key in piece.keys[:-1]:
             place = place.setdefault(key, {})
-        if keys[-1] not in place:
-            started = time.perf_counter()
-            place[keys[-1]] = json.loads(json.dumps(make()))
-            self.document["seconds"] += round(time.perf_counter() - started)
-            if self._path is not None:
-                files.write(self._path, (json.dumps(self.document, indent=1) + "\n").encode())
-        return place[keys[-1]]
+        place[piece.keys[-1]] = json.loads(json.dumps(found))
+        self.document["seconds"] += round(seconds)
+        if self._path is not None:
+            files.write(self._path, (json.dumps(self.document, indent=1) + "\n").encode())
+        say(f"{' '.join(piece.keys)}: {found['holdout']:.2f} % ({seconds:.0f} s)")
 
 
-def study(plan: Plan, record: Record, say: Callable[[str], None]) -> dict[str, Any]:
-    """Everything, as what the JSON holds."""
-    session = Session(plan.model, plan.config(0), fused=True)
-
-    def uniform(bits: int) -> Scheme:
-        return Scheme.uniform(session.layers, bits)
-
-    for role in ("validation", "holdout"):
-        record.piece("float", role, make=lambda role=role: session.float_quality(role))
-    for bits in WIDTHS:
-        record.piece("uniform", str(bits), make=lambda bits=bits: row(session, uniform(bits)))
-    for seed in range(plan.seeds):
-        key = ("seeds", str(seed))
-
-        def eight(seed: int = seed) -> dict[str, Any]:
-            return tuned(Session(plan.model, plan.config(seed), fused=True), uniform(8))
-
-        found = {
-            "published": record.piece(*key, "published", make=lambda s=seed: published(plan, s)),
-            "uniform_8_tuned": record.piece(*key, "uniform_8_tuned", make=eight),
-            "ours": record.piece(*key, "ours", make=lambda s=seed: ours(plan, s)),
-        }
-        line = [f"{k} {v['holdout']:.2f} % at {v['mean_bits']:.2f}" for k, v in found.items()]
-        say(f"seed {seed}: " + ", ".join(line))
+def pieces(plan: Plan) -> list[Piece]:
+    """Everything that is measured, the longest first."""
+    seeds = [str(seed) for seed in range(plan.seeds)]
+    found = [
+        Piece(("seeds", seed, name), make, (plan, int(seed)))
+        for seed in seeds
+        for name, make in (("ours", ours), ("published", published))
+    ]
+    found += [
+        Piece(("seeds", seed, "uniform_8_tuned"), uniform_tuned, (plan, 8, int(seed)))
+        for seed in seeds
+    ]
     for bits in plan.narrow:
-        record.piece("narrow", str(bits), make=lambda bits=bits: narrow(plan, bits))
-    record.piece("five", make=lambda: five(plan))
-    for bits in plan.tuned:
-        made = record.piece("tuned", str(bits), make=lambda b=bits: tuned(session, uniform(b)))
-        say(f"uniform {bits}, fine-tuned: {made['holdout']:.2f} %")
-    return record.document
+        place = ("narrow", str(bits))
+        found += [
+            Piece((*place, "tuned", seed), narrow_tuned, (plan, bits, int(seed)))
+            for seed in seeds[: plan.narrow_seeds]
+        ]
+        found += [
+            Piece((*place, method), narrow, (plan, bits, method)) for method in ("nearest", "gptq")
+        ]
+    found.append(Piece(("five",), five, (plan,)))
+    found += [Piece(("tuned", str(bits)), uniform_tuned, (plan, bits, 0)) for bits in plan.tuned]
+    found += [Piece(("uniform", str(bits)), uniform, (plan, bits)) for bits in WIDTHS]
+    return [*found, Piece(("float",), float_model, (plan,))]
 
 
 def summary(document: dict[str, Any]) -> dict[str, float | str]:
@@ -333,8 +404,11 @@ def summary(document: dict[str, Any]) -> dict[str, float | str]:
     for bits, found in document["uniform"].items():
         figures[f"uniform {bits}, hold-out"] = found["holdout"]
     for bits, arms in document["narrow"].items():
-        for name, found in arms.items():
-            figures[f"weights at {bits} bits, {name}, hold-out"] = found["holdout"]
+        rows = {name: [arms[name]] for name in ("nearest", "gptq")}
+        for name, found in (rows | {"tuned": list(arms["tuned"].values())}).items():
+            figures[f"weights at {bits} bits, {name}, hold-out"] = statistics.fmean(
+                entry["holdout"] for entry in found
+            )
     for bits, found in document["tuned"].items():
         figures[f"uniform {bits} tuned, hold-out"] = found["holdout"]
     figures["weights at 2 bits, outputs at 5, tuned, hold-out"] = document["five"]["holdout"]
@@ -374,6 +448,8 @@ def main() -> None:
         "--validation", type=int, metavar="N", help="sequences of it, all if left out"
     )
     parser.add_argument("--copies", type=int, default=1, help="of it, all but one augmented")
+    parser.add_argument("--narrow-seeds", type=int, metavar="N")
+    parser.add_argument("--jobs", type=int, choices=range(1, 65), default=1, metavar="N")
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--study", type=Path, metavar="FILE", help="write all that was measured")
@@ -391,31 +467,35 @@ def main() -> None:
             NARROW[:1] if quick else NARROW,
             () if quick else TUNED,
             1 if quick else parsed.seeds,
+            1 if quick else parsed.narrow_seeds or parsed.seeds,
             2 if quick else parsed.epochs,
             parsed.batch_size,
             parsed.learning_rate,
             parsed.averaging,
             8 if quick else POPULATION,
             3 if quick else GENERATIONS,
+            max(1, (os.cpu_count() or 1) // parsed.jobs),
         )
         command = {
             "task": parsed.task, "model": files.digest(plan.model.read_bytes()),
             "sequences": count, "copies": parsed.copies,
-            "epochs": plan.epochs, "seeds": plan.seeds, "batch_size": plan.batch_size,
+            "epochs": plan.epochs, "seeds": plan.seeds, "narrow_seeds": plan.narrow_seeds,
+            "batch_size": plan.batch_size,
             "learning_rate": plan.learning_rate, "averaging": plan.averaging,
             "population": plan.population, "generations": plan.generations,
             "validation": parsed.validation,
-            "machine": platform.processor() or platform.machine(),
+            "machine": platform.processor() or platform.machine(), "onnxgru": __version__,
         }  # fmt: skip
         record = Record(parsed.study, command)
-        document = study(plan, record, lambda line: None if quick else print(line, flush=True))
-    show(summary(document), parsed)
+        say = (lambda _line: None) if quick else (lambda line: print(line, flush=True))
+        record.measure(pieces(plan), parsed.jobs, say)
+    show(summary(record.document), parsed)
 
 
 def training_data(name: str, target: Path, count: int, copies: int = 1) -> int:
     """Write so many of a task's training sequences, drawn at random; how many there were.
 
-    The first copy of each is as it is, further ones are augmented as the recipe does.
+    The first copy of each is as it is, further ones are augmented as the recipe does at its end.
     """
     task = TASKS[name]
     material = task.load(task.recipe, None, lambda _event: None)
@@ -423,9 +503,9 @@ def training_data(name: str, target: Path, count: int, copies: int = 1) -> int:
     generator = np.random.default_rng(0)
     chosen = np.sort(generator.permutation(len(train.labels))[:count])
     parts = [train.inputs[chosen]]
-    for copy in range(copies - 1):
+    for _ in range(copies - 1):
         for indices in np.array_split(chosen, max(1, len(chosen) // task.recipe.batch_size)):
-            parts.append(material.batch(indices, copy, generator))
+            parts.append(material.batch(indices, task.recipe.epochs, generator))
     labels = np.tile(train.labels[chosen], copies)
     np.savez(target, **{task.input_name: np.concatenate(parts), "labels": labels})
     return len(chosen)

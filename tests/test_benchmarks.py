@@ -1,6 +1,7 @@
 """The benchmarks run in their quick form: what they compute is checked, not how long it takes."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from onnx.helper import (
 )
 from onnx.numpy_helper import from_array
 
-from benchmarks import results
+from benchmarks import published, results
 from benchmarks.peers import graph, page
 from benchmarks.peers.environments import Unavailable, call
 
@@ -87,6 +88,31 @@ def test_published(tmp_path: Path) -> None:
     assert float(found["uniform 8 tuned, hold-out, mean"]) > 95
     assert float(found["published, bits a weight, mean"]) < 8
     assert float(found["ours, smaller than uniform 8 in weight bits, %"]) > 70
+
+
+def measured(value: float) -> dict[str, float]:
+    """What a piece measures; a negative one fails."""
+    return {"holdout": math.sqrt(value)}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_study_goes_on_after_a_failure(tmp_path: Path, jobs: int) -> None:
+    def pieces(*values: float) -> list[published.Piece]:
+        return [published.Piece(("a", str(i)), measured, (v,)) for i, v in enumerate(values)]
+
+    said: list[str] = []
+    record = published.Record(tmp_path / "study.json", {"task": "x"})
+    record.measure(pieces(4), jobs, said.append)
+    with pytest.raises(ValueError, match="math domain"):
+        record.measure(pieces(4, -1), jobs, said.append)
+    again = published.Record(tmp_path / "study.json", {"task": "x"})
+    again.measure(pieces(4, 9, 16), jobs, said.append)
+    assert again.document["a"] == {str(i): {"holdout": i + 2.0} for i in range(3)}
+    assert sorted(line.partition(" %")[0] for line in said) == [
+        f"a {i}: {i + 2:.2f}" for i in range(3)
+    ]
+    with pytest.raises(SystemExit, match="holds another study"):
+        published.Record(tmp_path / "study.json", {"task": "y"})
 
 
 def test_training(tmp_path: Path) -> None:
