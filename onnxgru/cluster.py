@@ -109,10 +109,8 @@ class Cluster:
         from distributed import KilledWorker
 
         for left in reversed(range(TRIES)):
-            self._wait(future)
             try:
-                member: Member = future.result()
-                return member
+                return self._result(future)
             except KilledWorker:
                 if left:
                     future.retry()
@@ -125,6 +123,18 @@ class Cluster:
             f"scheduler {self._address}: workers die of a candidate again and again, mostly for "
             "want of memory; give them more of it, or fewer threads, and go on with --resume"
         )
+
+    def _result(self, future: "Future") -> Member:
+        """What a task found; where a worker dies before it has sent that, it is found again."""
+        while True:
+            self._wait(future)
+            try:
+                member: Member = future.result(timeout=LOOK)
+                return member
+            except TimeoutError:
+                if future.status == "error":  # the task's own
+                    raise
+                self._look()
 
     def _wait(self, future: "Future") -> None:
         """Wait for a task, and say so if nobody is left to compute it."""

@@ -208,6 +208,37 @@ def test_workers_may_die(machines, model, local, tmp_path, monkeypatch):
     assert after == f"evaluating on 1 worker, 1 thread at {machines.address}"
 
 
+class Lost:
+    """A task that is done, whose result went with its worker the first time it is asked for."""
+
+    status = "finished"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float) -> str:
+        self.asked += 1
+        if self.asked == 1:
+            raise TimeoutError
+        return "found"
+
+
+def test_a_worker_may_die_with_a_result(monkeypatch):
+    looked = []
+    monkeypatch.setattr(cluster.Cluster, "_look", lambda _self: looked.append(True))
+    made = object.__new__(cluster.Cluster)
+    future = Lost()
+    assert made._member(future) == "found"
+    assert (future.asked, looked) == (2, [True])
+    future = Lost()
+    future.status = "error"
+    with pytest.raises(TimeoutError):
+        made._member(future)
+
+
 def test_interrupted_search_leaves_the_front_and_no_task(machines, model, local, tmp_path):
     machines.staff(2)
 
