@@ -80,7 +80,8 @@ def test_uniform_narrow_weights_are_better_on_other_data(model):
         }
         scheme = Scheme(uniform.inputs, operators)
         figures[rounding] = session.quality(session.lowering(scheme), "holdout")
-    assert figures["gptq"] > figures["nearest"] + 4
+    assert figures["nearest"] > 14  # 9 with three levels
+    assert figures["gptq"] > max(19, figures["nearest"] + 4)
 
 
 def test_pick_needs_no_calibration_data(model, tmp_path):

@@ -113,8 +113,8 @@ class WeightType(Width):
 
     The most negative code of two's complement is left out: 3 bits hold -3 .. 3. Of 2 bits that
     would leave three levels of four, and 2 dB less of a normal distribution's signal to noise (Max
-    1960, "Quantizing for minimum distortion", table II), so they hold the odd codes -3, -1, 1 and
-    3 and no zero, as a mid-rise quantiser has.
+    1960, "Quantizing for minimum distortion"), so they hold the odd codes -3, -1, 1 and 3 and no
+    zero, as a mid-rise quantiser has.
     """
 
     @property

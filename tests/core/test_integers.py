@@ -36,7 +36,7 @@ def test_weight_types(bits: int) -> None:
 
 
 def test_four_levels_of_two_bits_are_worth_two_decibels() -> None:
-    """Of a normal distribution: noise of 0.1188, with three 0.1902 (Max 1960, table II)."""
+    """Of a normal distribution: noise of 0.1188, with three 0.1902 (Max 1960)."""
     drawn = np.random.default_rng(0).standard_normal(200_000)
     nearest = WeightType(2).nearest
     noise = min(np.square(drawn - s * nearest(drawn / s)).mean() for s in np.linspace(0.3, 0.7, 60))
