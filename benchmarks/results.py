@@ -148,6 +148,12 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
         f"{used['learning_rate']:g}"
         + (f" --sequences {used['sequences']}" if used["sequences"] > DEFAULT_SEQUENCES else "")
         + (f" --averaging {used['averaging']:g}" if used.get("averaging") else "")
+        + (f" --distillation {used['distillation']:g}" if used["distillation"] != 0.5 else "")
+        + (
+            f" --learned-scales {used['learned_scales']}"
+            if used["learned_scales"] != "weights"
+            else ""
+        )
         + (f" --copies {used['copies']}" if used["copies"] > 1 else "")
         + (f" --validation {used['validation']}" if used["validation"] else "")
         + (f" --narrow-seeds {narrow}" if narrow != used["seeds"] else "")

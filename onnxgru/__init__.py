@@ -9,10 +9,9 @@ Nothing heavy is imported before it is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
-    from onnxgru.api import Result as Result
     from onnxgru.api import finetune as finetune
     from onnxgru.api import measure_sensitivity as measure_sensitivity
     from onnxgru.api import pick as pick
@@ -22,12 +21,13 @@ if TYPE_CHECKING:
     from onnxgru.core.errors import OnnxgruError as OnnxgruError
     from onnxgru.core.scheme import Scheme as Scheme
     from onnxgru.inspection import inspect as inspect
+    from onnxgru.output import Result as Result
     from onnxgru.training.export import export as export
 
 _HOMES = {
     "Config": "onnxgru.config",
     "OnnxgruError": "onnxgru.core.errors",
-    "Result": "onnxgru.api",
+    "Result": "onnxgru.output",
     "Scheme": "onnxgru.core.scheme",
     "evaluate": "onnxgru.comparison",
     "export": "onnxgru.training.export",

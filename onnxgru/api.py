@@ -1,4 +1,4 @@
-"""The verbs that write an output folder: quantize, pick, measure_sensitivity."""
+"""The verbs that write an output folder: quantize, pick, finetune, measure_sensitivity."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from onnxgru import charts, cluster, page
+from onnxgru import cluster, output
 from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
@@ -16,55 +16,20 @@ from onnxgru.calibration.moments import MOMENTS
 from onnxgru.config import BITS, PROCESSOR, TASKS, Config, Source
 from onnxgru.core import files, objectives
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import DataError, ModelError, OutputError, SchemeError, UsageError
+from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
-from onnxgru.events import Event, Listener, Notice, Stage, silent
+from onnxgru.events import Event, Listener, Notice, Stage, Widened, silent
 from onnxgru.folder import HEAT_MAP, JOURNAL, MEASURED, PAGE, REPORT, SENSITIVITY, Folder
 from onnxgru.interrupts import Interrupts
-from onnxgru.report import Written
+from onnxgru.output import Result
 from onnxgru.runtime import devices
-from onnxgru.runtime.verify import golden, verify
 from onnxgru.search.batches import Batches
 from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
-from onnxgru.tuning import Candidates, load_tuned, training_data, tune
-
-GOLDEN_SEQUENCES = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a quantisation left behind.
-
-    Parameters
-    ----------
-    folder : Path
-        The output folder.
-    report : dict
-        What ``report.json`` holds.
-    scheme : Scheme
-        Widths of the model written.
-    front : dict or None
-        What ``front.json`` holds, after a search.
-    """
-
-    folder: Path
-    report: dict[str, Any]
-    scheme: Scheme
-    front: dict[str, Any] | None = None
-
-    @property
-    def integer(self) -> Path:
-        """The portable integer graph."""
-        return self.folder / "integer.onnx"
-
-    @property
-    def annotated(self) -> Path:
-        """The annotated float graph."""
-        return self.folder / "annotated.onnx"
+from onnxgru.tuning import Candidates, load_tuned, training_data
 
 
 def quantize(
@@ -110,7 +75,7 @@ def quantize(
     else:
         scheme = Scheme.load(Path(config.scheme))
         scheme.validate(session.layers, str(config.scheme))
-    return _finished(session, folder, scheme, training)
+    return output.finish(session, folder, scheme, training)
 
 
 def _searched(path: Path, config: Config, folder: Folder, listener: Listener) -> Result:
@@ -133,7 +98,11 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
             if study.seen:
                 folder.write(_front(study.outcome(study.seen)))
             raise
-    return _finished(session, folder, outcome.scheme, training, outcome)
+    return output.finish(session, folder, outcome.scheme, training, outcome)
+
+
+def _front(outcome: Outcome) -> dict[str, bytes]:
+    return output.front_files(outcome.document, outcome.cloud, outcome.chosen)
 
 
 def _study(session: Session, training: Dataset | None) -> Study:
@@ -141,30 +110,6 @@ def _study(session: Session, training: Dataset | None) -> Study:
     if training is None or not session.config.finetune_candidates:
         return Study(session)
     return Study(session, Candidates(session, training), training.digest())
-
-
-def _finished(
-    session: Session,
-    folder: Folder,
-    scheme: Scheme,
-    training: Dataset | None = None,
-    outcome: Outcome | None = None,
-    *,
-    summary: Mapping[str, Any] | None = None,
-    front: Mapping[str, Any] | None = None,
-    start: Tuned | None = None,
-) -> Result:
-    """Fine-tune a scheme, if there are data for it, make its graphs, and write everything."""
-    if training is None:
-        written, contents = _make(session, scheme)
-        return _write(session, folder, written, contents, outcome, summary, front)
-    tuning = tune(session, scheme, training, start=start)
-    written, contents = _make(tuning.session, scheme)
-    contents["calibration.json"] = session.calibration_bytes
-    contents |= tuning.contents()
-    return _write(
-        tuning.session, folder, written, contents, outcome, summary, front, tuning.summary
-    )
 
 
 def _workers(config: Config, listener: Listener) -> AbstractContextManager[Workers]:
@@ -177,112 +122,8 @@ def _workers(config: Config, listener: Listener) -> AbstractContextManager[Worke
     return ThreadPoolExecutor(config.jobs or os.cpu_count())
 
 
-def _front(outcome: Outcome) -> dict[str, bytes]:
-    """Files of a front."""
-    return {
-        "front.json": files.dump(outcome.document),
-        "front.csv": fronts.table(outcome.document),
-        "front.png": fronts.picture(outcome.document, outcome.cloud, outcome.chosen),
-    }
-
-
 def _output(path: Path, config: Config) -> Path:
     return Path(config.output) if config.output is not None else Path(f"{path.stem}-onnxgru")
-
-
-def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
-    """Lower, emit, annotate and verify; nothing is written yet."""
-    program = session.lowering(scheme)
-    session.listener(Stage("writing graphs"))
-    integer = session.integer(program, scheme)
-    annotated = session.annotated(program, scheme)
-    session.listener(Stage("verifying integer.onnx against the oracle"))
-    data = session.data["validation"]
-    count = session.config.verify
-    if session.host.batch:
-        count = max(1, count // session.host.batch) * session.host.batch
-    checked = verify(integer, session.host, program, data.take(count), time_axes=session.time_axes)
-    contents = {
-        "integer.onnx": integer.SerializeToString(deterministic=True),
-        "annotated.onnx": annotated.SerializeToString(deterministic=True),
-        "scheme.json": scheme.dumps(),
-        "calibration.json": session.calibration_bytes,
-        **session.moments_files,
-        **golden(
-            integer, program, data.take(session.host.batch or GOLDEN_SEQUENCES), session.time_axes
-        ),
-    }
-    return Written(scheme, program, integer, annotated, checked), contents
-
-
-def _write(
-    session: Session,
-    folder: Folder,
-    written: Written,
-    contents: dict[str, bytes],
-    outcome: Outcome | None = None,
-    summary: Mapping[str, Any] | None = None,
-    front: Mapping[str, Any] | None = None,
-    tuning: Mapping[str, Any] | None = None,
-) -> Result:
-    """Write the folder's files, the report last."""
-    if outcome is not None:
-        summary, front = outcome.summary, outcome.document
-        contents |= _front(outcome)
-    sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
-    session.listener(Stage("measuring every operator"))
-    document = reports.build(session, written, sizes, summary, tuning)
-    for sentence in reports.stuck_sentences(document):
-        session.listener(Notice(sentence))
-    contents["report.md"] = reports.markdown(document).encode()
-    contents[PAGE] = _page(session, folder, document, front, _sensitivity(session, folder))
-    contents[REPORT] = files.dump(document)
-    folder.write(contents, force=session.config.force and outcome is None)
-    return Result(
-        folder.path, document, written.scheme, outcome.document if outcome is not None else None
-    )
-
-
-def _page(
-    session: Session,
-    folder: Folder,
-    report: Mapping[str, Any],
-    front: Mapping[str, Any] | None,
-    sensitivity: Mapping[str, Any] | None,
-) -> bytes:
-    """The page of a report, with what else is in its folder."""
-    evaluations: tuple[charts.Evaluation, ...] = ()
-    journal = folder.path / JOURNAL
-    if front is not None and journal.is_file():
-        try:
-            evaluations = charts.history(
-                journal.read_bytes(), front, session.metric, report["search"]["max_drop"]
-            )
-        except (OSError, ValueError, KeyError) as error:
-            session.listener(
-                Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations")
-            )
-    return page.build(
-        report,
-        folder=str(folder.path),
-        front=front,
-        evaluations=evaluations,
-        sensitivity=sensitivity,
-        drop_title=sensitivities.drop_title(report["metric"]),
-    )
-
-
-def _sensitivity(session: Session, folder: Folder) -> dict[str, Any] | None:
-    """What was measured of this model before, if anything."""
-    path = folder.path / SENSITIVITY
-    if not path.is_file():
-        return None
-    try:
-        found = files.parse(path, sensitivities.FORMAT)
-    except SchemeError as error:
-        session.listener(Notice(f"{error}; {PAGE} is without it"))
-        return None
-    return found if found["model"]["sha256"] == session.digest else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,7 +185,7 @@ def measure_sensitivity(
             front = None
             if "search" in report:
                 front = files.parse(folder.path / "front.json", fronts.FORMAT)
-            contents[PAGE] = _page(session, folder, report, front, document)
+            contents[PAGE] = output.report_page(session, folder, report, front, document)
     folder.write(contents)
     return SensitivityResult(folder.path, found)
 
@@ -355,6 +196,7 @@ def pick(
     index: int | None = None,
     max_bytes: int | None = None,
     max_drop: float | None = None,
+    widen: bool = False,
     model: str | Path | None = None,
     listener: Listener = silent,
 ) -> Result:
@@ -370,6 +212,9 @@ def pick(
         The best member of at most so many flash bytes.
     max_drop : float, optional
         The smallest member at most so far below the best figure on validation.
+    widen : bool
+        What the member of ``max_bytes`` leaves of them goes to wider operators, as long as they
+        bring its outputs nearer to the float model's on validation. It is added to the front.
     model : path, optional
         The source model, where it has moved.
 
@@ -378,7 +223,7 @@ def pick(
     OutputError
         If the folder holds no finished search.
     UsageError
-        If not exactly one choice is made, or no member fits it.
+        If not exactly one choice is made, no member fits it, or it leaves nothing to widen by.
     """
     place = Path(folder)
     made = sum(choice is not None for choice in (index, max_bytes, max_drop))
@@ -386,8 +231,14 @@ def pick(
         raise UsageError(
             f"pick takes exactly one of --index, --max-bytes and --max-drop, got {made}"
         )
+    if widen and max_bytes is None:
+        raise UsageError(
+            "--widen spends what a member leaves of --max-bytes SIZE; give that instead of "
+            "--index or --max-drop"
+        )
     document, before = _front_of(place), _report_of(place)
-    member = fronts.member(document, index, max_bytes, max_drop)
+    among = {**document, "members": fronts.searched(document)} if widen else document
+    member = fronts.member(among, index, max_bytes, max_drop)
     tuned = before["search"].get("finetuning")  # as every candidate was
     session = _session_of(place, before, model, tuned["settings"] if tuned else {}, listener)
     training = training_data(session)
@@ -396,7 +247,21 @@ def pick(
             f"{training.source}: must be the data that the search fine-tuned with (SHA-256 "
             f"{tuned['sha256'][:16]}...), they have changed; restore them, or search again"
         )
-    return _picked(session, place, document, before, member, training)
+    if not widen or max_bytes is None:
+        return _picked(session, place, document, before, member, training)
+    listener(Stage(f"widening number {member['index']} to at most {max_bytes:,} bytes"))
+    study = _study(session, training)
+    genome = study.widened(
+        tuple(member["genome"]),
+        lambda sizes: sizes.flash_bytes <= max_bytes,
+        lambda size: listener(Widened(round(size), max_bytes)),
+    )
+    document = fronts.grown(document, study.entry(len(document["members"]), genome), member)
+    member = next(m for m in document["members"] if tuple(m["genome"]) == genome)
+    seen = output.history(session, Folder(place), document, before["search"]["max_drop"])
+    cloud = [(evaluation.size, evaluation.quality) for evaluation in seen]
+    others = output.front_files(document, cloud, member["index"])
+    return _picked(session, place, document, before, member, training, others=others)
 
 
 def finetune(
@@ -447,7 +312,7 @@ def finetune(
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.layers, str(place / "scheme.json"))
     front = _front_of(place) if "search" in before else None
-    return _finished(
+    return output.finish(
         session,
         Folder(place),
         scheme,
@@ -540,11 +405,19 @@ def _picked(
     member: Mapping[str, Any],
     training: Dataset | None = None,
     start: Tuned | None = None,
+    others: Mapping[str, bytes] | None = None,
 ) -> Result:
     """Write the files of a member of a front."""
     scheme = Scheme.parse(member["scheme"], f"{place / 'front.json'}")
     summary = dict(before["search"])
     summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
-    return _finished(
-        session, Folder(place), scheme, training, summary=summary, front=document, start=start
+    return output.finish(
+        session,
+        Folder(place),
+        scheme,
+        training,
+        summary=summary,
+        front=document,
+        start=start,
+        others=others,
     )

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxgru.core.metrics import Metric
-from onnxgru.front import ROUNDING
+from onnxgru.front import ROUNDING, searched
 
 DRAWN = 4000
 """Evaluations drawn at most: evenly taken from all, so that large searches stay quick to open."""
 
-BLUE, ORANGE, RED, GREY = "#1f6fb4", "#e07b00", "#c8102e", "#8a8f98"
+BLUE, ORANGE, RED, GREY, GREEN = "#1f6fb4", "#e07b00", "#c8102e", "#8a8f98", "#2e7d32"
 _ROW = 21
 _HEAD, _TAIL = 8, 26
 _PARTS = ("weights", "outputs")
@@ -107,7 +107,7 @@ def _figure(**layout: Any) -> Any:
 def front_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation], chosen: int) -> Any:
     """The front, the uniform schemes, the float model, and the member whose files are there."""
     size, unit = front["size"], front["metric"]["unit"]
-    members, uniform = front["members"], front["uniform"]
+    members, uniform = searched(front), front["uniform"]
     titles = {"flash_bytes": "flash bytes"} | front.get("objectives", {})
 
     def hover(entry: Mapping[str, Any], name: str) -> str:
@@ -174,7 +174,23 @@ def front_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation], cho
         hovertemplate="%{hovertext}<extra></extra>",
         meta="members",
     )
-    best = members[chosen]
+    further = [member for member in front["members"] if member not in members]
+    if further:
+        figure.add_scatter(
+            x=[member[size] for member in further],
+            y=[member["validation"] for member in further],
+            mode="markers",
+            name="widened",
+            marker={"symbol": "diamond", "size": 9, "color": GREEN},
+            customdata=[member["index"] for member in further],
+            hovertext=[
+                hover(member, f"number {member['index']}, widened from {member['widened_from']}")
+                for member in further
+            ],
+            hovertemplate="%{hovertext}<extra></extra>",
+            meta="members",
+        )
+    best = front["members"][chosen]
     figure.add_scatter(
         x=[best[size]],
         y=[best["validation"]],

@@ -198,6 +198,9 @@ def _add_pick(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--index", type=int, metavar="N", help="its number in front.csv")
     choice.add_argument("--max-bytes", type=_size, metavar="SIZE", help="the best of at most, 20k")
     choice.add_argument("--max-drop", type=float, metavar="X", help="the smallest of at most")
+    parser.add_argument(
+        "--widen", action="store_true", help="spend what is left of --max-bytes on wider operators"
+    )
     parser.add_argument("--model", type=Path, help="the source model, where it has moved")
 
 
@@ -280,6 +283,7 @@ def _pick(arguments: argparse.Namespace) -> None:
             index=arguments.index,
             max_bytes=arguments.max_bytes,
             max_drop=arguments.max_drop,
+            widen=arguments.widen,
             model=arguments.model,
             listener=progress,
         )
@@ -309,7 +313,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
 
 def _print_result(result: "object", arguments: argparse.Namespace) -> None:
     from onnxgru import terminal
-    from onnxgru.api import Result
+    from onnxgru.output import Result
 
     assert isinstance(result, Result)
     _show(

@@ -153,6 +153,12 @@ class Encoding:
             return GRANULARITIES.index(self._granularity)
         return widths.get(gene.name, self.widths[-1])
 
+    @property
+    def growing(self) -> tuple[str, ...]:
+        """Names of the genes that are widths."""
+        names = (gene.name for gene in self.space.genes)
+        return tuple(name for name in names if not name.endswith((OBSERVER, GRANULARITY)))
+
     def uniform(self, bits: int) -> Genome:
         """Every width at `bits`, inputs at their fixed width where they have no gene."""
         return self.genome({gene.name: bits for gene in self.space.genes})

@@ -58,6 +58,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Widened:
+    """Widths have grown to so many of at most `limit` flash bytes."""
+
+    flash_bytes: int
+    limit: int
+
+
+@dataclass(frozen=True)
 class Tuned:
     """An epoch of fine-tuning has ended.
 
@@ -77,7 +85,7 @@ class Tuned:
     quality: float
 
 
-Event = Notice | Stage | Calibrated | Searched | Measured | Tuned
+Event = Notice | Stage | Calibrated | Searched | Measured | Widened | Tuned
 Listener = Callable[[Event], None]
 
 

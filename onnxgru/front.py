@@ -87,6 +87,21 @@ def member(
     return smallest(document, drop)
 
 
+def grown(
+    document: Mapping[str, Any], entry: Mapping[str, Any], origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A front with a further member that another one was widened to; as it is if it has that."""
+    if any(m["genome"] == entry["genome"] for m in document["members"]):
+        return dict(document)
+    further = {**entry, "widened_from": origin["index"]}
+    return {**document, "members": [*document["members"], further]}
+
+
+def searched(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The members that the search found."""
+    return [m for m in document["members"] if "widened_from" not in m]
+
+
 def table(document: Mapping[str, Any]) -> bytes:
     """The members as CSV, with the width of every gene."""
     genes = document["genes"]
@@ -125,10 +140,10 @@ def picture(
     if cloud:
         sizes, qualities = zip(*cloud, strict=True)
         axes.scatter(sizes, qualities, s=6, color="0.8", label="evaluated")
-    members = document["members"]
+    found = searched(document)
     axes.plot(
-        [m[size] for m in members],
-        [m["validation"] for m in members],
+        [m[size] for m in found],
+        [m["validation"] for m in found],
         "o-" if len(document["objectives"]) == 1 else "o",
         color="tab:blue",
         markersize=4,
@@ -151,7 +166,17 @@ def picture(
             xytext=(5, -10),
             fontsize=8,
         )
-    best = members[chosen]
+    widened = [m for m in document["members"] if m not in found]
+    if widened:
+        axes.plot(
+            [m[size] for m in widened],
+            [m["validation"] for m in widened],
+            "D",
+            color="tab:green",
+            markersize=5,
+            label="widened",
+        )
+    best = document["members"][chosen]
     axes.plot(best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen")
     if document["float_validation"] is not None:
         axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")

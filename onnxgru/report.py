@@ -336,7 +336,7 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
         "## Search",
         "",
         f"{search['evaluations']:,} schemes evaluated, {search['members']} on the front "
-        f"(`front.csv`, `front.png`). Chosen: {rule}.",
+        f"(`front.csv`, `front.png`). {_choice(search, rule)}.",
         "",
         f"| | {' | '.join(titles.values())} | validation | hold-out |",
         "|---|" + "---:|" * (2 + len(titles)),
@@ -353,6 +353,19 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
         f"The chosen scheme needs {share:.1f} % of uniform 8 bits' flash."
         + _on_holdout(search, unit),
     ]
+
+
+def _choice(search: Mapping[str, Any], rule: str) -> str:
+    """Why a member was chosen."""
+    chosen, first = search["chosen"], search.get("first_choice")
+    if chosen["index"] == first:
+        return f"Chosen: {rule}"
+    picked = f"Picked: number {chosen['index']}"
+    if "widened_from" in chosen:
+        picked += (
+            f", widened from number {chosen['widened_from']} by what was left of a limit of flash"
+        )
+    return picked if first is None else f"{picked}; number {first} is {rule}"
 
 
 def _tuning_lines(tuning: Mapping[str, Any], unit: str) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru.config import OF_FINETUNING
-from onnxgru.core import files, objectives
-from onnxgru.core.account import account
+from onnxgru.core import files, metrics, objectives
+from onnxgru.core.account import Account, account
 from onnxgru.core.errors import DivergedError, OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.objectives import Size
@@ -25,6 +25,7 @@ from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, Workers, search
+from onnxgru.search.widening import widened
 from onnxgru.session import Session
 from onnxgru.starts import allocated
 
@@ -279,17 +280,7 @@ class Study:
         session.listener(Stage("judging the front on the hold-out data"))
         found = front(members)
         uniform = [{"bits": bits, **self._entry(self._uniform(bits))} for bits in reversed(WIDTHS)]
-        entries = []
-        for index, member in enumerate(found):
-            scheme = self.encoding.scheme(member.genome)
-            entries.append(
-                {
-                    "index": index,
-                    **self._entry(scheme),
-                    "genome": list(member.genome),
-                    "scheme": json.loads(scheme.dumps()),
-                }
-            )
+        entries = [self.entry(index, member.genome) for index, member in enumerate(found)]
         document: dict[str, Any] = {
             "format": FORMAT,
             "metric": {
@@ -319,6 +310,7 @@ class Study:
             "strategy": config.strategy,
             "objectives": document["objectives"],
             "size": self._size,
+            "first_choice": chosen,
             "chosen": {k: v for k, v in entries[chosen].items() if k not in ("genome", "scheme")},
             "uniform_8": uniform[0],
         }
@@ -329,6 +321,55 @@ class Study:
                 "settings": {name: settings[name] for name in ("finetune", *OF_FINETUNING)},
             }
         return Outcome(document, cloud, chosen, summary)
+
+    def entry(self, index: int, genome: Genome) -> dict[str, Any]:
+        """A member as the document has it: sizes, figures, genome and scheme."""
+        scheme = self.encoding.scheme(genome)
+        return {
+            "index": index,
+            **self._entry(scheme),
+            "genome": list(genome),
+            "scheme": json.loads(scheme.dumps()),
+        }
+
+    def widened(
+        self,
+        genome: Genome,
+        fits: Callable[[Account], bool],
+        report: Callable[[float], None] = lambda _flash_bytes: None,
+    ) -> Genome:
+        """A genome whose widths have grown while it fits and comes nearer to the float model.
+
+        Parameters
+        ----------
+        genome : Genome
+            To start from, one that fits.
+        fits : callable
+            Whether sizes are allowed.
+        report : callable, optional
+            Receives the flash bytes after every step.
+        """
+
+        def cost(genome: Genome) -> float | None:
+            try:
+                sizes = account(self._session.lowering(self.encoding.scheme(genome)))
+            except OverflowProofError:
+                return None
+            return sizes.flash_bytes if fits(sizes) else None
+
+        encoding = self.encoding
+        return widened(encoding.space, genome, encoding.growing, self.nearness, cost, report)
+
+    def nearness(self, genome: Genome) -> float:
+        """SQNR of a genome's outputs on validation to the float model's, without fine-tuning, dB.
+
+        It tells schemes apart that classify alike.
+        """
+        session, metric = self._session, metrics.METRICS["sqnr"]
+        program = session.lowering(self.encoding.scheme(genome))
+        outputs = session.judge(_ROLE).outputs(program)
+        figure = metric(outputs, session.reference(_ROLE)[session.output])
+        return metric.quality(metric.error(figure))
 
     def _float_quality(self, role: str) -> float | None:
         """The float model's figure; None where it is compared with itself, and infinite."""

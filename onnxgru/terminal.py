@@ -16,11 +16,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from onnxgru.api import Result, SensitivityResult
+from onnxgru.api import SensitivityResult
 from onnxgru.comparison import Comparison
-from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage, Tuned
+from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage, Tuned, Widened
 from onnxgru.inspection import Inspection, LayerRow
 from onnxgru.models.task import Download, Epoch
+from onnxgru.output import Result
 from onnxgru.report import figure, sizes_table
 from onnxgru.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
@@ -117,6 +118,8 @@ class Progress:
                 self._searched(event)
             case Measured() if not self._quiet:
                 self._share(event.done, event.total, "measurements")
+            case Widened(size, limit) if not self._quiet:
+                self._console.print(f"{size:,} of {limit:,} bytes")
             case Tuned() if not self._quiet:
                 loss = "" if math.isnan(event.loss) else f", loss {event.loss:.4f}"
                 self._console.print(
@@ -130,7 +133,9 @@ class Progress:
                 )
             case Download() if not self._quiet:
                 self._share(event.done, event.total, f"bytes of {event.name}")
-            case Calibrated() | Stage() | Searched() | Measured() | Tuned() | Epoch() | Download():
+            case Calibrated() | Stage() | Searched() | Measured() | Widened() | Tuned():
+                pass
+            case Epoch() | Download():
                 pass
 
     def _share(self, done: int, total: int, what: str) -> None:
@@ -239,9 +244,10 @@ def show_result(result: Result) -> None:
     if "search" in document:
         chosen, uniform = document["search"]["chosen"], document["search"]["uniform_8"]
         share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
+        widened = f" (widened from {chosen['widened_from']})" if "widened_from" in chosen else ""
         console.print(
-            f"chosen: number {chosen['index']}, {share:.0f} % of the flash of uniform 8 bits; "
-            f"another one with: onnxgru pick {result.folder} --index N"
+            f"chosen: number {chosen['index']}{widened}, {share:.0f} % of the flash of uniform 8 "
+            f"bits; another one with: onnxgru pick {result.folder} --index N"
         )
     checked = document["verification"]
     console.print(

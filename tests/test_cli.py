@@ -17,6 +17,7 @@ import onnxruntime
 import pytest
 
 from onnxgru.cli import main
+from onnxgru.comparison import evaluate
 from onnxgru.core import files
 from tests import grus
 from tests.journeys import (
@@ -294,6 +295,50 @@ def test_pick_writes_another_member(place):
         assert names(folder) == SEARCHED
     assert main(["pick", "picked", "-q", "--index", str(front["chosen"])]) == 0
     assert contents(folder) == contents(place / "short")
+
+
+def test_pick_widens_by_what_a_limit_leaves(place, capsys):
+    folder = place / "widened"
+    shutil.copytree(place / "short", folder)
+    members = read(folder / "front.json")["members"]
+    smallest = members[0]
+    limit = min(smallest["flash_bytes"] + 700, members[1]["flash_bytes"] - 1)
+    flags = ["--max-bytes", str(limit), "--widen"]
+    for extra in (["--index", "0", "--widen"], ["--max-drop", "1", "--widen"]):
+        assert main(["pick", "widened", *extra]) == 2
+        assert "--max-bytes SIZE" in capsys.readouterr().err
+    assert contents(folder) == contents(place / "short")
+    assert main(["pick", "widened", *flags]) == 0
+    captured = capsys.readouterr()
+    assert "(widened from 0)" in captured.out
+    assert f" of {limit:,} bytes" in captured.err
+    assert names(folder) == SEARCHED
+    *before, new = read(folder / "front.json")["members"]
+    assert before == members
+    assert new["index"] == len(members)
+    assert new["widened_from"] == 0
+    assert smallest["flash_bytes"] <= new["flash_bytes"] <= limit
+    assert new["genome"] != smallest["genome"]
+    pairs = list(zip(smallest["genome"], new["genome"], strict=True))
+    assert all(wider >= narrow for narrow, wider in pairs)
+    assert read(folder / "scheme.json") == new["scheme"]
+    report = read(folder / "report.json")
+    assert report["search"]["chosen"]["widened_from"] == 0
+    assert report["sizes"]["flash_bytes"] == new["flash_bytes"]
+    assert f"number {new['index']}, widened from number 0" in (folder / "report.md").read_text()
+    rows = list(csv.DictReader((folder / "front.csv").read_text().splitlines()))
+    assert [row["index"] for row in rows] == [str(m["index"]) for m in (*members, new)]
+    # The same once more is no further member, and any member can be had again.
+    written = contents(folder)
+    assert main(["pick", "widened", "-q", "--index", "0"]) == 0
+    shutil.copy(folder / "integer.onnx", place / "narrow.onnx")
+    assert main(["pick", "widened", "-q", *flags]) == 0
+    assert contents(folder) == written
+    assert main(["pick", "widened", "-q", "--index", str(new["index"])]) == 0
+    assert contents(folder) == written
+    models = [place / "digits_row.onnx", place / "narrow.onnx", folder / "integer.onnx"]
+    found = evaluate(models, place / "digits_row.validation.npz", "sqnr").rows
+    assert found[2].quality > found[1].quality
 
 
 def start(place: Path, output: str, *flags: str) -> subprocess.Popen:

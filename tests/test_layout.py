@@ -21,6 +21,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     cli
 #     terminal
 #     api
+#     output
 #     study
 #     problem   cluster   sensitivity
 #     page
@@ -68,22 +69,15 @@ ALLOWED = {
     "study": {"problem", "session", "report", "starts", "encoding", "config", "events", "front"}
     | {"search", "core"},
     "tuning": {"session", "config", "events", "training", "rounding", "passes", "core"},
-    "api": {"study", "sensitivity", "session", "report", "page", "charts", "events", "config"}
-    | {
-        "tuning",
-        "cluster",
-        "interrupts",
-        "folder",
-        "front",
-        "runtime",
-        "search",
-        "calibration",
-        "core",
-    },
-    "terminal": {"api", "comparison", "events", "inspection", "report", "sensitivity", "training"}
-    | {"models"},
-    "cli": {"terminal", "api", "comparison", "config", "inspection", "training", "models", "core"},
-    "__init__": {"api", "comparison", "config", "inspection", "training", "core"},
+    "output": {"study", "sensitivity", "session", "report", "page", "charts", "events", "tuning"}
+    | {"folder", "front", "runtime", "core"},
+    "api": {"output", "study", "sensitivity", "session", "report", "events", "config", "tuning"}
+    | {"cluster", "interrupts", "folder", "front", "runtime", "search", "calibration", "core"},
+    "terminal": {"api", "output", "comparison", "events", "inspection", "report", "sensitivity"}
+    | {"training", "models"},
+    "cli": {"terminal", "api", "output", "comparison", "config", "inspection", "training"}
+    | {"models", "core"},
+    "__init__": {"api", "output", "comparison", "config", "inspection", "training", "core"},
     "__main__": {"cli"},
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
-from onnxgru import api, charts, page
+from onnxgru import charts, output, page
 from onnxgru.cli import main
 from onnxgru.core.errors import OutputError
 from onnxgru.core.metrics import METRICS, Metric
@@ -264,7 +264,7 @@ def test_nothing_is_written_if_the_page_cannot_be_made(place, monkeypatch):
     def fail(*_: object, **__: object) -> bytes:
         raise OutputError("test")
 
-    monkeypatch.setattr(api.page, "build", fail)
+    monkeypatch.setattr(output.page, "build", fail)
     assert main(["pick", "copy", "-q", "--index", "0"]) == 1
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
 

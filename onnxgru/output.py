@@ -1,0 +1,220 @@
+"""From a scheme to an output folder: graphs, their verification, the report and its page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnxgru import charts, page
+from onnxgru import front as fronts
+from onnxgru import report as reports
+from onnxgru import sensitivity as sensitivities
+from onnxgru.core import files
+from onnxgru.core.data import Dataset
+from onnxgru.core.errors import SchemeError
+from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
+from onnxgru.events import Listener, Notice, Stage, silent
+from onnxgru.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, Folder
+from onnxgru.report import Written
+from onnxgru.runtime.verify import golden, verify
+from onnxgru.session import Session
+from onnxgru.study import Outcome
+from onnxgru.tuning import tune
+
+GOLDEN_SEQUENCES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a quantisation left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    report : dict
+        What ``report.json`` holds.
+    scheme : Scheme
+        Widths of the model written.
+    front : dict or None
+        What ``front.json`` holds, after a search.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+    scheme: Scheme
+    front: dict[str, Any] | None = None
+
+    @property
+    def integer(self) -> Path:
+        """The portable integer graph."""
+        return self.folder / "integer.onnx"
+
+    @property
+    def annotated(self) -> Path:
+        """The annotated float graph."""
+        return self.folder / "annotated.onnx"
+
+
+def finish(
+    session: Session,
+    folder: Folder,
+    scheme: Scheme,
+    training: Dataset | None = None,
+    outcome: Outcome | None = None,
+    *,
+    summary: Mapping[str, Any] | None = None,
+    front: Mapping[str, Any] | None = None,
+    start: Tuned | None = None,
+    others: Mapping[str, bytes] | None = None,
+) -> Result:
+    """Fine-tune a scheme, if there are data for it, make its graphs, and write everything.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    folder : Folder
+        Where to.
+    scheme : Scheme
+        Widths.
+    training : Dataset, optional
+        What to fine-tune on.
+    outcome : Outcome, optional
+        Of the search that the scheme comes from, if that has just ended.
+    summary, front : mapping, optional
+        What an earlier one left in the folder.
+    start : Tuned, optional
+        What fine-tuning starts from.
+    others : mapping of str to bytes, optional
+        Files that change too.
+    """
+    if training is None:
+        written, contents = _make(session, scheme)
+        contents |= others or {}
+        return _write(session, folder, written, contents, outcome, summary, front)
+    tuning = tune(session, scheme, training, start=start)
+    written, contents = _make(tuning.session, scheme)
+    contents["calibration.json"] = session.calibration_bytes
+    contents |= tuning.contents() | dict(others or {})
+    return _write(
+        tuning.session, folder, written, contents, outcome, summary, front, tuning.summary
+    )
+
+
+def front_files(
+    document: Mapping[str, Any], cloud: Sequence[tuple[float, float]], chosen: int
+) -> dict[str, bytes]:
+    """Files of a front."""
+    return {
+        "front.json": files.dump(document),
+        "front.csv": fronts.table(document),
+        "front.png": fronts.picture(document, cloud, chosen),
+    }
+
+
+def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
+    """Lower, emit, annotate and verify; nothing is written yet."""
+    program = session.lowering(scheme)
+    session.listener(Stage("writing graphs"))
+    integer = session.integer(program, scheme)
+    annotated = session.annotated(program, scheme)
+    session.listener(Stage("verifying integer.onnx against the oracle"))
+    data = session.data["validation"]
+    count = session.config.verify
+    if session.host.batch:
+        count = max(1, count // session.host.batch) * session.host.batch
+    checked = verify(integer, session.host, program, data.take(count), time_axes=session.time_axes)
+    contents = {
+        "integer.onnx": integer.SerializeToString(deterministic=True),
+        "annotated.onnx": annotated.SerializeToString(deterministic=True),
+        "scheme.json": scheme.dumps(),
+        "calibration.json": session.calibration_bytes,
+        **session.moments_files,
+        **golden(
+            integer, program, data.take(session.host.batch or GOLDEN_SEQUENCES), session.time_axes
+        ),
+    }
+    return Written(scheme, program, integer, annotated, checked), contents
+
+
+def _write(
+    session: Session,
+    folder: Folder,
+    written: Written,
+    contents: dict[str, bytes],
+    outcome: Outcome | None = None,
+    summary: Mapping[str, Any] | None = None,
+    front: Mapping[str, Any] | None = None,
+    tuning: Mapping[str, Any] | None = None,
+) -> Result:
+    """Write the folder's files, the report last."""
+    if outcome is not None:
+        summary, front = outcome.summary, outcome.document
+        contents |= front_files(front, outcome.cloud, outcome.chosen)
+    sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
+    session.listener(Stage("measuring every operator"))
+    document = reports.build(session, written, sizes, summary, tuning)
+    for sentence in reports.stuck_sentences(document):
+        session.listener(Notice(sentence))
+    contents["report.md"] = reports.markdown(document).encode()
+    contents[PAGE] = report_page(session, folder, document, front, _sensitivity(session, folder))
+    contents[REPORT] = files.dump(document)
+    folder.write(contents, force=session.config.force and outcome is None)
+    return Result(
+        folder.path, document, written.scheme, outcome.document if outcome is not None else None
+    )
+
+
+def report_page(
+    session: Session,
+    folder: Folder,
+    report: Mapping[str, Any],
+    front: Mapping[str, Any] | None,
+    sensitivity: Mapping[str, Any] | None,
+) -> bytes:
+    """The page of a report, with what else is in its folder."""
+    evaluations: tuple[charts.Evaluation, ...] = ()
+    if front is not None:
+        drop = report["search"]["max_drop"]
+        evaluations = history(session, folder, front, drop, session.listener)
+    return page.build(
+        report,
+        folder=str(folder.path),
+        front=front,
+        evaluations=evaluations,
+        sensitivity=sensitivity,
+        drop_title=sensitivities.drop_title(report["metric"]),
+    )
+
+
+def history(
+    session: Session,
+    folder: Folder,
+    front: Mapping[str, Any],
+    max_drop: float,
+    listener: Listener = silent,
+) -> tuple[charts.Evaluation, ...]:
+    """What a folder's search evaluated; nothing, with a notice, where that cannot be read."""
+    journal = folder.path / JOURNAL
+    if not journal.is_file():
+        return ()
+    try:
+        return charts.history(journal.read_bytes(), front, session.metric, max_drop)
+    except (OSError, ValueError, KeyError) as error:
+        listener(Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations"))
+        return ()
+
+
+def _sensitivity(session: Session, folder: Folder) -> dict[str, Any] | None:
+    """What was measured of this model before, if anything."""
+    path = folder.path / SENSITIVITY
+    if not path.is_file():
+        return None
+    try:
+        found = files.parse(path, sensitivities.FORMAT)
+    except SchemeError as error:
+        session.listener(Notice(f"{error}; {PAGE} is without it"))
+        return None
+    return found if found["model"]["sha256"] == session.digest else None
