@@ -92,8 +92,9 @@ def _figure(**layout: Any) -> Any:
         layout={
             "template": "none",
             "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#22262b"},
-            "margin": {"l": 60, "r": 16, "t": 12, "b": 48},
+            "margin": {"l": 60, "r": 16, "t": 26, "b": 48},
             "hoverlabel": {"align": "left"},
+            "modebar": {"bgcolor": "rgba(255,255,255,0.8)", "color": GREY},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             **layout,
@@ -218,7 +219,7 @@ def front_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation], cho
         for label, span in spans.items()
     ]
     first = "near the chosen" if unit == "%" else "all"  # percents crowd at the top
-    switch = _switch(buttons, 1) | {"active": list(spans).index(first)}
+    switch = _switch(buttons) | {"active": list(spans).index(first)}
     figure.update_yaxes(range=spans[first])
     figure.update_layout(updatemenus=[switch], margin={"t": 44, "b": 90})
     return figure
@@ -317,7 +318,7 @@ def progress_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation]) 
 def sizes_chart(sizes: Mapping[str, Any]) -> Any:
     """Flash bytes by role."""
     flash = sorted(sizes["flash"].items(), key=lambda item: item[1])
-    figure = _figure(height=70 + 2 * _ROW * len(flash) // 2, xaxis_title="bytes")
+    figure = _figure(height=88 + 2 * _ROW * len(flash) // 2, xaxis_title="bytes")
     figure.add_bar(
         y=[role.replace("_", " ") for role, _ in flash],
         x=[size for _, size in flash],
@@ -329,7 +330,7 @@ def sizes_chart(sizes: Mapping[str, Any]) -> Any:
         hovertemplate="%{y}: %{x:,} bytes<extra></extra>",
     )
     figure.update_yaxes(showgrid=False)
-    figure.update_layout(margin={"l": 20, "r": 60, "t": 8, "b": 52})
+    figure.update_layout(margin={"l": 20, "r": 60, "t": 26, "b": 52})
     return figure
 
 
@@ -355,7 +356,7 @@ def sqnr_chart(operators: Sequence[Mapping[str, Any]]) -> Any:
     """SQNR of every operator's output."""
     names = [row["name"] for row in operators]
     values = [row["sqnr_db"] for row in operators]
-    figure = _figure(height=70 + _ROW * len(names), xaxis_title="SQNR, dB")
+    figure = _figure(height=88 + _ROW * len(names), xaxis_title="SQNR, dB")
     figure.add_bar(
         y=list(range(len(names))),
         x=[value or 0.0 for value in values],
@@ -368,18 +369,18 @@ def sqnr_chart(operators: Sequence[Mapping[str, Any]]) -> Any:
         hovertemplate="%{hovertext}: %{text} dB<extra></extra>",
     )
     figure.update_yaxes(**_named(names))
-    figure.update_layout(margin={"l": 20, "r": 50, "t": 8, "b": 40})
+    figure.update_layout(margin={"l": 20, "r": 50, "t": 26, "b": 40})
     return figure
 
 
-def _switch(buttons: Sequence[Mapping[str, Any]], x: float) -> dict[str, Any]:
-    """Buttons above a chart, of which one is down; `x` is 0 for the left and 1 for the right."""
+def _switch(buttons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Buttons above a chart, of which one is down; plotly has its own ones on the right."""
     return {
         "type": "buttons",
         "direction": "right",
         "buttons": list(buttons),
-        "x": x,
-        "xanchor": "right" if x else "left",
+        "x": 0,
+        "xanchor": "left",
         "y": 1,
         "yanchor": "bottom",
         "pad": {"b": 6},
@@ -472,7 +473,7 @@ def sensitivity_chart(document: Mapping[str, Any], title: str) -> Any:
         for label, heading, tables, digits, scale, low, high in views
     ]
     figure.update_layout(
-        margin={"l": 20, "r": 16, "t": 44, "b": 48}, updatemenus=[_switch(buttons, 0)]
+        margin={"l": 20, "r": 16, "t": 44, "b": 48}, updatemenus=[_switch(buttons)]
     )
     figure.update_yaxes(**_named(names))
     figure.update_xaxes(showgrid=False)

@@ -48,34 +48,47 @@ def widened(
         return genome
     wanted = set(genes)
     places = [place for place, gene in enumerate(space.genes) if gene.name in wanted]
-    free = genome
-    for place in places:
-        for wider in _wider(space, free, place)[::-1]:
-            asked = cost(wider)
-            if asked is not None and asked <= spent:
-                free = wider
-                break
+    free = _free(space, genome, places, cost, spent)
     if free != genome and (found := score(free)) >= reached:
         genome, reached = free, found
         report(spent)
     gains = dict.fromkeys(places, math.inf)  # a byte, when last looked at
     while True:
-        steps = {place: _wider(space, genome, place)[:1] for place in places}
-        prices = {p: cost(step[0]) for p, step in steps.items() if step}
-        scores: dict[int, float] = {}
-        best: int | None = None
-        for place in sorted((p for p in prices if prices[p] is not None), key=lambda p: -gains[p]):
-            if best is not None and 0 < gains[best] >= gains[place]:
+        steps = {}
+        for place in places:
+            for wider in _wider(space, genome, place)[:1]:
+                if (asked := cost(wider)) is not None:
+                    steps[place] = wider, asked
+        best, scores = -1, dict[int, float]()
+        for place in sorted(steps, key=lambda place: -gains[place]):
+            if scores and 0 < gains[best] >= gains[place]:
                 break
-            scores[place] = score(steps[place][0])
-            price = (prices[place] or 0.0) - spent
-            gains[place] = _rate(scores[place] - reached, price)
-            if best is None or gains[place] > gains[best]:
+            wider, asked = steps[place]
+            scores[place] = score(wider)
+            gains[place] = _rate(scores[place] - reached, asked - spent)
+            if len(scores) == 1 or gains[place] > gains[best]:
                 best = place
-        if best is None or gains[best] <= 0:
+        if not scores or gains[best] <= 0:
             return genome
-        genome, reached, spent = steps[best][0], scores[best], prices[best] or 0.0
+        (genome, spent), reached = steps[best], scores[best]
         report(spent)
+
+
+def _free(
+    space: Space,
+    genome: Genome,
+    places: Iterable[int],
+    cost: Callable[[Genome], float | None],
+    spent: float,
+) -> Genome:
+    """The genome with everything wider that costs no more."""
+    for place in places:
+        for wider in _wider(space, genome, place)[::-1]:
+            asked = cost(wider)
+            if asked is not None and asked <= spent:
+                genome = wider
+                break
+    return genome
 
 
 def _rate(gain: float, price: float) -> float:
