@@ -6,7 +6,8 @@ the model there), several seeds:
 - *uniform N*: weights and outputs at N bits, 2 to 8, after training only; 3 to 7 fine-tuned with
   seed 0, and 8 with every seed, with the same data, epochs and learning rate as ours;
 - *weights at 2 and 3 bits*, outputs at 8: rounded to nearest, by GPTQ, and to nearest and
-  fine-tuned with every seed, or the first ``--narrow-seeds`` of them;
+  fine-tuned with every seed, or the first ``--narrow-seeds`` of them; of the first two also the
+  SQNR of the model's outputs to the float model's, which tells apart what few sequences do not;
 - *weights at 2 bits, outputs at 5*: by GPTQ with saturating ranges, fine-tuned with all scales;
 - *published*: Miccini et al. 2024: one gene an operator, 40 x 20, random start, plain NSGA-II over
   error and weight bits; the smallest member within half a point of uniform 8 bits on validation,
@@ -51,6 +52,7 @@ from onnxgru.config import Config
 from onnxgru.core import files
 from onnxgru.core.account import Account, account
 from onnxgru.core.integers import WIDTHS
+from onnxgru.core.metrics import sqnr
 from onnxgru.core.scheme import Scheme
 from onnxgru.models.zoo import TASKS
 from onnxgru.search.front import Member, front
@@ -68,6 +70,7 @@ PUBLISHED_DROP = 0.5
 NEAR = 1.0  # points of accuracy: few sequences cannot tell schemes apart that are so close
 POPULATION, GENERATIONS = 40, 20
 DEFAULT_SEQUENCES = 10_000
+USUAL = Config()
 SHOWN_GENERATIONS = (0, 4, 8, 12, 16, 20)
 
 
@@ -180,7 +183,8 @@ def uniform_tuned(plan: Plan, bits: int, seed: int) -> dict[str, Any]:
 def narrow(plan: Plan, bits: int, method: str) -> dict[str, Any]:
     """Weights of some width rounded by a method, outputs at 8 bits."""
     session = Session(plan.model, plan.config(0, rounding=method), fused=True)
-    return row(session, rounding.scheme(session, [bits], [8], 0))
+    scheme = rounding.scheme(session, [bits], [8], 0)
+    return {**row(session, scheme), "sqnr": _nearness(session, scheme, "holdout")}
 
 
 def narrow_tuned(plan: Plan, bits: int, seed: int) -> dict[str, Any]:
@@ -262,9 +266,15 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
     ]
     least = min(map(_error, fitting))
     near = [member for member in fitting if _error(member) <= least + NEAR]
-    chosen = max(near, key=lambda member: study.nearness(member.genome))
+    chosen = max(near, key=lambda member: _nearness(session, study.encoding.scheme(member.genome)))
     scheme = study.encoding.scheme(study.widened(chosen.genome, fits))
     return tuned(session, scheme) | {"scheme": json.loads(scheme.dumps())}
+
+
+def _nearness(session: Session, scheme: Scheme, role: str = "validation") -> float:
+    """SQNR of a scheme's outputs to the float model's: it tells apart what accuracy does not."""
+    outputs = session.judge(role).outputs(session.lowering(scheme))
+    return sqnr(session.reference(role)[session.output], outputs)
 
 
 def _error(member: Member) -> float:
@@ -311,6 +321,9 @@ class Piece:
 
 class Record:
     """What has been measured, in a file that is written after every piece.
+
+    Every piece names the version of onnxgru that it is of: what a change does not touch need not be
+    measured again.
 
     Parameters
     ----------
@@ -362,7 +375,7 @@ class Record:
         place = self.document
         for key in piece.keys[:-1]:
             place = place.setdefault(key, {})
-        place[piece.keys[-1]] = json.loads(json.dumps(found))
+        place[piece.keys[-1]] = json.loads(json.dumps(found)) | {"onnxgru": __version__}
         self.document["seconds"] += round(seconds)
         if self._path is not None:
             files.write(self._path, (json.dumps(self.document, indent=1) + "\n").encode())
@@ -445,9 +458,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--averaging", type=float, default=0.0)
-    parser.add_argument("--distillation", type=float, default=0.5)
-    parser.add_argument("--learned-scales", choices=SCALES, default="weights")
+    parser.add_argument("--averaging", type=float, default=USUAL.averaging)
+    parser.add_argument("--distillation", type=float, default=USUAL.distillation)
+    parser.add_argument("--learned-scales", choices=SCALES, default=USUAL.learned_scales)
     parser.add_argument(
         "--sequences", type=int, default=DEFAULT_SEQUENCES, help="of the training data"
     )
@@ -494,7 +507,7 @@ def main() -> None:
             "distillation": plan.distillation, "learned_scales": plan.learned_scales,
             "population": plan.population, "generations": plan.generations,
             "validation": parsed.validation,
-            "machine": platform.processor() or platform.machine(), "onnxgru": __version__,
+            "machine": platform.processor() or platform.machine(),
         }  # fmt: skip
         record = Record(parsed.study, command)
         say = (lambda _line: None) if quick else (lambda line: print(line, flush=True))

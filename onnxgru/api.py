@@ -102,7 +102,7 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
 
 
 def _front(outcome: Outcome) -> dict[str, bytes]:
-    return output.front_files(outcome.document, outcome.cloud, outcome.chosen)
+    return output.front_files(outcome.document, outcome.cloud)
 
 
 def _study(session: Session, training: Dataset | None) -> Study:
@@ -213,8 +213,8 @@ def pick(
     max_drop : float, optional
         The smallest member at most so far below the best figure on validation.
     widen : bool
-        What the member of ``max_bytes`` leaves of them goes to wider operators, as long as they
-        bring its outputs nearer to the float model's on validation. It is added to the front.
+        What the member of ``max_bytes`` leaves of them goes to wider operators, where that silences
+        the most quantisation noise a byte. The result is added to the front.
     model : path, optional
         The source model, where it has moved.
 
@@ -223,7 +223,8 @@ def pick(
     OutputError
         If the folder holds no finished search.
     UsageError
-        If not exactly one choice is made, no member fits it, or it leaves nothing to widen by.
+        If not exactly one choice is made, no member fits it, or ``widen`` goes without
+        ``max_bytes``.
     """
     place = Path(folder)
     made = sum(choice is not None for choice in (index, max_bytes, max_drop))
@@ -237,8 +238,7 @@ def pick(
             "--index or --max-drop"
         )
     document, before = _front_of(place), _report_of(place)
-    among = {**document, "members": fronts.searched(document)} if widen else document
-    member = fronts.member(among, index, max_bytes, max_drop)
+    member = fronts.member(document, index, max_bytes, max_drop)
     tuned = before["search"].get("finetuning")  # as every candidate was
     session = _session_of(place, before, model, tuned["settings"] if tuned else {}, listener)
     training = training_data(session)
@@ -247,21 +247,8 @@ def pick(
             f"{training.source}: must be the data that the search fine-tuned with (SHA-256 "
             f"{tuned['sha256'][:16]}...), they have changed; restore them, or search again"
         )
-    if not widen or max_bytes is None:
-        return _picked(session, place, document, before, member, training)
-    listener(Stage(f"widening number {member['index']} to at most {max_bytes:,} bytes"))
-    study = _study(session, training)
-    genome = study.widened(
-        tuple(member["genome"]),
-        lambda sizes: sizes.flash_bytes <= max_bytes,
-        lambda size: listener(Widened(round(size), max_bytes)),
-    )
-    document = fronts.grown(document, study.entry(len(document["members"]), genome), member)
-    member = next(m for m in document["members"] if tuple(m["genome"]) == genome)
-    seen = output.history(session, Folder(place), document, before["search"]["max_drop"])
-    cloud = [(evaluation.size, evaluation.quality) for evaluation in seen]
-    others = output.front_files(document, cloud, member["index"])
-    return _picked(session, place, document, before, member, training, others=others)
+    limit = max_bytes if widen else None
+    return _picked(session, place, document, before, member, training, max_bytes=limit)
 
 
 def finetune(
@@ -311,15 +298,12 @@ def finetune(
         return _picked(session, place, document, before, member, training, begun)
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.layers, str(place / "scheme.json"))
-    front = _front_of(place) if "search" in before else None
+    summary = front = None
+    if "search" in before:
+        front = _front_of(place)
+        summary = before["search"] | {"first_choice": front["chosen"]}
     return output.finish(
-        session,
-        Folder(place),
-        scheme,
-        training,
-        summary=before.get("search"),
-        front=front,
-        start=begun,
+        session, Folder(place), scheme, training, summary=summary, front=front, start=begun
     )
 
 
@@ -405,15 +389,21 @@ def _picked(
     member: Mapping[str, Any],
     training: Dataset | None = None,
     start: Tuned | None = None,
-    others: Mapping[str, bytes] | None = None,
+    max_bytes: int | None = None,
 ) -> Result:
-    """Write the files of a member of a front."""
+    """Write the files of a member of a front, or of what it is widened to within some bytes."""
+    folder, others = Folder(place), None
+    if max_bytes is not None:
+        study = _study(session, training)
+        document, member = _widened(session, study, document, member, max_bytes)
+        seen = output.history(session, folder, document, before["search"]["max_drop"])
+        others = output.front_files(document, [(e.size, e.quality) for e in seen])
     scheme = Scheme.parse(member["scheme"], f"{place / 'front.json'}")
-    summary = dict(before["search"])
+    summary = dict(before["search"]) | {"first_choice": document["chosen"]}
     summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
     return output.finish(
         session,
-        Folder(place),
+        folder,
         scheme,
         training,
         summary=summary,
@@ -421,3 +411,32 @@ def _picked(
         start=start,
         others=others,
     )
+
+
+def _widened(
+    session: Session,
+    study: Study,
+    document: Mapping[str, Any],
+    member: Mapping[str, Any],
+    max_bytes: int,
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """A front with what a member is widened to, and that."""
+    session.listener(
+        Stage(f"widening number {member['index']} to at most {max_bytes:,} flash bytes")
+    )
+    genome = study.widened(
+        tuple(member["genome"]),
+        lambda sizes: sizes.flash_bytes <= max_bytes,
+        lambda size: session.listener(Widened(size, max_bytes)),
+    )
+    known = {tuple(m["genome"]): m for m in document["members"]}
+    if genome == tuple(member["genome"]):
+        session.listener(
+            Notice(f"--widen: nothing wider than number {member['index']} fits {max_bytes:,} bytes")
+        )
+    if genome not in known:
+        session.listener(Stage("judging the widened scheme"))
+        entry = study.entry(len(known), genome) | {"widened_from": member["index"]}
+        document = {**document, "members": [*document["members"], entry]}
+        known[genome] = entry
+    return document, known[genome]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxgru.core.metrics import Metric
-from onnxgru.front import ROUNDING, searched
+from onnxgru.front import ROUNDING, searched, widened
 
 DRAWN = 4000
 """Evaluations drawn at most: evenly taken from all, so that large searches stay quick to open."""
@@ -175,8 +175,7 @@ def front_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation], cho
         hovertemplate="%{hovertext}<extra></extra>",
         meta="members",
     )
-    further = [member for member in front["members"] if member not in members]
-    if further:
+    if further := widened(front):
         figure.add_scatter(
             x=[member[size] for member in further],
             y=[member["validation"] for member in further],

@@ -14,6 +14,16 @@ ROUNDING = 1e-9
 """A drop is a difference of percentages: at its limit it still counts as kept."""
 
 
+def searched(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The members that the search found."""
+    return [m for m in document["members"] if "widened_from" not in m]
+
+
+def widened(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The members that others were widened to."""
+    return [m for m in document["members"] if "widened_from" in m]
+
+
 def within(document: Mapping[str, Any], max_drop: float) -> list[dict[str, Any]]:
     """Members at most `max_drop` below the best figure on validation, uniform 8 bits included.
 
@@ -24,8 +34,9 @@ def within(document: Mapping[str, Any], max_drop: float) -> list[dict[str, Any]]
     """
     sign = 1 if document["metric"]["higher_is_better"] else -1
     uniform = document["uniform"][0]
-    best = max(sign * m["validation"] for m in [uniform, *document["members"]])
-    return [m for m in document["members"] if best - sign * m["validation"] <= max_drop + ROUNDING]
+    members = searched(document)
+    best = max(sign * m["validation"] for m in [uniform, *members])
+    return [m for m in members if best - sign * m["validation"] <= max_drop + ROUNDING]
 
 
 def smallest(document: Mapping[str, Any], max_drop: float) -> dict[str, Any]:
@@ -35,7 +46,7 @@ def smallest(document: Mapping[str, Any], max_drop: float) -> dict[str, Any]:
     if found:
         return min(found, key=lambda m: (m[document["size"]], -sign * m["validation"]))
     return dict(
-        max(document["members"], key=lambda m: (sign * m["validation"], -m[document["size"]]))
+        max(searched(document), key=lambda m: (sign * m["validation"], -m[document["size"]]))
     )
 
 
@@ -45,7 +56,7 @@ def member(
     max_bytes: int | None = None,
     max_drop: float | None = None,
 ) -> dict[str, Any]:
-    """The member that a user wants, by its number, the most bytes, or the largest drop.
+    """The member that a user wants, by its number, or of those found by the most bytes or drop.
 
     Parameters
     ----------
@@ -68,6 +79,7 @@ def member(
         if not 0 <= index < len(members):
             raise UsageError(f"--index must be from 0 to {len(members) - 1}, got {index}")
         return members[index]
+    members = searched(document)
     if max_bytes is not None:
         fitting = [m for m in members if m["flash_bytes"] <= max_bytes]
         if not fitting:
@@ -87,37 +99,20 @@ def member(
     return smallest(document, drop)
 
 
-def grown(
-    document: Mapping[str, Any], entry: Mapping[str, Any], origin: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A front with a further member that another one was widened to; as it is if it has that."""
-    if any(m["genome"] == entry["genome"] for m in document["members"]):
-        return dict(document)
-    further = {**entry, "widened_from": origin["index"]}
-    return {**document, "members": [*document["members"], further]}
-
-
-def searched(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The members that the search found."""
-    return [m for m in document["members"] if "widened_from" not in m]
-
-
 def table(document: Mapping[str, Any]) -> bytes:
     """The members as CSV, with the width of every gene."""
     genes = document["genes"]
     others = [key for key in document["objectives"] if key not in COLUMNS]
-    columns = (*COLUMNS, *others, *FIGURES)
+    columns = (*COLUMNS, *others, *FIGURES, "widened_from")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*columns, *genes])
     for member in document["members"]:
-        writer.writerow([*(member[column] for column in columns), *member["genome"]])
+        writer.writerow([*(member.get(column) for column in columns), *member["genome"]])
     return stream.getvalue().encode()
 
 
-def picture(
-    document: Mapping[str, Any], cloud: Sequence[tuple[float, float]], chosen: int
-) -> bytes:
+def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -> bytes:
     """The front as PNG: quality on validation against the last objective.
 
     Parameters
@@ -126,8 +121,6 @@ def picture(
         What ``front.json`` holds.
     cloud : sequence of tuple
         Size and quality of everything evaluated.
-    chosen : int
-        Index of the member chosen.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -166,17 +159,16 @@ def picture(
             xytext=(5, -10),
             fontsize=8,
         )
-    widened = [m for m in document["members"] if m not in found]
-    if widened:
+    if further := widened(document):
         axes.plot(
-            [m[size] for m in widened],
-            [m["validation"] for m in widened],
+            [m[size] for m in further],
+            [m["validation"] for m in further],
             "D",
             color="tab:green",
             markersize=5,
             label="widened",
         )
-    best = document["members"][chosen]
+    best = document["members"][document["chosen"]]
     axes.plot(best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen")
     if document["float_validation"] is not None:
         axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")

@@ -104,13 +104,13 @@ def finish(
 
 
 def front_files(
-    document: Mapping[str, Any], cloud: Sequence[tuple[float, float]], chosen: int
+    document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]
 ) -> dict[str, bytes]:
     """Files of a front."""
     return {
         "front.json": files.dump(document),
         "front.csv": fronts.table(document),
-        "front.png": fronts.picture(document, cloud, chosen),
+        "front.png": fronts.picture(document, cloud),
     }
 
 
@@ -152,7 +152,7 @@ def _write(
     """Write the folder's files, the report last."""
     if outcome is not None:
         summary, front = outcome.summary, outcome.document
-        contents |= front_files(front, outcome.cloud, outcome.chosen)
+        contents |= front_files(front, outcome.cloud)
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary, tuning)
@@ -196,7 +196,7 @@ def history(
     max_drop: float,
     listener: Listener = silent,
 ) -> tuple[charts.Evaluation, ...]:
-    """What a folder's search evaluated; nothing, with a notice, where that cannot be read."""
+    """What a folder's search evaluated; nothing where there is no journal, or an unreadable one."""
     journal = folder.path / JOURNAL
     if not journal.is_file():
         return ()

@@ -357,7 +357,7 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
 
 def _choice(search: Mapping[str, Any], rule: str) -> str:
     """Why a member was chosen."""
-    chosen, first = search["chosen"], search.get("first_choice")
+    chosen, first = search["chosen"], search["first_choice"]
     if chosen["index"] == first:
         return f"Chosen: {rule}"
     picked = f"Picked: number {chosen['index']}"
@@ -365,7 +365,7 @@ def _choice(search: Mapping[str, Any], rule: str) -> str:
         picked += (
             f", widened from number {chosen['widened_from']} by what was left of a limit of flash"
         )
-    return picked if first is None else f"{picked}; number {first} is {rule}"
+    return f"{picked}. The search chose number {first}: {rule}"
 
 
 def _tuning_lines(tuning: Mapping[str, Any], unit: str) -> list[str]:

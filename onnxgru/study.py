@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from onnxgru.allocation import allocated, widened
 from onnxgru.config import OF_FINETUNING
-from onnxgru.core import files, metrics, objectives
+from onnxgru.core import files, objectives
 from onnxgru.core.account import Account, account
 from onnxgru.core.errors import DivergedError, OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
@@ -25,9 +26,7 @@ from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, Workers, search
-from onnxgru.search.widening import widened
 from onnxgru.session import Session
-from onnxgru.starts import allocated
 
 _ROLE = "validation"
 
@@ -336,9 +335,9 @@ class Study:
         self,
         genome: Genome,
         fits: Callable[[Account], bool],
-        report: Callable[[float], None] = lambda _flash_bytes: None,
+        report: Callable[[int], None] = lambda _flash_bytes: None,
     ) -> Genome:
-        """A genome whose widths have grown while it fits and comes nearer to the float model.
+        """A genome whose widths have grown until none fits any wider; see `onnxgru.allocation`.
 
         Parameters
         ----------
@@ -349,27 +348,25 @@ class Study:
         report : callable, optional
             Receives the flash bytes after every step.
         """
+        session = self._session
 
-        def cost(genome: Genome) -> float | None:
+        def allowed(other: Genome) -> bool:
             try:
-                sizes = account(self._session.lowering(self.encoding.scheme(genome)))
+                sizes = account(session.lowering(self.encoding.scheme(other)))
             except OverflowProofError:
-                return None
-            return sizes.flash_bytes if fits(sizes) else None
+                return False
+            if fitting := fits(sizes):
+                report(sizes.flash_bytes)
+            return fitting
 
-        encoding = self.encoding
-        return widened(encoding.space, genome, encoding.growing, self.nearness, cost, report)
-
-    def nearness(self, genome: Genome) -> float:
-        """SQNR of a genome's outputs on validation to the float model's, without fine-tuning, dB.
-
-        It tells schemes apart that classify alike.
-        """
-        session, metric = self._session, metrics.METRICS["sqnr"]
-        program = session.lowering(self.encoding.scheme(genome))
-        outputs = session.judge(_ROLE).outputs(program)
-        figure = metric(outputs, session.reference(_ROLE)[session.output])
-        return metric.quality(metric.error(figure))
+        return widened(
+            session.layers,
+            session.calibration,
+            self.encoding,
+            genome,
+            allowed,
+            observer=session.config.observer,
+        )
 
     def _float_quality(self, role: str) -> float | None:
         """The float model's figure; None where it is compared with itself, and infinite."""

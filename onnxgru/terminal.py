@@ -119,7 +119,7 @@ class Progress:
             case Measured() if not self._quiet:
                 self._share(event.done, event.total, "measurements")
             case Widened(size, limit) if not self._quiet:
-                self._console.print(f"{size:,} of {limit:,} bytes")
+                self._share(size, limit, "flash bytes")
             case Tuned() if not self._quiet:
                 loss = "" if math.isnan(event.loss) else f", loss {event.loss:.4f}"
                 self._console.print(

@@ -21,6 +21,7 @@ from onnx.numpy_helper import from_array
 from benchmarks import published, results
 from benchmarks.peers import graph, page
 from benchmarks.peers.environments import Unavailable, call
+from onnxgru import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -107,7 +108,9 @@ def test_a_study_goes_on_after_a_failure(tmp_path: Path, jobs: int) -> None:
         record.measure(pieces(4, -1), jobs, said.append)
     again = published.Record(tmp_path / "study.json", {"task": "x"})
     again.measure(pieces(4, 9, 16), jobs, said.append)
-    assert again.document["a"] == {str(i): {"holdout": i + 2.0} for i in range(3)}
+    assert again.document["a"] == {
+        str(i): {"holdout": i + 2.0, "onnxgru": __version__} for i in range(3)
+    }
     assert sorted(line.partition(" %")[0] for line in said) == [
         f"a {i}: {i + 2:.2f}" for i in range(3)
     ]

@@ -72,6 +72,13 @@ def test_candidates_are_judged_fine_tuned(place):
     found = picked.report["quality"]["holdout"]["integer"]
     assert found == pytest.approx(other["holdout"], abs=1e-4)
     assert (place / "each" / "finetuned.onnx").is_file()
+    smallest = first.front["members"][0]
+    limit = smallest["flash_bytes"] + 300
+    widened = onnxgru.pick("each", max_bytes=limit, widen=True)
+    entry = widened.report["search"]["chosen"]
+    assert smallest["flash_bytes"] < widened.report["sizes"]["flash_bytes"] <= limit
+    for role in ("validation", "holdout"):  # as it is fine-tuned
+        assert widened.report["quality"][role]["integer"] == pytest.approx(entry[role], abs=1e-4)
     few = (place / "few.npz").read_bytes()
     (place / "few.npz").write_bytes((place / "more.npz").read_bytes())
     with pytest.raises(DataError, match="must be the data that the search fine-tuned with"):

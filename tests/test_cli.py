@@ -300,45 +300,75 @@ def test_pick_writes_another_member(place):
 def test_pick_widens_by_what_a_limit_leaves(place, capsys):
     folder = place / "widened"
     shutil.copytree(place / "short", folder)
-    members = read(folder / "front.json")["members"]
+    front = read(folder / "front.json")
+    members = front["members"]
     smallest = members[0]
     limit = min(smallest["flash_bytes"] + 700, members[1]["flash_bytes"] - 1)
-    flags = ["--max-bytes", str(limit), "--widen"]
-    for extra in (["--index", "0", "--widen"], ["--max-drop", "1", "--widen"]):
-        assert main(["pick", "widened", *extra]) == 2
-        assert "--max-bytes SIZE" in capsys.readouterr().err
-    assert contents(folder) == contents(place / "short")
-    assert main(["pick", "widened", *flags]) == 0
+    assert main(["pick", "widened", "-q", "--index", "0"]) == 0
+    shutil.copy(folder / "integer.onnx", place / "narrow.onnx")
+    flags = ["pick", "widened", "--max-bytes", str(limit), "--widen"]
+    capsys.readouterr()
+    assert main(flags) == 0
     captured = capsys.readouterr()
     assert "(widened from 0)" in captured.out
-    assert f" of {limit:,} bytes" in captured.err
+    assert f"/{limit:,} flash bytes" in captured.err
     assert names(folder) == SEARCHED
     *before, new = read(folder / "front.json")["members"]
     assert before == members
     assert new["index"] == len(members)
     assert new["widened_from"] == 0
-    assert smallest["flash_bytes"] <= new["flash_bytes"] <= limit
-    assert new["genome"] != smallest["genome"]
+    assert smallest["flash_bytes"] < new["flash_bytes"] <= limit
     pairs = list(zip(smallest["genome"], new["genome"], strict=True))
     assert all(wider >= narrow for narrow, wider in pairs)
     assert read(folder / "scheme.json") == new["scheme"]
     report = read(folder / "report.json")
     assert report["search"]["chosen"]["widened_from"] == 0
     assert report["sizes"]["flash_bytes"] == new["flash_bytes"]
-    assert f"number {new['index']}, widened from number 0" in (folder / "report.md").read_text()
+    told = (folder / "report.md").read_text()
+    assert f"number {new['index']}, widened from number 0" in told
+    assert f"The search chose number {front['chosen']}: " in told
     rows = list(csv.DictReader((folder / "front.csv").read_text().splitlines()))
-    assert [row["index"] for row in rows] == [str(m["index"]) for m in (*members, new)]
-    # The same once more is no further member, and any member can be had again.
-    written = contents(folder)
-    assert main(["pick", "widened", "-q", "--index", "0"]) == 0
-    shutil.copy(folder / "integer.onnx", place / "narrow.onnx")
-    assert main(["pick", "widened", "-q", *flags]) == 0
-    assert contents(folder) == written
-    assert main(["pick", "widened", "-q", "--index", str(new["index"])]) == 0
-    assert contents(folder) == written
+    assert [row["widened_from"] for row in rows] == ["" for _ in members] + ["0"]
     models = [place / "digits_row.onnx", place / "narrow.onnx", folder / "integer.onnx"]
     found = evaluate(models, place / "digits_row.validation.npz", "sqnr").rows
     assert found[2].quality > found[1].quality
+    # The same once more is no further member, and any member can be had again.
+    written = contents(folder)
+    assert main(["pick", "widened", "-q", "--index", "0"]) == 0
+    assert main([*flags, "-q"]) == 0
+    assert contents(folder) == written
+    assert main(["pick", "widened", "-q", "--index", str(new["index"])]) == 0
+    assert contents(folder) == written
+    # Choices by bytes and drop are among what the search found.
+    assert main(["pick", "widened", "-q", "--max-bytes", str(limit)]) == 0
+    assert read(folder / "scheme.json") == smallest["scheme"]
+    assert main(["pick", "widened", "-q", "--max-drop", "100"]) == 0
+    assert read(folder / "scheme.json") == smallest["scheme"]
+    assert (folder / "front.png").read_bytes() == written["front.png"]
+
+
+def test_pick_says_when_nothing_wider_fits(place, capsys):
+    folder = place / "full"
+    shutil.copytree(place / "short", folder)
+    size = read(folder / "front.json")["uniform"][0]["flash_bytes"]
+    assert main(["pick", "full", "-q", "--max-bytes", str(size), "--widen"]) == 0
+    widest = read(folder / "report.json")
+    assert widest["sizes"]["flash_bytes"] == size
+    assert {row["bits"] for row in widest["operators"]} == {8}
+    again = read(folder / "front.json")["members"][-1]
+    found = {**read(folder / "front.json"), "members": [{**again, "index": 0}]}
+    del found["members"][0]["widened_from"]
+    (folder / "front.json").write_text(json.dumps(found | {"chosen": 0}))
+    capsys.readouterr()
+    assert main(["pick", "full", "-q", "--max-bytes", str(size), "--widen"]) == 0
+    assert "nothing wider than number 0 fits" in capsys.readouterr().err
+    assert len(read(folder / "front.json")["members"]) == 1
+
+
+@pytest.mark.parametrize("choice", [("--index", "0"), ("--max-drop", "1")])
+def test_widening_needs_a_limit(place, capsys, choice):
+    assert main(["pick", "short", *choice, "--widen"]) == 2
+    assert "--max-bytes SIZE" in capsys.readouterr().err
 
 
 def start(place: Path, output: str, *flags: str) -> subprocess.Popen:

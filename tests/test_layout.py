@@ -27,7 +27,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     page
 #     report   comparison   inspection   charts   tuning
 #     session
-#     recordings   starts   judge
+#     recordings   allocation   judge
 #     events   encoding   config   folder   front   drawing   interrupts
 #     runtime
 #     passes
@@ -52,7 +52,7 @@ ALLOWED = {
     "interrupts": set(),
     "front": {"core"},
     "encoding": {"search", "core"},
-    "starts": {"encoding", "calibration", "search", "core"},
+    "allocation": {"encoding", "calibration", "search", "core"},
     "recordings": {"config", "events", "runtime", "core"},
     "judge": {"config", "runtime", "core"},
     "session": {"recordings", "judge", "config", "events"} | LIBRARY - {"search", "training"},
@@ -66,7 +66,7 @@ ALLOWED = {
     "problem": {"judge", "encoding", "config", "runtime", "passes", "rounding", "calibration"}
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
-    "study": {"problem", "session", "report", "starts", "encoding", "config", "events", "front"}
+    "study": {"problem", "session", "report", "allocation", "encoding", "config", "events", "front"}
     | {"search", "core"},
     "tuning": {"session", "config", "events", "training", "rounding", "passes", "core"},
     "output": {"study", "sensitivity", "session", "report", "page", "charts", "events", "tuning"}

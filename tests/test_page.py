@@ -257,6 +257,24 @@ def test_pick_writes_the_page_anew(place):
     assert {"generations", "sensitivity"} < set(data["charts"])
 
 
+def test_widened_members_can_be_looked_at(place):
+    folder = copied(place, "the front")
+    smallest = read(folder / "front.json")["members"][0]
+    limit = str(smallest["flash_bytes"] + 60)
+    assert main(["pick", "copy", "-q", "--max-bytes", limit, "--widen"]) == 0
+    front = read(folder / "front.json")
+    new = front["members"][-1]
+    data = outline(folder).data
+    (trace,) = [t for t in data["charts"]["front"]["data"] if t["name"] == "widened"]
+    assert trace["meta"] == "members" and trace["customdata"] == [new["index"]]
+    (line,) = [t for t in data["charts"]["front"]["data"] if t["name"] == "front"]
+    assert len(line["x"]) == len(front["members"]) - 1
+    assert data["chosen"] == new["index"] and data["widths"] == data["members"][-1]["widths"]
+    assert (folder / "report.html").read_text("utf-8").count(
+        "◆"
+    ) == 2  # beside its number, and where the sign is explained
+
+
 def test_nothing_is_written_if_the_page_cannot_be_made(place, monkeypatch):
     folder = copied(place, "the front")
     before = {name: (folder / name).read_bytes() for name in names(folder)}

@@ -1,4 +1,4 @@
-"""Starting schemes from what calibration knows: bits go where they silence the most noise a byte.
+"""Bits go where they silence the most noise a byte, as far as calibration knows.
 
 For every gene and width the noise that quantisation adds is estimated as a share of the signal::
 
@@ -8,12 +8,14 @@ For every gene and width the noise that quantisation adds is estimated as a shar
 where s is the sum that the output y is a term of, or y itself: a term that is small beside the
 other may be coarse. Shares are summed over the operators of a gene. Starting from the widest
 widths, the gene that adds the least noise a byte saved is narrowed, until a budget is met; each of
-several budgets gives a scheme. Nothing is run: it is the greedy allocation of rate and distortion
-(Shoham and Gersho 1988, "Efficient bit allocation for an arbitrary set of quantizers").
+several budgets gives a scheme to start a search with. The other way round, a scheme that leaves
+some of a budget is widened where that silences the most noise a byte. Nothing is run: it is the
+greedy allocation of rate and distortion (Shoham and Gersho 1988, "Efficient bit allocation for an
+arbitrary set of quantizers"), and owes nothing to the data that schemes are judged by.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,6 +73,72 @@ def allocated(
     tuple of Genome
         At most so many, none twice.
     """
+    return _greedy(_tallies(layers, calibration, encoding, observer), encoding, budgets)
+
+
+def widened(
+    layers: Sequence[Layer],
+    calibration: Calibration,
+    encoding: Encoding,
+    genome: Genome,
+    fits: Callable[[Genome], bool],
+    *,
+    observer: str = "mse",
+) -> Genome:
+    """A genome whose widths have grown until none of them fits any wider.
+
+    What costs no bytes grows first.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The network.
+    calibration : Calibration
+        Its statistics.
+    encoding : Encoding
+        Its genes.
+    genome : Genome
+        To start from.
+    fits : callable
+        Whether a genome is allowed.
+    observer : str
+        How ranges are chosen.
+    """
+    tallies = _tallies(layers, calibration, encoding, observer)
+    names = [gene.name for gene in encoding.space.genes]
+    growing = {names.index(name) for name in encoding.growing}
+
+    def worth(place: int) -> float:
+        """Noise that the next width silences a byte."""
+        tally, width = tallies.get(names[place], _Tally()), genome[place]
+        wider = _next(encoding, width)
+        price = tally.size.get(wider, 0.0) - tally.size.get(width, 0.0)
+        silenced = tally.noise.get(width, 0.0) - tally.noise.get(wider, 0.0)
+        return float(f"{silenced / price:.6g}") if price > 0 else math.inf
+
+    before: Genome | None = None
+    while genome != before:  # a width may cost less than nothing, and let in what did not fit
+        before = genome
+        left = set(growing)
+        while left := {place for place in left if genome[place] < encoding.widths[-1]}:
+            place = max(sorted(left), key=worth)
+            other = (*genome[:place], _next(encoding, genome[place]), *genome[place + 1 :])
+            if fits(other):
+                genome = other
+            else:
+                left.remove(place)
+    return genome
+
+
+def _next(encoding: Encoding, width: int) -> int:
+    """The next wider one."""
+    return min(bits for bits in encoding.widths if bits > width)
+
+
+def _tallies(
+    layers: Sequence[Layer], calibration: Calibration, encoding: Encoding, observer: str
+) -> dict[str, _Tally]:
+    """Noise and bytes of every gene that is a width, of layers' inputs excepted."""
     tallies: dict[str, _Tally] = {}
     genes = {gene.name for gene in encoding.space.genes}
     for layer in layers:
@@ -94,7 +162,7 @@ def allocated(
                     gain = _power(calibration.histograms[source]) / power
                     for bits, noise in _weight_noise(operator, encoding.widths):
                         tally.add(bits, gain * noise, operator.linear[0].size * bits / 8)
-    return _greedy(tallies, encoding, budgets)
+    return tallies
 
 
 def _greedy(tallies: dict[str, _Tally], encoding: Encoding, budgets: int) -> tuple[Genome, ...]:
