@@ -439,4 +439,14 @@ def _widened(
         entry = study.entry(len(known), genome) | {"widened_from": member["index"]}
         document = {**document, "members": [*document["members"], entry]}
         known[genome] = entry
-    return document, known[genome]
+    found = known[genome]
+    if fronts.drop(document, member, found) > session.config.max_drop:
+        unit = document["metric"]["unit"]
+        after, before = (reports.figure(m["validation"], unit) for m in (found, member))
+        session.listener(
+            Notice(
+                f"number {found['index']} has {after} on validation, but number {member['index']}, "
+                f"which it was widened from, {before}: fine-tune it, or pick that with --index"
+            )
+        )
+    return document, found

@@ -99,6 +99,12 @@ def member(
     return smallest(document, drop)
 
 
+def drop(document: Mapping[str, Any], entry: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """How much worse than one member another is on validation; negative where it is better."""
+    difference = float(entry["validation"]) - float(other["validation"])
+    return difference if document["metric"]["higher_is_better"] else -difference
+
+
 def table(document: Mapping[str, Any]) -> bytes:
     """The members as CSV, with the width of every gene."""
     genes = document["genes"]

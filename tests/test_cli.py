@@ -365,6 +365,19 @@ def test_pick_says_when_nothing_wider_fits(place, capsys):
     assert len(read(folder / "front.json")["members"]) == 1
 
 
+def test_pick_warns_where_widening_costs_accuracy(place, capsys):
+    folder = place / "luck"
+    shutil.copytree(place / "short", folder)
+    front = read(folder / "front.json")
+    front["members"][0]["validation"] = 100.0  # no scheme has as much
+    (folder / "front.json").write_text(json.dumps(front))
+    size = front["members"][0]["flash_bytes"]
+    limit = str(min(size + 300, front["members"][1]["flash_bytes"] - 1))
+    assert main(["pick", "luck", "-q", "--max-bytes", limit, "--widen"]) == 0
+    told = capsys.readouterr().err
+    assert "but number 0, which it was widened from, 100.00 %" in told
+
+
 @pytest.mark.parametrize("choice", [("--index", "0"), ("--max-drop", "1")])
 def test_widening_needs_a_limit(place, capsys, choice):
     assert main(["pick", "short", *choice, "--widen"]) == 2

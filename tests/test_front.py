@@ -2,7 +2,7 @@
 
 import pytest
 
-from onnxgru.front import smallest, within
+from onnxgru.front import drop, smallest, within
 
 
 def document(members: list[tuple[int, float]], uniform: float, higher: bool = True) -> dict:
@@ -45,3 +45,10 @@ def test_lower_is_better() -> None:
     front = document([(100, 9.0), (200, 2.0), (300, 1.8)], 3.0, higher=False)
     assert [m["index"] for m in within(front, 0.3)] == [1, 2]
     assert smallest(front, 0.3)["index"] == 1
+
+
+@pytest.mark.parametrize(("higher", "expected"), [(True, 7.6), (False, -7.6)])
+def test_drop_is_positive_where_the_other_is_worse(higher: bool, expected: float) -> None:
+    front = document(MEMBERS, 97.0, higher)
+    narrow, wide = front["members"][:2]
+    assert drop(front, wide, narrow) == pytest.approx(expected)
