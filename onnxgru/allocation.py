@@ -45,15 +45,8 @@ class _Tally:
         self.size[width] = self.size.get(width, 0.0) + size
 
 
-def allocated(
-    layers: Sequence[Layer],
-    calibration: Calibration,
-    encoding: Encoding,
-    *,
-    observer: str = "mse",
-    budgets: int = BUDGETS,
-) -> tuple[Genome, ...]:
-    """Schemes for byte budgets, from below the widest to the narrowest.
+class Allocation:
+    """Allocates the bits of a network's genes.
 
     Parameters
     ----------
@@ -65,69 +58,68 @@ def allocated(
         Its genes.
     observer : str
         How ranges are chosen.
-    budgets : int
-        Schemes wanted; they are closer together where bytes are few, as fronts are steep there.
-
-    Returns
-    -------
-    tuple of Genome
-        At most so many, none twice.
     """
-    return _greedy(_tallies(layers, calibration, encoding, observer), encoding, budgets)
 
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        calibration: Calibration,
+        encoding: Encoding,
+        observer: str = "mse",
+    ) -> None:
+        self._encoding = encoding
+        self._tallies = _tallies(layers, calibration, encoding, observer)
 
-def widened(
-    layers: Sequence[Layer],
-    calibration: Calibration,
-    encoding: Encoding,
-    genome: Genome,
-    fits: Callable[[Genome], bool],
-    *,
-    observer: str = "mse",
-) -> Genome:
-    """A genome whose widths have grown until none of them fits any wider.
+    def starts(self, budgets: int = BUDGETS) -> tuple[Genome, ...]:
+        """Schemes for byte budgets, from below the widest to the narrowest.
 
-    What costs no bytes grows first.
+        Parameters
+        ----------
+        budgets : int
+            Schemes wanted; they are closer together where bytes are few, as fronts are steep there.
 
-    Parameters
-    ----------
-    layers : sequence of Layer
-        The network.
-    calibration : Calibration
-        Its statistics.
-    encoding : Encoding
-        Its genes.
-    genome : Genome
-        To start from.
-    fits : callable
-        Whether a genome is allowed.
-    observer : str
-        How ranges are chosen.
-    """
-    tallies = _tallies(layers, calibration, encoding, observer)
-    names = [gene.name for gene in encoding.space.genes]
-    growing = {names.index(name) for name in encoding.growing}
+        Returns
+        -------
+        tuple of Genome
+            At most so many, none twice.
+        """
+        return _greedy(self._tallies, self._encoding, budgets)
 
-    def worth(place: int) -> float:
-        """Noise that the next width silences a byte."""
-        tally, width = tallies.get(names[place], _Tally()), genome[place]
-        wider = _next(encoding, width)
+    def widened(self, genome: Genome, fits: Callable[[Genome], bool]) -> Genome:
+        """A genome whose widths have grown until none of them fits any wider.
+
+        What costs no bytes grows first.
+
+        Parameters
+        ----------
+        genome : Genome
+            To start from.
+        fits : callable
+            Whether a genome is allowed.
+        """
+        encoding = self._encoding
+        names = [gene.name for gene in encoding.space.genes]
+        growing = {names.index(name) for name in encoding.growing}
+        before: Genome | None = None
+        while genome != before:  # a width may cost less than nothing, and let in what did not fit
+            before = genome
+            left = set(growing)
+            while left := {place for place in left if genome[place] < encoding.widths[-1]}:
+                worth = {place: self._worth(names[place], genome[place]) for place in sorted(left)}
+                place = max(worth, key=worth.__getitem__)
+                other = (*genome[:place], _next(encoding, genome[place]), *genome[place + 1 :])
+                if fits(other):
+                    genome = other
+                else:
+                    left.remove(place)
+        return genome
+
+    def _worth(self, name: str, width: int) -> float:
+        """Noise that the next width of a gene silences a byte."""
+        tally, wider = self._tallies.get(name, _Tally()), _next(self._encoding, width)
         price = tally.size.get(wider, 0.0) - tally.size.get(width, 0.0)
         silenced = tally.noise.get(width, 0.0) - tally.noise.get(wider, 0.0)
-        return float(f"{silenced / price:.6g}") if price > 0 else math.inf
-
-    before: Genome | None = None
-    while genome != before:  # a width may cost less than nothing, and let in what did not fit
-        before = genome
-        left = set(growing)
-        while left := {place for place in left if genome[place] < encoding.widths[-1]}:
-            place = max(sorted(left), key=worth)
-            other = (*genome[:place], _next(encoding, genome[place]), *genome[place + 1 :])
-            if fits(other):
-                genome = other
-            else:
-                left.remove(place)
-    return genome
+        return _rounded(silenced / price) if price > 0 else math.inf
 
 
 def _next(encoding: Encoding, width: int) -> int:
@@ -182,8 +174,7 @@ def _greedy(tallies: dict[str, _Tally], encoding: Encoding, budgets: int) -> tup
                 saved = tally.size[width] - tally.size[narrower]
                 if saved > 0:
                     noise = tally.noise[narrower] - tally.noise[width]
-                    # Rounded, so that processors that add in another order choose alike.
-                    moves.append((float(f"{noise / saved:.6g}"), name, narrower, saved))
+                    moves.append((_rounded(noise / saved), name, narrower, saved))
         if not moves:
             break
         _, name, narrower, saved = min(moves)
@@ -193,6 +184,11 @@ def _greedy(tallies: dict[str, _Tally], encoding: Encoding, budgets: int) -> tup
             limits.pop(0)
             found.append(encoding.genome(chosen))
     return tuple(dict.fromkeys(found))
+
+
+def _rounded(rate: float) -> float:
+    """To six digits, so that processors that add in another order choose alike."""
+    return float(f"{rate:.6g}")
 
 
 def _value(layer: Layer, recurrence: Recurrence, name: str) -> str:

@@ -440,7 +440,7 @@ def _widened(
         document = {**document, "members": [*document["members"], entry]}
         known[genome] = entry
     found = known[genome]
-    if fronts.drop(document, member, found) > session.config.max_drop:
+    if fronts.drop(document, member, found) > session.config.max_drop + fronts.ROUNDING:
         unit = document["metric"]["unit"]
         after, before = (reports.figure(m["validation"], unit) for m in (found, member))
         session.listener(

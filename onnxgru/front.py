@@ -100,7 +100,10 @@ def member(
 
 
 def drop(document: Mapping[str, Any], entry: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """How much worse than one member another is on validation; negative where it is better."""
+    """How much worse than one member another is on validation, in the metric's unit.
+
+    Negative where it is better.
+    """
     difference = float(entry["validation"]) - float(other["validation"])
     return difference if document["metric"]["higher_is_better"] else -difference
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onnxgru.allocation import allocated, widened
+from onnxgru.allocation import Allocation
 from onnxgru.config import OF_FINETUNING
 from onnxgru.core import files, objectives
 from onnxgru.core.account import Account, account
@@ -172,17 +172,18 @@ class Study:
             input_bits=config.input_bits,
         )
 
+    @cached_property
+    def _allocation(self) -> Allocation:
+        session = self._session
+        return Allocation(
+            session.layers, session.calibration, self.encoding, session.config.observer
+        )
+
     def starts(self) -> tuple[Genome, ...]:
         """The first population: uniform schemes, allocated ones, narrow weights alone."""
         plain = self.encoding.starts()
         count = len(self.encoding.widths)
-        session = self._session
-        guided = allocated(
-            session.layers,
-            session.calibration,
-            self.encoding,
-            observer=session.config.observer,
-        )
+        guided = self._allocation.starts()
         return tuple(dict.fromkeys([*plain[:count], *guided, *plain[count:]]))
 
     @cached_property
@@ -359,14 +360,7 @@ class Study:
                 report(sizes.flash_bytes)
             return fitting
 
-        return widened(
-            session.layers,
-            session.calibration,
-            self.encoding,
-            genome,
-            allowed,
-            observer=session.config.observer,
-        )
+        return self._allocation.widened(genome, allowed)
 
     def _float_quality(self, role: str) -> float | None:
         """The float model's figure; None where it is compared with itself, and infinite."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxgru.allocation import allocated, widened
+from onnxgru.allocation import Allocation
 from onnxgru.core.account import account
 from onnxgru.encoding import Encoding
 from tests import grus
@@ -29,7 +29,7 @@ def quiet_reset():
 
 
 def starts(made, encoding, **settings):
-    return allocated(made.layers, made.lower._calibration, encoding, **settings)
+    return Allocation(made.layers, made.lower._calibration, encoding).starts(**settings)
 
 
 @pytest.mark.parametrize("settings", [{}, {"coupled": True}, {"widths": (2, 4, 8)}])
@@ -75,8 +75,8 @@ def grown(made, encoding, genome, limit: float):
     def size(other) -> int:
         return account(made.lower(encoding.scheme(other))).flash_bytes
 
-    calibration = made.lower._calibration
-    found = widened(made.layers, calibration, encoding, genome, lambda g: size(g) <= limit)
+    allocation = Allocation(made.layers, made.lower._calibration, encoding)
+    found = allocation.widened(genome, lambda other: size(other) <= limit)
     return found, size(found), size
 
 
