@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.measure import arguments, seconds, show
-from benchmarks.published import training_data
+from benchmarks.published import write_training_data
 from onnxgru.config import Config
 from onnxgru.core.account import account
 from onnxgru.core.metrics import sqnr
@@ -25,7 +25,7 @@ from onnxgru.search.front import front
 from onnxgru.search.nsga import Settings, search
 from onnxgru.session import Session
 from onnxgru.study import Study
-from onnxgru.tuning import tune
+from onnxgru.tuning import Tuning, prepare, training_data, tune
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "digits_row.onnx"
 COPIES = 4
@@ -59,8 +59,15 @@ def measured(scheme: Scheme, config: Config, start: Tuned | None) -> tuple[float
     """Accuracy on hold-out data, SQNR of the output to the float model's in dB, and seconds."""
     session = Session(MODEL, config, fused=True)
     session.quality(session.lowering(scheme), "validation")
-    found = []
-    spent = seconds(lambda: found.append(tune(session, scheme, start=start)))
+    data = training_data(session)
+    assert data is not None
+    found: list[Tuning] = []
+
+    def work() -> None:
+        lesson = prepare(session, data, start=start)
+        found.append(tune(session, scheme, data, lesson=lesson))
+
+    spent = seconds(work)
     judge = found[0].session.judge("holdout")
     outputs = judge.outputs(found[0].program)
     exact = session.reference("holdout")[session.output]
@@ -73,7 +80,7 @@ def main() -> None:
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ARMS}
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.npz"
-        training_data("digits-row", train, 897, COPIES)
+        write_training_data("digits-row", train, 897, COPIES)
         for seed in range(1 if parsed.quick else 3):
             spent = {"population": 10, "generations": 2} if parsed.quick else {}
             config = Config(search=True, finetune=train, batch_size=32, seed=seed, **spent)

@@ -15,7 +15,8 @@ the model there), several seeds:
 - *ours*: the default search with GPTQ and saturating ranges; of its members of at most 2.24 bits a
   weight and 40 % of the flash of uniform 8 bits, or the narrowest where there is none, and within a
   point of the best of them on validation, the one nearest to the float model's outputs; what that
-  leaves of the limits goes to wider operators, as with ``onnxgru pick --widen``; then fine-tuned.
+  leaves of the limits goes to wider operators, as with ``onnxgru pick --widen``; then fine-tuned,
+  with ``--teacher-epochs`` of the same epochs spent on the 8-bit teacher that it starts from.
 
 Members and epochs are chosen on validation data; figures are on hold-out data. The difference of
 ours from *uniform 8, fine-tuned* is given with the 95 % interval of Student's t over the seeds.
@@ -24,20 +25,18 @@ What ``--study`` has already is not measured again, so that an interrupted study
 
     python -m benchmarks.published --models FOLDER --task mnist-row [--seeds 5] [--epochs 15]
         [--batch-size 32] [--learning-rate 0.001] [--averaging 0] [--distillation 0.5]
-        [--learned-scales weights] [--sequences 10000] [--copies 1]
+        [--teacher-epochs 0] [--learned-scales weights] [--sequences 10000] [--copies 1]
         [--validation N] [--narrow-seeds N] [--jobs 1] [--quick] [--json FILE] [--study FILE]
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ from scipy import stats
 
 from benchmarks import rounding
 from benchmarks.measure import show
-from onnxgru import __version__
+from benchmarks.record import Piece, Record
 from onnxgru.config import Config
 from onnxgru.core import files
 from onnxgru.core.account import Account, account
@@ -94,6 +93,8 @@ class Plan:
         Threads of a search.
     learning_rate, averaging, distillation : float
         Of fine-tuning.
+    teacher_epochs : int
+        How many of the epochs ours gives to a teacher of 8 bits.
     learned_scales : str
         Which scales it learns.
     """
@@ -111,6 +112,7 @@ class Plan:
     learning_rate: float
     averaging: float
     distillation: float
+    teacher_epochs: int
     learned_scales: str
     population: int
     generations: int
@@ -241,7 +243,10 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
 
 def ours(plan: Plan, seed: int) -> dict[str, Any]:
     """The default search, and its member after fine-tuning."""
-    session = Session(plan.model, plan.config(seed, rounding="gptq", ranges="saturating"))
+    config = plan.config(
+        seed, rounding="gptq", ranges="saturating", teacher_epochs=plan.teacher_epochs
+    )
+    session = Session(plan.model, config)
     study = Study(session)
     study.prepare()
     with ThreadPoolExecutor(plan.workers) as workers:
@@ -292,94 +297,6 @@ def interval(values: list[float]) -> tuple[float, float]:
         return mean, float("nan")
     error = statistics.stdev(values) / len(values) ** 0.5
     return mean, float(stats.t.ppf(0.975, len(values) - 1)) * error
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Something that is measured by itself.
-
-    Parameters
-    ----------
-    keys : tuple of str
-        Its place in the record.
-    make : callable
-        Measures it.
-    arguments : tuple
-        Of that.
-    """
-
-    keys: tuple[str, ...]
-    make: Callable[..., dict[str, Any]]
-    arguments: tuple[Any, ...]
-
-    def __call__(self) -> tuple[dict[str, Any], float]:
-        """What was measured, and the seconds that it took."""
-        started = time.perf_counter()
-        found = self.make(*self.arguments)
-        return found, time.perf_counter() - started
-
-
-class Record:
-    """What has been measured, in a file that is written after every piece.
-
-    Every piece names the version of onnxgru that it is of: what a change does not touch need not be
-    measured again.
-
-    Parameters
-    ----------
-    path : Path, optional
-        The file; it is gone on with if it is of the same command.
-    command : dict
-        What was asked.
-    """
-
-    def __init__(self, path: Path | None, command: dict[str, Any]) -> None:
-        self._path = path
-        self.document: dict[str, Any] = {"command": command, "seconds": 0}
-        self.document |= {"narrow": {}, "tuned": {}}
-        if path is not None and path.is_file():
-            found = json.loads(path.read_text("utf-8"))
-            if found.get("command") != command:
-                raise SystemExit(f"{path}: holds another study; give another file, or remove it")
-            self.document = found
-
-    def measure(self, pieces: Sequence[Piece], jobs: int, say: Callable[[str], None]) -> None:
-        """Measure what is not there yet, in so many processes; in this one if that is one."""
-        missing = [piece for piece in pieces if not self._has(piece.keys)]
-        if jobs == 1:
-            for piece in missing:
-                self._keep(piece, piece(), say)
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context) as pool:
-            running = {pool.submit(piece): piece for piece in missing}
-            try:
-                for done in as_completed(running):
-                    self._keep(running[done], done.result(), say)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _has(self, keys: Sequence[str]) -> bool:
-        place: Any = self.document
-        for key in keys:
-            if key not in place:
-                return False
-            place = place[key]
-        return True
-
-    def _keep(
-        self, piece: Piece, result: tuple[dict[str, Any], float], say: Callable[[str], None]
-    ) -> None:
-        found, seconds = result
-        place = self.document
-        for key in piece.keys[:-1]:
-            place = place.setdefault(key, {})
-        place[piece.keys[-1]] = json.loads(json.dumps(found)) | {"onnxgru": __version__}
-        self.document["seconds"] += round(seconds)
-        if self._path is not None:
-            files.write(self._path, (json.dumps(self.document, indent=1) + "\n").encode())
-        say(f"{' '.join(piece.keys)}: {found['holdout']:.2f} % ({seconds:.0f} s)")
 
 
 def pieces(plan: Plan) -> list[Piece]:
@@ -460,6 +377,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--averaging", type=float, default=USUAL.averaging)
     parser.add_argument("--distillation", type=float, default=USUAL.distillation)
+    parser.add_argument("--teacher-epochs", type=int, default=USUAL.teacher_epochs)
     parser.add_argument("--learned-scales", choices=SCALES, default=USUAL.learned_scales)
     parser.add_argument(
         "--sequences", type=int, default=DEFAULT_SEQUENCES, help="of the training data"
@@ -477,8 +395,8 @@ def main() -> None:
     quick = parsed.quick
     with tempfile.TemporaryDirectory() as folder:
         train, tenth = Path(folder) / "train.npz", Path(folder) / "tenth.npz"
-        count = training_data(parsed.task, train, parsed.sequences, parsed.copies)
-        training_data(parsed.task, tenth, round(count * PUBLISHED_SHARE))
+        count = write_training_data(parsed.task, train, parsed.sequences, parsed.copies)
+        write_training_data(parsed.task, tenth, round(count * PUBLISHED_SHARE))
         plan = Plan(
             parsed.models / f"{TASKS[parsed.task].stem}.onnx",
             train,
@@ -493,6 +411,7 @@ def main() -> None:
             parsed.learning_rate,
             parsed.averaging,
             parsed.distillation,
+            parsed.teacher_epochs,
             parsed.learned_scales,
             8 if quick else POPULATION,
             3 if quick else GENERATIONS,
@@ -504,7 +423,8 @@ def main() -> None:
             "epochs": plan.epochs, "seeds": plan.seeds, "narrow_seeds": plan.narrow_seeds,
             "batch_size": plan.batch_size,
             "learning_rate": plan.learning_rate, "averaging": plan.averaging,
-            "distillation": plan.distillation, "learned_scales": plan.learned_scales,
+            "distillation": plan.distillation, "teacher_epochs": plan.teacher_epochs,
+            "learned_scales": plan.learned_scales,
             "population": plan.population, "generations": plan.generations,
             "validation": parsed.validation,
             "machine": platform.processor() or platform.machine(),
@@ -515,7 +435,7 @@ def main() -> None:
     show(summary(record.document), parsed)
 
 
-def training_data(name: str, target: Path, count: int, copies: int = 1) -> int:
+def write_training_data(name: str, target: Path, count: int, copies: int = 1) -> int:
     """Write so many of a task's training sequences, drawn at random; how many there were.
 
     The first copy of each is as it is, further ones are augmented as the recipe does at its end.

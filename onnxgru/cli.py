@@ -112,6 +112,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 def _add_tuning(group: argparse._ArgumentGroup) -> None:
     add = _add_setting
     add(group, "--epochs", type=int, metavar="N", help="10")
+    add(group, "--teacher-epochs", type=int, metavar="N", help="of them, for an 8-bit teacher (0)")
     add(group, "--batch-size", type=int, metavar="N", help="64")
     add(group, "--learning-rate", type=float, metavar="X", help="0.001")
     add(group, "--distillation", type=float, metavar="X", help="the float model's share (0.5)")

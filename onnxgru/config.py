@@ -49,7 +49,8 @@ OF_SEARCH = (
 """Settings that say how to search."""
 
 OF_FINETUNING = (
-    "epochs", "batch_size", "learning_rate", "distillation", "learned_scales", "averaging",
+    "epochs", "teacher_epochs", "batch_size", "learning_rate", "distillation", "learned_scales",
+    "averaging",
 )  # fmt: skip
 """Settings that say how to fine-tune."""
 
@@ -65,6 +66,7 @@ _RANGES: Mapping[str, tuple[int, int | None]] = {
     "verify": (1, None),
     "jobs": (1, None),
     "epochs": (1, None),
+    "teacher_epochs": (0, None),
     "batch_size": (1, None),
 }
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
@@ -101,6 +103,9 @@ class Config:
         Training data: fine-tune the scheme on them.
     epochs, batch_size, learning_rate, distillation, learned_scales, averaging
         How, `onnxgru.training.finetune.Settings`.
+    teacher_epochs : int
+        How many of the epochs go first to the model at 8 bits, which then starts and teaches the
+        scheme in the float model's place.
     output : path, optional
         Output folder; ``<model>-onnxgru`` in the current folder where left out.
     force : bool
@@ -179,6 +184,7 @@ class Config:
     weights_file: Path | str | None = None
     finetune: Source = None
     epochs: int = 10
+    teacher_epochs: int = 0
     batch_size: int = 64
     learning_rate: float = 1e-3
     distillation: float = 0.5
@@ -260,6 +266,11 @@ class Config:
             every and (on_device or on_cluster),
             "finetune_candidates trains on this machine's processor; leave out device and "
             "scheduler",
+        )
+        yield (
+            self.teacher_epochs >= self.epochs,
+            f"teacher_epochs are a part of epochs, {self.epochs}, and must be fewer, got "
+            f"{self.teacher_epochs}; give fewer, or more epochs",
         )
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             yield (

@@ -20,7 +20,7 @@ from onnxgru.report import Written
 from onnxgru.runtime.verify import golden, verify
 from onnxgru.session import Session
 from onnxgru.study import Outcome
-from onnxgru.tuning import tune
+from onnxgru.tuning import prepare, tune
 
 GOLDEN_SEQUENCES = 2
 
@@ -94,7 +94,8 @@ def finish(
         written, contents = _make(session, scheme)
         contents |= others or {}
         return _write(session, folder, written, contents, outcome, summary, front)
-    tuning = tune(session, scheme, training, start=start)
+    lesson = prepare(session, training, start=start)
+    tuning = tune(session, scheme, training, lesson=lesson)
     written, contents = _make(tuning.session, scheme)
     contents["calibration.json"] = session.calibration_bytes
     contents |= tuning.contents() | dict(others or {})

@@ -373,13 +373,20 @@ def _tuning_lines(tuning: Mapping[str, Any], unit: str) -> list[str]:
     before, after = (
         figure(value, unit) for value in (tuning["before"], tuning["validation_by_epoch"][chosen])
     )
+    taught = ""
+    if (teacher := tuning.get("teacher")) is not None:
+        best = figure(teacher["validation_by_epoch"][teacher["chosen_epoch"]], unit)
+        taught = (
+            " It started from, and was taught by, the model at 8 bits, fine-tuned before "
+            f"(epochs: {teacher['epochs']}; {best} on validation)."
+        )
     return [
         "## Fine-tuning",
         "",
         f"{tuning['epochs']} epochs over {data['sequences']:,} sequences of {data['source']}, "
         f"learning rate {tuning['learning_rate']:g}: on validation {before} before, {after} after "
-        f"epoch {chosen}, which was kept. `finetuned.onnx` is the float model that the integers "
-        "were rounded from.",
+        f"epoch {chosen}, which was kept.{taught} `finetuned.onnx` is the float model that the "
+        "integers were rounded from.",
     ]
 
 

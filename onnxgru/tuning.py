@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from onnxgru.core import data as datasets
 from onnxgru.core import files
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
+from onnxgru.core.integers import MAXIMUM_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
@@ -95,41 +95,76 @@ def training_data(session: Session) -> Dataset | None:
     nodes = [layer.node for layer in session.layers]
     require_gradients(source.proto(session.model), nodes, session.output)
     data = datasets.load(config.finetune, host.signature)
-    check(data, session.reference("validation")[session.output], _settings(config), host.batch)
+    settings = _settings(config, config.epochs)
+    check(data, session.reference("validation")[session.output], settings, host.batch)
     return data
 
 
-class Candidates:
-    """Fine-tunes every scheme that it is asked for, all alike and in silence.
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What fine-tuning starts from, and is taught by.
+
+    Parameters
+    ----------
+    outputs : ndarray of float32, batch first
+        The teacher's, for the training data.
+    start : Tuned, optional
+        Weights to start from; those of the model where left out.
+    summary : dict, optional
+        Of the fine-tuning that made the teacher, where it is not the float model.
+    """
+
+    outputs: Array
+    start: Tuned | None = None
+    summary: dict[str, Any] | None = None
+
+
+def prepare(
+    session: Session,
+    data: Dataset,
+    *,
+    start: Tuned | None = None,
+    listener: Listener | None = None,
+) -> Lesson:
+    """What every scheme of a session is fine-tuned from, and by.
+
+    The float model teaches, or with ``teacher_epochs`` the model at 8 bits after so many of the
+    epochs, from which narrow schemes then start too (after the progressive quantisation and the
+    guidance of Zhuang et al. 2018, arXiv 1711.00205): where training data take 8 bits beyond the
+    float model, narrower widths follow.
 
     Parameters
     ----------
     session : Session
-        The model; how to fine-tune is in its configuration.
+        The model.
     data : Dataset
         From `training_data`.
+    start : Tuned, optional
+        Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
+        where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
+    listener : callable, optional
+        Receives every epoch; that of the session where left out.
+
+    Raises
+    ------
+    UsageError
+        If it diverges.
     """
-
-    def __init__(self, session: Session, data: Dataset) -> None:
-        self._session, self._data = session, data
-        self._lock = Lock()
-        self._known: Array | None = None
-
-    def __call__(self, scheme: Scheme) -> tuple[Session, IntegerProgram]:
-        """The program of a scheme, and the session that it is of.
-
-        Raises
-        ------
-        OverflowProofError
-            If an accumulator could overflow.
-        UsageError
-            If fine-tuning diverges.
-        """
-        with self._lock:
-            if self._known is None:
-                self._known = _teacher(self._session, self._data)
-        made = tune(self._session, scheme, self._data, teacher=self._known, listener=silent)
-        return made.session, made.program
+    config = session.config
+    lesson = Lesson(_outputs(session, data), start)
+    if not config.teacher_epochs:
+        return lesson
+    told = listener or session.listener
+    told(Stage(f"fine-tuning a teacher of {MAXIMUM_BITS} bits on {data.size:,} sequences"))
+    scheme = Scheme.uniform(
+        session.layers,
+        MAXIMUM_BITS,
+        granularity=config.granularity,
+        observer=config.observer,
+        input_bits=config.input_bits,
+    )
+    made = _fitted(session, scheme, data, lesson, config.teacher_epochs, told)
+    return Lesson(_outputs(made.session, data), made.tuned, made.summary)
 
 
 def tune(
@@ -137,8 +172,7 @@ def tune(
     scheme: Scheme,
     data: Dataset | None = None,
     *,
-    start: Tuned | None = None,
-    teacher: Array | None = None,
+    lesson: Lesson | None = None,
     listener: Listener | None = None,
 ) -> Tuning:
     """Fine-tune a scheme.
@@ -151,11 +185,8 @@ def tune(
         Widths to fine-tune for.
     data : Dataset, optional
         From `training_data`, which is asked where left out.
-    start : Tuned, optional
-        Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
-        where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
-    teacher : ndarray, optional
-        What the float model computes for the data, if that is known.
+    lesson : Lesson, optional
+        From `prepare`, which is asked where left out.
     listener : callable, optional
         Receives every epoch; that of the session where left out.
 
@@ -167,8 +198,25 @@ def tune(
     if data is None:
         data = training_data(session)
     assert data is not None, "the configuration names no data to fine-tune on"
-    settings, told = _settings(session.config), listener or session.listener
-    began = session if start is None else session.retuned(start, integers=False)
+    told = listener or session.listener
+    if lesson is None:
+        lesson = prepare(session, data, listener=told)
+    told(Stage(f"fine-tuning on {data.size:,} sequences"))
+    config = session.config
+    return _fitted(session, scheme, data, lesson, config.epochs - config.teacher_epochs, told)
+
+
+def _fitted(
+    session: Session,
+    scheme: Scheme,
+    data: Dataset,
+    lesson: Lesson,
+    epochs: int,
+    told: Listener,
+) -> Tuning:
+    """Fine-tune a scheme for so many epochs."""
+    settings = _settings(session.config, epochs)
+    began = session if lesson.start is None else session.retuned(lesson.start, integers=False)
     program = began.lowering(scheme)
     finetuning = Finetuning(
         source.proto(began.model),
@@ -194,13 +242,12 @@ def tune(
         history.append(epoch)
         told(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
-    told(Stage(f"fine-tuning on {data.size:,} sequences"))
     target = session.target("validation")
     labels = metric.target == "labels"
     counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
     chosen, tuned = finetuning.run(
         data,
-        _teacher(session, data) if teacher is None else teacher,
+        lesson.outputs,
         judge,
         report,
         lambda error: metric.uncertainty(error, counted),
@@ -208,6 +255,7 @@ def tune(
     errors = [epoch.error for epoch in history]
     summary = {
         "data": {"source": data.source, "sequences": data.size, "sha256": data.digest()},
+        "teacher": lesson.summary,
         "epochs": settings.epochs,
         "chosen_epoch": chosen,
         "learning_rate": settings.learning_rate,
@@ -224,9 +272,43 @@ def tune(
     return Tuning(final, final.lowering(scheme), tuned, summary)
 
 
-def _settings(config: Config) -> Settings:
+class Candidates:
+    """Fine-tunes every scheme that it is asked for, all from one lesson and in silence.
+
+    Parameters
+    ----------
+    session : Session
+        The model; how to fine-tune is in its configuration.
+    data : Dataset
+        From `training_data`.
+
+    Raises
+    ------
+    UsageError
+        If the teacher diverges.
+    """
+
+    def __init__(self, session: Session, data: Dataset) -> None:
+        self._session, self._data = session, data
+        self._lesson = prepare(session, data)
+
+    def __call__(self, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+        """The program of a scheme, and the session that it is of.
+
+        Raises
+        ------
+        OverflowProofError
+            If an accumulator could overflow.
+        UsageError
+            If fine-tuning diverges.
+        """
+        made = tune(self._session, scheme, self._data, lesson=self._lesson, listener=silent)
+        return made.session, made.program
+
+
+def _settings(config: Config, epochs: int) -> Settings:
     return Settings(
-        epochs=config.epochs,
+        epochs=epochs,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         distillation=config.distillation,
@@ -236,8 +318,8 @@ def _settings(config: Config) -> Settings:
     )
 
 
-def _teacher(session: Session, data: Dataset) -> Array:
-    """What the float model computes for training data, the batch first."""
+def _outputs(session: Session, data: Dataset) -> Array:
+    """What the float model of a session computes for training data, the batch first."""
     size = session.host.batch or 256
     parts = [session.host.whole(part.inputs) for part in data.chunks(size)]
     return session.host.join(parts)[session.output]

@@ -18,9 +18,10 @@ from onnx.helper import (
 )
 from onnx.numpy_helper import from_array
 
-from benchmarks import published, results
+from benchmarks import results
 from benchmarks.peers import graph, page
 from benchmarks.peers.environments import Unavailable, call
+from benchmarks.record import Piece, Record
 from onnxgru import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,15 +99,15 @@ def measured(value: float) -> dict[str, float]:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_study_goes_on_after_a_failure(tmp_path: Path, jobs: int) -> None:
-    def pieces(*values: float) -> list[published.Piece]:
-        return [published.Piece(("a", str(i)), measured, (v,)) for i, v in enumerate(values)]
+    def pieces(*values: float) -> list[Piece]:
+        return [Piece(("a", str(i)), measured, (v,)) for i, v in enumerate(values)]
 
     said: list[str] = []
-    record = published.Record(tmp_path / "study.json", {"task": "x"})
+    record = Record(tmp_path / "study.json", {"task": "x"})
     record.measure(pieces(4), jobs, said.append)
     with pytest.raises(ValueError, match="math domain"):
         record.measure(pieces(4, -1), jobs, said.append)
-    again = published.Record(tmp_path / "study.json", {"task": "x"})
+    again = Record(tmp_path / "study.json", {"task": "x"})
     again.measure(pieces(4, 9, 16), jobs, said.append)
     assert again.document["a"] == {
         str(i): {"holdout": i + 2.0, "onnxgru": __version__} for i in range(3)
@@ -115,7 +116,7 @@ def test_a_study_goes_on_after_a_failure(tmp_path: Path, jobs: int) -> None:
         f"a {i}: {i + 2:.2f}" for i in range(3)
     ]
     with pytest.raises(SystemExit, match="holds another study"):
-        published.Record(tmp_path / "study.json", {"task": "y"})
+        Record(tmp_path / "study.json", {"task": "y"})
 
 
 def test_training(tmp_path: Path) -> None:
@@ -212,6 +213,6 @@ def test_peers_graphs_are_looked_into(tmp_path: Path) -> None:
     "path", sorted((ROOT / "benchmarks").glob("[a-z]*.py")), ids=lambda p: p.stem
 )
 def test_results_name_every_benchmark(path: Path) -> None:
-    if path.stem not in ("measure", "results"):
+    if path.stem not in ("measure", "record", "results"):
         text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
         assert f"python -m benchmarks.{path.stem}" in text

@@ -23,6 +23,7 @@ from onnxgru.folder import FINETUNED
 from onnxgru.passes import source
 from onnxgru.session import Session
 from onnxgru.training.finetune import Finetuning, Settings
+from onnxgru.tuning import load_tuned
 from tests import grus
 from tests.journeys import SHORT, contents, copy_digits, names, read
 from tests.test_bad_input import listing, sentence
@@ -197,6 +198,36 @@ def test_finetune_of_a_folder_and_its_front(place, capsys):
     assert main(["quantize", "digits_row.onnx", "-o", "searched", "--resume", *SHORT, "--finetune",
                  "few.npz", *QUICK, "--learning-rate", "0.002"]) == 0  # fmt: skip
     assert (folder / "front.json").read_bytes() == front and names(folder) >= FINETUNED
+
+
+def test_a_teacher_of_8_bits_comes_first(place):
+    """It is what fine-tuning 8 bits makes; the member starts from it and is taught by it."""
+    how = ("--finetune", "few.npz", "--distillation", "1")
+    made = quantize("teacher", "--bits", "8", *how, "--epochs", "1")
+    taught, run = [], Finetuning.run
+
+    def noted(self, data, teacher, *others):
+        taught.append(teacher)
+        return run(self, data, teacher, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Finetuning, "run", noted)
+        folder = quantize(
+            "taught", "--scheme", "narrow-3.json", *how, "--epochs", "3", "--teacher-epochs", "1"
+        )
+    found = read(folder / "report.json")["finetuning"]
+    assert found["teacher"] == read(made / "report.json")["finetuning"]
+    assert (found["epochs"], len(found["validation_by_epoch"])) == (2, 3)
+    inputs = {"rows": np.load(place / "few.npz")["rows"]}
+    for outputs, path in zip(taught, ("digits_row.onnx", made / "finetuned.onnx"), strict=True):
+        np.testing.assert_allclose(outputs, grus.run(onnx.load(path), inputs)[0], atol=1e-6)
+    assert np.abs(taught[1] - taught[0]).max() > 1e-3
+    session = Session(place / "digits_row.onnx", Config())
+    started = session.retuned(load_tuned(session, made), integers=False)
+    before = started.quality(started.lowering(narrow(session, 3)), "validation")
+    assert found["before"] == pytest.approx(before, abs=1e-9)
+    text = (folder / "report.md").read_text("utf-8")
+    assert "taught by, the model at 8 bits, fine-tuned before (epochs: 1;" in text
 
 
 def test_start_from_the_weights_of_another_width(place):
@@ -403,6 +434,7 @@ CASES = [
     (f"{TUNE} few.npz --distillation 2", 2, "distillation must be a number from 0 to 1, got 2.0"),
     (f"{TUNE} few.npz --averaging 1", 2, "averaging must be a number from 0 to below 1, got 1.0"),
     (f"{TUNE} few.npz --epochs 0", 2, "epochs must be a whole number of at least 1, got 0"),
+    (f"{TUNE} few.npz --epochs 2 --teacher-epochs 2", 2, "a part of epochs, 2, and must be fewer"),
     (f"{TUNE} few.npz --learned-scales some", 2, "learned_scales must be one of weights, all, no"),
     (f"{TUNE} few.npz --learning-rate 1e6 --epochs 1", 2, "fine-tuning diverged in epoch 1|1e+06"),
     (f"{TUNE} few.npz --start plain", 1, "plain: must be the folder of a fine-tuning|finetuned.on"),

@@ -32,7 +32,7 @@ import onnxgru
 from benchmarks.measure import show
 from benchmarks.peers import environments, graph, ours, page
 from benchmarks.peers.environments import PEERS, Peer, Unavailable
-from benchmarks.published import training_data
+from benchmarks.published import write_training_data
 from onnxgru.models.zoo import TASKS
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -179,7 +179,7 @@ def main() -> None:
         if not parsed.quick:
             place = parsed.environments or environments.folder()
             train = work / "train.npz"
-            count = training_data(parsed.task, train, parsed.sequences)
+            count = write_training_data(parsed.task, train, parsed.sequences)
         known = peers_of(parsed.again) if parsed.again is not None else None
         rows = list(measured(model, place, train, work, known))
     document: dict[str, Any] = {
