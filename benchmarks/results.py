@@ -168,7 +168,7 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
         + (f" --sequences {used['sequences']}" if used["sequences"] > DEFAULT_SEQUENCES else "")
         + "".join(
             f" --{name.replace('_', '-')} {used[name]}"
-            for name in ("averaging", "distillation", "learned_scales")
+            for name in ("averaging", "distillation", "teacher_epochs", "learned_scales")
             if used[name] != getattr(USUAL, name)
         )
         + (f" --copies {used['copies']}" if used["copies"] > 1 else "")

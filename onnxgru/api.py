@@ -29,7 +29,7 @@ from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
-from onnxgru.tuning import Candidates, load_tuned, training_data
+from onnxgru.tuning import Candidates, Lesson, load_tuned, prepare, training_data
 
 
 def quantize(
@@ -88,7 +88,7 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
 
         session = Session(path, config, heard)
         training = training_data(session)
-        study = _study(session, training)
+        study, lesson = _study(session, training)
         study.prepare()  # nothing is written before all of that has succeeded
         folder.open(force=config.force)
         try:
@@ -98,18 +98,19 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
             if study.seen:
                 folder.write(_front(study.outcome(study.seen)))
             raise
-    return output.finish(session, folder, outcome.scheme, training, outcome)
+    return output.finish(session, folder, outcome.scheme, training, outcome, lesson=lesson)
 
 
 def _front(outcome: Outcome) -> dict[str, bytes]:
     return output.front_files(outcome.document, outcome.cloud)
 
 
-def _study(session: Session, training: Dataset | None) -> Study:
-    """The search of a session, of candidates as they are rounded or fine-tuned."""
+def _study(session: Session, training: Dataset | None) -> tuple[Study, Lesson | None]:
+    """The search of a session, and what its candidates are fine-tuned by, if they are."""
     if training is None or not session.config.finetune_candidates:
-        return Study(session)
-    return Study(session, Candidates(session, training), training.digest())
+        return Study(session), None
+    candidates = Candidates(session, training)
+    return Study(session, candidates, training.digest()), candidates.lesson
 
 
 def _workers(config: Config, listener: Listener) -> AbstractContextManager[Workers]:
@@ -292,10 +293,11 @@ def finetune(
     session = _session_of(place, before, model, {"finetune": data, **(settings or {})}, listener)
     training = training_data(session)
     begun = None if start is None else _begun(session, Path(start))
+    lesson = prepare(session, training, start=begun) if training is not None else None
     if index is not None:
         document = _front_of(place)
         member = fronts.member(document, index)
-        return _picked(session, place, document, before, member, training, begun)
+        return _picked(session, place, document, before, member, training, lesson)
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.layers, str(place / "scheme.json"))
     summary = front = None
@@ -303,7 +305,7 @@ def finetune(
         front = _front_of(place)
         summary = before["search"] | {"first_choice": front["chosen"]}
     return output.finish(
-        session, Folder(place), scheme, training, summary=summary, front=front, start=begun
+        session, Folder(place), scheme, training, summary=summary, front=front, lesson=lesson
     )
 
 
@@ -388,13 +390,13 @@ def _picked(
     before: Mapping[str, Any],
     member: Mapping[str, Any],
     training: Dataset | None = None,
-    start: Tuned | None = None,
+    lesson: Lesson | None = None,
     max_bytes: int | None = None,
 ) -> Result:
     """Write the files of a member of a front, or of what it is widened to within some bytes."""
     folder, others = Folder(place), None
     if max_bytes is not None:
-        study = _study(session, training)
+        study, lesson = _study(session, training)
         document, member = _widened(session, study, document, member, max_bytes)
         seen = output.history(session, folder, document, before["search"]["max_drop"])
         others = output.front_files(document, [(e.size, e.quality) for e in seen])
@@ -408,7 +410,7 @@ def _picked(
         training,
         summary=summary,
         front=document,
-        start=start,
+        lesson=lesson,
         others=others,
     )
 

@@ -13,14 +13,13 @@ from onnxgru.core import files
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import SchemeError
 from onnxgru.core.scheme import Scheme
-from onnxgru.core.weights import Tuned
 from onnxgru.events import Listener, Notice, Stage, silent
 from onnxgru.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, Folder
 from onnxgru.report import Written
 from onnxgru.runtime.verify import golden, verify
 from onnxgru.session import Session
 from onnxgru.study import Outcome
-from onnxgru.tuning import prepare, tune
+from onnxgru.tuning import Lesson, tune
 
 GOLDEN_SEQUENCES = 2
 
@@ -66,7 +65,7 @@ def finish(
     *,
     summary: Mapping[str, Any] | None = None,
     front: Mapping[str, Any] | None = None,
-    start: Tuned | None = None,
+    lesson: Lesson | None = None,
     others: Mapping[str, bytes] | None = None,
 ) -> Result:
     """Fine-tune a scheme, if there are data for it, make its graphs, and write everything.
@@ -85,8 +84,8 @@ def finish(
         Of the search that the scheme comes from, if that has just ended.
     summary, front : mapping, optional
         What an earlier one left in the folder.
-    start : Tuned, optional
-        What fine-tuning starts from.
+    lesson : Lesson, optional
+        What fine-tuning starts from and is taught by, if that is known.
     others : mapping of str to bytes, optional
         Files that change too.
     """
@@ -94,7 +93,6 @@ def finish(
         written, contents = _make(session, scheme)
         contents |= others or {}
         return _write(session, folder, written, contents, outcome, summary, front)
-    lesson = prepare(session, training, start=start)
     tuning = tune(session, scheme, training, lesson=lesson)
     written, contents = _make(tuning.session, scheme)
     contents["calibration.json"] = session.calibration_bytes

@@ -290,7 +290,7 @@ class Candidates:
 
     def __init__(self, session: Session, data: Dataset) -> None:
         self._session, self._data = session, data
-        self._lesson = prepare(session, data)
+        self.lesson = prepare(session, data)
 
     def __call__(self, scheme: Scheme) -> tuple[Session, IntegerProgram]:
         """The program of a scheme, and the session that it is of.
@@ -302,7 +302,7 @@ class Candidates:
         UsageError
             If fine-tuning diverges.
         """
-        made = tune(self._session, scheme, self._data, lesson=self._lesson, listener=silent)
+        made = tune(self._session, scheme, self._data, lesson=self.lesson, listener=silent)
         return made.session, made.program
 
 

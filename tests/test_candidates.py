@@ -8,8 +8,9 @@ import pytest
 
 import onnxgru
 from onnxgru.config import Config
-from onnxgru.core.errors import DataError
+from onnxgru.core.errors import DataError, DivergedError
 from onnxgru.core.scheme import Scheme
+from onnxgru.events import Event, Stage
 from onnxgru.session import Session
 from onnxgru.study import Study
 from onnxgru.training.finetune import Finetuning
@@ -84,6 +85,26 @@ def test_candidates_are_judged_fine_tuned(place):
     with pytest.raises(DataError, match="must be the data that the search fine-tuned with"):
         onnxgru.pick("each", index=other["index"])
     (place / "few.npz").write_bytes(few)
+
+
+def test_one_teacher_is_enough_for_all(place):
+    """The member is written as it was judged, and picked so again."""
+    config = Config(
+        search=True, population=4, generations=1, widths="2,3", finetune="few.npz", epochs=2,
+        teacher_epochs=1, finetune_candidates=True, verify=4, output="taught",
+    )  # fmt: skip
+    heard: list[Event] = []
+    result = onnxgru.quantize("digits_row.onnx", config, listener=heard.append)
+    told = [event.text for event in heard if isinstance(event, Stage)]
+    assert told.count("fine-tuning a teacher of 8 bits on 128 sequences") == 1
+    chosen = result.front["members"][result.front["chosen"]]
+    for made in (result, onnxgru.pick("taught", index=chosen["index"])):
+        found = made.report["quality"]["holdout"]["integer"]
+        assert found == pytest.approx(chosen["holdout"], abs=1e-4)
+        assert made.report["finetuning"]["teacher"]["epochs"] == 1
+    with pytest.raises(DivergedError, match="diverged"):  # and not one candidate after the other
+        onnxgru.quantize("digits_row.onnx", config.merged({"learning_rate": 1e6, "output": "no"}))
+    assert not Path("no").exists()
 
 
 def test_a_candidate_that_diverges_is_infeasible(place):
