@@ -131,6 +131,17 @@ def test_beacons(tmp_path: Path) -> None:
     assert found["output, dB (float, 4 epochs)"] > found["output, dB (float, 1 epoch)"]
 
 
+def test_teacher(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    found = figures("teacher", tmp_path)
+    alone, taught = (
+        float(found[f"cross-entropy (2 bits, 2 epochs{how}, mean)"])
+        for how in ("", ", 1 for a teacher")
+    )
+    assert 0 < taught < alone
+    assert float(found["accuracy, % (2 bits, 2 epochs, 1 for a teacher, mean)"]) > 95
+
+
 def test_the_page_of_results_holds_what_was_measured() -> None:
     assert results.PAGE.read_text("utf-8") == results.page(results.stored())
     for task in results.stored():
