@@ -292,11 +292,13 @@ def finetune(
     before = _report_of(place)
     session = _session_of(place, before, model, {"finetune": data, **(settings or {})}, listener)
     training = training_data(session)
+    if training is None:
+        raise UsageError("finetune needs training data, got None; name a file, folder or callable")
     begun = None if start is None else _begun(session, Path(start))
-    lesson = prepare(session, training, start=begun) if training is not None else None
     if index is not None:
         document = _front_of(place)
         member = fronts.member(document, index)
+        lesson = prepare(session, training, start=begun)
         return _picked(session, place, document, before, member, training, lesson)
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.layers, str(place / "scheme.json"))
@@ -304,6 +306,7 @@ def finetune(
     if "search" in before:
         front = _front_of(place)
         summary = before["search"] | {"first_choice": front["chosen"]}
+    lesson = prepare(session, training, start=begun)
     return output.finish(
         session, Folder(place), scheme, training, summary=summary, front=front, lesson=lesson
     )

@@ -115,7 +115,7 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
     add(group, "--teacher-epochs", type=int, metavar="N", help="of them, for an 8-bit teacher (0)")
     add(group, "--batch-size", type=int, metavar="N", help="64")
     add(group, "--learning-rate", type=float, metavar="X", help="0.001")
-    add(group, "--distillation", type=float, metavar="X", help="the float model's share (0.5)")
+    add(group, "--distillation", type=float, metavar="X", help="the teacher's share (0.5)")
     add(group, "--learned-scales", help="weights (default), all or none")
     add(group, "--averaging", type=float, metavar="X", help="running average of weights (0: none)")
 

@@ -230,6 +230,11 @@ def test_a_teacher_of_8_bits_comes_first(place):
     assert "taught by, the model at 8 bits, fine-tuned before (epochs: 1;" in text
 
 
+def test_data_must_be_given(place):
+    with pytest.raises(UsageError, match="finetune needs training data, got None"):
+        onnxgru.finetune("tuned", None)
+
+
 def test_start_from_the_weights_of_another_width(place):
     quantize("two", "--scheme", "narrow-2.json")
     result = onnxgru.finetune(
