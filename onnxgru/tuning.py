@@ -12,7 +12,7 @@ from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core import files
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
+from onnxgru.core.errors import ModelError, OutputError, OverflowProofError, UsageError
 from onnxgru.core.integers import MAXIMUM_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
@@ -148,7 +148,7 @@ def prepare(
     Raises
     ------
     UsageError
-        If it diverges.
+        If it diverges, or 8 bits need wider accumulators than are allowed.
     """
     config = session.config
     lesson = Lesson(_outputs(session, data), start)
@@ -163,7 +163,13 @@ def prepare(
         observer=config.observer,
         input_bits=config.input_bits,
     )
-    made = _fitted(session, scheme, data, lesson, config.teacher_epochs, told)
+    try:
+        made = _fitted(session, scheme, data, lesson, config.teacher_epochs, told)
+    except OverflowProofError as error:  # its advice is for a scheme that the user gave
+        raise UsageError(
+            f"teacher_epochs trains at {MAXIMUM_BITS} bits first, which do not fit accumulators of "
+            f"{config.accumulator_bits}; leave out teacher_epochs, or allow wider accumulators"
+        ) from error
     return Lesson(_outputs(made.session, data), made.tuned, made.summary)
 
 
