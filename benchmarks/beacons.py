@@ -47,7 +47,7 @@ def schemes(config: Config) -> list[Scheme]:
             study.encoding.space,
             study.evaluate,
             Settings(config.population, config.generations, config.seed),
-            seeds=study.starts(),
+            seeds=study.starts,
             workers=workers,
         )
     made = [study.encoding.scheme(member.genome) for member in front(found)]

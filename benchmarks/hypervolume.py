@@ -96,7 +96,7 @@ def main() -> None:
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
     plain = Settings(POPULATION, GENERATIONS)
     guided = Settings(POPULATION, GENERATIONS, strategy=Config().strategy, limit=limit)
-    starts = ours.starts()
+    starts = ours.starts
     arms = {
         "published": Arm(coupled, plain, ()),
         "ours": Arm(ours, guided, starts),

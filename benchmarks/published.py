@@ -254,7 +254,7 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
             study.encoding.space,
             study.evaluate,
             Settings(plan.population, plan.generations, seed, "explore-exploit", study.baseline),
-            seeds=study.starts(),
+            seeds=study.starts,
             workers=workers,
         )
     limit = MOST_FLASH * _flash(session, Scheme.uniform(session.layers, 8))

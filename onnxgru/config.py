@@ -11,7 +11,7 @@ from typing import Any
 
 from onnxgru.core import objectives
 from onnxgru.core.errors import UsageError
-from onnxgru.core.integers import widths
+from onnxgru.core.integers import ACCUMULATOR_BITS, widths
 
 Source = str | Path | Callable[[], object] | None
 
@@ -58,7 +58,7 @@ _BITS = (2, 8)
 _RANGES: Mapping[str, tuple[int, int | None]] = {
     "bits": _BITS,
     "input_bits": _BITS,
-    "accumulator_bits": (8, 32),
+    "accumulator_bits": (8, ACCUMULATOR_BITS),
     "population": (4, None),
     "generations": (1, None),
     "seed": (0, None),
@@ -200,7 +200,7 @@ class Config:
     rounding: str = "gptq"
     bias_correction: bool = False
     input_bits: int = 8
-    accumulator_bits: int = 32
+    accumulator_bits: int = ACCUMULATOR_BITS
     recurrence: str = "scan"
     steps: int | None = None
     float_state: bool = False

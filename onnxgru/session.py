@@ -19,6 +19,7 @@ from onnxgru.core import files, metrics
 from onnxgru.core.account import account
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import ModelError, SchemeError
+from onnxgru.core.integers import ACCUMULATOR_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
@@ -199,6 +200,15 @@ class Session:
             self.rounding,
             saturating=self.config.ranges == "saturating",
         )
+
+    @property
+    def unbounded(self) -> "Session":
+        """The same with accumulators of any width: for what is compared with and never written."""
+        _ = self.lowering  # and with it all that both share
+        other = copy(self)
+        other.config = replace(self.config, accumulator_bits=ACCUMULATOR_BITS)
+        del other.__dict__["lowering"]
+        return other
 
     def retuned(self, tuned: Tuned, *, integers: bool = True) -> "Session":
         """The session with weights that fine-tuning left.

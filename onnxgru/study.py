@@ -64,8 +64,8 @@ class Outcome:
         return Scheme.parse(self.document["members"][self.chosen]["scheme"], "front.json")
 
 
-Make = Callable[[Scheme], tuple[Session, IntegerProgram]]
-"""What a scheme is measured as: a program, and the session that it is of."""
+Make = Callable[[Session, Scheme], tuple[Session, IntegerProgram]]
+"""What a scheme of a session is measured as: a program, and the session that it is of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +74,8 @@ class Made:
 
     Parameters
     ----------
+    session : Session
+        Whose schemes they are.
     encoding : Encoding
         From genomes to schemes.
     make : callable
@@ -82,6 +84,7 @@ class Made:
         The objectives beside the error.
     """
 
+    session: Session
     encoding: Encoding
     make: Make
     sizes: tuple[Size, ...]
@@ -89,7 +92,7 @@ class Made:
     def __call__(self, genome: Genome) -> Member:
         """Objectives of a genome's scheme, the error first."""
         try:
-            session, program = self.make(self.encoding.scheme(genome))
+            session, program = self.make(self.session, self.encoding.scheme(genome))
         except (OverflowProofError, DivergedError):
             return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
         error = session.metric.error(session.quality(program, _ROLE))
@@ -138,26 +141,35 @@ class Study:
         return files.digest(json.dumps(parts, sort_keys=True).encode())
 
     def prepare(self) -> None:
-        """Calibrate, and evaluate the float model: what can fail before a search begins."""
+        """Calibrate, and evaluate the float model: what can fail before a search begins.
+
+        Raises
+        ------
+        OverflowProofError
+            If no scheme to start with fits the accumulators.
+        """
         self._session.listener(
             Stage("preparing the search (the first one on a machine compiles its kernels)")
         )
         self._session.float_quality("validation")
-        _ = self.baseline
+        _ = self.baseline, self.starts
         if isinstance(self.evaluate, Problem):
             self.evaluate.prove()
 
     @cached_property
     def baseline(self) -> float:
-        """Error of uniform 8 bits on validation, which `max_drop` counts from."""
-        session, program = self._made(self._uniform(MAXIMUM_BITS))
+        """Error of uniform 8 bits on validation, which `max_drop` counts from.
+
+        Whether or not they fit the accumulators: it is an accuracy to compare with.
+        """
+        session, program = self._made(self._session.unbounded, self._uniform(MAXIMUM_BITS))
         return session.metric.error(session.quality(program, _ROLE))
 
-    def _made(self, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+    def _made(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
         """What a scheme is measured as."""
         if self._make is None:
-            return self._session, self._session.lowering(scheme)
-        return self._make(scheme)
+            return session, session.lowering(scheme)
+        return self._make(session, scheme)
 
     def _uniform(self, bits: int) -> Scheme:
         """Uniform bits as the search has them, whether or not it may use that width."""
@@ -179,19 +191,38 @@ class Study:
             session.layers, session.calibration, self.encoding, session.config.observer
         )
 
+    @cached_property
     def starts(self) -> tuple[Genome, ...]:
-        """The first population: uniform schemes, allocated ones, narrow weights alone."""
+        """The first population: uniform schemes, allocated ones, narrow weights alone.
+
+        Without those that do not fit the accumulators, which at narrow ones are most.
+        """
         plain = self.encoding.starts()
         count = len(self.encoding.widths)
         guided = self._allocation.starts()
-        return tuple(dict.fromkeys([*plain[:count], *guided, *plain[count:]]))
+        found = dict.fromkeys([*plain[:count], *guided, *plain[count:]])
+        fitting = tuple(genome for genome in found if self._lowered(genome) is not None)
+        if not fitting:
+            widths = self.encoding.widths
+            raise OverflowProofError(
+                f"accumulators of {self._session.config.accumulator_bits} bits are too narrow for "
+                f"every width searched, {widths[0]} to {widths[-1]} bits; allow wider ones"
+            )
+        return fitting
+
+    def _lowered(self, genome: Genome) -> IntegerProgram | None:
+        """A genome's program as it is rounded, None if its accumulators could overflow."""
+        try:
+            return self._session.lowering(self.encoding.scheme(genome))
+        except OverflowProofError:
+            return None
 
     @cached_property
     def evaluate(self) -> Problem | Made:
         """Objectives of a genome's scheme, the error on validation first."""
         session = self._session
         if self._make is not None:
-            return Made(self.encoding, self._make, self.sizes)
+            return Made(session, self.encoding, self._make, self.sizes)
         return Problem(self.encoding, session.lowering, session.judge(_ROLE), self.sizes)
 
     def portable(self) -> Portable:
@@ -267,7 +298,7 @@ class Study:
                 Settings(
                     config.population, config.generations, config.seed, config.strategy, limit
                 ),
-                seeds=self.starts(),
+                seeds=self.starts,
                 journal=log,
                 report=report,
                 workers=workers,
@@ -279,7 +310,10 @@ class Study:
         session, config = self._session, self._session.config
         session.listener(Stage("judging the front on the hold-out data"))
         found = front(members)
-        uniform = [{"bits": bits, **self._entry(self._uniform(bits))} for bits in reversed(WIDTHS)]
+        wide = session.unbounded
+        uniform = [
+            {"bits": bits, **self._entry(wide, self._uniform(bits))} for bits in reversed(WIDTHS)
+        ]
         entries = [self.entry(index, member.genome) for index, member in enumerate(found)]
         document: dict[str, Any] = {
             "format": FORMAT,
@@ -290,6 +324,7 @@ class Study:
             },
             "objectives": {size.key: size.title for size in self.sizes},
             "size": self._size,
+            "accumulator_bits": config.accumulator_bits,
             "float_validation": self._float_quality("validation"),
             "genes": [gene.name for gene in self.encoding.space.genes],
             "uniform": uniform,
@@ -327,7 +362,7 @@ class Study:
         scheme = self.encoding.scheme(genome)
         return {
             "index": index,
-            **self._entry(scheme),
+            **self._entry(self._session, scheme),
             "genome": list(genome),
             "scheme": json.loads(scheme.dumps()),
         }
@@ -349,13 +384,12 @@ class Study:
         report : callable, optional
             Receives the flash bytes after every step.
         """
-        session = self._session
 
         def allowed(other: Genome) -> bool:
-            try:
-                sizes = account(session.lowering(self.encoding.scheme(other)))
-            except OverflowProofError:
+            program = self._lowered(other)
+            if program is None:
                 return False
+            sizes = account(program)
             if fitting := fits(sizes):
                 report(sizes.flash_bytes)
             return fitting
@@ -367,13 +401,14 @@ class Study:
         figure = self._session.float_quality(role)
         return None if math.isinf(figure) else figure
 
-    def _entry(self, scheme: Scheme) -> dict[str, Any]:
-        session, program = self._made(scheme)
+    def _entry(self, session: Session, scheme: Scheme) -> dict[str, Any]:
+        session, program = self._made(session, scheme)
         sizes = account(program)
         return {
             "flash_bytes": sizes.flash_bytes,
             "weight_bits": sizes.weight_bits,
             "mean_bits": round(sizes.mean_bits, 4),
+            "accumulator_bits": sizes.accumulator_bits,
             "bitops": sizes.bitops,
             **{size.key: size.measure(program) for size in self.sizes if size.key == "cost"},
             **{

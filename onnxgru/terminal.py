@@ -282,7 +282,11 @@ def _front_table(front: Mapping[str, Any]) -> Table:
         for member in members
         if member["index"] in shown
     ]
-    rows += [("", entry, f"uniform {entry['bits']} bits") for entry in front["uniform"]]
+    for entry in front["uniform"]:
+        needed = entry.get("accumulator_bits", 0)
+        allowed = front.get("accumulator_bits", needed)  # an older folder does not say
+        beyond = f", {needed}-bit accumulators" if needed > allowed else ""
+        rows.append(("", entry, f"uniform {entry['bits']} bits{beyond}"))
     for number, entry, note in rows:
         holdout = "-" if entry["holdout"] is None else figure(entry["holdout"], unit)
         table.add_row(

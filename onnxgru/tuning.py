@@ -12,7 +12,7 @@ from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core import files
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import ModelError, OutputError, OverflowProofError, UsageError
+from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
@@ -148,7 +148,7 @@ def prepare(
     Raises
     ------
     UsageError
-        If it diverges, or 8 bits need wider accumulators than are allowed.
+        If it diverges.
     """
     config = session.config
     lesson = Lesson(_outputs(session, data), start)
@@ -163,13 +163,7 @@ def prepare(
         observer=config.observer,
         input_bits=config.input_bits,
     )
-    try:
-        made = _fitted(session, scheme, data, lesson, config.teacher_epochs, told)
-    except OverflowProofError as error:  # its advice is for a scheme that the user gave
-        raise UsageError(
-            f"teacher_epochs trains at {MAXIMUM_BITS} bits first, which do not fit accumulators of "
-            f"{config.accumulator_bits}; leave out teacher_epochs, or allow wider accumulators"
-        ) from error
+    made = _fitted(session.unbounded, scheme, data, lesson, config.teacher_epochs, told)
     return Lesson(_outputs(made.session, data), made.tuned, made.summary)
 
 
@@ -295,11 +289,11 @@ class Candidates:
     """
 
     def __init__(self, session: Session, data: Dataset) -> None:
-        self._session, self._data = session, data
+        self._data = data
         self.lesson = prepare(session, data)
 
-    def __call__(self, scheme: Scheme) -> tuple[Session, IntegerProgram]:
-        """The program of a scheme, and the session that it is of.
+    def __call__(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+        """The program of a scheme of a session of the same model, and the session that it is of.
 
         Raises
         ------
@@ -308,7 +302,7 @@ class Candidates:
         UsageError
             If fine-tuning diverges.
         """
-        made = tune(self._session, scheme, self._data, lesson=self.lesson, listener=silent)
+        made = tune(session, scheme, self._data, lesson=self.lesson, listener=silent)
         return made.session, made.program
 
 

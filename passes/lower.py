@@ -20,7 +20,7 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.saturation import Reader
 from onnxgru.core.activations import FORMS
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.integers import Quantization
+from onnxgru.core.integers import ACCUMULATOR_BITS, Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import (
     Boundary,
@@ -82,7 +82,7 @@ class Lowering:
         graph: ir.Graph,
         layers: Sequence[Layer],
         calibration: Calibration,
-        accumulator_bits: int = 32,
+        accumulator_bits: int = ACCUMULATOR_BITS,
         rounding: Rounding | None = None,
         *,
         saturating: bool = False,

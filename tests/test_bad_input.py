@@ -215,6 +215,11 @@ CASES = [
     ("quantize small.onnx --bits 1", 2, "bits must be a whole number from 2 to 8, got 1"),
     ("quantize small.onnx --input-bits 0", 2, "input_bits|from 2 to 8, got 0"),
     ("quantize small.onnx --accumulator-bits 64", 2, "accumulator_bits|from 8 to 32, got 64"),
+    (
+        "quantize small.onnx --search --accumulator-bits 8",
+        1,
+        "too narrow for every width|2 to 8 bi",
+    ),
     ("quantize small.onnx --search --max-drop -1", 2, "max_drop|at least 0, got -1"),
     ("quantize small.onnx --search --max-drop nan", 2, "max_drop|at least 0, got nan"),
     ("quantize small.onnx --search --population 3", 2, "population|at least 4, got 3"),

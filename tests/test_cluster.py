@@ -310,7 +310,7 @@ def test_problem_in_another_process_is_the_same(model):
     study = Study(Session(model, Config(search=True, calibration=None, **settings)))
     portable = pickle.loads(pickle.dumps(study.portable()))
     again = pickle.loads(pickle.dumps(portable))
-    for genome in study.starts()[5:12]:
+    for genome in study.starts[5:12]:
         assert portable(genome) == again(genome) == study.evaluate(genome)
 
 

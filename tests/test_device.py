@@ -53,7 +53,7 @@ def test_the_front_is_that_of_the_processor(model: Path, tmp_path: Path, device:
 def test_schemes_that_could_overflow_keep_their_places(model: Path, device: Any) -> None:
     plain = Study(Session(model, Config(search=True)))
     study = Study(session := Session(model, Config(search=True, device="cuda")))
-    genomes = study.starts()[:5]
+    genomes = study.starts[:5]
     lowering, refused = session.lowering, [study.encoding.scheme(g).dumps() for g in genomes[1::2]]
 
     def lower(scheme: Scheme) -> Any:

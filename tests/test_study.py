@@ -91,9 +91,19 @@ def test_narrow_searches_are_compared_with_uniform_8_bits(model, tmp_path):
     assert "Chosen: the most accurate, because none is within 0 % below the best figure" in report
 
 
+def test_narrow_accumulators_bind_members_alone(model, tmp_path):
+    """Uniform 8 bits need more, and are still what the drop is counted from."""
+    usual = searched(model, tmp_path / "usual").front
+    front = searched(model, tmp_path / "out", accumulator_bits=20).front
+    assert front["uniform"] == usual["uniform"]
+    assert front["accumulator_bits"] == 20 < front["uniform"][0]["accumulator_bits"]
+    assert max(member["accumulator_bits"] for member in front["members"]) == 20
+    assert len(front["members"]) > 3
+
+
 def test_first_population_has_uniform_schemes_then_allocated_ones(model):
     study = Study(Session(model, Config(search=True)))
-    starts = study.starts()
+    starts = study.starts
     assert starts[:7] == tuple(study.encoding.uniform(bits) for bits in range(8, 1, -1))
     assert study.encoding.narrow_weights(3) in starts
     assert 20 <= len(starts) == len(set(starts)) <= 40  # of 7 uniform and 7 narrow ones at most 14

@@ -21,6 +21,9 @@ MINIMUM_BITS = 2
 MAXIMUM_BITS = 8
 WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
 
+ACCUMULATOR_BITS = 32
+"""Of the widest accumulator."""
+
 TINY = float(np.finfo(np.float32).tiny)
 
 Codes = npt.NDArray[np.uint8]
