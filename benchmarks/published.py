@@ -8,18 +8,21 @@ the model there), several seeds:
 - *weights at 2 and 3 bits*, outputs at 8: rounded to nearest, by GPTQ, and to nearest and
   fine-tuned with every seed, or the first ``--narrow-seeds`` of them; of the first two also the
   SQNR of the model's outputs to the float model's, which tells apart what few sequences do not;
-- *weights at 2 bits, outputs at 5*: by GPTQ with saturating ranges, fine-tuned with all scales;
+- *ranges*: weights of 8 and 2 bits by GPTQ, outputs at 8, with every way of choosing ranges; and
+  uniform 8 bits with those of ours, fine-tuned with as many seeds as the narrow weights;
+- *weights at 2 bits, outputs at 5*: by GPTQ with aligned ranges, fine-tuned with all scales;
 - *published*: Miccini et al. 2024: one gene an operator, 40 x 20, random start, plain NSGA-II over
   error and weight bits; the smallest member within half a point of uniform 8 bits on validation,
   after training only, and fine-tuned as they do: 10 % of the training data, learning rate 1e-5;
-- *ours*: the default search with GPTQ and saturating ranges; of its members of at most 2.24 bits a
+- *ours*: the default search with GPTQ and aligned ranges; of its members of at most 2.24 bits a
   weight and 40 % of the flash of uniform 8 bits, or the narrowest where there is none, and within a
   point of the best of them on validation, the one nearest to the float model's outputs; what that
   leaves of the limits goes to wider operators, as with ``onnxgru pick --widen``; then fine-tuned,
   with ``--teacher-epochs`` of the same epochs spent on the 8-bit teacher that it starts from.
 
-Members and epochs are chosen on validation data; figures are on hold-out data. The difference of
-ours from *uniform 8, fine-tuned* is given with the 95 % interval of Student's t over the seeds.
+Where nothing else is said, weights are rounded to nearest and ranges plain, as is usual. Members
+and epochs are chosen on validation data; figures are on hold-out data. The difference of ours from
+*uniform 8, fine-tuned* is given with the 95 % interval of Student's t over the seeds.
 What ``--study`` has already is not measured again, so that an interrupted study goes on. With
 ``--jobs`` so many processes measure at once, each a piece at a time on threads of its own.
 
@@ -47,7 +50,7 @@ from scipy import stats
 from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.record import Piece, Record
-from onnxgru.config import Config
+from onnxgru.config import RANGES, Config
 from onnxgru.core import files
 from onnxgru.core.account import Account, account
 from onnxgru.core.integers import WIDTHS
@@ -63,6 +66,7 @@ from onnxgru.tuning import tune
 
 MOST_BITS, MOST_FLASH = 2.24, 0.4
 NARROW = (2, 3)
+RANGED = (8, 2)
 TUNED = (3, 4, 5, 6, 7)
 PUBLISHED_SHARE, PUBLISHED_RATE = 0.1, 1e-5
 PUBLISHED_DROP = 0.5
@@ -176,15 +180,22 @@ def uniform(plan: Plan, bits: int) -> dict[str, float]:
     return row(session, Scheme.uniform(session.layers, bits))
 
 
-def uniform_tuned(plan: Plan, bits: int, seed: int) -> dict[str, Any]:
+def uniform_tuned(plan: Plan, bits: int, seed: int, ranges: str = "plain") -> dict[str, Any]:
     """The same, fine-tuned."""
-    session = Session(plan.model, plan.config(seed), fused=True)
+    session = Session(plan.model, plan.config(seed, ranges=ranges), fused=True)
     return tuned(session, Scheme.uniform(session.layers, bits))
 
 
 def narrow(plan: Plan, bits: int, method: str) -> dict[str, Any]:
     """Weights of some width rounded by a method, outputs at 8 bits."""
     session = Session(plan.model, plan.config(0, rounding=method), fused=True)
+    scheme = rounding.scheme(session, [bits], [8], 0)
+    return {**row(session, scheme), "sqnr": _nearness(session, scheme, "holdout")}
+
+
+def ranged(plan: Plan, bits: int, ranges: str) -> dict[str, Any]:
+    """Weights of some width by GPTQ, outputs at 8 bits, with a way of choosing ranges."""
+    session = Session(plan.model, plan.config(0, rounding="gptq", ranges=ranges), fused=True)
     scheme = rounding.scheme(session, [bits], [8], 0)
     return {**row(session, scheme), "sqnr": _nearness(session, scheme, "holdout")}
 
@@ -197,7 +208,7 @@ def narrow_tuned(plan: Plan, bits: int, seed: int) -> dict[str, Any]:
 
 def five(plan: Plan) -> dict[str, Any]:
     """Weights of 2 bits and outputs of 5, fine-tuned with the scales of both."""
-    config = plan.config(0, rounding="gptq", ranges="saturating", learned_scales="all")
+    config = plan.config(0, rounding="gptq", ranges="aligned", learned_scales="all")
     session = Session(plan.model, config, fused=True)
     return tuned(session, rounding.scheme(session, [2], [5], 0))
 
@@ -244,7 +255,7 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
 def ours(plan: Plan, seed: int) -> dict[str, Any]:
     """The default search, and its member after fine-tuning."""
     config = plan.config(
-        seed, rounding="gptq", ranges="saturating", teacher_epochs=plan.teacher_epochs
+        seed, rounding="gptq", ranges="aligned", teacher_epochs=plan.teacher_epochs
     )
     session = Session(plan.model, config)
     study = Study(session)
@@ -310,6 +321,15 @@ def pieces(plan: Plan) -> list[Piece]:
     found += [
         Piece(("seeds", seed, "uniform_8_tuned"), uniform_tuned, (plan, 8, int(seed)))
         for seed in seeds
+    ]
+    found += [
+        Piece(("aligned", seed), uniform_tuned, (plan, 8, int(seed), "aligned"))
+        for seed in seeds[: plan.narrow_seeds]
+    ]
+    found += [
+        Piece(("ranges", str(bits), ranges), ranged, (plan, bits, ranges))
+        for bits in RANGED
+        for ranges in RANGES
     ]
     for bits in plan.narrow:
         place = ("narrow", str(bits))

@@ -29,20 +29,25 @@ TRACED = 512
 
 NEAREST = onnxgru.Config(rounding="nearest", ranges="plain")
 GPTQ, CORRECTED = {"rounding": "gptq"}, {"bias_correction": True}
-SATURATING = {"ranges": "saturating"}
+SATURATING, ALIGNED = {"ranges": "saturating"}, {"ranges": "aligned"}
 ROUNDINGS = {
     "nearest": NEAREST,
     "nearest, bias correction": NEAREST.merged(CORRECTED),
     "gptq": NEAREST.merged(GPTQ),
     "gptq, bias correction": NEAREST.merged(GPTQ | CORRECTED),
 }
-RANGES = {"plain": NEAREST, "saturating": NEAREST.merged(SATURATING)}
+RANGES = {
+    "plain": NEAREST,
+    "saturating": NEAREST.merged(SATURATING),
+    "aligned": NEAREST.merged(ALIGNED),
+}
 TOGETHER = {
     "nearest, plain": NEAREST,
     "gptq, plain": ROUNDINGS["gptq"],
     "nearest, saturating": RANGES["saturating"],
     "gptq, saturating": NEAREST.merged(GPTQ | SATURATING),
-    "all three": NEAREST.merged(GPTQ | CORRECTED | SATURATING),
+    "gptq, aligned": NEAREST.merged(GPTQ | ALIGNED),
+    "all": NEAREST.merged(GPTQ | CORRECTED | ALIGNED),
 }
 
 

@@ -100,7 +100,10 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("quantisation")
     add(how, "--granularity", help="weight scales: channel (default), gate or tensor")
     add(how, "--observer", help="ranges: mse (default), minmax, percentile or entropy")
-    add(how, "--ranges", help="of what functions read: saturating (default, with mse) or plain")
+    add(
+        how, "--ranges", help="saturating (default): know where functions saturate (with mse); "
+        "aligned: and put what is added up to a state on its grid; plain: neither",
+    )  # fmt: skip
     add(how, "--rounding", help="of weights: gptq (default) or nearest")
     add(how, "--bias-correction", action="store_true", help="of the mean error of rounded weights")
     add(how, "--input-bits", type=int, metavar="N", help="width of what a layer reads (8)")

@@ -21,7 +21,7 @@ SHARES = ("none", "layer", "kind", "gate")
 STRATEGIES = ("explore-exploit", "plain")
 SCALES = ("weights", "all", "none")
 ROUNDINGS = ("nearest", "gptq")
-RANGES = ("plain", "saturating")
+RANGES = ("plain", "saturating", "aligned")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "granularity": ("tensor", "gate", "channel"),
     "observer": ("minmax", "percentile", "mse", "entropy"),
@@ -116,8 +116,9 @@ class Config:
         What shares a weight scale.
     observer : {"mse", "minmax", "percentile", "entropy"}
         How ranges are chosen from the statistics.
-    ranges : {"plain", "saturating"}
-        Whether the observer ``mse`` counts the error of a function's operand, or of its codes.
+    ranges : {"plain", "saturating", "aligned"}
+        Whether the observer ``mse`` counts the error of a function's operand, or of its codes; and
+        whether what is added up to a state has the state's scale, or a multiple of it.
     rounding : {"nearest", "gptq"}
         How weights become codes: each by itself, or by the second moments of what they multiply.
     bias_correction : bool

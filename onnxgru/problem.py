@@ -163,7 +163,7 @@ class Parts:
                     seconds={} if self.moments is None else self.moments.seconds,
                     means={} if self.moments is None else self.moments.means,
                 ),
-                saturating=config.ranges == "saturating",
+                ranges=config.ranges,
             ),
             Judge(host, self.data, self.output, metric, self.target, fused=True),
             self.sizes,

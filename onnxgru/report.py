@@ -21,6 +21,11 @@ from onnxgru.runtime.verify import Verification
 from onnxgru.session import Session
 
 FORMAT = "onnxgru.report/1"
+_RANGES = {
+    "plain": "plain ranges",
+    "saturating": "saturating ranges where the observer is mse",
+    "aligned": "saturating ranges where the observer is mse, summands of states on their grid",
+}
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "numpy", "pymoo")
 
 
@@ -226,8 +231,7 @@ def methods(document: Mapping[str, Any]) -> str:
     else:
         weights = f"weights rounded by {config['rounding']}, biases "
         weights += "corrected" if config["bias_correction"] else "as they are"
-    ranges = "saturating ranges where the observer is mse"
-    return f"{weights}; {ranges if config['ranges'] == 'saturating' else 'plain ranges'}"
+    return f"{weights}; {_RANGES[config['ranges']]}"
 
 
 def stuck_sentences(document: Mapping[str, Any]) -> list[str]:

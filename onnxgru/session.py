@@ -198,12 +198,14 @@ class Session:
             self.calibration,
             self.config.accumulator_bits,
             self.rounding,
-            saturating=self.config.ranges == "saturating",
+            ranges=self.config.ranges,
         )
 
     @property
     def unbounded(self) -> "Session":
         """The same with accumulators of any width: for what is compared with and never written."""
+        if self.config.accumulator_bits == ACCUMULATOR_BITS:
+            return self
         _ = self.lowering  # and with it all that both share
         other = copy(self)
         other.config = replace(self.config, accumulator_bits=ACCUMULATOR_BITS)

@@ -282,11 +282,11 @@ def _front_table(front: Mapping[str, Any]) -> Table:
         for member in members
         if member["index"] in shown
     ]
+    allowed = front.get("accumulator_bits", 0)
+    beyond = [u for u in front["uniform"] if allowed and u["accumulator_bits"] > allowed]
     for entry in front["uniform"]:
-        needed = entry.get("accumulator_bits", 0)
-        allowed = front.get("accumulator_bits", needed)  # an older folder does not say
-        beyond = f", {needed}-bit accumulators" if needed > allowed else ""
-        rows.append(("", entry, f"uniform {entry['bits']} bits{beyond}"))
+        mark = " *" if entry in beyond else ""
+        rows.append(("", entry, f"uniform {entry['bits']} bits{mark}"))
     for number, entry, note in rows:
         holdout = "-" if entry["holdout"] is None else figure(entry["holdout"], unit)
         table.add_row(
@@ -298,8 +298,13 @@ def _front_table(front: Mapping[str, Any]) -> Table:
             holdout,
             note,
         )
+    captions = []
     if len(shown) < len(members):
-        table.caption = f"{len(shown)} of {len(members)} members; all are in front.csv"
+        captions.append(f"{len(shown)} of {len(members)} members; all are in front.csv")
+    if beyond:
+        captions.append(f"* needs accumulators of more than {allowed} bits")
+    if captions:
+        table.caption = "\n".join(captions)
         table.caption_justify = "left"
     return table
 

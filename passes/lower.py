@@ -8,7 +8,7 @@ Weights are rounded, and ranges looked up, once for every operator and width: a 
 hundreds of schemes with one `Lowering`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -19,6 +19,7 @@ import onnx_ir as ir
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.saturation import Reader
 from onnxgru.core.activations import FORMS
+from onnxgru.core.alignment import aligned
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import ACCUMULATOR_BITS, Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
@@ -72,9 +73,11 @@ class Lowering:
         Width that every accumulator must fit, at most 32.
     rounding : callable, optional
         How weights become codes, a method of `onnxgru.rounding`; to the nearest where left out.
-    saturating : bool
-        Whether ranges of what a function alone reads have the least error of the function's codes,
-        where the observer is "mse".
+    ranges : {"plain", "saturating", "aligned"}
+        "plain": every value's observer alone chooses its range. "saturating": ranges of what a
+        function alone reads have the least error of the function's codes, where the observer is
+        "mse". "aligned": that, and what is added up to a state is on the state's grid, where
+        the calibration has no override for it.
     """
 
     def __init__(
@@ -85,9 +88,9 @@ class Lowering:
         accumulator_bits: int = ACCUMULATOR_BITS,
         rounding: Rounding | None = None,
         *,
-        saturating: bool = False,
+        ranges: str = "plain",
     ) -> None:
-        self._saturating = saturating
+        self._saturating, self._aligned = ranges != "plain", ranges == "aligned"
         self._layers = tuple(layers)
         self._calibration = calibration
         self._accumulator_bits = accumulator_bits
@@ -180,7 +183,20 @@ class Lowering:
                     if operator.name == recurrence.result
                     else Boundary(operator.name, self._output(recurrence, operator, scheme))
                 )
+            if self._aligned:
+                for name in self._summands(recurrence):
+                    observed = boundaries[name].quantization
+                    boundaries[name] = Boundary(name, aligned(observed, state.quantization))
         return boundaries
+
+    def _summands(self, recurrence: Recurrence) -> Iterator[str]:
+        """Calibrated operators that are added up to the state."""
+        known = {operator.name: operator for operator in recurrence.operators}
+        result = known[recurrence.result]
+        for name in result.inputs if result.kind == "add" else ():
+            operator = known.get(name)
+            if operator and operator.function is None and name not in self._calibration.overrides:
+                yield name
 
     def _recurrence(
         self,

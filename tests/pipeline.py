@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxgru.calibration.calibration import Calibration
 from onnxgru.core.data import Dataset
 from onnxgru.core.integers import WIDTHS
 from onnxgru.core.network import Layer
@@ -29,6 +30,7 @@ class Pipeline:
     model: ir.Model
     layers: tuple[Layer, ...]
     host: Host
+    calibration: Calibration
     lower: Lowering
 
     def uniform(self, bits: int, **settings: str) -> IntegerProgram:
@@ -44,14 +46,17 @@ class Pipeline:
         return source.compact(source.proto(clone))
 
 
-def pipeline(message: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> Pipeline:
+def pipeline(
+    message: onnx.ModelProto, inputs: dict[str, np.ndarray], ranges: str = "plain"
+) -> Pipeline:
     """Calibrate a model on some inputs."""
     model = ir.from_proto(message)
     Normalize()(model)
     layers = require(recognize(model), "test")
     host = Host(model, layers)
     calibration = calibrate(Observation(model, layers), layers, [dataset(host, inputs)], "0" * 64)
-    return Pipeline(model, layers, host, Lowering(model.graph, layers, calibration))
+    lower = Lowering(model.graph, layers, calibration, ranges=ranges)
+    return Pipeline(model, layers, host, calibration, lower)
 
 
 def dataset(host: Host, inputs: dict[str, np.ndarray]) -> Dataset:

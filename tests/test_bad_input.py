@@ -232,7 +232,7 @@ CASES = [
     ("quantize small.onnx --genome foo", 2, "genome|split, coupled|'foo'"),
     ("quantize small.onnx --granularity foo", 2, "granularity|tensor, gate, channel|'foo'"),
     ("quantize small.onnx --rounding foo", 2, "rounding|nearest, gptq|'foo'"),
-    ("quantize small.onnx --ranges foo", 2, "ranges|plain, saturating|'foo'"),
+    ("quantize small.onnx --ranges foo", 2, "ranges|plain, saturating, aligned|'foo'"),
     ("quantize small.onnx --bias-correction 1", 2, "unrecognized arguments|1"),
     ("quantize small.onnx --objectives error,foo", 2, "objective|flash, weights|'foo'"),
     ("quantize small.onnx --format foo", 2, "--format|text|json|'foo'"),

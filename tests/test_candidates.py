@@ -107,6 +107,16 @@ def test_one_teacher_is_enough_for_all(place):
     assert not Path("no").exists()
 
 
+def test_a_teacher_need_not_fit_the_accumulators(place):
+    """It is never written."""
+    config = Config(
+        bits=3, finetune="few.npz", epochs=2, teacher_epochs=1, accumulator_bits=20, output="bound"
+    )
+    report = onnxgru.quantize("digits_row.onnx", config).report
+    assert report["finetuning"]["teacher"]["epochs"] == 1
+    assert report["sizes"]["accumulator_bits"] <= 20
+
+
 def test_a_candidate_that_diverges_is_infeasible(place):
     config = Config(
         search=True, population=4, generations=1, widths="3,4", finetune="few.npz", epochs=1,

@@ -169,7 +169,7 @@ def test_front_is_that_of_a_local_search(machines, model, local, tmp_path, capsy
 def test_front_with_weights_rounded_by_moments(machines, model, tmp_path):
     machines.staff(2)
     for name, settings in (("here", {}), ("there", {"scheduler": machines.address})):
-        rounding = {"rounding": "gptq", "bias_correction": True, "ranges": "saturating"}
+        rounding = {"rounding": "gptq", "bias_correction": True, "ranges": "aligned"}
         api.quantize(model, Config(output=tmp_path / name, **settings, **rounding, **SHORT))
     same(tmp_path / "there", tmp_path / "here")
 

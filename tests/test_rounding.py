@@ -21,7 +21,7 @@ from onnxgru.study import Study
 from tests import grus
 from tests.journeys import PLAIN, SEARCHED, copy_digits, names, read
 
-EVERYTHING = {"rounding": "gptq", "bias_correction": True, "ranges": "saturating"}
+EVERYTHING = {"rounding": "gptq", "bias_correction": True, "ranges": "aligned"}
 NEAREST = {"rounding": "nearest", "bias_correction": False, "ranges": "plain"}
 SHORT = {"search": True, "population": 8, "generations": 3, "verify": 4}
 
@@ -172,11 +172,14 @@ def test_report_names_the_methods(model, tmp_path):
                 "--rounding",
                 "gptq",
                 "--ranges",
-                "saturating",
+                "aligned",
             ]
         )
         == 0
     )
     report = (tmp_path / "out" / "report.md").read_text()
-    assert "- weights rounded by gptq, biases corrected; saturating ranges" in report
+    assert (
+        "- weights rounded by gptq, biases corrected; saturating ranges where the observer"
+        in report
+    )
     assert read(tmp_path / "out" / "report.json")["config"]["bias_correction"] is True

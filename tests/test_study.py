@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxgru import api
+from onnxgru import api, terminal
 from onnxgru.cli import main
 from onnxgru.config import Config, load
 from onnxgru.core.errors import UsageError
@@ -91,14 +91,20 @@ def test_narrow_searches_are_compared_with_uniform_8_bits(model, tmp_path):
     assert "Chosen: the most accurate, because none is within 0 % below the best figure" in report
 
 
-def test_narrow_accumulators_bind_members_alone(model, tmp_path):
+def test_narrow_accumulators_bind_members_alone(model, tmp_path, capsys):
     """Uniform 8 bits need more, and are still what the drop is counted from."""
     usual = searched(model, tmp_path / "usual").front
-    front = searched(model, tmp_path / "out", accumulator_bits=20).front
+    result = searched(model, tmp_path / "out", accumulator_bits=20)
+    front = result.front
     assert front["uniform"] == usual["uniform"]
     assert front["accumulator_bits"] == 20 < front["uniform"][0]["accumulator_bits"]
     assert max(member["accumulator_bits"] for member in front["members"]) == 20
     assert len(front["members"]) > 3
+    terminal.show_result(result)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.rstrip().endswith("uniform 8 bits *") for line in lines)
+    assert any(line.rstrip().endswith("uniform 3 bits") for line in lines)
+    assert "* needs accumulators of more than 20 bits" in map(str.strip, lines)
 
 
 def test_first_population_has_uniform_schemes_then_allocated_ones(model):

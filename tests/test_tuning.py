@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxgru
 from onnxgru.cli import main
 from onnxgru.config import Config
+from onnxgru.core.alignment import is_aligned
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import DataError, OnnxgruError, UsageError
 from onnxgru.core.scheme import LinearScheme, Scheme
@@ -157,13 +158,21 @@ def test_files_reproduce_the_integers(place):
 
 def test_any_rounding_is_a_start_and_its_files_reproduce_it(place, capsys):
     """With calibrated ranges that were learned, or that plain settings would not find."""
-    flags = ("--rounding", "gptq", "--bias-correction", "--ranges", "saturating", "--bits", "3")
+    flags = ("--rounding", "gptq", "--bias-correction", "--ranges", "aligned", "--bits", "3")
     plain = quantize("gptq", *flags)
     tuned = quantize("gptq-tuned", *flags, "--finetune", "few.npz", "--epochs", "1",
                      "--learned-scales", "all")  # fmt: skip
     report = read(tuned / "report.json")
     before = read(plain / "report.json")["quality"]["validation"]["integer"]
     assert report["finetuning"]["before"] == pytest.approx(before, abs=1e-3)
+    entries = read(tuned / "finetuned.calibration.json")["operators"]
+    scales = {
+        name.rpartition("/")[-1]: np.ptp(entry["range"]) / 7
+        for name, entry in entries.items()
+        if entry["range"] is not None
+    }
+    for name in ("state.new", "state.keep"):  # learned together
+        assert is_aligned(scales[name], scales["state"])
     capsys.readouterr()
     again = quantize(
         "again", "--scheme", "gptq-tuned/scheme.json", "--calibration-file",
@@ -228,17 +237,6 @@ def test_a_teacher_of_8_bits_comes_first(place):
     assert found["before"] == pytest.approx(before, abs=1e-9)
     text = (folder / "report.md").read_text("utf-8")
     assert "taught by, the model at 8 bits, fine-tuned before (epochs: 1;" in text
-
-
-def test_a_teacher_need_not_fit_the_accumulators(place):
-    """It is never written."""
-    folder = quantize(
-        "bound", "--bits", "3", "--finetune", "few.npz", "--epochs", "2", "--teacher-epochs", "1",
-        "--accumulator-bits", "20",
-    )  # fmt: skip
-    report = read(folder / "report.json")
-    assert report["finetuning"]["teacher"]["epochs"] == 1
-    assert report["sizes"]["accumulator_bits"] <= 20
 
 
 def test_data_must_be_given(place):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxgru.core.activations import Activation
+from onnxgru.core.alignment import is_aligned
 from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Operator
 from onnxgru.core.program import IntegerLayer
@@ -126,6 +127,12 @@ class QuantizedLayer:
         """What every direction computes."""
         self._grids: dict[Plan, Grid] = {}
         self._outputs: dict[str, ValueQuantizer] = {}
+        summands = {
+            name
+            for operator in layer.operators
+            if operator.name in layer.results and operator.kind == "add"
+            for name in operator.inputs
+        }
         for operator in layer.operators:
             if operator.name in layer.results:
                 self._outputs[operator.name] = state
@@ -134,7 +141,14 @@ class QuantizedLayer:
                 operator.function.quantization(values[operator.name].bits) is not None
                 or operator.function.name == "Complement"
             )
-            quantizer = ValueQuantizer(values[operator.name], learned=learn_values and not fixed)
+            follows = None
+            if operator.name in summands and is_aligned(
+                values[operator.name].scale, state.quantization.scale
+            ):
+                follows = state
+            quantizer = ValueQuantizer(
+                values[operator.name], learned=learn_values and not fixed, follows=follows
+            )
             self._outputs[operator.name] = quantizer
             if not fixed:
                 self.quantizers[operator.name] = quantizer
@@ -142,8 +156,8 @@ class QuantizedLayer:
     @property
     def scales(self) -> list[Tensor]:
         """What is trained of scales."""
-        weights = list({id(growth): growth for growth in self._growths.values()}.values())
-        return weights + [p for q in self.quantizers.values() for p in q.parameters]
+        values = [p for q in self.quantizers.values() for p in q.parameters]
+        return list({id(growth): growth for growth in [*self._growths.values(), *values]}.values())
 
     @property
     def weights(self) -> list[Tensor]:

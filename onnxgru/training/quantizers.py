@@ -89,14 +89,23 @@ class ValueQuantizer:
         Scale, zero point and width to start with.
     learned : bool
         Whether the scale is trained; the zero point never is.
+    follows : ValueQuantizer, optional
+        Another one, with whose scale this one's grows.
     """
 
-    def __init__(self, quantization: Quantization, *, learned: bool = False) -> None:
+    def __init__(
+        self,
+        quantization: Quantization,
+        *,
+        learned: bool = False,
+        follows: "ValueQuantizer | None" = None,
+    ) -> None:
         import torch
 
         self._torch = torch
         self._start = quantization
-        self.parameters = [torch.zeros((), requires_grad=True)] if learned else []
+        own = [torch.zeros((), requires_grad=True)] if learned else []
+        self.parameters: list[Tensor] = own if follows is None else follows.parameters
         """Logarithm of the scale's growth, if it is trained."""
 
     @property

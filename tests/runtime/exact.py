@@ -90,7 +90,7 @@ def to_step(made: Pipeline) -> Pipeline:
     """The same pipeline over a model that reads one step a call."""
     model = made.model.clone()
     Step(made.layers)(model)
-    return Pipeline(model, made.layers, made.host, made.lower)
+    return Pipeline(model, made.layers, made.host, made.calibration, made.lower)
 
 
 @cache
