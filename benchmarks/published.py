@@ -186,16 +186,9 @@ def uniform_tuned(plan: Plan, bits: int, seed: int, ranges: str = "plain") -> di
     return tuned(session, Scheme.uniform(session.layers, bits))
 
 
-def narrow(plan: Plan, bits: int, method: str) -> dict[str, Any]:
+def narrow(plan: Plan, bits: int, method: str, ranges: str = "plain") -> dict[str, Any]:
     """Weights of some width rounded by a method, outputs at 8 bits."""
-    session = Session(plan.model, plan.config(0, rounding=method), fused=True)
-    scheme = rounding.scheme(session, [bits], [8], 0)
-    return {**row(session, scheme), "sqnr": _nearness(session, scheme, "holdout")}
-
-
-def ranged(plan: Plan, bits: int, ranges: str) -> dict[str, Any]:
-    """Weights of some width by GPTQ, outputs at 8 bits, with a way of choosing ranges."""
-    session = Session(plan.model, plan.config(0, rounding="gptq", ranges=ranges), fused=True)
+    session = Session(plan.model, plan.config(0, rounding=method, ranges=ranges), fused=True)
     scheme = rounding.scheme(session, [bits], [8], 0)
     return {**row(session, scheme), "sqnr": _nearness(session, scheme, "holdout")}
 
@@ -327,7 +320,7 @@ def pieces(plan: Plan) -> list[Piece]:
         for seed in seeds[: plan.narrow_seeds]
     ]
     found += [
-        Piece(("ranges", str(bits), ranges), ranged, (plan, bits, ranges))
+        Piece(("ranges", str(bits), ranges), narrow, (plan, bits, "gptq", ranges))
         for bits in RANGED
         for ranges in RANGES
     ]

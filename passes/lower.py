@@ -8,7 +8,7 @@ Weights are rounded, and ranges looked up, once for every operator and width: a 
 hundreds of schemes with one `Lowering`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -184,19 +184,11 @@ class Lowering:
                     else Boundary(operator.name, self._output(recurrence, operator, scheme))
                 )
             if self._aligned:
-                for name in self._summands(recurrence):
-                    observed = boundaries[name].quantization
-                    boundaries[name] = Boundary(name, aligned(observed, state.quantization))
+                for name in recurrence.summands:
+                    if name not in self._calibration.overrides:
+                        observed = boundaries[name].quantization
+                        boundaries[name] = Boundary(name, aligned(observed, state.quantization))
         return boundaries
-
-    def _summands(self, recurrence: Recurrence) -> Iterator[str]:
-        """Calibrated operators that are added up to the state."""
-        known = {operator.name: operator for operator in recurrence.operators}
-        result = known[recurrence.result]
-        for name in result.inputs if result.kind == "add" else ():
-            operator = known.get(name)
-            if operator and operator.function is None and name not in self._calibration.overrides:
-                yield name
 
     def _recurrence(
         self,

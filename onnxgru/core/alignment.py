@@ -14,7 +14,7 @@ from onnxgru.core.integers import Quantization
 
 LARGEST = float(np.finfo(np.float32).max)
 CUT = 0.125
-"""Of the sum's scale: what an operand's may lose to the next smaller multiple, and its range."""
+"""Of the sum's scale: by so much an operand's may shrink to a multiple, and with it its range."""
 TOLERANCE = 1e-6
 """Of a multiple, because scales are float32."""
 

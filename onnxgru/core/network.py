@@ -106,6 +106,13 @@ class Recurrence:
         done = {operator.name for operator in self.prologue}
         return tuple(operator for operator in self.operators if operator.name not in done)
 
+    @cached_property
+    def summands(self) -> tuple[str, ...]:
+        """Operators that the next state is the sum of; none where it is no sum."""
+        known = {operator.name: operator for operator in self.operators}
+        result = known[self.result]
+        return tuple(n for n in result.inputs if n in known) if result.kind == "add" else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:

@@ -127,12 +127,7 @@ class QuantizedLayer:
         """What every direction computes."""
         self._grids: dict[Plan, Grid] = {}
         self._outputs: dict[str, ValueQuantizer] = {}
-        summands = {
-            name
-            for operator in layer.operators
-            if operator.name in layer.results and operator.kind == "add"
-            for name in operator.inputs
-        }
+        summands = {name for recurrence in layer.recurrences for name in recurrence.summands}
         for operator in layer.operators:
             if operator.name in layer.results:
                 self._outputs[operator.name] = state
