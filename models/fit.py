@@ -8,92 +8,22 @@ weights, do not depend on the number of cores.
 
 import copy
 import hashlib
-import io
 import json
 import math
-import pickle
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxgru.core import files
-from onnxgru.core.errors import OutputError
 from onnxgru.core.metrics import accuracy
 from onnxgru.models.network import make_network
 from onnxgru.models.task import Epoch, Examples, Listener, Material, Recipe, Task
+from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.trace import import_torch
 
 WATCHED = 1000
 """Validation examples that are measured after every epoch, to be shown; nothing depends on them."""
-
-
-class Checkpoint:
-    """Where an interrupted training stands, in one file that is replaced after every epoch.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file; its folder must exist.
-    resume : bool
-        Go on from it.
-
-    Raises
-    ------
-    OutputError
-        If there is nothing to resume, or the file is there and `resume` is not given.
-    """
-
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path = path
-        self.resume = resume
-        if resume and not path.is_file():
-            raise OutputError(f"{path}: there is no checkpoint to resume; leave out --resume")
-        if path.is_file() and not resume:
-            raise OutputError(
-                f"{path}: holds an interrupted training; go on with --resume, remove the file to "
-                "begin anew, or give another folder with -o"
-            )
-
-    def load(self, identity: str) -> dict[str, Any] | None:
-        """Return what was saved last, None where the training begins.
-
-        Raises
-        ------
-        OutputError
-            If the file is damaged, or of a training that differs in anything.
-        """
-        if not self.resume:
-            return None
-        torch = import_torch("training")
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            found = state["identity"]
-        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise OutputError(
-                f"{self.path}: must be a checkpoint of this program, it is truncated or corrupt "
-                f"({type(error).__name__}); remove it to begin anew"
-            ) from error
-        if found != identity:
-            raise OutputError(
-                f"{self.path}: must be of the same recipe, data and versions, but it is of "
-                "others; give the options it was begun with, or remove it to begin anew"
-            )
-        return dict(state)
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the file.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        stream = io.BytesIO()
-        import_torch("training").save(state, stream)
-        files.write(self.path, stream.getvalue())
 
 
 def fit(
@@ -116,7 +46,7 @@ def fit(
     listener : callable
         Hears of every epoch.
     checkpoint : Checkpoint, optional
-        Where the training is saved after every epoch and, if it is to be resumed, goes on from.
+        Where the training is saved after every epoch, and goes on from if it is there.
         A resumed training ends with the weights of an uninterrupted one.
 
     Returns
@@ -161,7 +91,7 @@ def _fit(
         started = time.monotonic()
         loss = training.run_epoch(epoch)
         if checkpoint:
-            checkpoint.save({"identity": identity} | training.state())
+            checkpoint.save(identity, training.state())
         right = training.measure(watched)
         seconds = time.monotonic() - started
         listener(Epoch(epoch + 1, recipe.epochs, loss, right, seconds))

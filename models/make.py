@@ -12,9 +12,10 @@ import numpy as np
 from onnxgru.core import files
 from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.core.metrics import accuracy
-from onnxgru.models.fit import Checkpoint, fit
+from onnxgru.models.fit import fit
 from onnxgru.models.network import OUTPUT
 from onnxgru.models.task import Examples, Listener, Parts, Recipe, Task
+from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.export import export_module
 from onnxgru.training.trace import import_torch
 
@@ -73,7 +74,8 @@ def make(
     _check(recipe, limit)
     import_torch("training")
     _make_folder(output)
-    checkpoint = Checkpoint(output / f"{task.stem}.checkpoint.pt", resume=resume)
+    checkpoint = Checkpoint(output / f"{task.stem}.checkpoint.pt")
+    checkpoint.check(resume=resume)
     material = task.load(recipe, limit, listener)
     module = fit(task, recipe, material, listener, checkpoint)
     path = output / f"{task.stem}.onnx"
@@ -89,7 +91,7 @@ def make(
         | {library: version(library) for library in ("numpy", "onnx", *task.libraries, "torch")},
     }
     files.write(path.with_suffix(".json"), files.dump(record))
-    checkpoint.path.unlink(missing_ok=True)
+    checkpoint.remove()
     return record
 
 

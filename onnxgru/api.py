@@ -20,7 +20,17 @@ from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Event, Listener, Notice, Stage, Widened, silent
-from onnxgru.folder import HEAT_MAP, JOURNAL, MEASURED, PAGE, REPORT, SENSITIVITY, Folder
+from onnxgru.folder import (
+    HEAT_MAP,
+    JOURNAL,
+    MEASURED,
+    MEMBER,
+    PAGE,
+    REPORT,
+    SENSITIVITY,
+    TEACHER,
+    Folder,
+)
 from onnxgru.interrupts import Interrupts
 from onnxgru.output import Result
 from onnxgru.runtime import devices
@@ -29,7 +39,7 @@ from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
 from onnxgru.study import Outcome, Study
-from onnxgru.tuning import Candidates, Lesson, load_tuned, prepare, training_data
+from onnxgru.tuning import Candidates, Checkpoints, Lesson, load_tuned, prepare, training_data
 
 
 def quantize(
@@ -58,7 +68,8 @@ def quantize(
     config = config or Config()
     path = Path(model)
     folder = Folder(_output(path, config))
-    folder.check(force=config.force, resume=config.resume)
+    left = [JOURNAL if config.search else MEMBER, *([TEACHER] if config.teacher_epochs else [])]
+    folder.check(force=config.force, resume=left if config.resume else None)
     if config.search:
         objectives.sizes(config.objectives)  # a wrong cost table is refused before any work
         return _searched(path, config, folder, listener)
@@ -75,11 +86,13 @@ def quantize(
     else:
         scheme = Scheme.load(Path(config.scheme))
         scheme.validate(session.layers, str(config.scheme))
-    return output.finish(session, folder, scheme, training)
+    checkpoints = Checkpoints(folder.path, anew=config.force)
+    return output.finish(session, folder, scheme, training, checkpoints=checkpoints)
 
 
 def _searched(path: Path, config: Config, folder: Folder, listener: Listener) -> Result:
     """Search, and write the front with its chosen member."""
+    checkpoints = Checkpoints(folder.path, anew=config.force)
     with Interrupts() as interrupts, _workers(config, listener) as workers:
 
         def heard(event: Event) -> None:
@@ -88,7 +101,7 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
 
         session = Session(path, config, heard)
         training = training_data(session)
-        study, lesson = _study(session, training)
+        study, lesson = _study(session, training, checkpoints)
         study.prepare()  # nothing is written before all of that has succeeded
         folder.open(force=config.force)
         try:
@@ -98,18 +111,22 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
             if study.seen:
                 folder.write(_front(study.outcome(study.seen)))
             raise
-    return output.finish(session, folder, outcome.scheme, training, outcome, lesson=lesson)
+    return output.finish(
+        session, folder, outcome.scheme, training, outcome, lesson=lesson, checkpoints=checkpoints
+    )
 
 
 def _front(outcome: Outcome) -> dict[str, bytes]:
     return output.front_files(outcome.document, outcome.cloud)
 
 
-def _study(session: Session, training: Dataset | None) -> tuple[Study, Lesson | None]:
+def _study(
+    session: Session, training: Dataset | None, checkpoints: Checkpoints | None = None
+) -> tuple[Study, Lesson | None]:
     """The search of a session, and what its candidates are fine-tuned by, if they are."""
     if training is None or not session.config.finetune_candidates:
         return Study(session), None
-    candidates = Candidates(session, training)
+    candidates = Candidates(session, training, checkpoints)
     return Study(session, candidates, training.digest()), candidates.lesson
 
 
@@ -260,6 +277,7 @@ def finetune(
     settings: Mapping[str, Any] | None = None,
     start: str | Path | None = None,
     model: str | Path | None = None,
+    resume: bool = False,
     listener: Listener = silent,
 ) -> Result:
     """Fine-tune what an output folder holds, or another member of its front.
@@ -278,11 +296,14 @@ def finetune(
         The folder of an earlier fine-tuning of the same model, whose weights to start from.
     model : path, optional
         The source model, where it has moved.
+    resume : bool
+        Go on from the checkpoint of a fine-tuning that was interrupted.
 
     Raises
     ------
     OutputError
-        If a folder does not hold what is needed.
+        If a folder does not hold what is needed, or the checkpoint is in the way, missing or of
+        another fine-tuning.
     UsageError
         If torch is not installed, a setting is wrong, or gradients cannot pass the model.
     DataError
@@ -290,6 +311,8 @@ def finetune(
     """
     place = Path(folder)
     before = _report_of(place)
+    checkpoints = Checkpoints(place)
+    checkpoints.check(resume=resume)
     session = _session_of(place, before, model, {"finetune": data, **(settings or {})}, listener)
     training = training_data(session)
     if training is None:
@@ -298,18 +321,21 @@ def finetune(
     if index is not None:
         document = _front_of(place)
         member = fronts.member(document, index)
-        lesson = prepare(session, training, start=begun)
-        return _picked(session, place, document, before, member, training, lesson)
+        lesson = prepare(session, training, start=begun, checkpoints=checkpoints)
+        return _picked(
+            session, place, document, before, member, training, lesson, checkpoints=checkpoints
+        )
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.layers, str(place / "scheme.json"))
     summary = front = None
     if "search" in before:
         front = _front_of(place)
         summary = before["search"] | {"first_choice": front["chosen"]}
-    lesson = prepare(session, training, start=begun)
+    lesson = prepare(session, training, start=begun, checkpoints=checkpoints)
     return output.finish(
-        session, Folder(place), scheme, training, summary=summary, front=front, lesson=lesson
-    )
+        session, Folder(place), scheme, training, summary=summary, front=front, lesson=lesson,
+        checkpoints=checkpoints,
+    )  # fmt: skip
 
 
 def _begun(session: Session, place: Path) -> Tuned:
@@ -395,6 +421,8 @@ def _picked(
     training: Dataset | None = None,
     lesson: Lesson | None = None,
     max_bytes: int | None = None,
+    *,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Write the files of a member of a front, or of what it is widened to within some bytes."""
     folder, others = Folder(place), None
@@ -415,6 +443,7 @@ def _picked(
         front=document,
         lesson=lesson,
         others=others,
+        checkpoints=checkpoints,
     )
 
 

@@ -129,6 +129,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=int, metavar="N", help="another member of its front")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="start from its weights")
     parser.add_argument("--model", type=Path, help="the source model, where it has moved")
+    parser.add_argument("--resume", action="store_true", help="go on where it was killed")
     how = parser.add_argument_group("how (needs onnxgru[torch])")
     _add_tuning(how)
     _add_setting(how, "--seed", type=int, metavar="N", help="of the order of the data (0)")
@@ -163,7 +164,12 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     add(output, "-o", "--output", help="folder, <model>-onnxgru by default")
     add(output, "--force", action="store_true", help="replace the results in an existing folder")
-    add(output, "--resume", action="store_true", help="continue an interrupted search")
+    add(
+        output,
+        "--resume",
+        action="store_true",
+        help="continue an interrupted search or fine-tuning",
+    )
     add(output, "--recurrence", help="scan (default), step or unrolled")
     add(output, "--steps", type=int, metavar="T", help="length of the unrolled form")
     add(output, "--float-state", action="store_true", help="step form: float32 states outside")
@@ -310,6 +316,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
             settings=settings,
             start=arguments.start,
             model=arguments.model,
+            resume=arguments.resume,
             listener=progress,
         )
     _print_result(result, arguments)

@@ -235,7 +235,10 @@ class Config:
         """What settings must not say together, and whether they do."""
         asked = [name for name in TASKS if getattr(self, name) not in (None, False)]
         yield len(asked) > 1, f"{' and '.join(asked)} exclude each other; give one of them"
-        yield self.resume and not self.search, "resume continues a search; give search too"
+        yield (
+            self.resume and not self.search and self.finetune is None,
+            "resume continues a search or a fine-tuning; give search or finetune too",
+        )
         yield self.resume and self.force, "resume and force exclude each other; give one of them"
         on_device, on_cluster = self.device != PROCESSOR, self.scheduler is not None
         yield (

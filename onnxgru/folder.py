@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,8 @@ SENSITIVITY = "sensitivity.json"
 HEAT_MAP = "sensitivity.png"
 FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.calibration.json"})
 """Names of what fine-tuning adds; they belong to the report that they come with."""
+TEACHER, MEMBER = "teacher.checkpoint.pt", "finetuning.checkpoint.pt"
+"""Where a fine-tuning of the teacher, and of a scheme, stands; removed when all is written."""
 
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
@@ -44,8 +46,15 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def check(self, *, force: bool, resume: bool) -> None:
+    def check(self, *, force: bool, resume: Collection[str] | None) -> None:
         """Find out, before any work, whether the folder can be written.
+
+        Parameters
+        ----------
+        force : bool
+            Earlier results may be replaced.
+        resume : collection of str, optional
+            Names of files of which an interruption leaves one, to go on from; None to begin.
 
         Raises
         ------
@@ -57,14 +66,16 @@ class Folder:
             entry.name not in MEASURED and not entry.name.startswith(STAGED)
             for entry in self.path.iterdir()
         )
-        if resume and not (self.path / JOURNAL).is_file():
+        if resume and not any((self.path / name).is_file() for name in resume):
             raise OutputError(
-                f"{self.path}: there is no {JOURNAL} to resume; leave out --resume to begin"
+                f"{self.path}: there is no {' or '.join(resume)} to resume; leave out --resume to "
+                "begin"
             )
         if occupied and not (force or resume):
             raise OutputError(
-                f"{self.path}: the output folder exists and is not empty; continue a search with "
-                "--resume, replace its results with --force, or give another folder with -o"
+                f"{self.path}: the output folder exists and is not empty; continue a search or a "
+                "fine-tuning with --resume, replace its results with --force, or give another "
+                "folder with -o"
             )
         self._check_place()
 

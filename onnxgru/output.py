@@ -19,7 +19,7 @@ from onnxgru.report import Written
 from onnxgru.runtime.verify import golden, verify
 from onnxgru.session import Session
 from onnxgru.study import Outcome
-from onnxgru.tuning import Lesson, tune
+from onnxgru.tuning import Checkpoints, Lesson, tune
 
 GOLDEN_SEQUENCES = 2
 
@@ -67,6 +67,7 @@ def finish(
     front: Mapping[str, Any] | None = None,
     lesson: Lesson | None = None,
     others: Mapping[str, bytes] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Fine-tune a scheme, if there are data for it, make its graphs, and write everything.
 
@@ -88,18 +89,23 @@ def finish(
         What fine-tuning starts from and is taught by, if that is known.
     others : mapping of str to bytes, optional
         Files that change too.
+    checkpoints : Checkpoints, optional
+        Where fine-tuning stands, to go on from; they go when everything is written.
     """
     if training is None:
         written, contents = _make(session, scheme)
         contents |= others or {}
         return _write(session, folder, written, contents, outcome, summary, front)
-    tuning = tune(session, scheme, training, lesson=lesson)
+    tuning = tune(session, scheme, training, lesson=lesson, checkpoints=checkpoints)
     written, contents = _make(tuning.session, scheme)
     contents["calibration.json"] = session.calibration_bytes
     contents |= tuning.contents() | dict(others or {})
-    return _write(
+    result = _write(
         tuning.session, folder, written, contents, outcome, summary, front, tuning.summary
     )
+    if checkpoints:
+        checkpoints.discard()
+    return result
 
 
 def front_files(

@@ -1,7 +1,9 @@
 """Fine-tuning of one scheme of a session, and the files that it leaves."""
 
+import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,22 @@ from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core import files
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import ModelError, OutputError, OverflowProofError
+from onnxgru.core.errors import DivergedError, ModelError, OutputError, OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Listener, Stage, silent
 from onnxgru.events import Tuned as Told
+from onnxgru.folder import MEMBER, TEACHER
 from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.rounding import given
 from onnxgru.session import Session
-from onnxgru.training.finetune import Epoch, Finetuning, Settings, check
+from onnxgru.training.checkpoint import Checkpoint
+from onnxgru.training.course import Epoch
+from onnxgru.training.finetune import Finetuning, Settings, check
 from onnxgru.training.host import require_gradients
 from onnxgru.training.trace import import_torch
 
@@ -100,6 +105,43 @@ def training_data(session: Session) -> Dataset | None:
     return data
 
 
+class Checkpoints:
+    """Where the fine-tuning of an output folder stands, the teacher's and that of its scheme.
+
+    Parameters
+    ----------
+    place : Path
+        The folder; it is made with the first epoch.
+    anew : bool
+        Go on from nothing that is there.
+    """
+
+    def __init__(self, place: Path, *, anew: bool = False) -> None:
+        self._place, self._made = place, not place.is_dir()
+        self._known = {name: Checkpoint(place / name, anew=anew) for name in (TEACHER, MEMBER)}
+
+    def __getitem__(self, name: str) -> Checkpoint:
+        return self._known[name]
+
+    def check(self, *, resume: bool) -> None:
+        """Refuse, before any work, what would lose an interrupted fine-tuning; see `Checkpoint`.
+
+        Raises
+        ------
+        OutputError
+            If there is nothing to resume, or something that would be lost.
+        """
+        there = [known for known in self._known.values() if known.path.is_file()]
+        (there or [self._known[MEMBER]])[0].check(resume=resume)
+
+    def discard(self) -> None:
+        """Remove the files, and the folder if it was made for them and holds nothing else."""
+        for known in self._known.values():
+            known.remove()
+        if self._made and self._place.is_dir() and not any(self._place.iterdir()):
+            self._place.rmdir()
+
+
 @dataclass(frozen=True, eq=False)
 class Lesson:
     """What fine-tuning starts from, and is taught by.
@@ -125,6 +167,7 @@ def prepare(
     *,
     start: Tuned | None = None,
     listener: Listener | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Lesson:
     """What every scheme of a session is fine-tuned from, and by.
 
@@ -144,11 +187,15 @@ def prepare(
         where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
     listener : callable, optional
         Receives every epoch; that of the session where left out.
+    checkpoints : Checkpoints, optional
+        Where the teacher's fine-tuning stands, to go on from.
 
     Raises
     ------
     UsageError
         If it diverges.
+    OutputError
+        If the checkpoint cannot be written, or is of another fine-tuning.
     """
     config = session.config
     lesson = Lesson(_outputs(session, data), start)
@@ -163,7 +210,8 @@ def prepare(
         observer=config.observer,
         input_bits=config.input_bits,
     )
-    made = _fitted(session.unbounded, scheme, data, lesson, config.teacher_epochs, told)
+    epochs = config.teacher_epochs
+    made = _fitted(session.unbounded, scheme, data, lesson, epochs, told, checkpoints, TEACHER)
     return Lesson(_outputs(made.session, data), made.tuned, made.summary)
 
 
@@ -174,6 +222,7 @@ def tune(
     *,
     lesson: Lesson | None = None,
     listener: Listener | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Tuning:
     """Fine-tune a scheme.
 
@@ -189,21 +238,26 @@ def tune(
         From `prepare`, which is asked where left out.
     listener : callable, optional
         Receives every epoch; that of the session where left out.
+    checkpoints : Checkpoints, optional
+        Where it stands, to go on from.
 
     Raises
     ------
     UsageError
         If it diverges.
+    OutputError
+        If a checkpoint cannot be written, or is of another fine-tuning.
     """
     if data is None:
         data = training_data(session)
     assert data is not None, "the configuration names no data to fine-tune on"
     told = listener or session.listener
     if lesson is None:
-        lesson = prepare(session, data, listener=told)
+        lesson = prepare(session, data, listener=told, checkpoints=checkpoints)
     told(Stage(f"fine-tuning on {data.size:,} sequences"))
     config = session.config
-    return _fitted(session, scheme, data, lesson, config.epochs - config.teacher_epochs, told)
+    epochs = config.epochs - config.teacher_epochs
+    return _fitted(session, scheme, data, lesson, epochs, told, checkpoints, MEMBER)
 
 
 def _fitted(
@@ -213,8 +267,10 @@ def _fitted(
     lesson: Lesson,
     epochs: int,
     told: Listener,
+    checkpoints: Checkpoints | None,
+    name: str,
 ) -> Tuning:
-    """Fine-tune a scheme for so many epochs."""
+    """Fine-tune a scheme for so many epochs; where it stands is kept under a name."""
     settings = _settings(session.config, epochs)
     began = session if lesson.start is None else session.retuned(lesson.start, integers=False)
     program = began.lowering(scheme)
@@ -245,13 +301,20 @@ def _fitted(
     target = session.target("validation")
     labels = metric.target == "labels"
     counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
-    chosen, tuned = finetuning.run(
-        data,
-        lesson.outputs,
-        judge,
-        report,
-        lambda error: metric.uncertainty(error, counted),
-    )
+    try:
+        chosen, tuned = finetuning.run(
+            data,
+            lesson.outputs,
+            judge,
+            report,
+            lambda error: metric.uncertainty(error, counted),
+            checkpoints[name] if checkpoints else None,
+            _identity(session, program, finetuning, data, lesson, settings) if checkpoints else "",
+        )
+    except DivergedError:  # it would again
+        if checkpoints:
+            checkpoints.discard()
+        raise
     errors = [epoch.error for epoch in history]
     summary = {
         "data": {"source": data.source, "sequences": data.size, "sha256": data.digest()},
@@ -272,6 +335,33 @@ def _fitted(
     return Tuning(final, final.lowering(scheme), tuned, summary)
 
 
+def _identity(
+    session: Session,
+    program: IntegerProgram,
+    finetuning: Finetuning,
+    data: Dataset,
+    lesson: Lesson,
+    settings: Settings,
+) -> str:
+    """Digest of everything that the course of a fine-tuning depends on."""
+    began = finetuning.result()
+    known = [
+        *(version(name) for name in ("onnxgru", "numpy", "torch")),
+        asdict(settings),
+        session.digest,
+        session.output,
+        session.metric.name,
+        data.digest(),
+        session.data["validation"].digest(),
+        sorted((name, astuple(value)) for name, value in program.values.items()),
+        files.digest(lesson.outputs.tobytes()),
+        files.digest(given.dump(began.rounded)),
+        *(files.digest(a.tobytes() + b.tobytes()) for a, b in began.weights.values()),
+        *(files.digest(array.tobytes()) for array in began.initializers.values()),
+    ]
+    return files.digest(json.dumps(known).encode())
+
+
 class Candidates:
     """Fine-tunes every scheme that it is asked for, all from one lesson and in silence.
 
@@ -281,6 +371,8 @@ class Candidates:
         The model; how to fine-tune is in its configuration.
     data : Dataset
         From `training_data`.
+    checkpoints : Checkpoints, optional
+        Where the teacher's fine-tuning stands, to go on from.
 
     Raises
     ------
@@ -288,9 +380,11 @@ class Candidates:
         If the teacher diverges.
     """
 
-    def __init__(self, session: Session, data: Dataset) -> None:
+    def __init__(
+        self, session: Session, data: Dataset, checkpoints: Checkpoints | None = None
+    ) -> None:
         self._data = data
-        self.lesson = prepare(session, data)
+        self.lesson = prepare(session, data, checkpoints=checkpoints)
 
     def __call__(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
         """The program of a scheme of a session of the same model, and the session that it is of.

@@ -139,9 +139,9 @@ def test_agreement_is_as_uncertain_as_its_sequences(place):
     kept, told = [], []
     run = Finetuning.run
 
-    def noted(self, data, teacher, judge, report, uncertainty):
+    def noted(self, data, teacher, judge, report, uncertainty, *others):
         told.append(uncertainty(2.0))
-        return run(self, data, teacher, judge, report, uncertainty)
+        return run(self, data, teacher, judge, report, uncertainty, *others)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Finetuning, "run", noted)

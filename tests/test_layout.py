@@ -68,7 +68,7 @@ ALLOWED = {
     "cluster": {"report", "events", "search", "core"},
     "study": {"problem", "session", "report", "allocation", "encoding", "config", "events", "front"}
     | {"search", "core"},
-    "tuning": {"session", "config", "events", "training", "rounding", "passes", "core"},
+    "tuning": {"session", "config", "events", "folder", "training", "rounding", "passes", "core"},
     "output": {"study", "sensitivity", "session", "report", "page", "charts", "events", "tuning"}
     | {"folder", "front", "runtime", "core"},
     "api": {"output", "study", "sensitivity", "session", "report", "events", "config", "tuning"}

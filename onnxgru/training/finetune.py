@@ -29,6 +29,9 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.training.cell import QuantizedLayer
+from onnxgru.training.checkpoint import Checkpoint
+from onnxgru.training.course import Course, Epoch
+from onnxgru.training.descent import Descent
 from onnxgru.training.host import HostGraph
 from onnxgru.training.quantizers import Tensor
 from onnxgru.training.trace import import_torch
@@ -36,8 +39,6 @@ from onnxgru.training.trace import import_torch
 Array = npt.NDArray[Any]
 
 SCALES = ("weights", "all", "none")
-GRADIENT_NORM = 1.0
-WARM_UP = 0.05  # of the steps
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,6 @@ class Settings:
     scales: str = "weights"
     averaging: float = 0.0
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A pass over the data.
-
-    Parameters
-    ----------
-    number, total : int
-        From 0, before any step.
-    loss : float
-        Mean over its steps; NaN at 0.
-    error : float
-        Of the integers on validation.
-    """
-
-    number: int
-    total: int
-    loss: float
-    error: float
 
 
 class Finetuning:
@@ -156,6 +137,8 @@ class Finetuning:
         judge: Callable[[Tuned], float],
         report: Callable[[Epoch], None],
         uncertainty: Callable[[float], float] = lambda _error: 0.0,
+        checkpoint: Checkpoint | None = None,
+        identity: str = "",
     ) -> tuple[int, Tuned]:
         """Fine-tune.
 
@@ -168,9 +151,14 @@ class Finetuning:
         judge : callable
             Error of a result on validation, smaller is better.
         report : callable
-            Receives every epoch.
+            Receives every epoch, those before an interruption again.
         uncertainty : callable
             How much a larger error may be chance.
+        checkpoint : Checkpoint, optional
+            Where it stands after every epoch, and goes on from: it then ends as if it had not been
+            interrupted.
+        identity : str
+            Digest of what everything here depends on.
 
         Returns
         -------
@@ -185,52 +173,58 @@ class Finetuning:
         ------
         DivergedError
             If weights or the loss grow beyond all bounds.
+        OutputError
+            If the checkpoint cannot be written, is damaged, or is of another training.
         """
-        import torch
-
         settings = self._settings
         with _one_thread():  # sums do not depend on the number of cores
-            results = [self.result()]
-            errors = [judge(results[0])]
-            report(Epoch(0, settings.epochs, math.nan, errors[0]))
-            generator = np.random.default_rng(settings.seed)
-            step, steps = 0, settings.epochs * (data.size // settings.batch_size)
-            weights = [w for made in self._layers for w in made.weights]
-            trained = [*weights, *self._graph.trained.values(), *self._scales()]
-            optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
-            average = [tensor.detach().clone() for tensor in trained]
-            for epoch in range(1, settings.epochs + 1):
-                order = generator.permutation(data.size)
-                losses = []
-                for start in range(0, data.size - settings.batch_size + 1, settings.batch_size):
-                    chosen = np.sort(order[start : start + settings.batch_size])
-                    for group in optimizer.param_groups:
-                        group["lr"] = settings.learning_rate * _pace(step, steps)
-                    loss = self._loss(_rows(data, chosen), teacher[chosen])
-                    optimizer.zero_grad()
-                    loss.backward()
-                    torch.nn.utils.clip_grad_norm_(trained, GRADIENT_NORM)
-                    optimizer.step()
-                    _average(average, trained, min(settings.averaging, (step + 1) / (step + 10)))
-                    losses.append(loss.item())
-                    step += 1
-                with _replaced(trained, average):
+            course = Course(self._descent(data), settings.seed)
+            saved = checkpoint.load(identity) if checkpoint else None
+            if saved is None:
+                course.add(Epoch(0, settings.epochs, math.nan, judge(self.result())))
+            else:
+                course.restore(saved)
+            for epoch in course.epochs:
+                report(epoch)
+            for number in range(len(course.epochs), settings.epochs + 1):
+                losses = self._pass(data, teacher, course)
+                with course.descent.averaged():
                     result = self.result()
                 if not (math.isfinite(losses[-1]) and _is_sound(result)):
                     raise DivergedError(
-                        f"fine-tuning diverged in epoch {epoch}; give a lower learning rate than "
+                        f"fine-tuning diverged in epoch {number}; give a lower learning rate than "
                         f"{settings.learning_rate:g}"
                     )
-                results.append(result)
-                errors.append(judge(result))
-                report(Epoch(epoch, settings.epochs, float(np.mean(losses)), errors[-1]))
-        least = min(errors)
-        limit = least + (uncertainty(least) if math.isfinite(least) else 0.0)
-        kept = max(epoch for epoch, error in enumerate(errors) if error <= limit)
-        return kept, results[kept]
+                epoch = Epoch(number, settings.epochs, float(np.mean(losses)), judge(result))
+                course.add(epoch)
+                report(epoch)
+                if checkpoint:
+                    checkpoint.save(identity, course.state())
+            least = min(epoch.error for epoch in course.epochs)
+            limit = least + (uncertainty(least) if math.isfinite(least) else 0.0)
+            kept = max(epoch.number for epoch in course.epochs if epoch.error <= limit)
+            with course.descent.replaced(course.candidates[kept]):
+                return kept, self.result()
 
-    def _scales(self) -> list[Tensor]:
-        return [scale for made in self._layers for scale in made.scales]
+    def _descent(self, data: Dataset) -> Descent:
+        settings = self._settings
+        scales = [scale for made in self._layers for scale in made.scales]
+        weights = [weight for made in self._layers for weight in made.weights]
+        return Descent(
+            [*weights, *self._graph.trained.values(), *scales],
+            settings.learning_rate,
+            settings.epochs * (data.size // settings.batch_size),
+            settings.averaging,
+        )
+
+    def _pass(self, data: Dataset, teacher: Array, course: Course) -> list[float]:
+        """Go through the data once, in an order drawn anew; the losses of the steps."""
+        order, size = course.generator.permutation(data.size), self._settings.batch_size
+        losses = []
+        for start in range(0, data.size - size + 1, size):
+            chosen = np.sort(order[start : start + size])
+            losses.append(course.descent.follow(self._loss(_rows(data, chosen), teacher[chosen])))
+        return losses
 
     def outputs(self, data: Dataset) -> Floats:
         """What the model as trained computes in torch: outputs or their logits, batch first."""
@@ -390,25 +384,6 @@ def _one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _average(average: Sequence[Tensor], current: Sequence[Tensor], decay: float) -> None:
-    """Move a running average towards what it is of."""
-    for kept, tensor in zip(average, current, strict=True):
-        kept.lerp_(tensor.detach(), 1 - decay)
-
-
-@contextmanager
-def _replaced(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Iterator[None]:
-    """Other numbers in some tensors, until the context ends."""
-    before = [tensor.detach().clone() for tensor in tensors]
-    for tensor, other in zip(tensors, others, strict=True):
-        tensor.data.copy_(other)
-    try:
-        yield
-    finally:
-        for tensor, kept in zip(tensors, before, strict=True):
-            tensor.data.copy_(kept)
-
-
 def _is_sound(result: Tuned) -> bool:
     """Whether all its numbers are finite, and its scales' reciprocals too."""
     rounded = result.rounded.values()
@@ -430,9 +405,3 @@ def _rows(data: Dataset, chosen: npt.NDArray[np.integer]) -> Dataset:
     }
     labels = None if data.labels is None else data.labels[chosen]
     return Dataset(inputs, labels, data.source, data.batch_axes)
-
-
-def _pace(step: int, steps: int) -> float:
-    """Share of the learning rate at a step."""
-    risen = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
-    return risen * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -13,6 +13,7 @@ import pytest
 from onnxgru.cli import main
 from onnxgru.models import fit, task
 from onnxgru.models.zoo import TASKS
+from onnxgru.training.checkpoint import Checkpoint
 
 DIGITS = ("train", "digits-row", "--epochs", "6", "--limit", "150")
 
@@ -116,8 +117,8 @@ def test_dropout_goes_on_where_it_was(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(2, patch)
         with pytest.raises(KeyboardInterrupt):
-            trained(fit.Checkpoint(path, resume=False))
-    resumed, uninterrupted = trained(fit.Checkpoint(path, resume=True)), trained()
+            trained(Checkpoint(path))
+    resumed, uninterrupted = trained(Checkpoint(path)), trained()
     for name, value in uninterrupted.items():
         np.testing.assert_array_equal(resumed[name], value)
 
@@ -213,7 +214,7 @@ def test_a_checkpoint_is_not_thrown_away(interrupted, capsys):
 @pytest.mark.parametrize("other", [("--seed", "1"), ("--limit", "149"), ("--epochs", "7")])
 def test_a_checkpoint_of_another_training(interrupted, capsys, other):
     message = refused(capsys, *DIGITS, *other, "--resume", "-o", str(interrupted))
-    assert "must be of the same recipe, data and versions" in message
+    assert "must be of the same settings, data and versions" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])

@@ -1,0 +1,108 @@
+"""Where a training stands, in a file, so that one that is killed can go on."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+from onnxgru.core import files
+from onnxgru.core.errors import OutputError
+from onnxgru.training.trace import import_torch
+
+
+class Checkpoint:
+    """Where an interrupted training stands, in one file that is replaced after every epoch.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; its folder is made, if need be, with the first epoch.
+    anew : bool
+        Begin anew, and replace what is there.
+    """
+
+    def __init__(self, path: Path, *, anew: bool = False) -> None:
+        self.path, self._anew = path, anew
+
+    def check(self, *, resume: bool) -> None:
+        """Refuse, before any work, what would lose an interrupted training or has none to resume.
+
+        Parameters
+        ----------
+        resume : bool
+            Whether to go on from the file.
+
+        Raises
+        ------
+        OutputError
+            If there is nothing to resume, or the file is there and `resume` is not given.
+        """
+        if resume and not self.path.is_file():
+            raise OutputError(f"{self.path}: there is no checkpoint to resume; leave out --resume")
+        if self.path.is_file() and not resume:
+            raise OutputError(
+                f"{self.path}: holds an interrupted training; go on with --resume, or remove the "
+                "file to begin anew"
+            )
+
+    def load(self, identity: str) -> dict[str, Any] | None:
+        """Return what was saved last, None where the training begins.
+
+        Parameters
+        ----------
+        identity : str
+            Digest of everything that the training depends on.
+
+        Raises
+        ------
+        OutputError
+            If the file is damaged, or of a training that differs in anything.
+        """
+        if self._anew or not self.path.is_file():
+            return None
+        torch = import_torch("training")
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            found = state["identity"]
+        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise OutputError(
+                f"{self.path}: must be a checkpoint of this program, it is truncated or corrupt "
+                f"({type(error).__name__}); remove it to begin anew"
+            ) from error
+        if found != identity:
+            raise OutputError(
+                f"{self.path}: must be of the same settings, data and versions, but it is of "
+                "others; give the options it was begun with, or remove it to begin anew"
+            )
+        return dict(state)
+
+    def save(self, identity: str, state: dict[str, Any]) -> None:
+        """Replace the file.
+
+        Parameters
+        ----------
+        identity : str
+            See `load`.
+        state : dict
+            Tensors, numbers and texts only, so that loading executes nothing.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        stream = io.BytesIO()
+        import_torch("training").save({"identity": identity} | state, stream)
+        if not self.path.parent.is_dir():
+            try:
+                self.path.parent.mkdir()
+            except OSError as error:
+                raise OutputError(
+                    f"{self.path.parent}: cannot be made ({error.strerror or error}); give another "
+                    "folder with -o"
+                ) from error
+        files.write(self.path, stream.getvalue())
+
+    def remove(self) -> None:
+        """Remove the file, if it is there."""
+        self.path.unlink(missing_ok=True)

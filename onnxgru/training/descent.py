@@ -1,0 +1,98 @@
+"""Adam on some tensors, with the running average of them, and where it stands."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from onnxgru.training.quantizers import Tensor
+
+GRADIENT_NORM = 1.0
+WARM_UP = 0.05  # of the steps
+
+
+class Descent:
+    """Adam with gradients clipped; its rate rises over the first steps, then falls to zero.
+
+    Parameters
+    ----------
+    trained : sequence of tensor
+        What is moved, in place.
+    rate : float
+        The learning rate at its peak.
+    steps : int
+        In all.
+    averaging : float
+        Decay of the running average, smaller in the first steps; 0: no average.
+    """
+
+    def __init__(
+        self, trained: Sequence[Tensor], rate: float, steps: int, averaging: float
+    ) -> None:
+        import torch
+
+        self._torch = torch
+        self.trained = list(trained)
+        self._rate, self._steps, self._averaging = rate, steps, averaging
+        self._optimizer = torch.optim.Adam(self.trained, lr=rate)
+        self.average = self.copied()
+        """The running average; with no averaging, the tensors after the last step."""
+        self._step = 0
+
+    def copied(self) -> list[Tensor]:
+        """The tensors as they are now."""
+        return [tensor.detach().clone() for tensor in self.trained]
+
+    def follow(self, loss: Tensor) -> float:
+        """Move the tensors one step against the gradient of a loss, which is returned."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * _pace(self._step, self._steps)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._torch.nn.utils.clip_grad_norm_(self.trained, GRADIENT_NORM)
+        self._optimizer.step()
+        decay = min(self._averaging, (self._step + 1) / (self._step + 10))
+        for kept, tensor in zip(self.average, self.trained, strict=True):
+            kept.lerp_(tensor.detach(), 1 - decay)
+        self._step += 1
+        return float(loss.item())
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The running average in the tensors, until the context ends."""
+        return self.replaced(self.average)
+
+    @contextmanager
+    def replaced(self, others: Sequence[Tensor]) -> Iterator[None]:
+        """Other numbers in the tensors, until the context ends."""
+        before = self.copied()
+        self._put(others)
+        try:
+            yield
+        finally:
+            self._put(before)
+
+    def _put(self, others: Sequence[Tensor]) -> None:
+        for tensor, other in zip(self.trained, others, strict=True):
+            tensor.data.copy_(other)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes."""
+        return {
+            "step": self._step,
+            "trained": self.copied(),
+            "average": list(self.average),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self._step = state["step"]
+        self._put(state["trained"])
+        self.average = list(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+def _pace(step: int, steps: int) -> float:
+    """Share of the learning rate at a step."""
+    risen = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
+    return risen * 0.5 * (1 + math.cos(math.pi * step / steps))

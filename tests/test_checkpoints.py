@@ -1,0 +1,204 @@
+"""Fine-tuning that is killed goes on where it stood, and ends as if nothing had happened."""
+
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onnxgru
+from onnxgru.cli import main
+from onnxgru.core.errors import DivergedError
+from onnxgru.events import Tuned
+from onnxgru.folder import FINETUNED, MEMBER, TEACHER
+from onnxgru.training.descent import Descent
+from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names
+from tests.test_bad_input import sentence
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+HOW = ("--finetune", "few.npz", "--epochs", "5", "--teacher-epochs", "2", "--averaging", "0.9")
+ALONE = ("quantize", "digits_row.onnx", "-q", "--bits", "3", "--learned-scales", "all", *HOW)
+SEARCH = ("quantize", "digits_row.onnx", "-q", *SHORT, *HOW)
+FINETUNE = ("finetune", "plain", "-q", "--train", "few.npz", "--epochs", "3")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Path]:
+    """The current folder, with the digits model, a few training data, and whole results."""
+    from onnxgru.models import digits
+
+    place = tmp_path_factory.mktemp("checkpoints")
+    copy_digits(place)
+    train = digits.load(digits.DigitsRecipe(), None, lambda _event: None).parts.train
+    np.savez(place / "few.npz", rows=train.inputs[:128], labels=train.labels[:128])
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.chdir(place)
+    assert main([*ALONE, "-o", "alone"]) == 0
+    assert main([*SEARCH, "-o", "search"]) == 0
+    assert main(["quantize", "digits_row.onnx", "-q", "--bits", "3", "-o", "fresh"]) == 0
+    yield place
+    monkeypatch.undo()
+
+
+def stopped(output: str, number: int, *arguments: str) -> None:
+    """Run a command until so many epochs have been told of, the ones before any step included."""
+    from onnxgru import terminal
+
+    told = iter(range(number))
+    heard = terminal.Progress.__call__
+
+    def stop(self, event):
+        heard(self, event)
+        if isinstance(event, Tuned) and next(told, None) is None:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(terminal.Progress, "__call__", stop)
+        assert main([*arguments, *(["-o", output] if arguments[0] == "quantize" else [])]) == 1
+
+
+@pytest.mark.parametrize("number", [0, 2, 4, 6])
+@pytest.mark.parametrize("command", [ALONE, SEARCH], ids=["alone", "search"])
+def test_interrupted_in_any_epoch(place, capsys, command, number):
+    """0 is before the first step of the teacher, of 2 epochs; the scheme has 3."""
+    whole = place / ("search" if command is SEARCH else "alone")
+    shutil.rmtree("stopped", ignore_errors=True)
+    stopped("stopped", number, *command)
+    assert "continues with --resume" in capsys.readouterr().err
+    stands = {"stopped/" + TEACHER} if number > 1 else set()
+    stands |= {"stopped/" + MEMBER} if number > 4 else set()
+    assert {p.as_posix() for p in Path().glob("stopped/*.pt")} == stands
+    resume = command is SEARCH or number > 1
+    assert main([*command, "-o", "stopped", *(["--resume"] if resume else [])]) == 0
+    assert contents(place / "stopped") == contents(whole)
+    assert names(place / "stopped") == (SEARCHED if command is SEARCH else PLAIN) | FINETUNED
+
+
+@pytest.mark.parametrize("name", [TEACHER, MEMBER])
+def test_killed(place, name):
+    """With a signal that no process survives, as soon as there is a checkpoint."""
+    shutil.rmtree("killed", ignore_errors=True)
+    path = place / "killed" / name
+    with subprocess.Popen((sys.executable, "-m", "onnxgru", *ALONE, "-o", "killed")) as process:
+        limit = time.monotonic() + 60
+        while process.poll() is None and not path.is_file() and time.monotonic() < limit:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert path.is_file()
+    assert main([*ALONE, "-o", "killed", "--resume"]) == 0
+    assert contents(place / "killed") == contents(place / "alone")
+
+
+def test_what_stood_is_not_computed_again(place):
+    """Epochs before the interruption are told of at once, from the checkpoint."""
+    shutil.rmtree("stopped", ignore_errors=True)
+    stopped("stopped", 6, *ALONE)
+    heard = []
+    settings = {"epochs": 5, "teacher_epochs": 2, "averaging": 0.9, "learned_scales": "all"}
+    config = onnxgru.Config(bits=3, finetune="few.npz", output="stopped", resume=True, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        steps = []
+        follow = Descent.follow
+        patch.setattr(
+            Descent,
+            "follow",
+            lambda self, loss: steps.append(1) or follow(self, loss),
+        )
+        onnxgru.quantize("digits_row.onnx", config, listener=heard.append)
+    assert len(steps) == 128 // config.batch_size  # of the last epoch alone
+    epochs = [event.epoch for event in heard if isinstance(event, Tuned)]
+    assert epochs == [0, 1, 2, 0, 1, 2, 3]
+
+
+# --- onnxgru finetune ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(place) -> Path:
+    """A folder whose fine-tuning was stopped after its first epoch."""
+    shutil.rmtree("plain", ignore_errors=True)
+    shutil.copytree("fresh", "plain")
+    stopped("", 2, *FINETUNE)
+    return place / "plain"
+
+
+def test_finetune_goes_on(interrupted, place, capsys):
+    assert names(interrupted) == PLAIN | {MEMBER}  # what was there is there
+    assert contents(interrupted).items() >= contents(place / "fresh").items()
+    assert main([*FINETUNE, "--resume"]) == 0
+    resumed = contents(interrupted)
+    shutil.rmtree("plain")
+    shutil.copytree("fresh", "plain")
+    assert main([*FINETUNE]) == 0
+    assert resumed == contents(place / "plain")
+    assert names(interrupted) == PLAIN | FINETUNED
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "holds an interrupted training; go on with --resume, or remove the file"),
+        (("--resume", "--seed", "1"), "must be of the same settings, data and versions"),
+        (("--resume", "--learning-rate", "0.01"), "must be of the same settings"),
+    ],
+)
+def test_it_is_not_lost(interrupted, capsys, flags, words):
+    before = (interrupted / MEMBER).read_bytes()
+    capsys.readouterr()
+    assert main([*FINETUNE, *flags]) == 1
+    assert f"plain/{MEMBER}: {words}" in sentence(capsys.readouterr().err)
+    assert (interrupted / MEMBER).read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", None])
+def test_a_damaged_checkpoint(interrupted, capsys, content):
+    path = interrupted / MEMBER
+    path.write_bytes(path.read_bytes()[:-2000] if content is None else content)
+    capsys.readouterr()
+    assert main([*FINETUNE, "--resume"]) == 1
+    assert "truncated or corrupt" in sentence(capsys.readouterr().err)
+
+
+def test_nothing_to_resume(place, capsys):
+    shutil.rmtree("plain", ignore_errors=True)
+    shutil.copytree("fresh", "plain")
+    assert main([*FINETUNE, "--resume"]) == 1
+    assert "there is no checkpoint to resume" in sentence(capsys.readouterr().err)
+    assert main([*ALONE, "-o", "none", "--resume"]) == 1
+    assert f"there is no {MEMBER} or {TEACHER} to resume" in sentence(capsys.readouterr().err)
+    assert not (place / "none").exists()
+
+
+def test_force_begins_anew(place):
+    shutil.rmtree("stopped", ignore_errors=True)
+    stopped("stopped", 4, *ALONE)
+    assert main([*ALONE, "-o", "stopped", "--force"]) == 0
+    assert contents(place / "stopped") == contents(place / "alone")
+    assert names(place / "stopped") == PLAIN | FINETUNED
+
+
+@pytest.mark.parametrize("teacher", [True, False])
+def test_what_diverges_leaves_nothing(place, monkeypatch, teacher):
+    """Not even where the teacher had come to its end."""
+    follow = Descent.follow
+    seen = []
+
+    def diverging(self, loss):
+        seen.append(follow(self, loss))
+        return math.nan if teacher or len(seen) > 2 * (128 // 32) else seen[-1]
+
+    monkeypatch.setattr(Descent, "follow", diverging)
+    config = onnxgru.Config(
+        bits=3, finetune="few.npz", output="gone", epochs=3, teacher_epochs=2, batch_size=32
+    )
+    with pytest.raises(DivergedError):
+        onnxgru.quantize("digits_row.onnx", config)
+    assert not (place / "gone").exists()
