@@ -92,6 +92,20 @@ def test_published(tmp_path: Path) -> None:
     assert float(found["ours, smaller than uniform 8 in weight bits, %"]) > 70
 
 
+def test_draws(tmp_path: Path) -> None:
+    found = figures("draws", tmp_path)
+    for bits in (2, 3):
+        for alone in ("", ", alone"):
+            for figure, better in (("sqnr, dB", 1), ("entropy, nats", -1)):
+                plain, gptq = (
+                    float(found[f"{figure} (weights {bits}, {name}{alone})"])
+                    for name in ("nearest", "gptq")
+                )
+                assert better * (gptq - plain) > 0
+        rounded = float(found[f"sqnr, dB (weights {bits}, gptq)"])
+        assert float(found[f"sqnr, dB (weights {bits}, gptq, alone)"]) > rounded - 0.5
+
+
 def measured(value: float) -> dict[str, float]:
     """What a piece measures; a negative one fails."""
     return {"holdout": math.sqrt(value)}
