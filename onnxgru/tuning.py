@@ -301,6 +301,9 @@ def _fitted(
     target = session.target("validation")
     labels = metric.target == "labels"
     counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
+    checkpoint = checkpoints[name] if checkpoints else None
+    if checkpoint and checkpoint.is_there:
+        told(Stage(f"going on from {checkpoint.path}"))
     try:
         chosen, tuned = finetuning.run(
             data,
@@ -308,8 +311,8 @@ def _fitted(
             judge,
             report,
             lambda error: metric.uncertainty(error, counted),
-            checkpoints[name] if checkpoints else None,
-            _identity(session, program, finetuning, data, lesson, settings) if checkpoints else "",
+            checkpoint,
+            _identity(session, program, finetuning, data, lesson, settings) if checkpoint else "",
         )
     except DivergedError:  # it would again
         if checkpoints:

@@ -24,6 +24,11 @@ class Checkpoint:
     def __init__(self, path: Path, *, anew: bool = False) -> None:
         self.path, self._anew = path, anew
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is something to go on from."""
+        return not self._anew and self.path.is_file()
+
     def check(self, *, resume: bool) -> None:
         """Refuse, before any work, what would lose an interrupted training or has none to resume.
 
@@ -58,7 +63,7 @@ class Checkpoint:
         OutputError
             If the file is damaged, or of a training that differs in anything.
         """
-        if self._anew or not self.path.is_file():
+        if not self.is_there:
             return None
         torch = import_torch("training")
         try:
