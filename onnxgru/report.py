@@ -293,7 +293,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     ]
     lines += [line for text in stuck_sentences(document) for line in ("", f"**{text}.**")]
     if "search" in document:
-        lines += ["", *_search_lines(document["search"], unit)]
+        lines += ["", *_search_lines(document, unit)]
     if "finetuning" in document:
         lines += ["", *_tuning_lines(document["finetuning"], unit)]
     lines += [
@@ -325,7 +325,8 @@ def markdown(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
+def _search_lines(document: Mapping[str, Any], unit: str) -> list[str]:
+    search = document["search"]
     chosen, uniform = search["chosen"], search["uniform_8"]
     share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
     limit = f"{search['max_drop']:g} {unit or 'units'} below the best figure on validation"
@@ -335,6 +336,10 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
         f"the least {size} with at most {limit}"
         if search["within"]
         else f"the most accurate, because none is within {limit}"
+    )
+    wide = uniform.get("accumulator_bits", 0)
+    beyond = (
+        f", with accumulators of {wide}" if wide > document["config"]["accumulator_bits"] else ""
     )
     return [
         "## Search",
@@ -350,7 +355,7 @@ def _search_lines(search: Mapping[str, Any], unit: str) -> list[str]:
             f"{figure(entry['holdout'], unit) if entry['holdout'] is not None else '-'} |"
             for name, entry in (
                 (f"chosen, number {chosen['index']}", chosen),
-                ("uniform 8 bits", uniform),
+                (f"uniform 8 bits{beyond}", uniform),
             )
         ),
         "",

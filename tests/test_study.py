@@ -105,6 +105,9 @@ def test_narrow_accumulators_bind_members_alone(model, tmp_path, capsys):
     assert any(line.rstrip().endswith("uniform 8 bits *") for line in lines)
     assert any(line.rstrip().endswith("uniform 3 bits") for line in lines)
     assert "* needs accumulators of more than 20 bits" in map(str.strip, lines)
+    needed = front["uniform"][0]["accumulator_bits"]
+    text = (result.folder / "report.md").read_text("utf-8")
+    assert f"| uniform 8 bits, with accumulators of {needed} |" in text
 
 
 def test_first_population_has_uniform_schemes_then_allocated_ones(model):
