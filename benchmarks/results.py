@@ -1,8 +1,8 @@
-"""What `benchmarks.published` measured, as `docs/results.md` and its figures.
+"""What `benchmarks.published` and `benchmarks.draws` measured: `docs/results.md` and its figures.
 
     python -m benchmarks.results
 
-Nothing is computed here that is not in ``benchmarks/results/*.json``; a test holds the page to it.
+Nothing is computed here that is not in ``benchmarks/results``; a test holds the page to it.
 """
 
 import json
@@ -61,12 +61,13 @@ four. Uniform 8 bits, which only round the float model, are 0.66 points above it
 """
 
 DRAWS = """\
-One set of recordings, and a few hundred hold-out sequences, leave the order of two roundings to
-chance. So each model was also calibrated on random halves of its recordings, by `python -m
-benchmarks.draws --task TASK --models FOLDER --study benchmarks/results/draws/TASK.json`: weights of
-2 and 3 bits, outputs at 8 with plain ranges, nothing fine-tuned. Accuracy and, in brackets,
-cross-entropy in nats, means over the draws; differences of GPTQ to nearest with their 95 %
-interval; *alone* with everything but the weights in float. Cross-entropy weighs every sequence, and
+One set of recordings leaves the order of two roundings to chance. So each model was also calibrated
+on random halves of its recordings, by `python -m benchmarks.draws --task TASK --models FOLDER
+--study benchmarks/results/draws/TASK.json`: weights of 2 and 3 bits, outputs at 8 with plain
+ranges, nothing fine-tuned. Accuracy and, in brackets, cross-entropy in nats, means over the draws,
+all on the same hold-out data; differences of GPTQ to nearest with their 95 % interval over the
+draws, which says nothing of other hold-out data. *Alone* is with everything but the weights in
+float, where rounding to nearest depends on no recordings. Cross-entropy weighs every sequence, and
 tells apart what accuracy does not. Weights alone cost pixel-wise MNIST little: it is the rounding
 of outputs, 361 times over, that does.
 """
@@ -217,15 +218,16 @@ def _draws(found: dict[str, dict[str, Any]]) -> list[str]:
         if not path.is_file():
             continue
         document = json.loads(path.read_text("utf-8"))
-        for bits, methods in document["weights"].items():
-            nearest, gptq = ([r for _, r in sorted(methods[m].items())] for m in METHODS)
+        for bits, methods in sorted(document["weights"].items()):
+            draws = sorted(methods["gptq"])
+            nearest, gptq = ([methods[method][draw] for draw in draws] for method in METHODS)
             points, nats = (
                 interval([b[key] - a[key] for a, b in zip(nearest, gptq, strict=True)])
                 for key in ("holdout", "entropy")
             )
             figures = [_mean_of(nearest), _mean_of(gptq)]
             figures.append(f"{points[0]:+.2f} {_plus_minus(points[1])}")
-            figures.append(f"{nats[0]:+.4f} ± {nats[1]:.4f}")
+            figures.append(f"{nats[0]:+.4f} {_plus_minus(nats[1], 4)}")
             figures += [_mean_of([row["alone"] for row in rows]) for rows in (nearest, gptq)]
             lines.append(f"| {task} | {len(gptq)} | {bits} | {' | '.join(figures)} |")
     return [*lines, ""]
@@ -244,8 +246,8 @@ def _versions(document: dict[str, Any]) -> str:
     return ", ".join(sorted({entry["ours"]["onnxgru"] for entry in _seeds(document)}))
 
 
-def _plus_minus(half: float) -> str:
-    return "" if math.isnan(half) else f"± {half:.2f}"
+def _plus_minus(half: float, digits: int = 2) -> str:
+    return "" if math.isnan(half) else f"± {half:.{digits}f}"
 
 
 def _task(task: str, document: dict[str, Any]) -> list[str]:

@@ -86,13 +86,15 @@ def quantize(
     else:
         scheme = Scheme.load(Path(config.scheme))
         scheme.validate(session.layers, str(config.scheme))
-    checkpoints = Checkpoints(folder.path, anew=config.force)
+    checkpoints = Checkpoints(folder.path)
+    if training is not None and config.force:  # else what is resumed would meet earlier results
+        folder.clear()
     return output.finish(session, folder, scheme, training, checkpoints=checkpoints)
 
 
 def _searched(path: Path, config: Config, folder: Folder, listener: Listener) -> Result:
     """Search, and write the front with its chosen member."""
-    checkpoints = Checkpoints(folder.path, anew=config.force)
+    checkpoints = Checkpoints(folder.path)
     with Interrupts() as interrupts, _workers(config, listener) as workers:
 
         def heard(event: Event) -> None:
@@ -101,9 +103,11 @@ def _searched(path: Path, config: Config, folder: Folder, listener: Listener) ->
 
         session = Session(path, config, heard)
         training = training_data(session)
+        if training is not None and config.force:
+            folder.clear()  # before a teacher leaves its checkpoint there
         study, lesson = _study(session, training, checkpoints)
-        study.prepare()  # nothing is written before all of that has succeeded
-        folder.open(force=config.force)
+        study.prepare()  # but for that, nothing is written before all of this has succeeded
+        folder.open(force=config.force and training is None)
         try:
             outcome = study.run(folder.path / JOURNAL, resume=config.resume, workers=workers)
         except KeyboardInterrupt:

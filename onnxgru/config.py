@@ -111,7 +111,7 @@ class Config:
     force : bool
         Replace an existing output folder.
     resume : bool
-        Continue the search in an existing output folder.
+        Continue the search or the fine-tuning in an existing output folder.
     granularity : {"channel", "gate", "tensor"}
         What shares a weight scale.
     observer : {"mse", "minmax", "percentile", "entropy"}

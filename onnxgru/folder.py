@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from onnxgru.core import files
 from onnxgru.core.errors import OutputError
 
 JOURNAL = "journal.jsonl"
@@ -17,12 +18,12 @@ HEAT_MAP = "sensitivity.png"
 FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.calibration.json"})
 """Names of what fine-tuning adds; they belong to the report that they come with."""
 TEACHER, MEMBER = "teacher.checkpoint.pt", "finetuning.checkpoint.pt"
-"""Where a fine-tuning of the teacher, and of a scheme, stands; removed when all is written."""
+"""Where the fine-tuning of a teacher, and of a scheme, stands until all is written."""
 
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
     | {"front.csv", "front.png", "moments.npz", "report.md", PAGE, REPORT, JOURNAL}
-    | {"test_data_set_0"}
+    | {"test_data_set_0", TEACHER, MEMBER}
     | FINETUNED
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""
@@ -63,7 +64,9 @@ class Folder:
             nothing to resume, or it cannot be written.
         """
         occupied = self._is_folder() and any(
-            entry.name not in MEASURED and not entry.name.startswith(STAGED)
+            entry.name not in MEASURED
+            and not entry.name.startswith(STAGED)
+            and not files.is_partial(entry.name)
             for entry in self.path.iterdir()
         )
         if resume and not any((self.path / name).is_file() for name in resume):
@@ -115,7 +118,7 @@ class Folder:
             raise OutputError(f"{place}: cannot be written to; give another folder with -o")
 
     def open(self, *, force: bool) -> None:
-        """Make the folder; with `force`, clear it of earlier results, and of nothing else.
+        """Make the folder; with `force`, clear it.
 
         Raises
         ------
@@ -124,8 +127,19 @@ class Folder:
         """
         with self._refusals():
             self.path.mkdir(exist_ok=True)
-            if force:
-                self._clear(KNOWN)
+        if force:
+            self.clear()
+
+    def clear(self) -> None:
+        """Remove earlier results, and nothing else.
+
+        Raises
+        ------
+        OutputError
+            If the file system refuses.
+        """
+        with self._refusals():
+            self._clear(KNOWN)
 
     def write(self, contents: Mapping[str, bytes], *, force: bool = False) -> None:
         """Write files, the last one of them last: all of them, or none.

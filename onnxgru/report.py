@@ -206,7 +206,7 @@ def build(
         "data": {
             role: asdict(description) for role, description in session.data.describe().items()
         },
-        "config": session.settings(),
+        "config": {k: v for k, v in session.settings().items() if k not in ("force", "resume")},
         "seed": session.config.seed,
         "versions": versions(),
     }

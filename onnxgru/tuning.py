@@ -112,13 +112,11 @@ class Checkpoints:
     ----------
     place : Path
         The folder; it is made with the first epoch.
-    anew : bool
-        Go on from nothing that is there.
     """
 
-    def __init__(self, place: Path, *, anew: bool = False) -> None:
+    def __init__(self, place: Path) -> None:
         self._place, self._made = place, not place.is_dir()
-        self._known = {name: Checkpoint(place / name, anew=anew) for name in (TEACHER, MEMBER)}
+        self._known = {name: Checkpoint(place / name) for name in (TEACHER, MEMBER)}
 
     def __getitem__(self, name: str) -> Checkpoint:
         return self._known[name]
@@ -131,7 +129,7 @@ class Checkpoints:
         OutputError
             If there is nothing to resume, or something that would be lost.
         """
-        there = [known for known in self._known.values() if known.path.is_file()]
+        there = [known for known in self._known.values() if known.is_there]
         (there or [self._known[MEMBER]])[0].check(resume=resume)
 
     def discard(self) -> None:
@@ -210,6 +208,8 @@ def prepare(
         observer=config.observer,
         input_bits=config.input_bits,
     )
+    if checkpoints and not checkpoints[TEACHER].is_there:
+        checkpoints[MEMBER].remove()  # another teacher's
     epochs = config.teacher_epochs
     made = _fitted(session.unbounded, scheme, data, lesson, epochs, told, checkpoints, TEACHER)
     return Lesson(_outputs(made.session, data), made.tuned, made.summary)
@@ -347,10 +347,14 @@ def _identity(
     settings: Settings,
 ) -> str:
     """Digest of everything that the course of a fine-tuning depends on."""
+    from onnxgru import __version__
+
     began = finetuning.result()
     known = [
-        *(version(name) for name in ("onnxgru", "numpy", "torch")),
+        __version__,
+        *(version(name) for name in ("numpy", "onnxruntime", "torch")),
         asdict(settings),
+        session.config.accumulator_bits,  # an epoch that does not fit them is not kept
         session.digest,
         session.output,
         session.metric.name,

@@ -18,15 +18,18 @@ from onnxgru.core.errors import DivergedError
 from onnxgru.events import Tuned
 from onnxgru.folder import FINETUNED, MEMBER, TEACHER
 from onnxgru.training.descent import Descent
-from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names
+from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names, read
 from tests.test_bad_input import sentence
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 HOW = ("--finetune", "few.npz", "--epochs", "5", "--teacher-epochs", "2", "--averaging", "0.9")
+PLAINLY = ("quantize", "digits_row.onnx", "-q")
 ALONE = ("quantize", "digits_row.onnx", "-q", "--bits", "3", "--learned-scales", "all", *HOW)
 SEARCH = ("quantize", "digits_row.onnx", "-q", *SHORT, *HOW)
+EVERY = (*PLAINLY, "--search", "--population", "4", "--generations", "2", *HOW)
+EVERY += ("--finetune-candidates",)
 FINETUNE = ("finetune", "plain", "-q", "--train", "few.npz", "--epochs", "3")
 
 
@@ -39,13 +42,14 @@ def place(tmp_path_factory) -> Iterator[Path]:
     copy_digits(place)
     train = digits.load(digits.DigitsRecipe(), None, lambda _event: None).parts.train
     np.savez(place / "few.npz", rows=train.inputs[:128], labels=train.labels[:128])
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.chdir(place)
-    assert main([*ALONE, "-o", "alone"]) == 0
-    assert main([*SEARCH, "-o", "search"]) == 0
-    assert main(["quantize", "digits_row.onnx", "-q", "--bits", "3", "-o", "fresh"]) == 0
-    yield place
-    monkeypatch.undo()
+    np.savez(place / "others.npz", rows=train.inputs[128:256], labels=train.labels[128:256])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert main([*ALONE, "-o", "alone"]) == 0
+        assert main([*SEARCH, "-o", "search"]) == 0
+        assert main([*EVERY, "-o", "every"]) == 0
+        assert main([*PLAINLY, "--bits", "3", "-o", "fresh"]) == 0
+        yield place
 
 
 def stopped(output: str, number: int, *arguments: str) -> None:
@@ -65,21 +69,36 @@ def stopped(output: str, number: int, *arguments: str) -> None:
         assert main([*arguments, *(["-o", output] if arguments[0] == "quantize" else [])]) == 1
 
 
-@pytest.mark.parametrize("number", [0, 2, 4, 6])
-@pytest.mark.parametrize("command", [ALONE, SEARCH], ids=["alone", "search"])
-def test_interrupted_in_any_epoch(place, capsys, command, number):
-    """0 is before the first step of the teacher, of 2 epochs; the scheme has 3."""
-    whole = place / ("search" if command is SEARCH else "alone")
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
+@pytest.mark.parametrize("number", [0, 1, 3, 5])
+@pytest.mark.parametrize(("command", "whole"), [(ALONE, "alone"), (SEARCH, "search")])
+def test_interrupted_in_any_epoch(place, capsys, command, whole, number, force):
+    """0 is before the first step of the teacher, of 2 epochs; 3 before that of the scheme."""
     shutil.rmtree("stopped", ignore_errors=True)
-    stopped("stopped", number, *command)
+    if force:  # in place of other results, of which nothing is left
+        other = "alone" if command is SEARCH else "every"
+        shutil.copytree(other, "stopped")
+    stopped("stopped", number, *command, *force)
     assert "continues with --resume" in capsys.readouterr().err
-    stands = {"stopped/" + TEACHER} if number > 1 else set()
-    stands |= {"stopped/" + MEMBER} if number > 4 else set()
+    stands = {"stopped/" + TEACHER} if number > 0 else set()
+    stands |= {"stopped/" + MEMBER} if number > 3 else set()
     assert {p.as_posix() for p in Path().glob("stopped/*.pt")} == stands
-    resume = command is SEARCH or number > 1
+    resume = command is SEARCH or number > 0
     assert main([*command, "-o", "stopped", *(["--resume"] if resume else [])]) == 0
-    assert contents(place / "stopped") == contents(whole)
+    assert contents(place / "stopped") == contents(place / whole)
     assert names(place / "stopped") == (SEARCHED if command is SEARCH else PLAIN) | FINETUNED
+    found, wanted = (read(place / name / "report.json") for name in ("stopped", whole))
+    assert found == wanted | {"config": wanted["config"] | {"output": "stopped"}}
+
+
+def test_interrupted_before_the_search_begins(place):
+    """In the teacher of its candidates, with --force: the journal of an earlier one is gone."""
+    shutil.rmtree("stopped", ignore_errors=True)
+    shutil.copytree("search", "stopped")
+    stopped("stopped", 1, *EVERY, "--force")
+    assert names(place / "stopped") == {TEACHER}
+    assert main([*EVERY, "-o", "stopped", "--resume"]) == 0
+    assert contents(place / "stopped") == contents(place / "every")
 
 
 @pytest.mark.parametrize("name", [TEACHER, MEMBER])
@@ -100,7 +119,7 @@ def test_killed(place, name):
 def test_what_stood_is_not_computed_again(place):
     """Epochs before the interruption are told of at once, from the checkpoint."""
     shutil.rmtree("stopped", ignore_errors=True)
-    stopped("stopped", 6, *ALONE)
+    stopped("stopped", 5, *ALONE)
     heard = []
     settings = {"epochs": 5, "teacher_epochs": 2, "averaging": 0.9, "learned_scales": "all"}
     config = onnxgru.Config(bits=3, finetune="few.npz", output="stopped", resume=True, **settings)
@@ -126,7 +145,7 @@ def interrupted(place) -> Path:
     """A folder whose fine-tuning was stopped after its first epoch."""
     shutil.rmtree("plain", ignore_errors=True)
     shutil.copytree("fresh", "plain")
-    stopped("", 2, *FINETUNE)
+    stopped("", 1, *FINETUNE)
     return place / "plain"
 
 
@@ -148,6 +167,8 @@ def test_finetune_goes_on(interrupted, place, capsys):
         ((), "holds an interrupted training; go on with --resume, or remove the file"),
         (("--resume", "--seed", "1"), "must be of the same settings, data and versions"),
         (("--resume", "--learning-rate", "0.01"), "must be of the same settings"),
+        (("--resume", "--train", "others.npz"), "must be of the same settings"),
+        (("--resume", "--start", "alone"), "must be of the same settings"),
     ],
 )
 def test_it_is_not_lost(interrupted, capsys, flags, words):
@@ -177,23 +198,59 @@ def test_nothing_to_resume(place, capsys):
     assert not (place / "none").exists()
 
 
-def test_force_begins_anew(place):
+@pytest.mark.parametrize(
+    "flags",
+    [("--bits", "4"), ("--accumulator-bits", "24"), ("--validation", "digits_row.holdout.npz")],
+)
+def test_what_the_result_depends_on(place, capsys, flags):
     shutil.rmtree("stopped", ignore_errors=True)
     stopped("stopped", 4, *ALONE)
-    assert main([*ALONE, "-o", "stopped", "--force"]) == 0
+    assert main([*ALONE, *flags, "-o", "stopped", "--resume"]) == 1
+    assert "must be of the same settings, data and versions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"), [(ALONE, PLAIN | FINETUNED), ((*PLAINLY, "--bits", "3"), PLAIN)]
+)
+def test_force_begins_anew(place, command, wanted):
+    """With other settings, so that nothing of what stood can be gone on with."""
+    shutil.rmtree("stopped", ignore_errors=True)
+    stopped("stopped", 5, *ALONE, "--seed", "1")
+    assert main([*command, "-o", "stopped", "--force"]) == 0
+    assert names(place / "stopped") == wanted
+    assert contents(place / "stopped") == contents(
+        place / ("alone" if command is ALONE else "fresh")
+    )
+
+
+def test_another_teacher_makes_the_rest_void(place, capsys):
+    """Without the teacher's checkpoint nothing is gone on with."""
+    shutil.rmtree("stopped", ignore_errors=True)
+    stopped("stopped", 5, *ALONE, "--seed", "1")
+    assert main([*ALONE, "-o", "stopped", "--resume"]) == 1
+    assert f"stopped/{TEACHER}: must be of the same settings" in capsys.readouterr().err
+    (place / "stopped" / TEACHER).unlink()
+    assert main([*ALONE, "-o", "stopped", "--resume"]) == 0
     assert contents(place / "stopped") == contents(place / "alone")
-    assert names(place / "stopped") == PLAIN | FINETUNED
 
 
-@pytest.mark.parametrize("teacher", [True, False])
-def test_what_diverges_leaves_nothing(place, monkeypatch, teacher):
-    """Not even where the teacher had come to its end."""
+def test_what_was_cut_off_in_writing_is_in_nobodys_way(place):
+    folder = place / "cut"
+    folder.mkdir()
+    (folder / f".{TEACHER}.123.partial").write_bytes(b"half")
+    assert main([*ALONE, "-o", "cut"]) == 0
+    assert names(folder) == PLAIN | FINETUNED
+
+
+@pytest.mark.parametrize("whole", [1, 2])
+def test_what_diverges_leaves_nothing(place, monkeypatch, whole):
+    """Neither in the second epoch, of the teacher, nor in the third."""
     follow = Descent.follow
     seen = []
 
     def diverging(self, loss):
         seen.append(follow(self, loss))
-        return math.nan if teacher or len(seen) > 2 * (128 // 32) else seen[-1]
+        return math.nan if len(seen) > whole * (128 // 32) else seen[-1]
 
     monkeypatch.setattr(Descent, "follow", diverging)
     config = onnxgru.Config(

@@ -8,6 +8,8 @@ from typing import Any
 
 from onnxgru.core.errors import OutputError, SchemeError
 
+PARTIAL = ".partial"
+
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file atomically: a temporary file in the same folder, then a rename.
@@ -18,7 +20,7 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         If the folder cannot be written to or the disk is full; nothing is left behind.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with temporary.open("wb") as stream:
             stream.write(content)
@@ -26,11 +28,17 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); "
             "choose another place with -o or free some space"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file of this name is what `write` leaves when its process is killed."""
+    return name.startswith(".") and name.endswith(PARTIAL)
 
 
 def dump(document: object) -> bytes:

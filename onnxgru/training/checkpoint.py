@@ -17,17 +17,15 @@ class Checkpoint:
     ----------
     path : pathlib.Path
         The file; its folder is made, if need be, with the first epoch.
-    anew : bool
-        Begin anew, and replace what is there.
     """
 
-    def __init__(self, path: Path, *, anew: bool = False) -> None:
-        self.path, self._anew = path, anew
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @property
     def is_there(self) -> bool:
         """Whether there is something to go on from."""
-        return not self._anew and self.path.is_file()
+        return self.path.is_file()
 
     def check(self, *, resume: bool) -> None:
         """Refuse, before any work, what would lose an interrupted training or has none to resume.
@@ -42,9 +40,9 @@ class Checkpoint:
         OutputError
             If there is nothing to resume, or the file is there and `resume` is not given.
         """
-        if resume and not self.path.is_file():
+        if resume and not self.is_there:
             raise OutputError(f"{self.path}: there is no checkpoint to resume; leave out --resume")
-        if self.path.is_file() and not resume:
+        if self.is_there and not resume:
             raise OutputError(
                 f"{self.path}: holds an interrupted training; go on with --resume, or remove the "
                 "file to begin anew"
@@ -69,6 +67,11 @@ class Checkpoint:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             found = state["identity"]
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be read ({error.strerror or error}); make it readable, or "
+                "remove it to begin anew"
+            ) from error
         except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise OutputError(
                 f"{self.path}: must be a checkpoint of this program, it is truncated or corrupt "
@@ -106,8 +109,15 @@ class Checkpoint:
                     f"{self.path.parent}: cannot be made ({error.strerror or error}); give another "
                     "folder with -o"
                 ) from error
+        self._sweep()
         files.write(self.path, stream.getvalue())
 
     def remove(self) -> None:
         """Remove the file, if it is there."""
         self.path.unlink(missing_ok=True)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what a process left that was killed while it wrote."""
+        for left in self.path.parent.glob(f".{self.path.name}.*{files.PARTIAL}"):
+            left.unlink(missing_ok=True)

@@ -197,9 +197,9 @@ class Finetuning:
                     )
                 epoch = Epoch(number, settings.epochs, float(np.mean(losses)), judge(result))
                 course.add(epoch)
-                report(epoch)
                 if checkpoint:
                     checkpoint.save(identity, course.state())
+                report(epoch)
             least = min(epoch.error for epoch in course.epochs)
             limit = least + (uncertainty(least) if math.isfinite(least) else 0.0)
             kept = max(epoch.number for epoch in course.epochs if epoch.error <= limit)
