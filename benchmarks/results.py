@@ -77,10 +77,7 @@ EARLIER = {
 
 The same commands with onnxgru before 0.5.0, whose ranges did not put on the state's grid what is
 added up to it; pixel-wise MNIST in batches of 64, at a learning rate of 0.001 and without
-averaging. Smaller batches and averaging help weights of 2 bits, which go on flipping between codes,
-and uniform 8 bits not. Uniform widths are else not touched, and were not measured again; nor was
-*ours* on ten keywords, which is the one above. At 361 steps with outputs of 5 bits, which train
-badly, aligned ranges did worse; elsewhere as well, or better.
+averaging. Uniform widths are else not touched, and were not measured again.
 """,
     "three-epochs": """## Earlier, the keywords with 3 epochs
 
