@@ -69,8 +69,9 @@ def stopped(output: str, number: int, *arguments: str) -> None:
         assert main([*arguments, *(["-o", output] if arguments[0] == "quantize" else [])]) == 1
 
 
-@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
-@pytest.mark.parametrize("number", [0, 1, 3, 5])
+@pytest.mark.parametrize(
+    ("number", "force"), [(0, ()), (1, ("--force",)), (3, ()), (5, ()), (5, ("--force",))]
+)
 @pytest.mark.parametrize(("command", "whole"), [(ALONE, "alone"), (SEARCH, "search")])
 def test_interrupted_in_any_epoch(place, capsys, command, whole, number, force):
     """0 is before the first step of the teacher, of 2 epochs; 3 before that of the scheme."""
