@@ -38,14 +38,14 @@ and splits are its own, so its figures stand beside ours and are not measured he
 - *published search*: one gene an operator, random start, plain NSGA-II over error and weight bits;
   the smallest member within half a point of uniform 8 bits on validation; fine-tuned on 10 % of the
   training data at a learning rate of 1e-5.
-- *ours*: the default search with `--ranges aligned` (saturating with onnxgru before 0.5.0). Of its
-  members of at most 2.24 bits a weight and 40 % of the flash of uniform 8 bits, and within a point
-  of the best of them on validation, the one nearest to the float model's outputs; what it leaves of
-  these limits spent on wider operators (`onnxgru pick --widen`); fine-tuned with the data, epochs,
-  learning rate and loss of the uniform widths. Where a command has `--teacher-epochs`, so many of
-  the epochs go to an 8-bit teacher that the member starts from and is taught by; elsewhere, and for
-  the uniform widths, the float model is the teacher. Weights of the uniform widths and the
-  published search are rounded to nearest, and their ranges are plain, as is usual.
+- *ours*: the default search with `--ranges aligned`. Of its members of at most 2.24 bits a weight
+  and 40 % of the flash of uniform 8 bits, and within a point of the best of them on validation, the
+  one nearest to the float model's outputs; what it leaves of these limits spent on wider operators
+  (`onnxgru pick --widen`); fine-tuned with the data, epochs, learning rate and loss of the uniform
+  widths. Where a command has `--teacher-epochs`, so many of the epochs go to an 8-bit teacher that
+  the member starts from and is taught by; elsewhere, and for the uniform widths, the float model is
+  the teacher. Weights of the uniform widths and the published search are rounded to nearest, and
+  their ranges are plain, as is usual.
 
 Training data are those of the recipes, where few with copies augmented as there. Members and epochs
 are chosen on validation data; every figure below is on hold-out data, the mean over seeds. The
