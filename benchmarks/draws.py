@@ -1,9 +1,9 @@
 """Weights at 2 and 3 bits, to nearest and by GPTQ, over draws of the calibration recordings.
 
-One set of recordings and a few hundred hold-out sequences leave the order of two roundings to
-chance, so a model of the zoo is calibrated several times, on a random half of its recordings each
-time, and judged on all hold-out data: accuracy, cross-entropy, and the signal to noise ratio of the
-outputs, with outputs at 8 bits and *alone*, with everything but the weights in float.
+One set of recordings leaves the order of two roundings to chance, so a model of the zoo is
+calibrated several times, on a random half of its recordings each time, and judged on all hold-out
+data: accuracy, cross-entropy, and the signal to noise ratio of the outputs, with outputs at 8 bits
+and *alone*, with everything but the weights in float.
 
     python -m benchmarks.draws --models FOLDER --task speech-4 [--draws 10] [--jobs 1] [--quick]
         [--json FILE] [--study FILE]

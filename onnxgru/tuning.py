@@ -132,6 +132,21 @@ class Checkpoints:
         there = [known for known in self._known.values() if known.is_there]
         (there or [self._known[MEMBER]])[0].check(resume=resume)
 
+    def check_teacher(self) -> None:
+        """Refuse, before a teacher is trained, what another one taught.
+
+        Raises
+        ------
+        OutputError
+            If there is a checkpoint of a scheme, and none of its teacher.
+        """
+        member = self._known[MEMBER]
+        if member.is_there and not self._known[TEACHER].is_there:
+            raise OutputError(
+                f"{member.path}: must have {TEACHER} beside it, of the teacher that it goes on "
+                "with; restore that, or remove this one too to begin anew"
+            )
+
     def discard(self) -> None:
         """Remove the files, and the folder if it was made for them and holds nothing else."""
         for known in self._known.values():
@@ -208,8 +223,8 @@ def prepare(
         observer=config.observer,
         input_bits=config.input_bits,
     )
-    if checkpoints and not checkpoints[TEACHER].is_there:
-        checkpoints[MEMBER].remove()  # another teacher's
+    if checkpoints:
+        checkpoints.check_teacher()
     epochs = config.teacher_epochs
     made = _fitted(session.unbounded, scheme, data, lesson, epochs, told, checkpoints, TEACHER)
     return Lesson(_outputs(made.session, data), made.tuned, made.summary)

@@ -79,6 +79,14 @@ def copy_digits(folder: Path, sequences: int | None = None) -> Path:
     return folder / "digits_row.onnx"
 
 
+def training() -> dict[str, np.ndarray]:
+    """Training data of the shipped model, from scikit-learn: rows (N, 8, 8) and labels (N,)."""
+    from onnxgru.models import digits
+
+    train = digits.load(digits.DigitsRecipe(), None, lambda _event: None).parts.train
+    return {"rows": train.inputs, "labels": train.labels}
+
+
 def quantize(place: Path, output: str, *arguments: str, model: str = "digits_row.onnx") -> Path:
     shutil.rmtree(place / output, ignore_errors=True)
     assert main(["quantize", model, "--quiet", "-o", output, *arguments]) == 0

@@ -15,7 +15,7 @@ from onnxgru.session import Session
 from onnxgru.study import Study
 from onnxgru.training.finetune import Finetuning
 from onnxgru.tuning import Candidates, training_data, tune
-from tests.journeys import copy_digits
+from tests.journeys import copy_digits, training
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -24,14 +24,12 @@ pytest.importorskip("sklearn")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Path]:
     """The current folder, with the digits model and training data."""
-    from onnxgru.models import digits
-
     place = tmp_path_factory.mktemp("candidates")
     copy_digits(place)
-    train = digits.load(digits.DigitsRecipe(), None, lambda _event: None).parts.train
-    np.savez(place / "few.npz", rows=train.inputs[:128], labels=train.labels[:128])
-    np.savez(place / "more.npz", rows=train.inputs[:256], labels=train.labels[:256])
-    np.savez(place / "bare.npz", rows=train.inputs[:128])
+    train = training()
+    np.savez(place / "few.npz", **{name: array[:128] for name, array in train.items()})
+    np.savez(place / "more.npz", **{name: array[:256] for name, array in train.items()})
+    np.savez(place / "bare.npz", rows=train["rows"][:128])
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.chdir(place)
     yield place

@@ -18,7 +18,7 @@ from onnxgru.core.errors import DivergedError
 from onnxgru.events import Tuned
 from onnxgru.folder import FINETUNED, MEMBER, TEACHER
 from onnxgru.training.descent import Descent
-from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names, read
+from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names, read, training
 from tests.test_bad_input import sentence
 
 pytest.importorskip("torch")
@@ -36,13 +36,11 @@ FINETUNE = ("finetune", "plain", "-q", "--train", "few.npz", "--epochs", "3")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Path]:
     """The current folder, with the digits model, a few training data, and whole results."""
-    from onnxgru.models import digits
-
     place = tmp_path_factory.mktemp("checkpoints")
     copy_digits(place)
-    train = digits.load(digits.DigitsRecipe(), None, lambda _event: None).parts.train
-    np.savez(place / "few.npz", rows=train.inputs[:128], labels=train.labels[:128])
-    np.savez(place / "others.npz", rows=train.inputs[128:256], labels=train.labels[128:256])
+    train = training()
+    np.savez(place / "few.npz", **{name: array[:128] for name, array in train.items()})
+    np.savez(place / "others.npz", **{name: array[128:256] for name, array in train.items()})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         assert main([*ALONE, "-o", "alone"]) == 0
@@ -224,14 +222,18 @@ def test_force_begins_anew(place, command, wanted):
     )
 
 
-def test_another_teacher_makes_the_rest_void(place, capsys):
-    """Without the teacher's checkpoint nothing is gone on with."""
+def test_a_scheme_goes_on_with_its_own_teacher(place, capsys):
+    """Before another one is trained it says what to remove."""
     shutil.rmtree("stopped", ignore_errors=True)
     stopped("stopped", 5, *ALONE, "--seed", "1")
     assert main([*ALONE, "-o", "stopped", "--resume"]) == 1
     assert f"stopped/{TEACHER}: must be of the same settings" in capsys.readouterr().err
     (place / "stopped" / TEACHER).unlink()
-    assert main([*ALONE, "-o", "stopped", "--resume"]) == 0
+    assert main([*ALONE, "-o", "stopped", "--resume"]) == 1
+    assert f"stopped/{MEMBER}: must have {TEACHER} beside it" in sentence(capsys.readouterr().err)
+    assert names(place / "stopped") == {MEMBER}
+    (place / "stopped" / MEMBER).unlink()
+    assert main([*ALONE, "-o", "stopped"]) == 0
     assert contents(place / "stopped") == contents(place / "alone")
 
 

@@ -26,7 +26,7 @@ from onnxgru.session import Session
 from onnxgru.training.finetune import Finetuning, Settings
 from onnxgru.tuning import load_tuned
 from tests import grus
-from tests.journeys import SHORT, contents, copy_digits, names, read
+from tests.journeys import SHORT, contents, copy_digits, names, read, training
 from tests.test_bad_input import listing, sentence
 
 torch = pytest.importorskip("torch")
@@ -51,12 +51,9 @@ def narrow(session: Session, bits: int) -> Scheme:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Path]:
     """The current folder, with the digits model, its training data, schemes and results."""
-    from onnxgru.models import digits
-
     place = tmp_path_factory.mktemp("tuning")
     copy_digits(place)
-    train = digits.load(digits.DigitsRecipe(), None, lambda _event: None).parts.train
-    arrays = {"rows": train.inputs, "labels": train.labels}
+    arrays = training()
     np.savez(place / "train.npz", **arrays)
     few = {name: array[:128] for name, array in arrays.items()}
     np.savez(place / "few.npz", **few)
