@@ -13,10 +13,11 @@ from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
 from onnxgru.calibration.moments import MOMENTS
-from onnxgru.config import BITS, PROCESSOR, TASKS, Config, Source
-from onnxgru.core import files, objectives
+from onnxgru.config import BITS, PROCESSOR, TASKS, Config
+from onnxgru.core import files, metrics, objectives
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
+from onnxgru.core.reading import Source
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Event, Listener, Notice, Stage, Widened, silent
@@ -137,7 +138,7 @@ def _study(
 def _workers(config: Config, listener: Listener) -> AbstractContextManager[Workers]:
     """Threads, a device or a Dask cluster; one that is missing is refused before any work."""
     if config.scheduler is not None:
-        return cluster.connect(config.scheduler, config.metric, listener)
+        return cluster.connect(config.scheduler, metrics.title(config.metric), listener)
     if config.device != PROCESSOR:
         devices.resolve(config.device)
         return nullcontext(Batches())

@@ -14,6 +14,7 @@ from onnxgru.core import data as datasets
 from onnxgru.core import metrics
 from onnxgru.core.data import Dataset, InputSpec, Signature
 from onnxgru.core.errors import DataError, ModelError, OnnxgruError, UsageError
+from onnxgru.core.reading import Source
 from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize
@@ -65,7 +66,7 @@ class Comparison:
     rows: tuple[Row, ...]
 
 
-def evaluate(models: Sequence[Path], data: datasets.Source, metric: str = "auto") -> Comparison:
+def evaluate(models: Sequence[Path], data: Source, metric: str = "auto") -> Comparison:
     """Run models in onnxruntime on the same data.
 
     Parameters

@@ -3,7 +3,7 @@
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,8 +12,7 @@ from typing import Any
 from onnxgru.core import objectives
 from onnxgru.core.errors import UsageError
 from onnxgru.core.integers import ACCUMULATOR_BITS, widths
-
-Source = str | Path | Callable[[], object] | None
+from onnxgru.core.reading import KINDS, Held, Source
 
 GENOMES = ("split", "coupled")
 GENES = ("bits", "observer", "granularity")
@@ -93,13 +92,14 @@ class Config:
         Scheme file to use instead.
     search : bool
         Search for widths instead.
-    calibration, validation, holdout : str, path or callable, optional
-        Data; ``<model>.<role>.npz`` beside the model where left out.
+    calibration, validation, holdout : str, path or object, optional
+        Data: a path, ``package.module:name``, or a Python object, `onnxgru.core.reading.Held`;
+        ``<model>.<role>.npz`` beside the model where left out.
     calibration_file : path, optional
         Calibration to use instead of calibrating.
     weights_file : path, optional
         Integers of weights as fine-tuning left them, instead of rounding.
-    finetune : str, path or callable, optional
+    finetune : str, path or object, optional
         Training data: fine-tune the scheme on them.
     epochs, batch_size, learning_rate, distillation, learned_scales, averaging
         How, `onnxgru.training.finetune.Settings`.
@@ -135,8 +135,9 @@ class Config:
         Step form: float32 states at the graph's boundary.
     include, exclude : tuple of str
         GRU nodes by name or shell pattern.
-    metric : str
-        ``auto``, a name in `onnxgru.core.metrics.METRICS`, or ``package.module:function``.
+    metric : str or callable
+        ``auto``, a name in `onnxgru.core.metrics.METRICS`, ``package.module:function``, or a
+        function ``(outputs, labels) -> float``, higher is better.
     genome : {"split", "coupled"}
         Genes of weights and outputs apart, or tied as in the published method.
     search_inputs : bool
@@ -207,7 +208,7 @@ class Config:
     float_state: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    metric: str = "auto"
+    metric: str | Callable[..., float] = "auto"
     genome: str = "split"
     search_inputs: bool = False
     widths: str = "2-8"
@@ -224,9 +225,18 @@ class Config:
     device: str = PROCESSOR
     scheduler: str | None = None
 
+    def __new__(cls, *_values: object, **settings: object) -> "Config":
+        """Refuse settings that there are not, in one sentence."""
+        check_names(settings)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for field in fields(self):
             check(field.name, getattr(self, field.name))
+        for name in _DATA:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str | Path | Held):
+                object.__setattr__(self, name, Held(value))
         for contradicts, sentence in self._contradictions():
             if contradicts:
                 raise UsageError(sentence)
@@ -259,6 +269,10 @@ class Config:
             on_cluster and on_device,
             "scheduler and device exclude each other: workers of Dask evaluate on their "
             "processors; give one of them",
+        )
+        yield (
+            on_cluster and not isinstance(self.metric, str),
+            "workers of a scheduler import the metric by its name; give it as package.module:name",
         )
         every = self.finetune_candidates
         yield (
@@ -306,6 +320,30 @@ class Config:
 _DEFAULTS = {field.name: field.default for field in fields(Config)}
 
 
+def check_names(settings: Iterable[str], where: str = "") -> None:
+    """Refuse names that are none of a setting.
+
+    Parameters
+    ----------
+    settings : iterable of str
+        Names.
+    where : str
+        What the sentence begins with.
+
+    Raises
+    ------
+    UsageError
+        If there is none of such a name.
+    """
+    for name in settings:
+        if name not in _DEFAULTS:
+            close = get_close_matches(str(name), _DEFAULTS, n=1)
+            raise UsageError(
+                f"{where}there is no setting {name!r}; "
+                + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(_DEFAULTS)}")
+            )
+
+
 def check(name: str, value: object) -> None:
     """Check the value of one setting, apart from all others.
 
@@ -318,9 +356,15 @@ def check(name: str, value: object) -> None:
         return
     wanted, fits = _wanted(name)
     if not fits(value):
-        raise UsageError(f"{name} must be {wanted}, got {value!r}")
+        raise UsageError(f"{name} must be {wanted}, got {_shown(value)}")
     if name in _LISTS and isinstance(value, str):
         _LISTS[name][1](value)
+
+
+def _shown(value: object) -> str:
+    """A value in a message: never an array in full."""
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def _genes(text: str) -> None:
@@ -372,16 +416,25 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
             lambda v: isinstance(v, str) and _ADDRESS.fullmatch(v) is not None,
         )
     if name == "metric":
-        return "a name", lambda v: isinstance(v, str)
+        return "a name or a function", lambda v: isinstance(v, str) or callable(v)
     if name in ("include", "exclude"):
         return (
             "a list of node names or patterns",
             lambda v: isinstance(v, tuple) and all(isinstance(pattern, str) for pattern in v),
         )
-    return (
-        "a path",
-        lambda v: (isinstance(v, str | Path) and str(v) != "") or (name in _DATA and callable(v)),
-    )
+    if name in _DATA:
+        return KINDS, _is_source
+    return "a path", lambda v: isinstance(v, str | Path) and str(v) != ""
+
+
+def _is_source(value: object) -> bool:
+    """Whether a value may be data: a path that is not empty, or what can be read."""
+    if isinstance(value, str | Path):
+        return str(value) != ""
+    try:
+        return isinstance(value, Held) or bool(Held(value))
+    except UsageError:
+        return False
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -404,16 +457,10 @@ def load(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: the configuration must be TOML, but {error}; correct the file"
         ) from error
-    names = [field.name for field in fields(Config)]
     settings: dict[str, Any] = {}
     for key, value in document.items():
         name = key.replace("-", "_")
-        if name not in names:
-            close = get_close_matches(name, names, n=1)
-            raise UsageError(
-                f"{path}: there is no setting {key!r}; "
-                + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}")
-            )
+        check_names([name], f"{path}: ")
         settings[name] = tuple(value) if isinstance(value, list) else value
         try:
             check(name, settings[name])

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxgru.config import Config, Source
+from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core.data import Dataset
+from onnxgru.core.reading import Source
 from onnxgru.events import Listener, Notice
 from onnxgru.runtime.host import Host
 
@@ -62,7 +63,7 @@ class Recordings:
 
     def __init__(self, path: Path, host: Host, config: Config, listener: Listener) -> None:
         self._host, self._seed = host, config.seed
-        sources: dict[str, datasets.Source] = {}
+        sources: dict[str, Source] = {}
         for role in datasets.ROLES:
             given: Source = getattr(config, role)
             found = given if given is not None else datasets.beside(path, role)
@@ -76,7 +77,7 @@ class Recordings:
                     "input and mean little; give --calibration and --validation"
                 )
             )
-            self._calibration: datasets.Source | Dataset = self._synthetic(0)
+            self._calibration: Source | Dataset = self._synthetic(0)
             self._judged = {VALIDATION: self._synthetic(1)}
             return
         for role, others in (

@@ -299,9 +299,10 @@ class Session:
 
     def settings(self) -> dict[str, Any]:
         """The configuration as JSON can hold it."""
-        return {
+        found = {
             field.name: _plain(getattr(self.config, field.name)) for field in fields(self.config)
         }
+        return found | {"metric": metrics.title(self.config.metric)}
 
     @property
     def time_axes(self) -> Mapping[str, int] | None:

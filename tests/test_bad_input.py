@@ -109,7 +109,7 @@ CASES = [
     # data
     (f"{DATA} axes.npz", 1, "axes.npz: array 'X' must have 3 axes|it has 2 (8, 4)"),
     (f"{DATA} features.npz", 1, "features.npz: array 'X' must have size 4 on axis 2|it has 3"),
-    (f"{DATA} names.npz", 1, "names.npz: must hold an array for input 'X'|holds: input"),
+    (f"{DATA} names.npz", 1, "names.npz: must hold an array for input 'X'|holds: input, other"),
     (f"{DATA} extra.npz", 1, "extra.npz: has no use for Z|wants: X"),
     (f"{DATA} texts.npz", 1, "texts.npz: array 'X' must be float32, it is <U8"),
     (f"{DATA} nan.npz", 1, "nan.npz: array 'X' must be finite, 1 of 160|(1, 2, 3)"),

@@ -171,7 +171,7 @@ def fill_data(place: Path) -> None:
         "x": {"X": x},
         "axes": {"X": x[0]},
         "features": {"X": x[..., :3]},
-        "names": {"input": x},
+        "names": {"input": x, "other": x},
         "extra": {"X": x, "Z": x},
         "texts": {"X": x.astype("U8")},
         "nan": {"X": bad},

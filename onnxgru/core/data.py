@@ -1,19 +1,17 @@
 """Recorded data for calibration, validation and hold-out, checked against the model's inputs.
 
 Data come as ``.npz`` files (arrays by input name, ``labels`` optional), ``.npy`` files (models
-with one input), folders of these, or a Python callable ``package.module:name`` that yields
-batches. Each batch is a :class:`Dataset`; :func:`stream` yields them one at a time, so that
-memory stays bounded and batches may hold sequences of different lengths, and :func:`load` joins
-them along the batch axis.
+with one input), folders of these or of ``.wav`` files, a Python callable ``package.module:name``
+that yields batches, or a Python object; :mod:`onnxgru.core.reading` reads them. Each batch is a
+:class:`Dataset`; :func:`stream` yields them one at a time, so that memory stays bounded and batches
+may hold sequences of different lengths, and :func:`load` joins them along the batch axis.
 
 Nothing is ever unpickled.
 """
 
 import hashlib
 import os
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.entrypoint import is_entrypoint, load_entrypoint
+from onnxgru.core import reading, wav
 from onnxgru.core.errors import DataError, UsageError
+from onnxgru.core.reading import Examples, NamedExamples, Source
 
 LABELS = "labels"
 ROLES = ("calibration", "validation", "holdout")
 
 Array = npt.NDArray[Any]
-Source = str | os.PathLike[str] | Callable[[], object]
-
-_NPY_MAGIC = b"\x93NUMPY"
-_ZIP_MAGIC = b"PK"
-_PICKLE_MAGIC = b"\x80"
 
 
 @dataclass(frozen=True)
@@ -141,11 +135,12 @@ def load(source: Source, signature: Signature) -> Dataset:
 
     Parameters
     ----------
-    source : str, path or callable
-        An ``.npz`` or ``.npy`` file; a folder of them, read in the order of their names;
-        ``package.module:name``; or a callable without arguments. A callable gives an iterable
-        of batches or an object whose ``get_next()`` gives them and then None (onnxruntime's
-        ``CalibrationDataReader``); a batch is a dict of arrays by input name, and ``labels``.
+    source : str, path or object
+        An ``.npz``, ``.npy`` or ``.wav`` file; a folder of them, read in the order of their names;
+        ``package.module:name`` of a callable; or an object that `onnxgru.core.reading.Held`
+        takes. A callable gives an iterable of batches or an object whose ``get_next()`` gives
+        them and then None (onnxruntime's ``CalibrationDataReader``); a batch is a dict of arrays by
+        input name and ``labels``, or a tuple of arrays in the order of the inputs, labels last.
     signature : tuple of InputSpec
         The model's inputs.
 
@@ -188,7 +183,7 @@ def stream(source: Source, signature: Signature) -> Iterator[Dataset]:
 
     Parameters
     ----------
-    source : str, path or callable
+    source : str, path or object
         As for :func:`load`.
     signature : tuple of InputSpec
         The model's inputs.
@@ -208,8 +203,9 @@ def stream(source: Source, signature: Signature) -> Iterator[Dataset]:
     if not signature:
         raise DataError("the model must have at least one input, it has none")
     empty = True
-    for where, arrays in _raw_batches(source, signature):
-        yield _checked(arrays, signature, where)
+    single = not _is_path(source)
+    for where, batch in reading.batches(source, [spec.name for spec in signature]):
+        yield _checked(_named(batch, signature, where, single=single), signature, where)
         empty = False
     if empty:
         raise DataError(f"{_name(source)}: must hold at least one batch, it holds none")
@@ -242,121 +238,88 @@ def beside(model: str | os.PathLike[str], role: str) -> Path | None:
     return candidate if candidate.is_file() else None
 
 
-def _raw_batches(source: Source, signature: Signature) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield where a batch comes from and its unchecked arrays."""
-    if not isinstance(source, str | os.PathLike):
-        yield from _called_batches(source, _name(source))
-        return
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(entry for entry in path.iterdir() if entry.suffix in (".npz", ".npy"))
-        if not files:
-            raise DataError(
-                f"{path}: a data folder must hold .npz or .npy files, it holds none; "
-                "name another folder"
-            )
-        for file in files:
-            yield str(file), _read(file, signature)
-    elif path.exists() or not is_entrypoint(str(source)):
-        yield str(path), _read(path, signature)
+def _is_path(source: Source) -> bool:
+    return isinstance(source, str | os.PathLike) and Path(source).exists()
+
+
+def _named(
+    batch: object, signature: Signature, where: str, *, single: bool
+) -> Mapping[str, object]:
+    """Arrays of a batch by name; `single` allows one sequence without a batch axis."""
+    names = [spec.name for spec in signature]
+    if isinstance(batch, wav.Sound):
+        return _of_sound(batch, signature, where)
+    if hasattr(batch, "inputs") and hasattr(batch, "labels"):
+        labels = {} if batch.labels is None else {LABELS: batch.labels}
+        batch = {**batch.inputs, **labels}
+    if isinstance(batch, Mapping):
+        arrays = {str(name): reading.to_array(value) for name, value in batch.items()}
+    elif reading.is_array(batch):
+        arrays = _in_order((batch,), names, where)
+    elif isinstance(batch, tuple | list):
+        arrays = _in_order(batch, names, where)
     else:
-        yield from _called_batches(load_entrypoint(str(source)), str(source))
-
-
-def _called_batches(
-    function: Callable[[], object], name: str
-) -> Iterator[tuple[str, dict[str, object]]]:
-    """Yield the items of a user's callable, whose own exceptions become one sentence."""
-    try:
-        result = function()
-        get_next = getattr(result, "get_next", None)
-        # What a user's callable returns has no type; what is none of these raises here.
-        batches: Iterator[object] = iter(get_next, None) if get_next else iter(result)  # type: ignore[call-overload]
-    except Exception as error:
         raise DataError(
-            f"{name}: must return an iterable of dicts of arrays or an object with get_next(), "
-            f"calling it raised {type(error).__name__}: {error}"
-        ) from error
-    index = 0
-    while True:
-        where = f"{name}, batch {index}"
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise DataError(
-                f"{where}: must be a dict of arrays by input name, "
-                f"getting it raised {type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(batch, Mapping):
-            raise DataError(
-                f"{where}: must be a dict of arrays by input name, it is a {type(batch).__name__}"
-            )
-        yield where, dict(batch)
-        index += 1
-
-
-def _read(path: Path, signature: Signature) -> dict[str, object]:
-    """Read one ``.npz`` or ``.npy`` file into arrays by name."""
-    if path.suffix not in (".npz", ".npy"):
-        raise DataError(
-            f"{path}: data must be an .npz or .npy file, a folder of them or "
-            f"package.module:name{_missing(path)}"
+            f"{where}: must be a dict of arrays by input name, or a tuple of arrays in the order "
+            f"of the inputs ({_list(names)}), it is a {type(batch).__name__}"
         )
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; name an .npz or .npy file that exists")
-    if path.suffix == ".npy" and len(signature) != 1:
+    known = {*names, LABELS}
+    if len(names) == 1 and len(others := [name for name in arrays if name not in known]) == 1:
+        if names[0] not in arrays:  # the only array of a model with one input
+            arrays = {names[0] if name == others[0] else name: a for name, a in arrays.items()}
+    if isinstance(batch, Examples | NamedExamples):
+        axes = {spec.name: spec.batch_axis for spec in signature if len(spec.shape) > 1}
+        return {
+            name: np.moveaxis(a, 0, axes[name]) if axes.get(name, a.ndim) < a.ndim else a
+            for name, a in arrays.items()
+        }
+    return _batched(arrays, signature) if single else arrays
+
+
+def _in_order(batch: Iterable[object], names: list[str], where: str) -> dict[str, Any]:
+    """Arrays in the order of the inputs, with labels behind them or without."""
+    parts = [reading.to_array(part) for part in batch]
+    if not len(names) <= len(parts) <= len(names) + 1:
         raise DataError(
-            f"{path}: an .npy file fits models with one input, this one has {len(signature)} "
-            f"({_list(spec.name for spec in signature)}); store an .npz with an array for each"
+            f"{where}: must hold {len(names)} arrays in the order of the inputs ({_list(names)}), "
+            f"and {LABELS} last if there are any, it holds {len(parts)}"
         )
-    _check_magic(path)
-    try:
-        with path.open("rb") as file:  # given a path, NumPy leaves damaged files open
-            loaded = np.load(file, allow_pickle=False)
-            return {signature[0].name: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, EOFError, MemoryError, KeyError, NotImplementedError) as error:
-        if "Object arrays" in str(error):
-            raise DataError(_pickled(path)) from error
-        raise DataError(_corrupt(path, error)) from error
-    except (zipfile.BadZipFile, zlib.error, SyntaxError) as error:
-        raise DataError(_corrupt(path, error)) from error
+    return dict(zip([*names, LABELS], parts, strict=False))
 
 
-def _missing(path: Path) -> str:
-    return f", {path.name!r} is none of these" + ("" if path.exists() else " and does not exist")
+def _batched(arrays: dict[str, Any], signature: Signature) -> dict[str, Any]:
+    """Give arrays of one sequence their batch axis, where every input lacks exactly that."""
+    specs = {spec.name: spec for spec in signature if spec.name in arrays}
+    if not specs or any(
+        not isinstance(array := arrays[name], np.ndarray) or array.ndim != len(spec.shape) - 1
+        for name, spec in specs.items()
+    ):
+        return arrays
+    return {
+        name: np.expand_dims(array, specs[name].batch_axis if name in specs else 0)
+        if isinstance(array, np.ndarray)
+        else array
+        for name, array in arrays.items()
+    }
 
 
-def _check_magic(path: Path) -> None:
-    """Tell pickles from damaged files: NumPy calls whatever it does not know a pickle."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_NPY_MAGIC))
-    except OSError as error:
-        raise DataError(f"{path}: must be readable, opening it failed: {error}") from error
-    expected = _NPY_MAGIC if path.suffix == ".npy" else _ZIP_MAGIC
-    if head.startswith(_PICKLE_MAGIC):
-        raise DataError(_pickled(path))
-    if not head.startswith(expected):
+def _of_sound(sound: wav.Sound, signature: Signature, where: str) -> dict[str, object]:
+    """Samples of recordings for the one input that takes samples."""
+    found = {
+        spec.name: array
+        for spec in signature
+        if spec.dtype.kind == "f"
+        and (array := wav.placed(sound, spec.shape, spec.batch_axis)) is not None
+    }
+    channels = sound.samples.shape[2]
+    if len(found) != 1:
         raise DataError(
-            f"{path}: must be a NumPy {path.suffix} file, its first bytes are {head.hex() or '-'}; "
-            "store it again with numpy.save or numpy.savez"
+            f"{where}: .wav files are data for a model with one input that takes samples of "
+            f"{channels} channel{'s' * (channels > 1)}, this one has "
+            f"{_list(str(spec) for spec in signature)}; make arrays of the recordings as "
+            "docs/data.md shows"
         )
-
-
-def _pickled(path: Path) -> str:
-    return (
-        f"{path}: must hold plain arrays, it holds pickled Python objects, which are never loaded; "
-        "store numeric arrays"
-    )
-
-
-def _corrupt(path: Path, error: BaseException) -> str:
-    return (
-        f"{path}: must be a whole {path.suffix} file, it is truncated or corrupt "
-        f"({type(error).__name__}: {error}); store it again"
-    )
+    return {**found, **({} if sound.labels is None else {LABELS: sound.labels})}
 
 
 def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> Dataset:
@@ -520,6 +483,6 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _name(source: Source) -> str:
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike | reading.Held):
         return str(source)
-    return str(getattr(source, "__qualname__", type(source).__name__))
+    return reading.describe(source)

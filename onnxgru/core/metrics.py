@@ -276,14 +276,22 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def resolve(name: str, labels: Array | None, output_is_distribution: bool) -> Metric:
+def title(metric: str | Function) -> str:
+    """Name of a metric as reports have it: ``module:name`` of a function."""
+    if isinstance(metric, str):
+        return metric
+    name = getattr(metric, "__qualname__", type(metric).__name__)
+    return f"{getattr(metric, '__module__', '?')}:{name}"
+
+
+def resolve(name: str | Function, labels: Array | None, output_is_distribution: bool) -> Metric:
     """Choose the metric of a run.
 
     Parameters
     ----------
-    name : str
-        A name in `METRICS`; ``package.module:name`` of a function ``(outputs, labels) -> float``,
-        higher is better, which gets the float model's outputs where there are no labels; or
+    name : str or callable
+        A name in `METRICS`; a function ``(outputs, labels) -> float``, or ``package.module:name``
+        of one, higher is better, which gets the float model's outputs where there are no labels; or
         "auto": accuracy for whole-number labels, SQNR against floating labels, and without
         labels agreement with the float model where its output is a class distribution, else
         SQNR against its output.
@@ -304,9 +312,12 @@ def resolve(name: str, labels: Array | None, output_is_distribution: bool) -> Me
     """
     classes = labels is not None and labels.dtype.kind in "iu"
     targets = labels is not None and not classes
-    if is_entrypoint(name):
+    if not isinstance(name, str) or is_entrypoint(name):
         against: Literal["labels", "reference"] = "reference" if labels is None else "labels"
-        return Metric(name, "", True, load_entrypoint(name), against)
+        function = load_entrypoint(name) if isinstance(name, str) else name
+        if not callable(function):
+            raise UsageError(f"metric must be a name or a function, got {function!r}")
+        return Metric(title(name), "", True, function, against)
     if name == "auto":
         if classes:
             name = "accuracy"

@@ -148,7 +148,7 @@ def test_callables_that_fail(recordings):
             load(f"{recordings}:{name}", ONE)
     with pytest.raises(UsageError, match="no_such_module_anywhere"):
         load("no_such_module_anywhere:fn", ONE)
-    refused(lambda: [rows()], "batch 0", "dict of arrays", "ndarray")
+    refused(lambda: ["rows"], "batch 0", "dict of arrays", "tuple of arrays", "(rows)", "str")
     refused(lambda: [{"rows": [1, 2]}], "NumPy array", "list")
     refused(lambda: [], "at least one batch", "none")
 
@@ -213,12 +213,14 @@ def test_pickles_are_never_loaded(tmp_path):
 
 
 def test_names():
-    refused_arrays("'rows'", "it holds: row, extra", "the model wants: rows", row=rows(), extra=0)
+    refused_arrays(
+        "'rows'", "it holds: row, extra", "the model wants: rows", row=rows(), extra=rows()
+    )
     refused_arrays("has no use for lines", "wants: rows", "'labels'", rows=rows(), lines=rows())
 
 
 def test_shapes():
-    refused_arrays("3 axes", "rows float32 (batch, time, 3)", "it has 2", rows=rows()[0])
+    refused_arrays("3 axes", "rows float32 (batch, time, 3)", "it has 1", rows=rows()[0, 0])
     refused_arrays("size 3 on axis 2", "it has 4", rows=rows(features=4))
     refused_arrays("at least one", "empty (0, 5, 3)", rows=rows(batch=0))
     refused_arrays("empty (4, 0, 3)", rows=rows(time=0))
