@@ -385,6 +385,15 @@ _LISTS: Mapping[str, tuple[str, Callable[[str], object]]] = {
 """Settings that are lists in a text: an example, and what refuses wrong ones."""
 
 
+_NUMBERS: Mapping[str, tuple[str, Callable[[float], bool]]] = {
+    "max_drop": ("of at least 0", lambda v: v >= 0),
+    "learning_rate": ("above 0", lambda v: 0 < v < math.inf),
+    "distillation": ("from 0 to 1", lambda v: 0 <= v <= 1),
+    "averaging": ("from 0 to below 1", lambda v: 0 <= v < 1),
+}
+"""Settings that are numbers: what they must be, in words and as a test."""
+
+
 def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
     """What the values of a setting must be, in words and as a test."""
     if name in _CHOICES:
@@ -402,14 +411,9 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         return f"a text such as {_LISTS[name][0]}", lambda v: isinstance(v, str)
     if name == "device":
         return "cpu, cuda or cuda:N", lambda v: isinstance(v, str) and bool(_DEVICE.fullmatch(v))
-    if name == "max_drop":
-        return "a number of at least 0", lambda v: type(v) in (int, float) and v >= 0
-    if name == "learning_rate":
-        return "a number above 0", lambda v: type(v) in (int, float) and 0 < v < math.inf
-    if name == "distillation":
-        return "a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1
-    if name == "averaging":
-        return "a number from 0 to below 1", lambda v: type(v) in (int, float) and 0 <= v < 1
+    if name in _NUMBERS:
+        reach, within = _NUMBERS[name]
+        return f"a number {reach}", lambda v: type(v) in (int, float) and within(v)
     if name == "scheduler":
         return (
             "an address such as tcp://10.0.0.1:8786",
