@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import onnx_ir as ir
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.passes import source
+from onnxgru.passes.elsewhere import Refusal
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import Refusal, recognize
+from onnxgru.passes.recognize import recognize
 
 FLOAT_BITS = 32
 
@@ -84,6 +86,8 @@ class Inspection:
         Whether onnxgru wrote it.
     operators : tuple of OperatorRow
         For a model that onnxgru wrote: the operators of its scheme.
+    nothing : str
+        Why there is nothing to quantise; empty where there is something.
     """
 
     path: str
@@ -98,16 +102,23 @@ class Inspection:
     sizes: dict[str, Any]
     quantized: bool
     operators: tuple[OperatorRow, ...] = field(default=())
+    nothing: str = ""
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: str | PathLike[str]) -> Inspection:
     """Look at a model file.
+
+    Parameters
+    ----------
+    path : path
+        An ONNX file.
 
     Raises
     ------
     ModelError
         If it cannot be read.
     """
+    path = Path(path)
     model = source.read(path)
     inputs = {str(v.name): _typed(v) for v in model.graph.inputs}
     outputs = {str(v.name): _typed(v) for v in model.graph.outputs}
@@ -119,6 +130,7 @@ def inspect(path: Path) -> Inspection:
     layers: tuple[LayerRow, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    nothing = ""
     if written:
         scheme = Scheme.parse(json.loads(model.metadata_props["onnxgru.scheme"]), str(path))
         sizes = json.loads(model.metadata_props["onnxgru.sizes"])
@@ -128,6 +140,7 @@ def inspect(path: Path) -> Inspection:
         found = recognize(model)
         layers = tuple(_layer_row(model, layer) for layer in found.layers)
         refusals, notes = found.refusals, found.notes
+        nothing = "" if found.layers else found.nothing
         sizes = _float_sizes(found.layers)
     return Inspection(
         str(path),
@@ -142,6 +155,7 @@ def inspect(path: Path) -> Inspection:
         sizes,
         written,
         rows,
+        nothing,
     )
 
 

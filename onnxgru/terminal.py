@@ -367,9 +367,9 @@ def show_inspection(found: Inspection) -> None:
         console.print(table)
     for refusal in found.refusals:
         console.print()
-        console.print(f"{refusal.node} cannot be quantised: {refusal.reason}")
-    if not found.layers and not found.quantized and not found.refusals:
-        console.print("no GRU in it: nothing to quantise")
+        console.print(f"{refusal.node} stays in float: {refusal.reason}")
+    if found.nothing and not found.refusals:
+        console.print(f"the model {found.nothing}")
     if found.layers or found.quantized:
         sizes = found.sizes
         console.print()

@@ -5,6 +5,7 @@ This is, with normalisation, the only place that knows the ONNX operator ``GRU``
 outputs are read. A node that cannot be quantised is left alone, with the reason.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,10 +17,19 @@ from onnxgru.core.activations import FORMS, Activation
 from onnxgru.core.cells import GRU_RESET_AFTER, GRU_RESET_BEFORE, Cell, Row
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer, Operator, Recurrence
-from onnxgru.passes.normalize import constant_value, recurrent_nodes
+from onnxgru.passes.elsewhere import Refusal, elsewhere
+from onnxgru.passes.values import constant_value, recurrent_nodes, value_names
 
 MOVEMENTS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"})
 """Operators that pass codes on: they move values and compute none."""
+
+PARTS = frozenset(
+    {"forward", "reverse", "input", "state", "zero_point", "initial", "mask", "nonempty", "y"}
+    | {"y_h"}
+)
+"""What comes behind a layer's name in the names of its values."""
+SHOWN = 5
+"""Kinds of operators that a message names."""
 
 _MATRICES = {"W": 1, "R": 2}
 _BIAS = 3
@@ -28,14 +38,6 @@ _DIRECTIONS = {
     "reverse": ("reverse",),
     "bidirectional": ("forward", "reverse"),
 }
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A recurrent node that is left in float, and why."""
-
-    node: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +52,34 @@ class Recognition:
         What will not.
     notes : tuple of str
         Warnings about what was found.
+    written : str
+        Version of onnxgru that wrote the model; empty for others.
+    kinds : tuple of str
+        Operators of the main graph, the most frequent first.
     """
 
     layers: tuple[Layer, ...]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...] = field(default=())
+    written: str = ""
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def nothing(self) -> str:
+        """Why there is no layer, and what to do: the end of a sentence about the model."""
+        if self.written:
+            return (
+                f"was written by onnxgru {self.written} and is quantised already; give the float "
+                "model that it was made from"
+            )
+        if self.refusals:
+            reasons = "; ".join(f"{r.node}: {r.reason}" for r in self.refusals)
+            return f"holds no GRU that can be quantised, all of it stays in float ({reasons})"
+        shown = ", ".join(self.kinds[:SHOWN]) + (", ..." if len(self.kinds) > SHOWN else "")
+        return (
+            "holds no GRU that can be quantised; it must have a node of the ONNX operator GRU, "
+            f"but has only {shown or 'no operators'}"
+        )
 
 
 class UnsuitableError(Exception):
@@ -82,19 +107,20 @@ def recognize(
     names = [str(node.name) for node in nodes]
     for option, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(_matches(name, pattern) for name in names):
                 raise UsageError(
                     f"--{option} {pattern!r} must match a GRU node; "
                     f"the model has {', '.join(names) or 'none'}"
                 )
     layers, refusals, notes = [], [], []
+    prefixes = _prefixes(model.graph, names)
     for node, name in zip(nodes, names, strict=True):
         try:
-            if include and not any(fnmatchcase(name, pattern) for pattern in include):
+            if include and not any(_matches(name, pattern) for pattern in include):
                 raise UnsuitableError("it is not named by --include")
-            if any(fnmatchcase(name, pattern) for pattern in exclude):
+            if any(_matches(name, pattern) for pattern in exclude):
                 raise UnsuitableError("it is named by --exclude")
-            layers.append(_layer(node))
+            layers.append(_layer(node, prefixes[name]))
             if model.producer_name == "pytorch" and layers[-1].cell is GRU_RESET_BEFORE:
                 notes.append(
                     f"{name}: linear_before_reset is 0 in a model from pytorch, whose GRUs have "
@@ -102,8 +128,49 @@ def recognize(
                 )
         except UnsuitableError as reason:
             refusals.append(Refusal(name, str(reason)))
-    refusals.extend(_elsewhere(model.graph))
-    return Recognition(tuple(layers), tuple(refusals), tuple(notes))
+    refusals.extend(elsewhere(model))
+    return Recognition(
+        tuple(layers),
+        tuple(refusals),
+        tuple(notes),
+        model.metadata_props.get("onnxgru.version", ""),
+        tuple(kind for kind, _ in Counter(n.op_type for n in model.graph).most_common()),
+    )
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name is a pattern's, or the pattern itself, brackets included."""
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _prefixes(graph: ir.Graph, nodes: Sequence[str]) -> dict[str, str]:
+    """Name of the layer of every GRU node: ``/<node>``, with a number where names would meet.
+
+    A layer's own names begin with its name and one of `PARTS`. No name of the graph, and no other
+    layer, may have such a name already.
+    """
+    names = value_names(graph) | {str(node.name) for node in graph.all_nodes()}
+    used = {base for name in names for base in _bases(name)}
+    prefixes: dict[str, str] = {}
+    layers: set[str] = set()
+    for node in nodes:
+        wanted = "/" + (node.strip("/") or "gru")
+        prefix, count = wanted, 0
+        while prefix in used or not layers.isdisjoint(_bases(prefix)):
+            count += 1
+            prefix = f"{wanted}_{count}"
+        prefixes[node] = prefix
+        used |= {prefix, *_bases(prefix)}
+        layers.add(prefix)
+    return prefixes
+
+
+def _bases(name: str) -> Iterator[str]:
+    """Names of layers that could have a name of their own like this one."""
+    words = name.split("/")
+    for index, word in enumerate(words):
+        if word in PARTS:
+            yield "/".join(words[:index])
 
 
 def require(recognition: Recognition, source: str) -> tuple[Layer, ...]:
@@ -116,27 +183,7 @@ def require(recognition: Recognition, source: str) -> tuple[Layer, ...]:
     """
     if recognition.layers:
         return recognition.layers
-    reasons = "; ".join(f"{r.node}: {r.reason}" for r in recognition.refusals)
-    raise ModelError(
-        f"{source}: holds no GRU that can be quantised"
-        + (f" ({reasons})" if reasons else "; it must have a node of the ONNX operator GRU")
-    )
-
-
-def _elsewhere(graph: ir.Graph) -> Iterator[Refusal]:
-    for node in graph:
-        for attribute in node.attributes.values():
-            if attribute.type is not ir.AttributeType.GRAPH:
-                continue
-            for inner in attribute.as_graph():
-                if inner.op_type == "GRU":
-                    yield Refusal(
-                        str(inner.name or inner.op_type),
-                        f"it lies in a subgraph of {node.op_type} node {node.name!r}; "
-                        "only GRUs of the main graph are quantised",
-                    )
-        if node.op_type in ("LSTM", "RNN"):
-            yield Refusal(str(node.name), f"{node.op_type} is not supported; only GRU is")
+    raise ModelError(f"{source}: {recognition.nothing}")
 
 
 def _array(node: ir.Node, index: int, role: str) -> np.ndarray | None:
@@ -177,7 +224,7 @@ def _functions(node: ir.Node, count: int) -> list[Activation]:
     return functions
 
 
-def _layer(node: ir.Node) -> Layer:
+def _layer(node: ir.Node, prefix: str) -> Layer:
     known = {
         "activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size",
         "layout", "linear_before_reset", "output_sequence",
@@ -215,7 +262,6 @@ def _layer(node: ir.Node) -> Layer:
     reset_after = bool(node.attributes.get_int("linear_before_reset", 0))
     cell = GRU_RESET_AFTER if reset_after else GRU_RESET_BEFORE
     functions = _functions(node, len(names))
-    prefix = "/" + str(node.name).strip("/")
     recurrences = []
     for index, name in enumerate(names):
         stacked = {"W": weights[index], "R": states[index]}

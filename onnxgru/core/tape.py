@@ -35,14 +35,21 @@ class Tape:
         self.nodes: list[ir.Node] = []
         self.suffix = suffix
         self._names: set[str] = outer._names if outer else set()
+        self._avoided: set[str] = outer._avoided if outer else set()
         self.constants: dict[str, ir.Value] = outer.constants if outer else {}
         if graph is not None:
             self.constants.update(
-                (name, v) for name, v in graph.initializers.items() if name.startswith(SHARED)
+                (name, v)
+                for name, v in graph.initializers.items()
+                if name.startswith(SHARED) and not v.is_graph_output()
             )
             self._names.update(str(value.name) for value in graph.inputs)
             self._names.update(graph.initializers)
             self._names.update(str(v.name) for node in graph.all_nodes() for v in node.outputs)
+            self._avoided.update(str(node.name) for node in graph.all_nodes())
+            for scope in graph.subgraphs():
+                self._avoided.update(str(value.name) for value in scope.inputs)
+                self._avoided.update(scope.initializers)
 
     def at(self, suffix: str) -> "Tape":
         """Tape that records into the same graph under names with another suffix."""
@@ -54,7 +61,7 @@ class Tape:
         """`wanted` with the suffix, made unique."""
         base = wanted + self.suffix
         name, count = base, 0
-        while name in self._names:
+        while name in self._names or name in self._avoided:
             count += 1
             name = f"{base}_{count}"
         self._names.add(name)
@@ -63,7 +70,7 @@ class Tape:
     def _anonymous(self) -> str:
         """A short name for a value that nobody looks for."""
         name = str(len(self._names))
-        while name in self._names:
+        while name in self._names or name in self._avoided:
             name += "_"
         self._names.add(name)
         return name
@@ -95,12 +102,13 @@ class Tape:
         return self.multiple(op_type, inputs, [name], **attributes)[0]
 
     def constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
-        """Initializer of the outermost graph, made once a name."""
+        """Initializer of the outermost graph, made once per name."""
         if name not in self.constants:
-            self._names.add(name)
-            tensor = ir.tensor(array, name=name)
+            free = self.name(name) if name.startswith(SHARED) else name
+            self._names.add(free)
+            tensor = ir.tensor(array, name=free)
             self.constants[name] = ir.Value(
-                name=name,
+                name=free,
                 shape=ir.Shape(array.shape),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,

@@ -1,0 +1,57 @@
+"""Layout: ``layout=1`` (batch first) becomes ``layout=0`` by transposing around the node.
+
+onnxruntime refuses layout 1::
+
+    X (B, T, I), initial_h (B, D, H)   ->  transposed by (1, 0, 2) before the node
+    Y (T, D, B, H), Y_h (D, B, H)      ->  transposed by (2, 0, 1, 3) and (1, 0, 2) behind it
+"""
+
+import onnx_ir as ir
+
+from onnxgru.core.tape import Tape
+from onnxgru.passes.values import INITIAL, recurrent_nodes
+
+_ORDERS: tuple[tuple[int, ...], ...] = ((2, 0, 1, 3), (1, 0, 2))
+
+
+class Layout(ir.passes.InPlacePass):
+    """Rewrite every GRU of the main graph that has ``layout=1``."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Transpose inputs and outputs; names of values stay at the outer ones."""
+        graph = model.graph
+        nodes = [n for n in recurrent_nodes(graph) if n.attributes.get_int("layout", 0)]
+        for node in nodes:
+            self._transpose(graph, node)
+        return ir.passes.PassResult(model, bool(nodes))
+
+    @staticmethod
+    def _transpose(graph: ir.Graph, node: ir.Node) -> None:
+        before = Tape(graph=graph)
+        after = Tape(before)
+        for index in (0, INITIAL):
+            value = node.inputs[index] if index < len(node.inputs) else None
+            if value is not None:
+                new = before.op(
+                    "Transpose", value, name=f"{node.name}/time_first_{index}", perm=[1, 0, 2]
+                )
+                new.type = value.type
+                node.replace_input_with(index, new)
+        graph.insert_before(node, before.nodes)
+        for index, order in enumerate(_ORDERS):
+            if index >= len(node.outputs) or not node.outputs[index].name:
+                continue
+            old = node.outputs[index]
+            new = after.op(
+                "Transpose", old, name=f"{node.name}/batch_first_{index}", perm=list(order)
+            )
+            new.shape, new.type = old.shape, old.type
+            producer = new.producer()
+            old.shape = None
+            kept, old.name = old.name, before.name(f"{node.name}/output_{index}")
+            ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+            if producer is not None:
+                producer.replace_input_with(0, old)
+            new.name = kept
+        graph.insert_after(node, after.nodes)
+        node.attributes["layout"] = ir.AttrInt64("layout", 0)

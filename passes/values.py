@@ -1,0 +1,144 @@
+"""What a graph holds: recurrent nodes, names of every scope, values that are constant."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+"""Inputs of the ONNX operator ``GRU``, in order."""
+INITIAL = INPUTS.index("initial_h")
+
+_MOVING = frozenset(
+    {"Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
+    | {"Transpose", "Unsqueeze"}
+)
+
+
+def recurrent_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
+    """GRU nodes of the main graph, in graph order."""
+    for node in graph:
+        if node.op_type == "GRU" and node.domain == "":
+            yield node
+
+
+def graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """A graph and the subgraphs of its nodes, at any depth."""
+    yield graph
+    for node in graph:
+        for inner in subgraphs(node):
+            yield from graphs(inner)
+
+
+def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """The subgraphs of a node itself, such as the branches of an ``If``."""
+    for attribute in node.attributes.values():
+        if attribute.type is ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type is ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def value_names(graph: ir.Graph) -> set[str]:
+    """Names of every value in a graph and its subgraphs."""
+    names: set[str] = set()
+    for scope in graphs(graph):
+        names.update(str(value.name) for value in scope.inputs)
+        names.update(scope.initializers)
+        names.update(str(value.name) for node in scope for value in node.outputs if value.name)
+    return names
+
+
+def unique(wanted: str, taken: set[str]) -> str:
+    """`wanted`, or with a number behind it a name that is not taken; it is taken from now on."""
+    name, count = wanted, 0
+    while not name or name in taken:
+        name = f"{wanted}_{count}"
+        count += 1
+    taken.add(name)
+    return name
+
+
+def constant(name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    """Initializer of an array."""
+    if array.dtype.kind == "O":
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in array.flat]
+        tensor: ir.TensorProtocol = ir.StringTensor(words, shape=ir.Shape(array.shape), name=name)
+    else:
+        tensor = ir.tensor(array, name=name)
+    return ir.Value(
+        name=name,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
+
+
+def move(value: ir.Value, source: ir.Graph, target: ir.Graph, name: str) -> None:
+    """Give an initializer another graph or name.
+
+    As a new value: a name given to an old one would rename its tensor too, which clones share.
+    """
+    del source.initializers[str(value.name)]
+    if value.const_value is None:
+        return
+    moved = constant(name, value.const_value.numpy())
+    moved.shape, moved.type = value.shape, value.type
+    ir.convenience.replace_all_uses_with(value, moved, replace_graph_outputs=True)
+    target.register_initializer(moved)
+
+
+def constant_value(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """The array that a value always has, evaluated through constant nodes; None if it varies."""
+    if value is None or value.is_graph_input():
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    node = value.producer()
+    if node is None or not _computable(node):
+        return None
+    from onnx.reference import ReferenceEvaluator
+
+    operands = [constant_value(operand) for operand in node.inputs]
+    feeds = {str(v.name): a for v, a in zip(node.inputs, operands, strict=True) if v is not None}
+    results: Any = ReferenceEvaluator(ir.to_proto(node)).run(None, feeds)
+    return np.asarray(results[value.index() or 0])
+
+
+def _computable(node: ir.Node) -> bool:
+    """Whether everything a node is computed from is constant; every node is looked at once."""
+    pending, seen = [node], {node}
+    while pending:
+        current = pending.pop()
+        if current.op_type.startswith("Random") or current.domain != "":
+            return False
+        if any(True for _ in subgraphs(current)):
+            return False
+        for value in current.inputs:
+            if value is None or (value.const_value is not None and not value.is_graph_input()):
+                continue
+            producer = value.producer()
+            if producer is None:
+                return False
+            if producer not in seen:
+                seen.add(producer)
+                pending.append(producer)
+    return True
+
+
+def is_zero(value: ir.Value | None) -> bool:
+    """Whether a value is zero everywhere, whatever its shape."""
+    array = constant_value(value)
+    if array is not None:
+        return not array.any()
+    node = value.producer() if value is not None else None
+    if node is None:
+        return False
+    if node.op_type == "ConstantOfShape":
+        tensor = node.attributes.get_tensor("value", None)
+        return tensor is None or not tensor.numpy().any()
+    if node.op_type == "Concat":
+        return all(is_zero(operand) for operand in node.inputs)
+    return node.op_type in _MOVING and is_zero(node.inputs[0])
