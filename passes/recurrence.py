@@ -20,6 +20,7 @@ from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.tape import Tape
+from onnxgru.passes.source import SHAPED
 
 FORMS = ("scan", "step", "unrolled")
 
@@ -129,6 +130,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             raise ModelError(f"node {self.node.name!r} has no input sequence")
         x = self.arithmetic.enter(tape, layer, self.x)
         self.entered = x
+        if self.form.name == "unrolled":
+            self._shaped(x, [self._length(), self._batch(), layer.input_size])
         mask = self._mask() if self.lengths is not None else None
         outputs = [
             self._direction(index, recurrence, x, mask)
@@ -142,6 +145,25 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         for constant in tape.constants.values():
             if constant.name not in self.graph.initializers:
                 self.graph.register_initializer(constant)
+
+    def _batch(self) -> int | str:
+        """Size of the batch, or the name of its axis; a name of its own where X has none."""
+        shape = self.x.shape if self.x is not None else None
+        size = shape[1] if shape is not None else None
+        if isinstance(size, int):
+            return size
+        return (size.value if size is not None else None) or f"{self.layer.name}/batch"
+
+    def _shaped(self, value: ir.Value, shape: Sequence[int | str]) -> None:
+        """Keep a value's shape in the file, from which runtimes infer those of all that follow.
+
+        onnxruntime reuses the memory of values with shapes that it knows to be equal. It looks for
+        one among all that are free, one after the other: where it cannot compare them, the list of
+        those grows with the graph, and loading 23,000 nodes took 500 s.
+        """
+        value.shape = ir.Shape(shape)
+        value.type = ir.TensorType(self.arithmetic.element)
+        value.metadata_props[SHAPED] = ""
 
     @staticmethod
     def _used(value: ir.Value) -> bool:
@@ -374,6 +396,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 for t, part in enumerate(slices)
             ]
         state = self._start(index, recurrence)
+        self._shaped(state, [self._batch(), self.layer.hidden_size])
         self.arithmetic.prepare(tape, recurrence)
         emitted: dict[int, ir.Value] = {}
         order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)

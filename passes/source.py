@@ -10,6 +10,9 @@ from onnxgru.core.errors import ModelError
 
 LARGEST = 2**31 - 1
 
+SHAPED = "onnxgru.shaped"
+"""Metadata key of an inner value whose shape stays in a file of the smallest size."""
+
 
 def read(path: Path) -> ir.Model:
     """Read an ONNX file with its external data.
@@ -93,7 +96,10 @@ def proto(model: ir.Model) -> onnx.ModelProto:
 
 
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy without the inferred types of inner values: the smallest file of the same graph."""
+    """Copy without the inferred types of inner values: the smallest file of the same graph.
+
+    Those of values with the metadata `SHAPED` stay.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _strip(result.graph)
@@ -101,7 +107,12 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _strip(graph: onnx.GraphProto) -> None:
-    del graph.value_info[:]
+    for index in reversed(range(len(graph.value_info))):
+        value = graph.value_info[index]
+        if any(p.key == SHAPED for p in value.metadata_props):
+            del value.metadata_props[:]
+        else:
+            del graph.value_info[index]
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
