@@ -312,8 +312,7 @@ class Session:
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The emitted graph of a program."""
         model = self.model.clone()
-        if self.form.name == "step":
-            Step(self.layers)(model)
+        Step(self.layers, self.form.length)(model)
         Emit(program, self.form)(model)
         Pack()(model)
         return source.compact(self._finished(model, program, scheme))
@@ -324,8 +323,7 @@ class Session:
         """The annotated graph of a program, in the configured form or another one."""
         form = form or self.form
         model = self.model.clone()
-        if form.name == "step":
-            Step(self.layers)(model)
+        Step(self.layers, form.length)(model)
         Decompose(self.layers, form)(model)
         Annotate(program)(model)
         for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:

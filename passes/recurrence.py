@@ -20,6 +20,7 @@ from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.tape import Tape
+from onnxgru.passes.axes import origin
 from onnxgru.passes.source import SHAPED
 
 FORMS = ("scan", "step", "unrolled")
@@ -57,6 +58,11 @@ class Form:
             raise UsageError(f"a recurrence must be one of {', '.join(FORMS)}, got {self.name!r}")
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"the number of steps must be at least 1, got {self.steps}")
+
+    @property
+    def length(self) -> int | None:
+        """Time steps that every call takes, None for any number or that of the source model."""
+        return {"step": 1, "unrolled": self.steps}.get(self.name)
 
 
 class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
@@ -131,7 +137,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         x = self.arithmetic.enter(tape, layer, self.x)
         self.entered = x
         if self.form.name == "unrolled":
-            self._shaped(x, [self._length(), self._batch(), layer.input_size])
+            self._shaped(x, [self._length(), self._named_batch(), layer.input_size])
         mask = self._mask() if self.lengths is not None else None
         outputs = [
             self._direction(index, recurrence, x, mask)
@@ -146,13 +152,9 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             if constant.name not in self.graph.initializers:
                 self.graph.register_initializer(constant)
 
-    def _batch(self) -> int | str:
-        """Size of the batch, or the name of its axis; a name of its own where X has none."""
-        shape = self.x.shape if self.x is not None else None
-        size = shape[1] if shape is not None else None
-        if isinstance(size, int):
-            return size
-        return (size.value if size is not None else None) or f"{self.layer.name}/batch"
+    def _named_batch(self) -> int | str:
+        """Size of the batch, or the name of its axis; a name of its own where there is none."""
+        return self._batch() or f"{self.layer.name}/batch"
 
     def _shaped(self, value: ir.Value, shape: Sequence[int | str]) -> None:
         """Keep a value's shape in the file, from which runtimes infer those of all that follow.
@@ -354,19 +356,27 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _state_input(self, recurrence: AnyRecurrence) -> ir.Value:
         element = ir.DataType.FLOAT if self.form.float_state else self.arithmetic.element
-        batch: int | str = "batch"
-        if self.x is not None and self.x.shape is not None:
-            size = self.x.shape[1]
-            batch = size if isinstance(size, int) else size.value or batch
         state = ir.Value(
             name=self.tape.name(recurrence.state),
-            shape=ir.Shape([batch, self.layer.hidden_size]),
+            shape=ir.Shape([self._batch(), self.layer.hidden_size]),
             type=ir.TensorType(element),
         )
         self.graph.inputs.append(state)
         if self.form.float_state:
             return self.arithmetic.initial(self.tape, self.layer, state)
         return state
+
+    def _batch(self) -> int | str | None:
+        """Size or name of the batch axis, as the graph input has it that the layer reads."""
+        found = origin(self.x, 1)
+        values = {str(value.name): value for value in self.graph.inputs}
+        shape = self.x.shape if self.x is not None else None
+        size = shape[1] if shape is not None else None
+        if found is not None and (declared := values[found[0]].shape) is not None:
+            size = declared[found[1]]
+        shapes = [value.shape for value in self.graph.inputs if value.shape is not None]
+        known = size is not None and any(size in shape for shape in shapes)
+        return size if isinstance(size, int) else size.value if known and size else None
 
     def _state_output(self, recurrence: AnyRecurrence, following: ir.Value) -> None:
         tape, name = self.tape, f"{recurrence.name}/next_state"
@@ -396,7 +406,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 for t, part in enumerate(slices)
             ]
         state = self._start(index, recurrence)
-        self._shaped(state, [self._batch(), self.layer.hidden_size])
+        self._shaped(state, [self._named_batch(), self.layer.hidden_size])
         self.arithmetic.prepare(tape, recurrence)
         emitted: dict[int, ir.Value] = {}
         order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)

@@ -78,6 +78,8 @@ def write(path: Path, model: onnx.ModelProto) -> None:
 def proto(model: ir.Model) -> onnx.ModelProto:
     """The protobuf of a model, with shapes inferred where inference succeeds.
 
+    Graph outputs keep the shapes that they have: inference would replace names of axes.
+
     Raises
     ------
     ModelError
@@ -87,12 +89,16 @@ def proto(model: ir.Model) -> onnx.ModelProto:
     if message.ByteSize() > LARGEST:
         raise ModelError("the model is larger than 2 GiB, which a single ONNX file cannot hold")
     try:
-        return onnx.shape_inference.infer_shapes(message, strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(message, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(
             f"the shapes of the model contradict each other ({_first(error)}); "
             "a fixed length in a Reshape may need another --recurrence"
         ) from error
+    for ours, declared in zip(inferred.graph.output, message.graph.output, strict=True):
+        if declared.type.tensor_type.HasField("shape"):
+            ours.type.tensor_type.shape.CopyFrom(declared.type.tensor_type.shape)
+    return inferred
 
 
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,12 +1,14 @@
-"""Step: the model reads one time step a call.
+"""Step: the model reads a fixed number of time steps a call, one in step form.
 
-Sets the time axis of the graph inputs that the recurrences read to 1 and forgets the shapes that
-followed from its former length. The recurrence itself takes the step form when it is expanded.
+Sets the time axis of the graph inputs that the recurrences read, and infers what follows from it.
+Declared axes of graph outputs keep their names and sizes but where the length changes them. The
+recurrence itself takes its form when it is expanded.
 """
 
 from collections.abc import Sequence
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from onnxgru.core.errors import ModelError
 from onnxgru.core.network import Layer
@@ -52,36 +54,83 @@ def _follows(value: ir.Value | None, nodes: set[str]) -> bool:
 
 
 class Step(ir.passes.InPlacePass):
-    """Set the time axis of a normalised model's inputs to 1.
+    """Set the time axis of a normalised model's inputs.
 
     Parameters
     ----------
     layers : sequence of Layer
         Its layers.
+    steps : int, optional
+        The length: 1 for the step form. With None the model is left as it is, and where more than
+        one step cannot be followed to an input too.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], steps: int | None = 1) -> None:
         super().__init__()
-        self._layers = tuple(layers)
+        self._layers, self._steps = tuple(layers), steps
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Change the inputs' shapes."""
-        axes = time_axes(model.graph, self._layers)
-        modified = False
-        for value in model.graph.inputs:
-            axis = axes.get(str(value.name))
-            if axis is None or value.shape is None or value.shape[axis] == 1:
-                continue
-            sizes = list(value.shape)
-            sizes[axis] = 1
+        """Change the inputs' shapes, and those that follow from them."""
+        wanted = [
+            (value, axis, value.shape)
+            for value, axis in self._axes(model.graph)
+            if value.shape is not None and value.shape[axis] != self._steps
+        ]
+        if not wanted:
+            return ir.passes.PassResult(model, modified=False)
+        outputs = [value for value in model.graph.outputs if value.producer() is not None]
+        declared = [value.shape for value in outputs]
+        before = _inferred(model, outputs)
+        former = {shape[axis] for _, axis, shape in wanted}
+        for value, axis, shape in wanted:
+            sizes = list(shape)
+            sizes[axis] = self._steps
             value.shape = ir.Shape(sizes)
-            modified = True
-        if modified:
-            inputs = set(model.graph.inputs)
-            for node in model.graph:
-                for value in node.outputs:
-                    value.shape = None
-            for value in model.graph.outputs:
-                if value not in inputs:
-                    value.shape = None
-        return ir.passes.PassResult(model, modified)
+        for value, kept, old, new in zip(
+            outputs, declared, before, _inferred(model, outputs), strict=True
+        ):
+            value.shape = kept if kept is None else _merged(kept, old, new, former)
+        return ir.passes.PassResult(model, modified=True)
+
+    def _axes(self, graph: ir.Graph) -> list[tuple[ir.Value, int]]:
+        if self._steps is None:
+            return []
+        try:
+            axes = time_axes(graph, self._layers)
+        except ModelError:
+            if self._steps == 1:
+                raise
+            return []
+        return [(value, axes[str(value.name)]) for value in graph.inputs if value.name in axes]
+
+
+def _inferred(model: ir.Model, outputs: Sequence[ir.Value]) -> list[ir.Shape | None]:
+    """Shapes of graph outputs as they follow from those of the inputs alone."""
+    inputs = set(model.graph.inputs)
+    for value in (*(v for node in model.graph for v in node.outputs), *outputs):
+        if value not in inputs:
+            value.shape = None
+    common.ShapeInferencePass()(model)
+    return [value.shape for value in outputs]
+
+
+def _merged(
+    declared: ir.Shape, before: ir.Shape | None, after: ir.Shape | None, former: set[object]
+) -> ir.Shape:
+    """A declared shape with the sizes that the length changed.
+
+    A declared size that may have been the former length, and of which nothing is known, is left
+    open.
+    """
+    known = before is not None and after is not None and len(declared) == len(before) == len(after)
+    sizes: list[int | str | None] = []
+    for axis, size in enumerate(declared):
+        name = size if isinstance(size, int) else size.value
+        new = after[axis] if after is not None and known else None
+        changed = before is not None and known and before[axis] != new
+        if changed and isinstance(new, int):
+            name = new
+        elif not isinstance(new, int) and isinstance(name, int) and name in former:
+            name = None
+        sizes.append(name)
+    return ir.Shape(sizes)
