@@ -81,11 +81,9 @@ class Step(ir.passes.InPlacePass):
         outputs = [value for value in model.graph.outputs if value.producer() is not None]
         declared = [value.shape for value in outputs]
         before = _inferred(model, outputs)
-        former = {shape[axis] for _, axis, shape in wanted}
+        former: set[object] = {shape[axis] for _, axis, shape in wanted}
         for value, axis, shape in wanted:
-            sizes = list(shape)
-            sizes[axis] = self._steps
-            value.shape = ir.Shape(sizes)
+            value.shape = ir.Shape([*shape[:axis], self._steps, *shape[axis + 1 :]])
         for value, kept, old, new in zip(
             outputs, declared, before, _inferred(model, outputs), strict=True
         ):
