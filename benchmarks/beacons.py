@@ -71,7 +71,7 @@ def measured(scheme: Scheme, config: Config, start: Tuned | None) -> tuple[float
     judge = found[0].session.judge("holdout")
     outputs = judge.outputs(found[0].program)
     exact = session.reference("holdout")[session.output]
-    return judge.figure(outputs), sqnr(exact, outputs), spent
+    return judge.figure(outputs), sqnr(exact, outputs[session.output]), spent
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import argparse
 import platform
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def measured(model: Path, bits: int, method: str, draw: int) -> dict[str, Any]:
         return figures(session, integers) | {"alone": figures(session, alone(session, bits))}
 
 
-def alone(session: Session, bits: int) -> Array:
+def alone(session: Session, bits: int) -> dict[str, Array]:
     """Outputs for hold-out data of the float model with rounded weights."""
     weights = {}
     for layer in session.layers:
@@ -65,18 +66,20 @@ def alone(session: Session, bits: int) -> Array:
                     weights[operator.name] = found.scales[:, None] * found.codes, found.bias
     other = session.retuned(Tuned({}, weights, {}, {}), integers=False)
     parts = [other.host.whole(part.inputs) for part in session.data["holdout"].chunks(256)]
-    return other.host.join(parts)[session.output]
+    return other.host.join(parts)
 
 
-def figures(session: Session, outputs: Array) -> dict[str, float]:
+def figures(session: Session, outputs: Mapping[str, Array]) -> dict[str, float]:
     """Accuracy in %, cross-entropy in nats, and SQNR in dB, of hold-out outputs."""
     labels = session.data["holdout"].labels
     assert labels is not None
-    likely = np.take_along_axis(outputs.astype(np.float64), labels[:, None], axis=-1)
+    likely = np.take_along_axis(
+        outputs[session.output].astype(np.float64), labels[:, None], axis=-1
+    )
     return {
         "holdout": session.judge("holdout").figure(outputs),
         "entropy": float(-np.log(likely.clip(min=LEAST)).mean()),
-        "sqnr": sqnr(session.reference("holdout")[session.output], outputs),
+        "sqnr": sqnr(session.reference("holdout")[session.output], outputs[session.output]),
     }
 
 

@@ -92,7 +92,7 @@ def main() -> None:
     config = Config(search=True, rounding="nearest", ranges="plain")  # searches alone are compared
     ours = Study(Session(MODEL, config))
     coupled = Study(Session(MODEL, config.merged({"genome": "coupled"})))
-    limit = ours.baseline + Config().max_drop
+    limit = ours.baseline + ours.max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
     plain = Settings(POPULATION, GENERATIONS)
     guided = Settings(POPULATION, GENERATIONS, strategy=Config().strategy, limit=limit)

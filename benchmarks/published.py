@@ -283,7 +283,7 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
 def _nearness(session: Session, scheme: Scheme, role: str = "validation") -> float:
     """SQNR of a scheme's outputs to the float model's: it tells apart what accuracy does not."""
     outputs = session.judge(role).outputs(session.lowering(scheme))
-    return sqnr(session.reference(role)[session.output], outputs)
+    return sqnr(session.reference(role)[session.output], outputs[session.output])
 
 
 def _error(member: Member) -> float:

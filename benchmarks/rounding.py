@@ -77,7 +77,7 @@ def measured(session: Session, chosen: Scheme) -> tuple[float, float, float]:
     states = compare(session.observation, session.host, program, some).sqnr
     return (
         session.judge("holdout").figure(outputs),
-        METRICS["sqnr"](outputs, exact),
+        METRICS["sqnr"](outputs[session.output], exact),
         min(states[name] for name in session.layers[-1].results),
     )
 

@@ -34,10 +34,11 @@ def arm(model: Path, bits: int, settings: dict[str, Any]) -> tuple[float, float]
     session = Session(model, Config(batch_size=32, **settings), fused=True)
     made = tune(session, rounding.scheme(session, [bits], [8], 0))
     judge = made.session.judge(ROLE)
-    outputs = np.asarray(judge.outputs(made.program), np.float64)
-    labels = session.target(ROLE)
+    found = judge.outputs(made.program)
+    outputs = np.asarray(found[session.output], np.float64)
+    labels = session.targets(ROLE)[session.output]
     given = outputs[np.arange(len(labels)), labels] / outputs.sum(axis=-1)
-    return judge.figure(outputs), float(-np.log(given.clip(min=LEAST)).mean())
+    return judge.figure(found), float(-np.log(given.clip(min=LEAST)).mean())
 
 
 def main() -> None:

@@ -234,7 +234,7 @@ def pick(
     max_bytes : int, optional
         The best member of at most so many flash bytes.
     max_drop : float, optional
-        The smallest member at most so far below the best figure on validation.
+        The smallest member at most so far below the best figure on validation, in points or dB.
     widen : bool
         What the member of ``max_bytes`` leaves of them goes to wider operators, where that silences
         the most quantisation noise a byte. The result is added to the front.
@@ -479,7 +479,7 @@ def _widened(
         document = {**document, "members": [*document["members"], entry]}
         known[genome] = entry
     found = known[genome]
-    if fronts.drop(document, member, found) > session.config.max_drop + fronts.ROUNDING:
+    if fronts.drop(document, member, found) > study.max_drop + fronts.ROUNDING:
         unit = document["metric"]["unit"]
         after, before = (reports.figure(m["validation"], unit) for m in (found, member))
         session.listener(

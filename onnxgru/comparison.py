@@ -1,25 +1,31 @@
 """Comparing models on the same data: quality, agreement, and bytes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
+import onnx_ir as ir
 
+from onnxgru import outputs
 from onnxgru.core import data as datasets
-from onnxgru.core import metrics
+from onnxgru.core import intervals, metrics
 from onnxgru.core.data import Dataset, InputSpec, Signature
 from onnxgru.core.errors import DataError, ModelError, OnnxgruError, UsageError
+from onnxgru.core.intervals import Interval, Sums
+from onnxgru.core.metrics import Function, Metric
 from onnxgru.core.reading import Source
+from onnxgru.outputs import Choice
 from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.sessions import onnxruntime_session
+from onnxgru.runtime.sessions import Run, onnxruntime_session
+
+Array = npt.NDArray[Any]
 
 CHUNK = 256
 
@@ -36,13 +42,23 @@ class Row:
         Its size.
     quality : float
         The metric.
+    interval : tuple of float or None
+        Its 95 % interval; None where nothing is known of it.
+    difference : float or None
+        How much higher the metric is than the first model's; None for the first.
+    difference_interval : tuple of float or None
+        95 % interval of that, paired over the same recordings.
     agreement_sqnr : float or None
-        SQNR of its output against the first model's, dB; None for the first.
+        SQNR of its outputs against the first model's, dB; None for the first, and where the outputs
+        hold classes.
     """
 
     path: str
     file_bytes: int
     quality: float
+    interval: Interval | None
+    difference: float | None
+    difference_interval: Interval | None
     agreement_sqnr: float | None
 
 
@@ -54,19 +70,33 @@ class Comparison:
     ----------
     metric, unit : str
         What `Row.quality` is.
+    outputs : tuple of str
+        The outputs that are judged; the figure is that of the worst.
+    reason : str
+        Why these, and by this metric.
     sequences : int
         Sequences run.
+    counted : int
+        Answers that count: as many as sequences, or frames.
     rows : tuple of Row
         One a model, in the order given.
     """
 
     metric: str
     unit: str
+    outputs: tuple[str, ...]
+    reason: str
     sequences: int
+    counted: int
     rows: tuple[Row, ...]
 
 
-def evaluate(models: Sequence[Path], data: Source, metric: str = "auto") -> Comparison:
+def evaluate(
+    models: Sequence[Path],
+    data: Source,
+    metric: str | Function = "auto",
+    output_name: str | None = None,
+) -> Comparison:
     """Run models in onnxruntime on the same data.
 
     Parameters
@@ -75,8 +105,10 @@ def evaluate(models: Sequence[Path], data: Source, metric: str = "auto") -> Comp
         One or more ONNX files with the same inputs.
     data : str, path or callable
         As for `quantize`.
-    metric : str
+    metric : str or callable
         As in `Config`; what needs a reference takes the first model's outputs.
+    output_name : str, optional
+        As in `Config`.
 
     Raises
     ------
@@ -89,42 +121,110 @@ def evaluate(models: Sequence[Path], data: Source, metric: str = "auto") -> Comp
     """
     if not models:
         raise UsageError("evaluate takes at least one model")
-    signature = _signature(models[0])
+    signature, described = _described(models[0])
     loaded = datasets.load(data, signature)
-    chosen: metrics.Metric | None = None
-    first: npt.NDArray[Any] | None = None
+    choice: Choice | None = None
+    first: dict[str, Array] = {}
+    sums: list[Sums | None] = []
     rows: list[Row] = []
+    counted = loaded.size
     for path in models:
-        outputs, distribution = _run(path, loaded, signature)
-        if first is None or chosen is None:
-            first = outputs
-            chosen = metrics.resolve(metric, loaded.labels, distribution)
-        if outputs.shape != first.shape:
-            raise ModelError(
-                f"{path}: its output must have the shape of the first model's, {first.shape}, "
-                f"has {outputs.shape}; compare models of one task"
-            )
-        target = loaded.labels if chosen.target == "labels" else first
+        found = _run(path, loaded, signature)
+        if choice is None:
+            choice = _chosen(described, found, loaded, metric, output_name)
+            first = {name: found[name] for name in choice.outputs}
+        targets = (
+            {name: np.asarray(loaded.labels) for name in first}
+            if choice.metric.target == "labels"
+            else first
+        )
+        arrays = {
+            name: _matching(path, found, name, index, first[name])
+            for index, name in enumerate(first)
+        }
+        own = [intervals.sums(choice.metric, arrays[name], targets[name]) for name in first]
+        worst = min if choice.metric.higher_is_better else max
+        quality = worst(_figure(choice.metric, arrays[n], targets[n], loaded.source) for n in first)
+        apart = intervals.difference(own, sums) if rows else None
         rows.append(
             Row(
                 str(path),
                 path.stat().st_size,
-                chosen(outputs, np.asarray(target)),
-                None if not rows else metrics.sqnr(first, outputs),
+                quality,
+                intervals.interval(own),
+                None if apart is None else apart[0],
+                None if apart is None else apart[1],
+                _sqnr(first, arrays) if rows else None,
             )
         )
-    assert chosen is not None
-    return Comparison(chosen.name, chosen.unit, loaded.size, tuple(rows))
+        if len(rows) == 1:
+            sums = own
+            counted = next((one.counted for one in own if one is not None), loaded.size)
+    assert choice is not None
+    return Comparison(
+        choice.metric.name,
+        choice.metric.unit,
+        choice.outputs,
+        choice.reason,
+        loaded.size,
+        counted,
+        tuple(rows),
+    )
 
 
-def _signature(path: Path) -> Signature:
-    """Inputs of a model; batch axes from its layers, or as onnxgru wrote them down."""
+def _chosen(
+    described: Sequence[outputs.Output],
+    found: Mapping[str, Array],
+    data: Dataset,
+    metric: str | Function,
+    output_name: str | None,
+) -> Choice:
+    try:
+        return outputs.choose(described, found, data.labels, metric, outputs.split(output_name))
+    except DataError as error:
+        raise DataError(f"{data.source}: {error}") from error
+
+
+def _figure(metric: Metric, output: Array, target: Array, where: str) -> float:
+    try:
+        return metric(output, target)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _matching(path: Path, found: Mapping[str, Array], name: str, index: int, first: Array) -> Array:
+    """The output of a model that has a name, or the place, of the first model's."""
+    others = list(found.values())
+    array = found.get(name, others[index] if index < len(others) else None)
+    if array is None or array.shape != first.shape:
+        raise ModelError(
+            f"{path}: its output must have the shape of the first model's {name!r}, {first.shape}, "
+            f"has {'none' if array is None else array.shape}; compare models of one task"
+        )
+    return array
+
+
+def _sqnr(first: Mapping[str, Array], found: Mapping[str, Array]) -> float | None:
+    names = [name for name, array in first.items() if not metrics.holds_classes(array)]
+    return min((metrics.sqnr(first[name], found[name]) for name in names), default=None)
+
+
+def _described(path: Path) -> tuple[Signature, tuple[outputs.Output, ...]]:
+    """Inputs and outputs of a model; batch axes from its layers, or as onnxgru wrote them down."""
     model = source.read(path)
     noted = model.metadata_props.get("onnxgru.batch_axes")
     if noted is None:
         Normalize()(model)
-        return Host(model, recognize(model).layers).signature
-    axes = json.loads(noted)
+        layers = recognize(model).layers
+        return Host(model, layers).signature, outputs.describe(model.graph, layers)
+    kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
+    described = outputs.describe(model.graph, ())
+    return _noted(path, model, json.loads(noted)), tuple(
+        outputs.Output(o.name, o.maker, o.name in kept, o.state) for o in described
+    )
+
+
+def _noted(path: Path, model: ir.Model, axes: Mapping[str, int]) -> Signature:
     specs = []
     for value in model.graph.inputs:
         if value.dtype is None or value.shape is None:
@@ -135,8 +235,9 @@ def _signature(path: Path) -> Signature:
     return tuple(specs)
 
 
-def _run(path: Path, data: Dataset, signature: Signature) -> tuple[npt.NDArray[Any], bool]:
-    message = _read(path)
+def _run(path: Path, data: Dataset, signature: Signature) -> dict[str, Array]:
+    """All outputs of a model, the batch first."""
+    message = source.proto(source.read(path))
     names = {value.name for value in message.graph.input} - {
         tensor.name for tensor in message.graph.initializer
     }
@@ -148,26 +249,48 @@ def _run(path: Path, data: Dataset, signature: Signature) -> tuple[npt.NDArray[A
         )
     run = onnxruntime_session(message)
     batches = (spec.shape[spec.batch_axis] for spec in signature)
-    size = next((size for size in batches if isinstance(size, int)), CHUNK)
-    parts = []
-    for part in data.chunks(size):
-        try:
-            outputs = run(part.inputs)
-        except OnnxgruError:
-            raise
-        except Exception as error:  # onnxruntime raises a class of its own for every status
-            raise ModelError(
-                f"{path}: cannot run on these data ({' '.join(str(error).split())[:200]}); "
-                "check the shapes with onnxgru inspect"
-            ) from error
-        parts.append(next(a for a in outputs.values() if np.issubdtype(a.dtype, np.floating)))
-    axis = next((i for i, n in enumerate(parts[0].shape) if n == min(size, data.size)), 0)
-    last = {
-        node.op_type for node in message.graph.node if message.graph.output[0].name in node.output
+    fixed = next((size for size in batches if isinstance(size, int)), None)
+    parts = [_called(path, run, part) for part in data.chunks(fixed or CHUNK)]
+    axes = _axes(path, run, data, parts[0], fixed)
+    return {
+        name: np.concatenate([np.moveaxis(part[name], axis, 0) for part in parts])
+        for name, axis in axes.items()
     }
-    joined = np.concatenate([np.moveaxis(part, axis, 0) for part in parts])
-    return joined, bool(last & {"Softmax", "LogSoftmax", "Hardmax"})
 
 
-def _read(path: Path) -> onnx.ModelProto:
-    return source.proto(source.read(path))
+def _called(path: Path, run: Run, data: Dataset) -> dict[str, Array]:
+    try:
+        return run(data.inputs)
+    except OnnxgruError:
+        raise
+    except Exception as error:  # onnxruntime raises a class of its own for every status
+        raise ModelError(
+            f"{path}: cannot run on these data ({' '.join(str(error).split())[:200]}); "
+            "check the shapes with onnxgru inspect"
+        ) from error
+
+
+def _axes(
+    path: Path, run: Run, data: Dataset, found: Mapping[str, Array], fixed: int | None
+) -> dict[str, int]:
+    """Axis of the sequences in every output: the one that is longer with more of them."""
+    if fixed is not None:
+        return {
+            name: next((axis for axis, size in enumerate(array.shape) if size == fixed), 0)
+            for name, array in found.items()
+        }
+    one, two = (_called(path, run, _repeated(data, count)) for count in (1, 2))
+    axes = {}
+    for name, array in one.items():
+        pairs = zip(array.shape, two[name].shape, strict=True)
+        axes[name] = next((axis for axis, (a, b) in enumerate(pairs) if b == 2 * a), 0)
+    return axes
+
+
+def _repeated(data: Dataset, count: int) -> Dataset:
+    """The first sequence so many times."""
+    inputs = {
+        name: np.repeat(array, count, axis=data.batch_axes.get(name, 0))
+        for name, array in data.take(1).inputs.items()
+    }
+    return Dataset(inputs, None, data.source, data.batch_axes)

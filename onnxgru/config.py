@@ -75,7 +75,7 @@ _FLAGS = (
 )  # fmt: skip
 _DATA = ("calibration", "validation", "holdout", "finetune")
 _PATHS = ("scheme", "calibration_file", "weights_file", "output", *_DATA)
-_OPTIONAL = ("bits", "steps", "jobs", "scheduler", *_PATHS)
+_OPTIONAL = ("bits", "steps", "jobs", "scheduler", "max_drop", "output_name", *_PATHS)
 _ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.%]+\]|[^\s/:\[\]]+):\d{1,5}/?")
 
 
@@ -138,6 +138,9 @@ class Config:
     metric : str or callable
         ``auto``, a name in `onnxgru.core.metrics.METRICS`, ``package.module:function``, or a
         function ``(outputs, labels) -> float``, higher is better.
+    output_name : str, optional
+        The output that is judged, or several, comma-separated; where left out, the one that labels
+        fit, or all that a GRU reaches (`onnxgru.outputs`).
     genome : {"split", "coupled"}
         Genes of weights and outputs apart, or tied as in the published method.
     search_inputs : bool
@@ -153,9 +156,11 @@ class Config:
         last is the one that a member is chosen by.
     strategy : {"explore-exploit", "plain"}
         How the search goes, `onnxgru.search.nsga.Settings`.
-    max_drop : float
-        How far the chosen member may fall below the best figure found on validation, in the
-        metric's unit; exploitation searches no further down from uniform 8 bits.
+    max_drop : float, optional
+        How far the chosen member may fall below the best figure found on validation, in points or
+        dB; exploitation searches no further down from uniform 8 bits. Where left out, what suits
+        the metric (`onnxgru.core.metrics.Metric.default_drop`): 0.5 points, 3 dB against the float
+        model, 0.5 dB against targets in the data.
     population, generations, seed : int
         Of NSGA-II.
     verify : int
@@ -209,6 +214,7 @@ class Config:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     metric: str | Callable[..., float] = "auto"
+    output_name: str | None = None
     genome: str = "split"
     search_inputs: bool = False
     widths: str = "2-8"
@@ -216,7 +222,7 @@ class Config:
     share: str = "none"
     objectives: str = "error,flash"
     strategy: str = "explore-exploit"
-    max_drop: float = 0.5
+    max_drop: float | None = None
     population: int = 40
     generations: int = 20
     seed: int = 0
@@ -421,6 +427,8 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         )
     if name == "metric":
         return "a name or a function", lambda v: isinstance(v, str) or callable(v)
+    if name == "output_name":
+        return "names of outputs, such as score,mask", lambda v: isinstance(v, str) and bool(v)
     if name in ("include", "exclude"):
         return (
             "a list of node names or patterns",

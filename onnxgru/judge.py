@@ -1,14 +1,16 @@
 """How good programs of a model are on one set of data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
 
 from onnxgru.config import PROCESSOR
+from onnxgru.core import intervals
 from onnxgru.core.data import Dataset
 from onnxgru.core.errors import DataError
+from onnxgru.core.intervals import Estimate, Sums
 from onnxgru.core.metrics import Metric
 from onnxgru.core.program import IntegerProgram
 from onnxgru.runtime import devices
@@ -23,7 +25,7 @@ PROOF_SEQUENCES = 64
 
 
 class Judge:
-    """Judges programs by one output of the model.
+    """Judges programs by outputs of the model: the figure is that of the worst of them.
 
     Parameters
     ----------
@@ -31,12 +33,10 @@ class Judge:
         The float parts of the model.
     data : Dataset
         Sequences.
-    output : str
-        The output that is judged.
     metric : Metric
         The figure.
-    target : ndarray
-        What the output is compared with, the batch first.
+    targets : mapping of str to ndarray
+        What every output that is judged is compared with, the batch first.
     fused : bool
         Run programs on compiled kernels, which many of them are worth.
     device : str
@@ -47,16 +47,15 @@ class Judge:
         self,
         host: Host,
         data: Dataset,
-        output: str,
         metric: Metric,
-        target: Array,
+        targets: Mapping[str, Array],
         *,
         fused: bool,
         device: str = PROCESSOR,
     ) -> None:
-        self._host, self._data, self._output = host, data, output
+        self._host, self._data = host, data
         self._fused, self._device = fused, device
-        self.metric, self.target = metric, target
+        self.metric, self.targets = metric, targets
 
     @cached_property
     def _evaluator(self) -> Evaluator:
@@ -66,22 +65,46 @@ class Judge:
 
         return Evaluator(self._host, self._data, FusedEngine)
 
-    def outputs(self, program: IntegerProgram) -> Array:
-        """What a program computes: the output that is judged, the batch first."""
-        return self._evaluator.outputs(program)[self._output]
+    def outputs(self, program: IntegerProgram) -> dict[str, Array]:
+        """What a program computes, all outputs by name, the batch first."""
+        return self._evaluator.outputs(program)
 
-    def figure(self, outputs: Array) -> float:
-        """The figure of outputs.
+    def figure(self, outputs: Mapping[str, Array]) -> float:
+        """The figure of outputs: that of the worst of those that are judged.
 
         Raises
         ------
         DataError
             If the metric refuses them; the sentence begins with where the data come from.
         """
+        worst = min if self.metric.higher_is_better else max
+        return worst(self._of(name, outputs[name]) for name in self.targets)
+
+    def _of(self, name: str, output: Array) -> float:
         try:
-            return self.metric(outputs, self.target)
+            return self.metric(output, self.targets[name])
         except DataError as error:
-            raise DataError(f"{self._data.source}: {error}") from error
+            raise DataError(f"{self._data.source}: output {name!r}: {error}") from error
+
+    def sums(self, outputs: Mapping[str, Array]) -> list[Sums | None]:
+        """What every recording adds to the figure of each output that is judged."""
+        return [
+            intervals.sums(self.metric, outputs[name], target)
+            for name, target in self.targets.items()
+        ]
+
+    def estimate(self, outputs: Mapping[str, Array]) -> Estimate:
+        """The figure of outputs with its 95 % interval and the number of recordings.
+
+        Raises
+        ------
+        DataError
+            As `figure` does.
+        """
+        figure = self.figure(outputs)
+        sums = self.sums(outputs)
+        counted = next((found.counted for found in sums if found is not None), self._data.size)
+        return Estimate(figure, intervals.interval(sums), self._data.size, counted)
 
     @cached_property
     def _population(self) -> PopulationEvaluator:
@@ -92,7 +115,7 @@ class Judge:
         if self._device == PROCESSOR:
             return map(self.quality, programs)
         found = self._population.outputs_of(programs)
-        return (self.figure(outputs[self._output]) for outputs in found)
+        return map(self.figure, found)
 
     def prove(self, programs: Sequence[IntegerProgram]) -> None:
         """Compare the states of programs on the device, if there is one, with the processor's.

@@ -1,6 +1,6 @@
 """What a search asks: the objectives of a genome, in this process or in another one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -116,12 +116,11 @@ class Parts:
         Of what linear operators read, where weights are rounded by them.
     data : Dataset
         What candidates are judged by.
-    output : str
-        The output that is judged.
     metric : str
         Name of the metric, not ``auto``.
-    target : ndarray
-        What the output is compared with: computed once, so that it is the same everywhere.
+    targets : mapping of str to ndarray
+        What the outputs that are judged are compared with: computed once, so that it is the same
+        everywhere.
     sizes : tuple of Size
         The objectives beside the error.
     """
@@ -131,9 +130,8 @@ class Parts:
     calibration: Calibration
     moments: Moments | None
     data: Dataset
-    output: str
     metric: str
-    target: Array
+    targets: Mapping[str, Array]
     sizes: tuple[Size, ...]
 
     def problem(self) -> Problem:
@@ -165,7 +163,7 @@ class Parts:
                 ),
                 ranges=config.ranges,
             ),
-            Judge(host, self.data, self.output, metric, self.target, fused=True),
+            Judge(host, self.data, metric, self.targets, fused=True),
             self.sizes,
         )
 

@@ -27,12 +27,15 @@ from onnxgru.events import Measured, Stage
 from onnxgru.report import versions
 from onnxgru.session import Session
 
+Array = npt.NDArray[Any]
+
 FORMAT = "onnxgru.sensitivity/1"
 OUTPUTS, WEIGHTS = "outputs", "weights"
 
 _ROLE = "validation"
 _SETTINGS = (
     "granularity", "observer", "input_bits", "accumulator_bits", "include", "exclude", "metric",
+    "output_name",
 )  # fmt: skip
 
 
@@ -168,7 +171,7 @@ class _Bench:
     def __init__(self, session: Session) -> None:
         config = session.config
         self._session, self._judge = session, session.judge(_ROLE)
-        self._float = session.reference(_ROLE)[session.output]
+        self._float = session.reference(_ROLE)
         self.scheme = Scheme.uniform(
             session.layers,
             MAXIMUM_BITS,
@@ -193,23 +196,24 @@ class _Bench:
             bits,
             _limited(quality),
             session.metric.error(quality) - self._error,
-            _decibels(self._float, outputs),
-            _decibels(self._uniform, outputs),
+            self._decibels(self._float, outputs),
+            self._decibels(self._uniform, outputs),
             account(program).flash_bytes,
         )
+
+    def _decibels(
+        self, reference: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> float | None:
+        """SQNR of the worst output that is judged; None where all are equal, or hold classes."""
+        names = [n for n in self._session.choice.outputs if not metrics.holds_classes(outputs[n])]
+        figure = min((metrics.sqnr(reference[n], outputs[n]) for n in names), default=np.inf)
+        return None if figure == np.inf else _limited(figure)
 
 
 def _limited(figure: float) -> float:
     """A figure as JSON can hold it: infinite decibels at the metric's limit."""
     limit = metrics.SQNR_LIMIT
     return float(np.clip(figure, -limit, limit)) if np.isinf(figure) else float(figure)
-
-
-def _decibels(
-    reference: npt.NDArray[np.floating], outputs: npt.NDArray[np.floating]
-) -> float | None:
-    figure = metrics.sqnr(reference, outputs)
-    return None if figure == np.inf else _limited(figure)
 
 
 def narrow_widths(text: str) -> tuple[int, ...]:

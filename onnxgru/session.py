@@ -12,19 +12,21 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from onnxgru import outputs
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.config import Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import ModelError, SchemeError
+from onnxgru.core.errors import DataError, ModelError, SchemeError
 from onnxgru.core.integers import ACCUMULATOR_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.events import Calibrated, Listener, Notice, Stage, silent
 from onnxgru.judge import Judge
+from onnxgru.outputs import Choice
 from onnxgru.passes import source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
@@ -44,8 +46,6 @@ from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate, observe_moments
 
 Array = npt.NDArray[Any]
-
-_DISTRIBUTIONS = ("Softmax", "LogSoftmax", "Hardmax")
 
 
 class Session:
@@ -96,11 +96,11 @@ class Session:
         self._time_axes = self._check_form()
         self.host = Host(self.model, self.layers)
         self.data = Recordings(path, self.host, config, listener)
-        self.output = next(o.name for o in source.proto(self.model).graph.output if _is_float(o))
-        labels = self.data["validation"].labels
-        self.metric = metrics.resolve(config.metric, labels, self._is_distribution())
         self._judges: dict[str, Judge] = {}
         self._references: dict[str, dict[str, Array]] = {}
+        self.outputs = outputs.describe(self.model.graph, self.layers)
+        self.choice = self._chosen()
+        self.metric = self.choice.metric
 
     def _check_form(self) -> dict[str, int] | None:
         """Time axes of the inputs in step form; a form that cannot be is refused beforehand."""
@@ -111,10 +111,20 @@ class Session:
         Decompose(self.layers, self.form)(clone)
         return time_axes(self.model.graph, self.layers)
 
-    def _is_distribution(self) -> bool:
-        value = next(v for v in self.model.graph.outputs if v.name == self.output)
-        node = value.producer()
-        return node is not None and node.op_type in _DISTRIBUTIONS
+    def _chosen(self) -> Choice:
+        """What is judged; labels that fit no output are refused before any work."""
+        data = self.data["validation"]
+        names = outputs.split(self.config.output_name)
+        reference = self.reference("validation")
+        try:
+            return outputs.choose(self.outputs, reference, data.labels, self.config.metric, names)
+        except DataError as error:
+            raise DataError(f"{data.source}: {error}") from error
+
+    @property
+    def output(self) -> str:
+        """The output that is judged, the first one where there are several."""
+        return self.choice.outputs[0]
 
     @cached_property
     def observation(self) -> Observation:
@@ -253,12 +263,17 @@ class Session:
             )
         return self._references[role]
 
-    def target(self, role: str) -> Array:
-        """What outputs are compared with: labels, or the float model's outputs."""
+    def targets(self, role: str) -> dict[str, Array]:
+        """What the outputs that are judged are compared with: labels, or the float model's."""
         labels = self.data[role].labels
-        if self.metric.target == "labels" and labels is not None:
-            return labels
-        return self.reference(role)[self.output]
+        if self.metric.target == "labels":
+            if labels is None:
+                raise DataError(
+                    f"{self.data[role].source}: must hold labels because the validation data do; "
+                    "add them, or give --metric agreement or sqnr"
+                )
+            return {name: labels for name in self.choice.outputs}
+        return {name: self.reference(role)[name] for name in self.choice.outputs}
 
     def judge(self, role: str) -> Judge:
         """What judges programs on the data of a role."""
@@ -266,9 +281,8 @@ class Session:
             self._judges[role] = Judge(
                 self.host,
                 self.data[role],
-                self.output,
                 self.metric,
-                self.target(role),
+                self.targets(role),
                 fused=self._fused,
                 device=self.config.device,
             )
@@ -276,7 +290,7 @@ class Session:
 
     def float_quality(self, role: str) -> float:
         """The float model's figure."""
-        return self.judge(role).figure(self.reference(role)[self.output])
+        return self.judge(role).figure(self.reference(role))
 
     def quality(self, program: IntegerProgram, role: str) -> float:
         """A program's figure on the data of a role."""
@@ -343,6 +357,8 @@ class Session:
         model.metadata_props["onnxgru.sizes"] = _minified(account(program).to_dict())
         axes = {spec.name: spec.batch_axis for spec in self.host.signature}
         model.metadata_props["onnxgru.batch_axes"] = _minified(axes)
+        kept = [o.name for o in self.outputs if o.reached and not o.state]
+        model.metadata_props["onnxgru.outputs"] = _minified(kept or [self.output])
         message = source.proto(model)
         try:
             onnx.checker.check_model(message, full_check=True)
@@ -358,10 +374,6 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return list(value)
     return value if value is None or isinstance(value, bool | int | float) else str(value)
-
-
-def _is_float(value: onnx.ValueInfoProto) -> bool:
-    return value.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 def _minified(document: object) -> str:

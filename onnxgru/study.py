@@ -32,8 +32,8 @@ _ROLE = "validation"
 
 _KEYED = (
     "granularity", "observer", "ranges", "rounding", "bias_correction", "input_bits",
-    "accumulator_bits", "include", "exclude", "metric", "genome", "search_inputs", "widths",
-    "genes", "share", "population", "seed",
+    "accumulator_bits", "include", "exclude", "metric", "output_name", "genome", "search_inputs",
+    "widths", "genes", "share", "population", "seed",
 )  # fmt: skip
 
 
@@ -165,6 +165,15 @@ class Study:
         session, program = self._made(self._session.unbounded, self._uniform(MAXIMUM_BITS))
         return session.metric.error(session.quality(program, _ROLE))
 
+    @cached_property
+    def max_drop(self) -> float:
+        """How far the chosen member may fall, in the metric's unit."""
+        asked = self._session.config.max_drop
+        if asked is not None:
+            return asked
+        metric = self._session.metric
+        return metric.default_drop(metric.quality(self.baseline))
+
     def _made(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
         """What a scheme is measured as."""
         if self._make is None:
@@ -243,9 +252,8 @@ class Study:
                 session.calibration,
                 session.moments if session.config.needs_moments else None,
                 session.data[_ROLE],
-                session.output,
                 session.metric.name,
-                session.target(_ROLE),
+                session.targets(_ROLE),
                 self.sizes,
             )
         )
@@ -273,14 +281,14 @@ class Study:
         session.listener(Stage("searching"))
         genes = self.encoding.space.genes
         names = ("error", *(size.key for size in self.sizes))
-        limit = self.baseline + config.max_drop
+        limit = self.baseline + self.max_drop
         opened = Journal.resume if resume and journal.exists() else Journal.create
         seen = self.seen = []
 
         def report(progress: Progress) -> None:
             seen.append(progress.member)
             feasible = [m for m in seen if m.feasible]
-            floor = min([self.baseline, *(m.objectives[0] for m in feasible)]) + config.max_drop
+            floor = min([self.baseline, *(m.objectives[0] for m in feasible)]) + self.max_drop
             kept = [m.objectives[-1] for m in feasible if m.objectives[0] <= floor + ROUNDING]
             session.listener(
                 Searched(
@@ -330,7 +338,7 @@ class Study:
             "uniform": uniform,
             "members": entries,
         }
-        chosen = document["chosen"] = smallest(document, config.max_drop)["index"]
+        chosen = document["chosen"] = smallest(document, self.max_drop)["index"]
         cloud = tuple(
             (m.objectives[-1], session.metric.quality(m.objectives[0]))
             for m in members
@@ -339,8 +347,8 @@ class Study:
         summary = {
             "evaluations": len(members),
             "members": len(found),
-            "max_drop": config.max_drop,
-            "within": entries[chosen] in within(document, config.max_drop),
+            "max_drop": self.max_drop,
+            "within": entries[chosen] in within(document, self.max_drop),
             "genome": config.genome,
             "strategy": config.strategy,
             "objectives": document["objectives"],

@@ -313,7 +313,7 @@ def _fitted(
         history.append(epoch)
         told(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
-    target = session.target("validation")
+    target = session.targets("validation")[session.output]
     labels = metric.target == "labels"
     counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
     checkpoint = checkpoints[name] if checkpoints else None

@@ -128,9 +128,13 @@ CASES = [
     (
         "quantize digits.onnx -o out --validation digits.npz",
         1,
-        "digits.npz: labels (8,) must hold at least one class",
+        "digits.npz: output 'probabilities': labels (8,) must hold at least one class",
     ),
-    (f"{DATA} labels_negative.npz --metric accuracy", 1, "labels_negative.npz: labels must be"),
+    (
+        f"{DATA} labels_negative.npz --metric accuracy",
+        1,
+        "labels_negative.npz: output 'Y': labels must be",
+    ),
     (f"{DATA} labels_float.npz --metric accuracy", 2, "metric accuracy|whole-number|float64"),
     (f"{DATA} x.npz --metric accuracy", 2, "metric accuracy|none"),
     (f"{DATA} recordings:raises", 1, "recordings:raises|RuntimeError: no microphone"),

@@ -27,7 +27,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     page
 #     report   comparison   inspection   charts   tuning
 #     session
-#     recordings   allocation   judge
+#     recordings   allocation   judge   outputs
 #     events   encoding   config   folder   front   drawing   interrupts
 #     runtime
 #     passes
@@ -55,9 +55,11 @@ ALLOWED = {
     "allocation": {"encoding", "calibration", "search", "core"},
     "recordings": {"config", "events", "runtime", "core"},
     "judge": {"config", "runtime", "core"},
-    "session": {"recordings", "judge", "config", "events"} | LIBRARY - {"search", "training"},
+    "outputs": {"passes", "core"},
+    "session": {"recordings", "judge", "outputs", "config", "events"}
+    | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
-    "comparison": {"runtime", "passes", "core"},
+    "comparison": {"outputs", "runtime", "passes", "core"},
     "report": {"session", "runtime", "passes", "core"},
     "drawing": {"core"},
     "charts": {"front", "core"},

@@ -100,7 +100,9 @@ def test_figures_are_those_of_the_scheme(found, session, name, part, bits):
     assert (entry.bits, entry.quality) == (bits, quality)
     assert entry.drop == pytest.approx(session.quality(uniform, "validation") - quality)
     assert entry.drop != 0.0  # nor is it trivial
-    outputs, before = (session.judge("validation").outputs(p) for p in (program, uniform))
+    outputs, before = (
+        session.judge("validation").outputs(p)[session.output] for p in (program, uniform)
+    )
     reference = session.reference("validation")[session.output]
     assert entry.sqnr_db == pytest.approx(metrics.sqnr(reference, outputs))
     assert entry.sqnr_uniform_db == pytest.approx(metrics.sqnr(before, outputs))
@@ -260,6 +262,6 @@ def test_a_file_in_the_way_is_refused(place, capsys):
 def test_outputs_that_are_not_finite_are_refused(session, monkeypatch):
     monkeypatch.setattr(session, "config", Config(widths="7"))
     broken = np.full_like(session.reference("validation")[session.output], np.nan)
-    monkeypatch.setattr(session.judge("validation"), "outputs", lambda _: broken)
+    monkeypatch.setattr(session.judge("validation"), "outputs", lambda _: {session.output: broken})
     with pytest.raises(Exception, match="NaN"):
         measure(session)

@@ -1,7 +1,8 @@
 """How good a quantised model is: percent of right classes, or decibels against a target.
 
 Every function here is better when higher and takes whole arrays, the classes on the last axis
-and the sequences on axis 0. :meth:`Metric.error` is what a search minimises.
+and the sequences on axis 0. An output of whole numbers or of true and false (the end of an
+``ArgMax`` or a comparison) holds classes itself. :meth:`Metric.error` is what a search minimises.
 """
 
 import dataclasses
@@ -97,6 +98,29 @@ class Metric:
             return 100.0 - error
         return -error if self.higher_is_better else error
 
+    def default_drop(self, figure: float) -> float:
+        """How far a member may fall below the best one where nothing else is asked for.
+
+        0.5 points of a share; 3 dB against the float model's outputs, which doubles the noise; 0.5
+        dB against targets in the data, which tell how well the task is done; and 1 % of the figure
+        of a user's own metric, whose scale is not known.
+
+        Parameters
+        ----------
+        figure : float
+            Of uniform 8 bits.
+        """
+        if self.unit == "%":
+            return 0.5
+        if self.unit == "dB":
+            return 0.5 if self.target == "labels" else 3.0
+        return 0.01 * abs(figure)
+
+    @property
+    def drop_unit(self) -> str:
+        """Unit of differences: points for percent; nothing for a user's own metric."""
+        return "points" if self.unit == "%" else self.unit
+
     def uncertainty(self, error: float, count: int) -> float:
         """Standard error of an error over so many examples: that of a share, for percent.
 
@@ -113,8 +137,8 @@ def accuracy(outputs: Array, labels: Array) -> float:
 
     Parameters
     ----------
-    outputs : array (B, C) or (B, T, C)
-        Scores or probabilities of C classes, floating or integer codes.
+    outputs : array (B, C) or (B, T, C), or integer or bool (B,) or (B, T)
+        Scores or probabilities of C classes, floating or integer codes; or classes themselves.
     labels : integer array (B,) or (B, T)
         Classes; negative ones (padded frames) do not count.
 
@@ -128,7 +152,7 @@ def accuracy(outputs: Array, labels: Array) -> float:
     DataError
         If shapes or types do not fit, outputs hold NaN, or no label counts.
     """
-    predicted, expected = _classes(outputs, labels)
+    predicted, expected = _counted(outputs, labels)
     return 100.0 * float(np.mean(predicted == expected))
 
 
@@ -154,7 +178,7 @@ def macro_f1(outputs: Array, labels: Array) -> float:
     DataError
         As :func:`accuracy`.
     """
-    predicted, expected = _classes(outputs, labels)
+    predicted, expected = _counted(outputs, labels)
     count = int(max(predicted.max(), expected.max())) + 1
     right = np.bincount(expected[predicted == expected], minlength=count)
     # 2 TP + FP + FN: how often a class is predicted plus how often it is labelled
@@ -167,8 +191,8 @@ def agreement(outputs: Array, reference: Array) -> float:
 
     Parameters
     ----------
-    outputs, reference : array (..., C)
-        Scores of C classes, of one shape.
+    outputs, reference : array (..., C), or integer or bool of any shape
+        Scores of C classes, of one shape; or classes, compared one by one.
 
     Returns
     -------
@@ -181,7 +205,7 @@ def agreement(outputs: Array, reference: Array) -> float:
         If shapes differ, either holds NaN, or there is nothing to count.
     """
     _check_same_shape(outputs, reference, "agreement")
-    return 100.0 * float(np.mean(_arg_max(outputs) == _arg_max(reference)))
+    return 100.0 * float(np.mean(answers(outputs) == answers(reference)))
 
 
 def sqnr(reference: Array, test: Array) -> float:
@@ -341,27 +365,104 @@ def resolve(name: str | Function, labels: Array | None, output_is_distribution: 
     return metric
 
 
-def _classes(outputs: Array, labels: Array) -> tuple[Array, Array]:
-    """Predicted and expected classes, flat, padded frames left out."""
+def holds_classes(outputs: Array) -> bool:
+    """Whether an output holds classes themselves: whole numbers, or true and false."""
+    return outputs.dtype.kind in "iub"
+
+
+def answers(outputs: Array) -> Array:
+    """Classes that an output (..., C) decides for, or that it holds itself.
+
+    Raises
+    ------
+    DataError
+        If it has fewer than two classes on the last axis, or holds NaN.
+    """
+    return outputs if holds_classes(outputs) else _arg_max(outputs)
+
+
+def fits_classes(outputs: tuple[int, ...], labels: tuple[int, ...], *, whole: bool) -> bool:
+    """Whether labels of a shape are classes for an output of a shape; axes of size 1 do not matter.
+
+    Parameters
+    ----------
+    outputs, labels : tuple of int
+        The shapes, the batch first.
+    whole : bool
+        Whether the output holds classes itself.
+    """
+    wanted = _bare(labels)
+    scores = len(outputs) > 1 and outputs[-1] > 1 and _bare(outputs[:-1]) == wanted
+    return scores or (whole and _bare(outputs) == wanted)
+
+
+def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axes of size 1, but for the batch."""
+    return (*shape[:1], *(size for size in shape[1:] if size > 1))
+
+
+def classes(outputs: Array, labels: Array) -> tuple[Array, Array]:
+    """Predicted classes in the shape of the labels without axes of size 1, and which of them count.
+
+    Parameters
+    ----------
+    outputs : array
+        Scores (B, C) or (B, T, C), or classes (B,) or (B, T).
+    labels : integer array (B,) or (B, T)
+        Negative where a padded frame does not count.
+
+    Raises
+    ------
+    DataError
+        If shapes or types do not fit, outputs hold NaN, or no label counts.
+    """
     if labels.dtype.kind not in "iu":
         raise DataError(f"labels must be whole-number classes, they are {labels.dtype}")
-    if outputs.shape[:-1] != labels.shape:
-        raise DataError(
-            f"labels must be one class per sequence (B,) for outputs (B, C) or per frame (B, T) "
-            f"for outputs (B, T, C), labels are {labels.shape} and outputs {outputs.shape}"
-        )
-    counted = labels >= 0
-    if not counted.any():
+    whole = holds_classes(outputs)
+    if not fits_classes(outputs.shape, labels.shape, whole=whole):
+        if not whole:  # one class, which is told apart from shapes that do not fit
+            _check_scores(outputs)
+        raise DataError(unfitting(outputs.shape, labels.shape, whole=whole))
+    shape = _bare(labels.shape)
+    held = whole and _bare(outputs.shape) == shape
+    predicted = (outputs if held else _arg_max(outputs)).reshape(shape)
+    counts = labels.reshape(shape) >= 0
+    if not counts.any():
         raise DataError(f"labels {labels.shape} must hold at least one class of 0 or above")
-    return _arg_max(outputs)[counted], labels[counted].astype(np.int64)
+    return predicted.astype(np.int64), counts
 
 
-def _arg_max(scores: Array) -> Array:
-    if scores.ndim < 1 or scores.shape[-1] < 2:
+def unfitting(outputs: tuple[int, ...], labels: tuple[int, ...], *, whole: bool) -> str:
+    """One sentence on labels that are no classes for an output, and what to do."""
+    wanted = _bare(outputs if whole else outputs[:-1])
+    each = "sequence" if len(wanted) == 1 else "frame"
+    cure = f"give labels of shape {wanted}"
+    if each == "frame" and len(labels) == 1:
+        cure += " (negative where a frame does not count)"
+    return (
+        f"labels must be one class per sequence (B,) for outputs (B, C) or per frame (B, T) for "
+        f"outputs (B, T, C), labels are {labels} and outputs {outputs}: they want one class per "
+        f"{each}, so {cure}, choose another output with --output-name, or compare with the float "
+        "model by --metric agreement or sqnr"
+    )
+
+
+def _counted(outputs: Array, labels: Array) -> tuple[Array, Array]:
+    """Predicted and expected classes, flat, padded frames left out."""
+    predicted, counts = classes(outputs, labels)
+    return predicted[counts], labels.reshape(counts.shape)[counts].astype(np.int64)
+
+
+def _check_scores(scores: Array) -> None:
+    if scores.ndim < 2 or scores.shape[-1] < 2:
         raise DataError(
             f"outputs must hold at least two classes on the last axis, their shape is "
             f"{scores.shape}; choose sqnr or a metric of your own"
         )
+
+
+def _arg_max(scores: Array) -> Array:
+    _check_scores(scores)
     if scores.dtype.kind == "f" and np.isnan(scores).any():
         raise DataError("outputs must be numbers, they hold NaN")
     best: Array = np.argmax(scores, axis=-1)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -106,6 +107,49 @@ def test_arrays_that_do_not_fit():
     refused(si_sdr, SCORES, SCORES[:2], words=["si_sdr", "(2, 3)"])
     refused(si_sdr, SCORES, SCORES + np.nan, words=["finite"])
     refused(si_sdr, SCORES, 0 * SCORES, words=["sequence 0", "zero"])
+
+
+def test_outputs_that_are_classes_themselves():
+    labels = np.array([1, 0, 2, 0])
+    assert accuracy(np.array([1, 0, 2, 1]), labels) == 75.0
+    assert accuracy(np.array([[1], [0], [2], [1]], np.int32), labels) == 75.0
+    assert accuracy(np.array([True, False, False, True]), labels % 2) == 75.0
+    frames = np.array([[1, 0], [2, 0]])
+    assert accuracy(np.array([[1, 0], [0, 0]], np.uint8), frames) == 75.0
+    assert macro_f1(np.array([1, 0, 2, 0]), labels) == 100.0
+    assert agreement(np.array([[1, 0], [2, 2]]), np.array([[1, 0], [2, 0]])) == 75.0
+    assert agreement(np.array([True, False]), np.array([True, True])) == 50.0
+
+
+def test_axes_of_size_one_do_not_matter():
+    labels = np.array([1, 0, 2, 0])
+    assert accuracy(SCORES[:, None], labels) == accuracy(SCORES, labels[:, None]) == 100.0
+    assert macro_f1(SCORES[:, None], labels[:, None]) == 100.0
+
+
+def test_labels_of_another_shape_say_what_to_give():
+    outputs = np.zeros((6, 3, 4))
+    refused(accuracy, outputs, np.zeros(6, int), words=["(6, 3)", "per frame", "--output-name"])
+    refused(accuracy, outputs, np.zeros((3, 6), int), words=["labels are (3, 6)", "(6, 3)"])
+    refused(accuracy, outputs[0], np.zeros((3, 4), int), words=["class per sequence", "(3,)"])
+    refused(accuracy, np.zeros((6, 3), int), np.zeros(5, int), words=["(6, 3)", "--metric"])
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "figure", "drop", "unit"),
+    [
+        ("accuracy", "labels", 98.0, 0.5, "points"),
+        ("agreement", "reference", 98.0, 0.5, "points"),
+        ("sqnr", "reference", 31.0, 3.0, "dB"),
+        ("si_sdr", "labels", 12.0, 0.5, "dB"),
+        ("own", "labels", -40.0, 0.4, ""),
+    ],
+)
+def test_drops_suit_the_metric(name, target, figure, drop, unit):
+    own = Metric("own", "", True, sqnr, "labels")
+    metric = dataclasses.replace(METRICS.get(name, own), target=target)
+    assert metric.default_drop(figure) == pytest.approx(drop)
+    assert metric.drop_unit == unit
 
 
 def test_table():

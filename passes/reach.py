@@ -1,0 +1,152 @@
+"""Reach: what depends on the recurrent layers of a graph, and how its outputs are made.
+
+Followed forwards from the layers' outputs, through what subgraphs capture as well, and backwards
+from the graph's outputs through operators that only move values.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxgru.core.network import Layer
+
+SCORES = ("Softmax", "LogSoftmax", "Hardmax")
+"""Operators whose results are scores of classes."""
+
+_MOVING = frozenset(
+    {"Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Cast", "Dropout"}
+)
+_TAKING = frozenset({"Gather", "Slice"})
+"""Operators that take a part: followed where the last axis stays whole, as for the last step."""
+
+_JOINING = frozenset({"Concat", "Split"})
+_LAST_STATE = 1
+_SLICED = 3
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How an output is made.
+
+    Parameters
+    ----------
+    operator : str
+        The operator that computes its values, before others move them: empty for a graph input or
+        an initializer.
+    features : int, optional
+        Of a dense layer without a function behind it: how many it has.
+    last_state : bool
+        Whether it is nothing but the last states of layers.
+    """
+
+    operator: str
+    features: int | None = None
+    last_state: bool = False
+
+
+def reached(graph: ir.Graph, layers: Iterable[Layer]) -> frozenset[str]:
+    """Names of the graph's outputs that depend on a layer.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        Normalised: topologically sorted.
+    layers : iterable of Layer
+        Its recurrent nodes.
+    """
+    nodes = {layer.node for layer in layers}
+    known: set[ir.Value] = set()
+    for node in graph:
+        if node.name in nodes or any(value in known for value in _reads(node)):
+            known.update(node.outputs)
+    return frozenset(str(value.name) for value in graph.outputs if value in known)
+
+
+def _reads(node: ir.Node) -> Iterator[ir.Value]:
+    """Values that a node reads, those that its subgraphs capture included."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            graphs = [attribute.as_graph()]
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            graphs = list(attribute.as_graphs())
+        else:
+            continue
+        for graph in graphs:
+            for inner in graph:
+                yield from _reads(inner)
+            yield from graph.outputs
+
+
+def maker(graph: ir.Graph, name: str, layers: Iterable[Layer]) -> Maker:
+    """How an output of a graph is made."""
+    nodes = {layer.node for layer in layers}
+    value = next(output for output in graph.outputs if output.name == name)
+    if _is_last_state(value, nodes):
+        return Maker("GRU", last_state=True)
+    node = _moved(value)
+    if node is None:
+        return Maker("")
+    return Maker(node.op_type, _features(node))
+
+
+def _moved(value: ir.Value | None) -> ir.Node | None:
+    """The node that computes a value, before others only move it."""
+    while value is not None:
+        node = value.producer()
+        if node is None:
+            return None
+        if node.op_type not in _MOVING and not (node.op_type in _TAKING and _keeps_last(node)):
+            return node
+        value = node.inputs[0]
+    return None
+
+
+def _keeps_last(node: ir.Node) -> bool:
+    """Whether a Gather or a Slice leaves the last axis whole."""
+    value = node.inputs[0]
+    if value is None or value.shape is None:
+        return False
+    rank = len(value.shape)
+    if node.op_type == "Gather":
+        return node.attributes.get_int("axis", 0) % rank != rank - 1
+    given = node.inputs[_SLICED] if len(node.inputs) > _SLICED else None
+    if given is None or given.const_value is None:
+        return False
+    return all(int(axis) % rank != rank - 1 for axis in given.const_value.numpy())
+
+
+def _features(node: ir.Node) -> int | None:
+    """Features of a dense layer: Gemm, or MatMul with constant weights, and a bias or none."""
+    if node.op_type == "Add":
+        products = [value for value in node.inputs if value is not None]
+        dense = [value.producer() for value in products if value.const_value is None]
+        if len(dense) != 1 or dense[0] is None or dense[0].op_type != "MatMul":
+            return None
+        node = dense[0]
+    if node.op_type not in ("Gemm", "MatMul") or len(node.inputs) < 2:
+        return None
+    weight = node.inputs[1]
+    if weight is None or weight.const_value is None or len(weight.const_value.shape) != 2:
+        return None
+    rows, columns = weight.const_value.numpy().shape
+    turned = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
+    return int(rows if turned else columns)
+
+
+def _is_last_state(value: ir.Value | None, nodes: set[str]) -> bool:
+    """Whether a value is last states of layers, moved, joined or taken apart."""
+    if value is None:
+        return False
+    node = value.producer()
+    if node is None:
+        return False
+    if node.name in nodes:
+        return value.index() == _LAST_STATE
+    if node.op_type in _JOINING:
+        parts = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+        return all(_is_last_state(part, nodes) for part in parts)
+    if node.op_type in _MOVING | _TAKING:
+        return _is_last_state(node.inputs[0], nodes)
+    return False
