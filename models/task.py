@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.core import install
 from onnxgru.core.errors import DataError, UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -211,9 +212,7 @@ def divide(labels: Integers, indices: Integers, size: int, seed: int) -> tuple[I
 
 def missing(library: str) -> UsageError:
     """Return what to raise where a library of the ``train`` extra is not installed."""
-    return UsageError(
-        f"training needs {library}, which is not installed; pip install onnxgru[train]"
-    )
+    return UsageError(f"training needs {library}, which is not installed; {install.hint('train')}")
 
 
 def damaged(path: object, found: object) -> DataError:

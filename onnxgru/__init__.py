@@ -12,29 +12,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.6.0"
 
 if TYPE_CHECKING:
-    from onnxgru.api import finetune as finetune
     from onnxgru.api import measure_sensitivity as measure_sensitivity
-    from onnxgru.api import pick as pick
     from onnxgru.api import quantize as quantize
     from onnxgru.comparison import evaluate as evaluate
     from onnxgru.config import Config as Config
+    from onnxgru.core.data import Dataset as Dataset
     from onnxgru.core.errors import OnnxgruError as OnnxgruError
+    from onnxgru.core.errors import OnnxgruWarning as OnnxgruWarning
     from onnxgru.core.scheme import Scheme as Scheme
     from onnxgru.inspection import inspect as inspect
-    from onnxgru.output import Result as Result
+    from onnxgru.members import finetune as finetune
+    from onnxgru.members import pick as pick
+    from onnxgru.result import Result as Result
     from onnxgru.training.export import export as export
 
 _HOMES = {
     "Config": "onnxgru.config",
+    "Dataset": "onnxgru.core.data",
     "OnnxgruError": "onnxgru.core.errors",
-    "Result": "onnxgru.output",
+    "OnnxgruWarning": "onnxgru.core.errors",
+    "Result": "onnxgru.result",
     "Scheme": "onnxgru.core.scheme",
     "evaluate": "onnxgru.comparison",
     "export": "onnxgru.training.export",
-    "finetune": "onnxgru.api",
+    "finetune": "onnxgru.members",
     "inspect": "onnxgru.inspection",
     "measure_sensitivity": "onnxgru.api",
-    "pick": "onnxgru.api",
+    "pick": "onnxgru.members",
     "quantize": "onnxgru.api",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from onnxgru.core import install
 from onnxgru.core.entrypoint import is_entrypoint, load_entrypoint
 from onnxgru.core.errors import ClusterError, OnnxgruError, UsageError
 from onnxgru.events import Listener, Notice, Stage
@@ -197,7 +198,7 @@ def connect(address: str, metric: str, listener: Listener) -> Iterator[Cluster]:
         from distributed import Client
     except ImportError as error:
         raise UsageError(
-            "--scheduler needs Dask, which is not installed; install onnxgru[distributed]"
+            f"--scheduler needs Dask, which is not installed; {install.hint('distributed')}"
         ) from error
     with ExitStack() as stack:
         stack.enter_context(_silent())
@@ -296,7 +297,8 @@ def _evaluated(genome: Genome, sent: tuple[Mapping[str, str], Evaluate]) -> Memb
 
 def _uninstalled(where: str) -> ClusterError:
     return ClusterError(
-        f"{where}: cannot import onnxgru; install onnxgru[distributed] there, the same version"
+        f"{where}: cannot import onnxgru; install onnxgru and Dask (distributed) there, of the "
+        "same versions"
     )
 
 

@@ -92,7 +92,7 @@ class Comparison:
 
 
 def evaluate(
-    models: Sequence[Path],
+    models: object,
     data: Source,
     metric: str | Function = "auto",
     output_name: str | None = None,
@@ -101,9 +101,10 @@ def evaluate(
 
     Parameters
     ----------
-    models : sequence of Path
-        One or more ONNX files with the same inputs.
-    data : str, path or callable
+    models : path or model, or sequence of them
+        One or more models with the same inputs: ONNX files, or what `quantize` takes in their
+        place.
+    data : str, path or object
         As for `quantize`.
     metric : str or callable
         As in `Config`; what needs a reference takes the first model's outputs.
@@ -119,17 +120,22 @@ def evaluate(
     UsageError
         If the metric is unknown.
     """
-    if not models:
+    given = models if isinstance(models, list | tuple) else [models]
+    files = [source.origin(model) for model in given]
+    if not files:
         raise UsageError("evaluate takes at least one model")
-    signature, described = _described(models[0])
+    if not (isinstance(metric, str) or callable(metric)):
+        raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
+    signature, described = _described(files[0])
     loaded = datasets.load(data, signature)
     choice: Choice | None = None
     first: dict[str, Array] = {}
     sums: list[Sums | None] = []
     rows: list[Row] = []
     counted = loaded.size
-    for path in models:
-        found = _run(path, loaded, signature)
+    for file in files:
+        path = file.path
+        found = _run(file, loaded, signature)
         if choice is None:
             choice = _chosen(described, found, loaded, metric, output_name)
             first = {name: found[name] for name in choice.outputs}
@@ -149,7 +155,7 @@ def evaluate(
         rows.append(
             Row(
                 str(path),
-                path.stat().st_size,
+                len(file.content),
                 quality,
                 intervals.interval(own),
                 None if apart is None else apart[0],
@@ -209,9 +215,9 @@ def _sqnr(first: Mapping[str, Array], found: Mapping[str, Array]) -> float | Non
     return min((metrics.sqnr(first[name], found[name]) for name in names), default=None)
 
 
-def _described(path: Path) -> tuple[Signature, tuple[outputs.Output, ...]]:
+def _described(file: source.Origin) -> tuple[Signature, tuple[outputs.Output, ...]]:
     """Inputs and outputs of a model; batch axes from its layers, or as onnxgru wrote them down."""
-    model = source.read(path)
+    path, model = file.path, source.read(file)
     noted = model.metadata_props.get("onnxgru.batch_axes")
     if noted is None:
         Normalize()(model)
@@ -235,9 +241,9 @@ def _noted(path: Path, model: ir.Model, axes: Mapping[str, int]) -> Signature:
     return tuple(specs)
 
 
-def _run(path: Path, data: Dataset, signature: Signature) -> dict[str, Array]:
+def _run(file: source.Origin, data: Dataset, signature: Signature) -> dict[str, Array]:
     """All outputs of a model, the batch first."""
-    message = source.proto(source.read(path))
+    path, message = file.path, source.proto(source.read(file))
     names = {value.name for value in message.graph.input} - {
         tensor.name for tensor in message.graph.initializer
     }

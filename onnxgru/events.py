@@ -1,8 +1,11 @@
 """What a long piece of work tells its caller while it runs."""
 
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from onnxgru.core.errors import OnnxgruWarning
 from onnxgru.search.nsga import Progress
 
 
@@ -91,3 +94,17 @@ Listener = Callable[[Event], None]
 
 def silent(_event: Event) -> None:
     """Listen to nothing."""
+
+
+def warned(event: Event) -> None:
+    """Listen to notices only: they become warnings of Python, of the caller's line."""
+    if not isinstance(event, Notice):
+        return
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(str(frame.f_globals.get("__name__"))):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(event.text, OnnxgruWarning, stacklevel=level)
+
+
+def _is_ours(name: str) -> bool:
+    return name == "onnxgru" or name.startswith("onnxgru.")

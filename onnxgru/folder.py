@@ -1,5 +1,6 @@
 """The output folder: what is in it, and how it is written without ever losing anything."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -7,13 +8,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from onnxgru.core import files
+from onnxgru.core import cache, files
 from onnxgru.core.errors import OutputError
 
 JOURNAL = "journal.jsonl"
 REPORT = "report.json"
 PAGE = "report.html"
 SENSITIVITY = "sensitivity.json"
+SOURCE = "source.onnx"
+"""The float model, where a Python program held it and there was no file."""
 HEAT_MAP = "sensitivity.png"
 FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.calibration.json"})
 """Names of what fine-tuning adds; they belong to the report that they come with."""
@@ -23,7 +26,7 @@ TEACHER, MEMBER = "teacher.checkpoint.pt", "finetuning.checkpoint.pt"
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
     | {"front.csv", "front.png", "moments.npz", "report.md", PAGE, REPORT, JOURNAL}
-    | {"test_data_set_0", TEACHER, MEMBER}
+    | {"test_data_set_0", TEACHER, MEMBER, SOURCE}
     | FINETUNED
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""
@@ -116,6 +119,37 @@ class Folder:
             )
         if not os.access(place, os.W_OK | os.X_OK):
             raise OutputError(f"{place}: cannot be written to; give another folder with -o")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep all others from this folder while work for it lasts.
+
+        The lock is a file in the cache, so that nothing is made here before there are results.
+
+        Raises
+        ------
+        OutputError
+            If another process, or another thread, works for the same folder.
+        """
+        name = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:32]
+        try:
+            place = cache.folder() / "locks"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).touch()
+        except OSError:  # no cache, no lock
+            yield
+            return
+        held = _lock(place / name)
+        if held is None and _has_locks():
+            raise OutputError(
+                f"{self.path}: another process has it open and writes its results there; wait "
+                "until it ends, or give another folder with -o"
+            )
+        try:
+            yield
+        finally:
+            if held is not None:
+                os.close(held)
 
     def open(self, *, force: bool) -> None:
         """Make the folder; with `force`, clear it.
@@ -220,8 +254,16 @@ class Folder:
             ) from error
 
 
+def _has_locks() -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    return fcntl is not None
+
+
 def _lock(folder: Path, *, wait: bool = False) -> int | None:
-    """Descriptor of a folder that is locked now.
+    """Descriptor of a folder or file that is locked now.
 
     None if another process has it, or where there are no locks.
     """

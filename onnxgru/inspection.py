@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -105,21 +104,26 @@ class Inspection:
     nothing: str = ""
 
 
-def inspect(path: str | PathLike[str]) -> Inspection:
-    """Look at a model file.
+def inspect(model: object) -> Inspection:
+    """Look at a model.
 
     Parameters
     ----------
-    path : path
-        An ONNX file.
+    model : str, path, bytes, ModelProto or onnx_ir.Model
+        The model, or its file.
 
     Raises
     ------
     ModelError
         If it cannot be read.
+    UsageError
+        If it is no model.
     """
-    path = Path(path)
-    model = source.read(path)
+    given = source.origin(model)
+    return _inspected(given.path, len(given.content), source.read(given))
+
+
+def _inspected(path: Path, size: int, model: ir.Model) -> Inspection:
     inputs = {str(v.name): _typed(v) for v in model.graph.inputs}
     outputs = {str(v.name): _typed(v) for v in model.graph.outputs}
     opset = ", ".join(f"{name or 'ai.onnx'} {v}" for name, v in model.opset_imports.items())
@@ -144,7 +148,7 @@ def inspect(path: str | PathLike[str]) -> Inspection:
         sizes = _float_sizes(found.layers)
     return Inspection(
         str(path),
-        path.stat().st_size,
+        size,
         opset,
         producer,
         inputs,

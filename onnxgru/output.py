@@ -1,8 +1,6 @@
 """From a scheme to an output folder: graphs, their verification, the report and its page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from onnxgru import charts, page
@@ -14,46 +12,15 @@ from onnxgru.core.data import Dataset
 from onnxgru.core.errors import SchemeError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Listener, Notice, Stage, silent
-from onnxgru.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, Folder
+from onnxgru.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
 from onnxgru.report import Written
+from onnxgru.result import Result
 from onnxgru.runtime.verify import golden, verify
 from onnxgru.session import Session
 from onnxgru.study import Outcome
 from onnxgru.tuning import Checkpoints, Lesson, tune
 
 GOLDEN_SEQUENCES = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a quantisation left behind.
-
-    Parameters
-    ----------
-    folder : Path
-        The output folder.
-    report : dict
-        What ``report.json`` holds.
-    scheme : Scheme
-        Widths of the model written.
-    front : dict or None
-        What ``front.json`` holds, after a search.
-    """
-
-    folder: Path
-    report: dict[str, Any]
-    scheme: Scheme
-    front: dict[str, Any] | None = None
-
-    @property
-    def integer(self) -> Path:
-        """The portable integer graph."""
-        return self.folder / "integer.onnx"
-
-    @property
-    def annotated(self) -> Path:
-        """The annotated float graph."""
-        return self.folder / "annotated.onnx"
 
 
 def finish(
@@ -68,6 +35,7 @@ def finish(
     lesson: Lesson | None = None,
     others: Mapping[str, bytes] | None = None,
     checkpoints: Checkpoints | None = None,
+    home: Folder | None = None,
 ) -> Result:
     """Fine-tune a scheme, if there are data for it, make its graphs, and write everything.
 
@@ -91,18 +59,22 @@ def finish(
         Files that change too.
     checkpoints : Checkpoints, optional
         Where fine-tuning stands, to go on from; they go when everything is written.
+    home : Folder, optional
+        Where the search was, whose member this is; `folder` where left out.
     """
+    home = home or folder
     if training is None:
         written, contents = _make(session, scheme)
         contents |= others or {}
-        return _write(session, folder, written, contents, outcome, summary, front)
+        return _write(session, folder, written, contents, outcome, summary, front, home=home)
     tuning = tune(session, scheme, training, lesson=lesson, checkpoints=checkpoints)
     written, contents = _make(tuning.session, scheme)
     contents["calibration.json"] = session.calibration_bytes
     contents |= tuning.contents() | dict(others or {})
     result = _write(
-        tuning.session, folder, written, contents, outcome, summary, front, tuning.summary
-    )
+        tuning.session, folder, written, contents, outcome, summary, front, tuning.summary,
+        home=home,
+    )  # fmt: skip
     if checkpoints:
         checkpoints.discard()
     return result
@@ -137,6 +109,7 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
         "scheme.json": scheme.dumps(),
         "calibration.json": session.calibration_bytes,
         **session.moments_files,
+        **({SOURCE: session.origin.content} if session.origin.held else {}),
         **golden(
             integer, program, data.take(session.host.batch or GOLDEN_SEQUENCES), session.time_axes
         ),
@@ -153,6 +126,8 @@ def _write(
     summary: Mapping[str, Any] | None = None,
     front: Mapping[str, Any] | None = None,
     tuning: Mapping[str, Any] | None = None,
+    *,
+    home: Folder,
 ) -> Result:
     """Write the folder's files, the report last."""
     if outcome is not None:
@@ -164,11 +139,15 @@ def _write(
     for sentence in reports.stuck_sentences(document):
         session.listener(Notice(sentence))
     contents["report.md"] = reports.markdown(document).encode()
-    contents[PAGE] = report_page(session, folder, document, front, _sensitivity(session, folder))
+    contents[PAGE] = report_page(session, home, document, front, _sensitivity(session, home))
     contents[REPORT] = files.dump(document)
     folder.write(contents, force=session.config.force and outcome is None)
     return Result(
-        folder.path, document, written.scheme, outcome.document if outcome is not None else None
+        folder.path,
+        document,
+        written.scheme,
+        outcome.document if outcome is not None else None,
+        home.path,
     )
 
 

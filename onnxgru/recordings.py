@@ -14,6 +14,8 @@ from onnxgru.core.reading import Source
 from onnxgru.events import Listener, Notice
 from onnxgru.runtime.host import Host
 
+SYNTHETIC = "random input"
+"""What stands for data that there are not."""
 SYNTHETIC_SEQUENCES = 64
 SYNTHETIC_STEPS = 32
 CALIBRATION, VALIDATION, HOLDOUT = datasets.ROLES
@@ -147,4 +149,4 @@ class Recordings:
             else:  # lengths
                 inputs[spec.name] = np.full(shape, SYNTHETIC_STEPS, spec.dtype)
         axes = {spec.name: spec.batch_axis for spec in self._host.signature}
-        return Dataset(inputs, None, "random input", axes)
+        return Dataset(inputs, None, SYNTHETIC, axes)

@@ -163,7 +163,7 @@ def build(
         "model": {
             "path": str(session.path.resolve()),
             "sha256": session.digest,
-            "bytes": session.path.stat().st_size,
+            "bytes": len(session.origin.content),
         },
         "metric": {"name": session.metric.name, "unit": session.metric.unit},
         "quality": {

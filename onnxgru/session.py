@@ -53,8 +53,8 @@ class Session:
 
     Parameters
     ----------
-    path : Path
-        The ONNX file.
+    file : Path or Origin
+        The ONNX file, or a model that a Python program holds.
     config : Config
         What to do with it.
     listener : callable
@@ -75,16 +75,18 @@ class Session:
 
     def __init__(
         self,
-        path: Path,
+        file: Path | source.Origin,
         config: Config,
         listener: Listener = silent,
         *,
         fused: bool | None = None,
     ) -> None:
+        self.origin = source.origin(file)
+        path = self.origin.path
         self.path, self.config, self.listener = path, config, listener
         self._fused = config.search if fused is None else fused
-        self.model = source.read(path)
-        self.digest = files.digest(path.read_bytes())
+        self.model = source.read(self.origin)
+        self.digest = files.digest(self.origin.content)
         Normalize()(self.model)
         self.recognition = recognize(self.model, config.include, config.exclude)
         self.layers = require(self.recognition, str(path))

@@ -21,8 +21,8 @@ from onnxgru.comparison import Comparison
 from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage, Tuned, Widened
 from onnxgru.inspection import Inspection, LayerRow
 from onnxgru.models.task import Download, Epoch
-from onnxgru.output import Result
 from onnxgru.report import figure, sizes_table
+from onnxgru.result import Result
 from onnxgru.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
 

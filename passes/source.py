@@ -1,12 +1,14 @@
 """Reading and writing models: from a file to the intermediate representation and back."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from onnxgru.core import files
-from onnxgru.core.errors import ModelError
+from onnxgru.core.errors import ModelError, UsageError
 
 LARGEST = 2**31 - 1
 
@@ -14,8 +16,72 @@ SHAPED = "onnxgru.shaped"
 """Metadata key of an inner value whose shape stays in a file of the smallest size."""
 
 
-def read(path: Path) -> ir.Model:
-    """Read an ONNX file with its external data.
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A model as it was given.
+
+    Parameters
+    ----------
+    path : Path
+        Its file; where that will be, or a name for messages, for a model held in memory.
+    content : bytes
+        What the file holds.
+    held : bool
+        Whether a Python program holds the model, and there is no file.
+    """
+
+    path: Path
+    content: bytes
+    held: bool = False
+
+    def at(self, path: Path) -> "Origin":
+        """Give a model held in memory a place for its file; a file stays where it is."""
+        return Origin(path, self.content, True) if self.held else self
+
+
+def origin(model: object) -> Origin:
+    """Find a model: a path, bytes of a file, a ``ModelProto``, or an ``onnx_ir.Model``.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read.
+    UsageError
+        If it is none of these.
+    """
+    if isinstance(model, Origin):
+        return model
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        try:
+            return Origin(path, path.read_bytes())
+        except OSError as error:
+            raise ModelError(
+                f"{path}: cannot be read ({error.strerror}); give the path of an ONNX file"
+            ) from error
+    if isinstance(model, bytes | bytearray):
+        return Origin(Path("model"), bytes(model), True)
+    if isinstance(model, ir.Model):
+        whole = ir.external_data.load_to_model(model.clone())
+        return origin(ir.to_proto(whole))
+    if isinstance(model, onnx.ModelProto):
+        return Origin(Path("model"), model.SerializeToString(deterministic=True), True)
+    hint = ""
+    if any(kind.__module__.startswith("torch.nn") for kind in type(model).__mro__):
+        hint = "; write a torch module as ONNX with onnxgru.export, or torch.onnx.export"
+    raise UsageError(
+        "model must be the path of an ONNX file, its bytes, an onnx.ModelProto or an "
+        f"onnx_ir.Model, it is of type {type(model).__name__}{hint}"
+    )
+
+
+def read(given: object) -> ir.Model:
+    """Read an ONNX model with its external data.
+
+    Parameters
+    ----------
+    given : path, Origin, bytes, ModelProto or onnx_ir.Model
+        As for :func:`origin`.
 
     Raises
     ------
@@ -23,12 +89,8 @@ def read(path: Path) -> ir.Model:
         If the file is missing, is no ONNX file, is truncated, or its external data are missing
         or lie outside its folder.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); give the path of an ONNX file"
-        ) from error
+    found = origin(given)
+    path, content = found.path, found.content
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf raises its own DecodeError

@@ -209,8 +209,10 @@ CASES = [
     (f"{SEARCH} --genome coupled", 1, "searched/journal.jsonl: |model, data or settings"),
     (f"{SEARCH} --validation recordings:later", 1, "recordings:later"),
     # the command line
-    ("", 2, "command"),
-    ("quantise small.onnx", 2, "quantise|quantize"),
+    ("quantise small.onnx", 2, "there is no command 'quantise', did you mean 'quantize'"),
+    ("help", 2, "there is no command 'help'; there are quantize, pick"),
+    ("quantize small.onnx --serach", 2, "quantize: unrecognized|--serach, did you mean --search"),
+    ("quantize small.onnx --bit 4", 2, "unrecognized arguments: --bit 4, did you mean --bits"),
     ("quantize", 2, "model|see onnxgru quantize --help"),
     ("quantize small.onnx --bots 8", 2, "--bots"),
     ("quantize small.onnx --bits", 2, "--bits|expected one argument"),
@@ -291,6 +293,12 @@ CASES = [
     ("pick searched --index -1", 2, "--index must be from 0 to|got -1"),
     ("pick searched --max-bytes 10", 2, "--max-bytes 10: the smallest member|flash bytes"),
     ("pick searched --max-bytes big", 2, "--max-bytes|20k|'big'"),
+    ("pick searched --max-bytes 0", 2, "--max-bytes|20k|'0'"),
+    ("pick searched --max-bytes 6,13", 2, "--max-bytes|20k|'6,13'"),
+    ("pick searched --index 0 -o done", 1, "done: the output folder exists|--force"),
+    ("pick searched --index 0 -o searched", 1, "searched: the output folder exists|--force"),
+    ("finetune done --train x.npz -o searched", 1, "searched: the output folder exists|--force"),
+    ("finetune done --train x.npz --resume", 1, "done/finetuned: there is no|to resume"),
     ("pick searched --max-bytes nan", 2, "--max-bytes|20k|'nan'"),
     ("pick searched --max-drop -100", 2, "max-drop|-100"),
     ("pick searched --index 0 --model other.onnx", 2, "other.onnx: must be the model that was"),
@@ -451,7 +459,7 @@ def test_closed_standard_output_is_silent(place, form):
 def test_export_without_torch_says_what_to_install(refuse, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     message = refuse("export recordings:number -o out.onnx --input-shape 1,5,4", 2)
-    assert "onnxgru[torch]" in message
+    assert 'pip install -c constraints.txt -e ".[torch]"' in message
 
 
 def test_sequence_of_defects_is_one_sentence(refuse, monkeypatch):

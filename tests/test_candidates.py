@@ -66,8 +66,9 @@ def test_candidates_are_judged_fine_tuned(place):
     again = onnxgru.quantize("digits_row.onnx", config.merged({"resume": True}))
     assert again.front == first.front
     other = next(m for m in first.front["members"] if m["index"] != chosen["index"])
-    onnxgru.finetune("each", "more.npz", settings={"epochs": 2})  # leaves the search as it is
+    onnxgru.finetune("each", "more.npz", epochs=2)  # leaves the search as it is
     picked = onnxgru.pick("each", index=other["index"])
+    assert picked.folder == Path("each") / f"member-{other['index']:02d}"
     found = picked.report["quality"]["holdout"]["integer"]
     assert found == pytest.approx(other["holdout"], abs=1e-4)
     assert (place / "each" / "finetuned.onnx").is_file()
@@ -81,7 +82,7 @@ def test_candidates_are_judged_fine_tuned(place):
     few = (place / "few.npz").read_bytes()
     (place / "few.npz").write_bytes((place / "more.npz").read_bytes())
     with pytest.raises(DataError, match="must be the data that the search fine-tuned with"):
-        onnxgru.pick("each", index=other["index"])
+        onnxgru.pick("each", index=other["index"], force=True)
     (place / "few.npz").write_bytes(few)
 
 

@@ -64,7 +64,7 @@ def stopped(output: str, number: int, *arguments: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(terminal.Progress, "__call__", stop)
-        assert main([*arguments, *(["-o", output] if arguments[0] == "quantize" else [])]) == 1
+        assert main([*arguments, *(["-o", output] if arguments[0] == "quantize" else [])]) == 130
 
 
 @pytest.mark.parametrize(
@@ -145,25 +145,25 @@ def interrupted(place) -> Path:
     shutil.rmtree("plain", ignore_errors=True)
     shutil.copytree("fresh", "plain")
     stopped("", 1, *FINETUNE)
-    return place / "plain"
+    return place / "plain" / "finetuned"
 
 
 def test_finetune_goes_on(interrupted, place, capsys):
-    assert names(interrupted) == PLAIN | {MEMBER}  # what was there is there
-    assert contents(interrupted).items() >= contents(place / "fresh").items()
+    assert names(interrupted) == {MEMBER}  # what was there is there
+    assert contents(place / "plain").items() >= contents(place / "fresh").items()
     assert main([*FINETUNE, "--resume"]) == 0
     resumed = contents(interrupted)
     shutil.rmtree("plain")
     shutil.copytree("fresh", "plain")
     assert main([*FINETUNE]) == 0
-    assert resumed == contents(place / "plain")
+    assert resumed == contents(place / "plain" / "finetuned")
     assert names(interrupted) == PLAIN | FINETUNED
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((), "holds an interrupted training; go on with --resume, or remove the file"),
+        ((), "the output folder exists and is not empty; continue a search or a fine-tuning with"),
         (("--resume", "--seed", "1"), "must be of the same settings, data and versions"),
         (("--resume", "--learning-rate", "0.01"), "must be of the same settings"),
         (("--resume", "--train", "others.npz"), "must be of the same settings"),
@@ -174,7 +174,7 @@ def test_it_is_not_lost(interrupted, capsys, flags, words):
     before = (interrupted / MEMBER).read_bytes()
     capsys.readouterr()
     assert main([*FINETUNE, *flags]) == 1
-    assert f"plain/{MEMBER}: {words}" in sentence(capsys.readouterr().err)
+    assert f": {words}" in sentence(capsys.readouterr().err)
     assert (interrupted / MEMBER).read_bytes() == before
 
 
@@ -191,7 +191,7 @@ def test_nothing_to_resume(place, capsys):
     shutil.rmtree("plain", ignore_errors=True)
     shutil.copytree("fresh", "plain")
     assert main([*FINETUNE, "--resume"]) == 1
-    assert "there is no checkpoint to resume" in sentence(capsys.readouterr().err)
+    assert f"there is no {MEMBER} or {TEACHER} to resume" in sentence(capsys.readouterr().err)
     assert main([*ALONE, "-o", "none", "--resume"]) == 1
     assert f"there is no {MEMBER} or {TEACHER} to resume" in sentence(capsys.readouterr().err)
     assert not (place / "none").exists()

@@ -260,12 +260,12 @@ def test_pick_in_a_folder_of_an_earlier_version_says_what_has_changed(place, cap
     for name in ("rounding", "ranges"):  # which the first reports did not name
         del report["config"][name]
     (folder / "report.json").write_text(json.dumps(report))
-    assert main(["pick", "older", "-q", "--index", "0"]) == 0
+    assert main(["pick", "older", "-o", "older", "--force", "-q", "--index", "0"]) == 0
     told = capsys.readouterr().err
     assert "warning: older was made by onnxgru 0.1.0, whose weights of 2 bits had three" in told
     found = read(folder / "report.json")["config"]
     assert (found["rounding"], found["ranges"]) == ("nearest", "plain")
-    assert main(["pick", "older", "-q", "--index", "0"]) == 0
+    assert main(["pick", "older", "-o", "older", "--force", "-q", "--index", "0"]) == 0
     assert "was made by" not in capsys.readouterr().err  # this version has written it
 
 
@@ -284,7 +284,7 @@ def test_pick_writes_another_member(place):
         (("--max-bytes", "1Mi"), max(members, key=lambda m: m["validation"])),
         (("--max-drop", "100"), members[0]),
     ):
-        assert main(["pick", "picked", "-q", *flags]) == 0
+        assert main(["pick", "picked", "-o", "picked", "--force", "-q", *flags]) == 0
         assert read(folder / "scheme.json") == expected["scheme"]
         report = read(folder / "report.json")
         assert report["sizes"]["flash_bytes"] == expected["flash_bytes"]
@@ -293,7 +293,10 @@ def test_pick_writes_another_member(place):
         )
         assert report["search"]["chosen"]["index"] == expected["index"]
         assert names(folder) == SEARCHED
-    assert main(["pick", "picked", "-q", "--index", str(front["chosen"])]) == 0
+    assert (
+        main(["pick", "picked", "-o", "picked", "--force", "-q", "--index", str(front["chosen"])])
+        == 0
+    )
     assert contents(folder) == contents(place / "short")
 
 
@@ -304,9 +307,9 @@ def test_pick_widens_by_what_a_limit_leaves(place, capsys):
     members = front["members"]
     smallest = members[0]
     limit = min(smallest["flash_bytes"] + 700, members[1]["flash_bytes"] - 1)
-    assert main(["pick", "widened", "-q", "--index", "0"]) == 0
+    assert main(["pick", "widened", "-o", "widened", "--force", "-q", "--index", "0"]) == 0
     shutil.copy(folder / "integer.onnx", place / "narrow.onnx")
-    flags = ["pick", "widened", "--max-bytes", str(limit), "--widen"]
+    flags = ["pick", "widened", "-o", "widened", "--force", "--max-bytes", str(limit), "--widen"]
     capsys.readouterr()
     assert main(flags) == 0
     captured = capsys.readouterr()
@@ -334,15 +337,20 @@ def test_pick_widens_by_what_a_limit_leaves(place, capsys):
     assert found[2].quality > found[1].quality
     # The same once more is no further member, and any member can be had again.
     written = contents(folder)
-    assert main(["pick", "widened", "-q", "--index", "0"]) == 0
+    assert main(["pick", "widened", "-o", "widened", "--force", "-q", "--index", "0"]) == 0
     assert main([*flags, "-q"]) == 0
     assert contents(folder) == written
-    assert main(["pick", "widened", "-q", "--index", str(new["index"])]) == 0
+    assert (
+        main(["pick", "widened", "-o", "widened", "--force", "-q", "--index", str(new["index"])])
+        == 0
+    )
     assert contents(folder) == written
     # Choices by bytes and drop are among what the search found.
-    assert main(["pick", "widened", "-q", "--max-bytes", str(limit)]) == 0
+    assert (
+        main(["pick", "widened", "-o", "widened", "--force", "-q", "--max-bytes", str(limit)]) == 0
+    )
     assert read(folder / "scheme.json") == smallest["scheme"]
-    assert main(["pick", "widened", "-q", "--max-drop", "100"]) == 0
+    assert main(["pick", "widened", "-o", "widened", "--force", "-q", "--max-drop", "100"]) == 0
     assert read(folder / "scheme.json") == smallest["scheme"]
     assert (folder / "front.png").read_bytes() == written["front.png"]
 
@@ -351,7 +359,10 @@ def test_pick_says_when_nothing_wider_fits(place, capsys):
     folder = place / "full"
     shutil.copytree(place / "short", folder)
     size = read(folder / "front.json")["uniform"][0]["flash_bytes"]
-    assert main(["pick", "full", "-q", "--max-bytes", str(size), "--widen"]) == 0
+    assert (
+        main(["pick", "full", "-o", "full", "--force", "-q", "--max-bytes", str(size), "--widen"])
+        == 0
+    )
     widest = read(folder / "report.json")
     assert widest["sizes"]["flash_bytes"] == size
     assert {row["bits"] for row in widest["operators"]} == {8}
@@ -360,7 +371,10 @@ def test_pick_says_when_nothing_wider_fits(place, capsys):
     del found["members"][0]["widened_from"]
     (folder / "front.json").write_text(json.dumps(found | {"chosen": 0}))
     capsys.readouterr()
-    assert main(["pick", "full", "-q", "--max-bytes", str(size), "--widen"]) == 0
+    assert (
+        main(["pick", "full", "-o", "full", "--force", "-q", "--max-bytes", str(size), "--widen"])
+        == 0
+    )
     assert "nothing wider than number 0 fits" in capsys.readouterr().err
     assert len(read(folder / "front.json")["members"]) == 1
 
@@ -373,7 +387,9 @@ def test_pick_warns_where_widening_costs_accuracy(place, capsys):
     (folder / "front.json").write_text(json.dumps(front))
     size = front["members"][0]["flash_bytes"]
     limit = str(min(size + 300, front["members"][1]["flash_bytes"] - 1))
-    assert main(["pick", "luck", "-q", "--max-bytes", limit, "--widen"]) == 0
+    assert (
+        main(["pick", "luck", "-o", "luck", "--force", "-q", "--max-bytes", limit, "--widen"]) == 0
+    )
     told = capsys.readouterr().err
     assert "but number 0, which it was widened from, 100.00 %" in told
 
@@ -436,7 +452,7 @@ def test_interrupted_searches_say_how_to_go_on_and_lock_out_others(place):
     assert (other.returncode, other.stdout) == (1, "")
     assert "another process has it open" in other.stderr
     out, err = running.communicate(timeout=60)
-    assert (running.returncode, out) == (1, "")
+    assert (running.returncode, out) == (130, "")
     assert "--resume" in err.splitlines()[-1] and "Traceback" not in err
     so_far = read(place / "interrupted" / "front.json")
     assert so_far["members"] and (place / "interrupted" / "front.png").is_file()

@@ -397,7 +397,7 @@ def test_onnxgru_is_not_installed_there(machines, model, tmp_path, capsys):
     bare = Machines(tmp_path, bare=True)
     try:
         line = refused(arguments(model, tmp_path / "out", bare.address), capsys, 1)
-        assert f"scheduler {bare.address}: cannot import onnxgru; install onnxgru[dist" in line
+        assert f"scheduler {bare.address}: cannot import onnxgru; install onnxgru and" in line
         bare.address = machines.address  # for its worker
         machines.staff(0)
         bare.staff(1)
@@ -410,4 +410,4 @@ def test_onnxgru_is_not_installed_there(machines, model, tmp_path, capsys):
 def test_dask_is_not_installed(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     line = refused(arguments(model, tmp_path / "out", "127.0.0.1:8786"), capsys, 2)
-    assert "Dask, which is not installed; install onnxgru[distributed]" in line
+    assert 'Dask, which is not installed; pip install -c constraints.txt -e ".[dist' in line

@@ -117,7 +117,7 @@ def test_without_torch(monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     message = refused(monkeypatch, tmp_path, capsys, "--search", "--device", "cuda")
     assert "device cuda needs torch, which cannot be imported" in message
-    assert "pip install onnxgru[torch]" in message
+    assert 'pip install -c constraints.txt -e ".[torch]" in ' in message
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     cli
 #     terminal
 #     api
+#     members
 #     output
+#     result
 #     study
 #     problem   cluster   sensitivity
 #     page
@@ -47,7 +49,7 @@ ALLOWED = {
     "passes": {"calibration", "rounding", "custom_ops", "core"},
     "runtime": {"passes", "calibration", "custom_ops", "core"},
     "config": {"core"},
-    "events": {"search"},
+    "events": {"search", "core"},
     "folder": {"core"},
     "interrupts": set(),
     "front": {"core"},
@@ -71,15 +73,42 @@ ALLOWED = {
     "study": {"problem", "session", "report", "allocation", "encoding", "config", "events", "front"}
     | {"search", "core"},
     "tuning": {"session", "config", "events", "folder", "training", "rounding", "passes", "core"},
-    "output": {"study", "sensitivity", "session", "report", "page", "charts", "events", "tuning"}
+    "output": {
+        "result",
+        "study",
+        "sensitivity",
+        "session",
+        "report",
+        "page",
+        "charts",
+        "events",
+        "tuning",
+    }
     | {"folder", "front", "runtime", "core"},
-    "api": {"output", "study", "sensitivity", "session", "report", "events", "config", "tuning"}
-    | {"cluster", "interrupts", "folder", "front", "runtime", "search", "calibration", "core"},
-    "terminal": {"api", "output", "comparison", "events", "inspection", "report", "sensitivity"}
+    "result": {"core"},
+    "members": {
+        "recordings",
+        "result",
+        "output",
+        "study",
+        "session",
+        "report",
+        "events",
+        "config",
+        "tuning",
+    }
+    | {"tuning", "folder", "front", "passes", "calibration", "core"},
+    "api": {"members", "result", "passes", "output", "study", "sensitivity", "session", "report"}
+    | {"events", "config", "tuning", "cluster", "interrupts", "folder", "front", "runtime"}
+    | {"search", "calibration", "core"},
+    "terminal": {"api", "result", "comparison", "events", "inspection", "report", "sensitivity"}
     | {"training", "models"},
-    "cli": {"terminal", "api", "output", "comparison", "config", "inspection", "training"}
-    | {"models", "core"},
-    "__init__": {"api", "output", "comparison", "config", "inspection", "training", "core"},
+    "options": set(),
+    "flags": {"options", "core"},
+    "cli": {"flags", "terminal", "api", "members", "result", "comparison", "config"}
+    | {"inspection", "training", "models", "core"},
+    "__init__": {"api", "members", "result", "comparison", "config", "inspection", "training"}
+    | {"core"},
     "__main__": {"cli"},
 }
 

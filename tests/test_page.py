@@ -250,7 +250,7 @@ def test_pick_writes_the_page_anew(place):
     folder = copied(place, "the front")
     chosen = outline(folder).data["chosen"]
     other = 0 if chosen else 1
-    assert main(["pick", "copy", "-q", "--index", str(other)]) == 0
+    assert main(["pick", "copy", "-o", "copy", "--force", "-q", "--index", str(other)]) == 0
     data = outline(folder).data
     assert data["chosen"] == other != chosen
     assert data["widths"] == data["members"][other]["widths"]
@@ -261,7 +261,9 @@ def test_widened_members_can_be_looked_at(place):
     folder = copied(place, "the front")
     smallest = read(folder / "front.json")["members"][0]
     limit = str(smallest["flash_bytes"] + 60)
-    assert main(["pick", "copy", "-q", "--max-bytes", limit, "--widen"]) == 0
+    assert (
+        main(["pick", "copy", "-o", "copy", "--force", "-q", "--max-bytes", limit, "--widen"]) == 0
+    )
     front = read(folder / "front.json")
     new = front["members"][-1]
     data = outline(folder).data
@@ -283,7 +285,7 @@ def test_nothing_is_written_if_the_page_cannot_be_made(place, monkeypatch):
         raise OutputError("test")
 
     monkeypatch.setattr(output.page, "build", fail)
-    assert main(["pick", "copy", "-q", "--index", "0"]) == 1
+    assert main(["pick", "copy", "-o", "copy", "--force", "-q", "--index", "0"]) == 1
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
 
 
@@ -291,7 +293,7 @@ def test_nothing_is_written_if_the_page_cannot_be_made(place, monkeypatch):
 def test_a_damaged_journal_only_costs_its_charts(place, capsys, content):
     folder = copied(place, "the front")
     (folder / "journal.jsonl").write_bytes(content)
-    assert main(["pick", "copy", "-q", "--index", "0"]) == 0
+    assert main(["pick", "copy", "-o", "copy", "--force", "-q", "--index", "0"]) == 0
     assert "report.html is without its generations" in capsys.readouterr().err
     assert "generations" not in outline(folder).ids
 
@@ -300,7 +302,7 @@ def test_a_damaged_journal_only_costs_its_charts(place, capsys, content):
 def test_a_damaged_sensitivity_only_costs_its_chart(place, capsys, content):
     folder = copied(place, "the front")
     (folder / "sensitivity.json").write_text(content)
-    assert main(["pick", "copy", "-q", "--index", "0"]) == 0
+    assert main(["pick", "copy", "-o", "copy", "--force", "-q", "--index", "0"]) == 0
     assert "report.html is without it" in capsys.readouterr().err
     assert "sensitivity" not in outline(folder).ids
 
@@ -310,7 +312,7 @@ def test_the_sensitivity_of_another_model_is_left_out(place):
     document = read(folder / "sensitivity.json")
     document["model"]["sha256"] = "0" * 64
     (folder / "sensitivity.json").write_text(json.dumps(document))
-    assert main(["pick", "copy", "-q", "--index", "0"]) == 0
+    assert main(["pick", "copy", "-o", "copy", "--force", "-q", "--index", "0"]) == 0
     assert "sensitivity" not in outline(folder).ids
 
 

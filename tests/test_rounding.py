@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+import onnxgru
 from onnxgru import api
 from onnxgru.cli import main
 from onnxgru.config import Config
@@ -92,17 +93,19 @@ def test_pick_needs_no_calibration_data(model, tmp_path):
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     members = searched.front["members"]
     other = next(m["index"] for m in members if m["index"] != searched.front["chosen"])
-    api.pick(tmp_path / "b", index=other)
+    with pytest.warns(onnxgru.OnnxgruWarning, match="b: its holdout data, .* are not there any"):
+        onnxgru.pick(tmp_path / "b", index=other, output=tmp_path / "b", force=True)
     assert (tmp_path / "b" / "integer.onnx").read_bytes() != searched.integer.read_bytes()
-    api.pick(tmp_path / "b", index=searched.front["chosen"])
+    chosen = {"index": searched.front["chosen"], "output": tmp_path / "b", "force": True}
+    onnxgru.pick(tmp_path / "b", **chosen)
     for name in ("integer.onnx", "annotated.onnx", "moments.npz", "calibration.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     (tmp_path / "b" / "moments.npz").unlink()
     with pytest.raises(OutputError, match=r"b: must have moments\.npz, .* quantise again"):
-        api.pick(tmp_path / "b", index=0)
+        onnxgru.pick(tmp_path / "b", **chosen)
     (tmp_path / "b" / "moments.npz").write_bytes(b"no")
     with pytest.raises(SchemeError, match=r"moments\.npz: must be moments"):
-        api.pick(tmp_path / "b", index=0)
+        onnxgru.pick(tmp_path / "b", **chosen)
 
 
 def test_search_goes_on_with_the_same_weights(model, tmp_path):

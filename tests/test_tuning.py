@@ -187,19 +187,25 @@ def test_any_rounding_is_a_start_and_its_files_reproduce_it(place, capsys):
 def test_finetune_of_a_folder_and_its_front(place, capsys):
     folder = quantize("searched", *SHORT, "--finetune", "few.npz", "--epochs", "1")
     assert names(folder) >= FINETUNED | {"front.json", "journal.jsonl"}
-    front = (folder / "front.json").read_bytes()
+    before = contents(folder)
+    front = before["front.json"]
     assert main(["finetune", "searched", "--train", "few.npz", "--index", "1", *QUICK]) == 0
-    report = read(folder / "report.json")
+    assert before.items() <= contents(folder).items()
+    member = folder / "member-01-finetuned"
+    report = read(member / "report.json")
     assert report["search"]["chosen"]["index"] == 1
     assert report["finetuning"]["data"]["sequences"] == 128
-    assert "Fine-tuning" in (folder / "report.md").read_text("utf-8")
-    assert (folder / "front.json").read_bytes() == front
-    assert read(folder / "scheme.json") == json.loads(front)["members"][1]["scheme"]
+    assert "Fine-tuning" in (member / "report.md").read_text("utf-8")
+    assert (member / "front.json").read_bytes() == front
+    assert read(member / "scheme.json") == json.loads(front)["members"][1]["scheme"]
     capsys.readouterr()
-    assert main(["finetune", "searched", "--train", "few.npz", *QUICK, "--format", "json"]) == 0
+    again = ["finetune", str(member), "--train", "few.npz", *QUICK, "--format", "json"]
+    assert main(again) == 0  # into a folder of its own
     assert json.loads(capsys.readouterr().out)["search"]["chosen"]["index"] == 1
-    assert main(["pick", "searched", "--index", "0", "--quiet"]) == 0
-    assert not FINETUNED & names(folder) and "finetuning" not in read(folder / "report.json")
+    assert main(again) == 1 and "finetuned: the output folder exists" in capsys.readouterr().err
+    assert main(["pick", "searched", "-o", "searched", "--force", "--index", "0", "--quiet"]) == 0
+    report = read(folder / "report.json")
+    assert not FINETUNED & names(folder) and "finetuning" not in report
     # What a search finds does not depend on what comes after it.
     assert main(["quantize", "digits_row.onnx", "-o", "searched", "--resume", *SHORT, "--finetune",
                  "few.npz", *QUICK, "--learning-rate", "0.002"]) == 0  # fmt: skip
@@ -244,7 +250,7 @@ def test_data_must_be_given(place):
 def test_start_from_the_weights_of_another_width(place):
     quantize("two", "--scheme", "narrow-2.json")
     result = onnxgru.finetune(
-        "two", "few.npz", settings={"epochs": 1, "learning_rate": 1e-5}, start="tuned"
+        "two", "few.npz", settings={"epochs": 1}, learning_rate=1e-5, start="tuned"
     )
     plain = read(quantize("plain-2", "--scheme", "narrow-2.json") / "report.json")
     found = result.report["finetuning"]
@@ -252,7 +258,7 @@ def test_start_from_the_weights_of_another_width(place):
     two, tuned, shipped = (
         numpy_helper.to_array(next(t for t in onnx.load(path).graph.initializer if fits(t.name)))
         for path, fits in (
-            ("two/finetuned.onnx", lambda name: name.endswith("/W/tuned")),
+            ("two/finetuned/finetuned.onnx", lambda name: name.endswith("/W/tuned")),
             ("tuned/finetuned.onnx", lambda name: name.endswith("/W/tuned")),
             ("digits_row.onnx", lambda name: name == "gru.W_l0"),
         )
@@ -536,5 +542,5 @@ def test_failing_in_the_middle_leaves_the_folder_as_it_was(place, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Finetuning, "_loss", fail)
-    assert main(["finetune", "tuned", "--train", "few.npz", *QUICK]) == 1
+    assert main(["finetune", "tuned", "--train", "few.npz", *QUICK]) == 130
     assert listing(place / "tuned") == before

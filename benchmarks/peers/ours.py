@@ -1,7 +1,6 @@
 """The same model through onnxgru, at several sizes."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -66,14 +65,15 @@ def rows(model: Path, work: Path, train: Path | None, *, quick: bool) -> Iterato
             (work / "4x8.json").write_bytes(_narrowed(result.scheme, 4).dumps())
     if train is not None:
         started = time.perf_counter()
-        place = work / "fine-tuned"
-        shutil.copytree(work / "searched", place)
+        place = work / "searched"
         members = json.loads((place / "front.json").read_text("utf-8"))["members"]
         few = [m for m in members if m["mean_bits"] <= MOST_BITS]
         few = few or [min(members, key=lambda member: float(member["mean_bits"]))]
         best = max(few, key=lambda member: float(member["validation"]))
         settings = {"epochs": 15, "batch_size": 32}
-        result = onnxgru.finetune(place, train, index=best["index"], settings=settings)
+        result = onnxgru.finetune(
+            place, train, index=best["index"], settings=settings, output=work / "fine-tuned"
+        )
         yield _made("onnxgru, fine-tuned", result, started)
 
 

@@ -12,6 +12,8 @@
     +-- OverflowProofError 1  an accumulator could overflow
     +-- VerificationError 1   a runtime disagrees with the oracle (a defect worth reporting)
 
+    OnnxgruWarning            a warning of Python, where no listener receives events
+
 A message is one sentence: where, what it must be, what it is, what to do.
 """
 
@@ -20,6 +22,10 @@ class OnnxgruError(Exception):
     """Base of all errors a user is meant to read; ``exit_code`` is the process's exit status."""
 
     exit_code = 1
+
+
+class OnnxgruWarning(UserWarning):
+    """What a user should know, although the work goes on; one sentence."""
 
 
 class UsageError(OnnxgruError):

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+from onnxgru.core import install
 from onnxgru.core.errors import UsageError
 
 
@@ -28,7 +29,7 @@ def resolve(name: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"device {name} needs torch, which cannot be imported ({error}); "
-            "pip install onnxgru[torch], or leave out device"
+            f"{install.hint('torch')}, or leave out device"
         ) from error
     device = torch.device(name)
     with warnings.catch_warnings(record=True) as caught:  # why there is none is told by a warning

@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 
+from onnxgru.core import install
 from onnxgru.core.errors import ModelError, UsageError
 
 BATCH, TIME = "batch", "time"
@@ -62,7 +63,7 @@ def import_torch(purpose: str) -> Any:
             import torch
     except ImportError as error:
         raise UsageError(
-            f"{purpose} needs PyTorch, which is not installed; pip install onnxgru[torch]"
+            f"{purpose} needs PyTorch, which is not installed; {install.hint('torch')}"
         ) from error
     return torch
 

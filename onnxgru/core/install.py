@@ -1,0 +1,32 @@
+"""What to type where an optional library is missing: from a checkout, and from a wheel."""
+
+from pathlib import Path
+
+CPU = "--index-url https://download.pytorch.org/whl/cpu"
+"""PyTorch's own index: that of Python installs several gigabytes for GPUs with it."""
+
+LIBRARIES = {
+    "torch": f'"torch>=2.8" {CPU}',
+    "distributed": '"distributed>=2025.1"',
+    "train": "kaldi-native-fbank pooch requests scikit-learn",
+}
+"""What an extra installs, for pip; tests compare it with pyproject.toml."""
+
+
+def hint(extra: str) -> str:
+    """Command that installs an extra.
+
+    Parameters
+    ----------
+    extra : str
+        A key of `LIBRARIES`.
+
+    Returns
+    -------
+    str
+        For a checkout, its own command with its tested versions; otherwise the libraries.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if (root / "constraints.txt").is_file():
+        return f'pip install -c constraints.txt -e ".[{extra}]" in {root}'
+    return f"pip install {LIBRARIES[extra]}"

@@ -1,0 +1,36 @@
+"""Numbers of bytes as people write them."""
+
+import re
+
+from onnxgru.core.errors import UsageError
+
+_UNITS = {"": 1, "k": 1000, "ki": 1024, "m": 1_000_000, "mi": 2**20}
+_PATTERN = re.compile(r"(\d{1,3}(?:[,_ ]\d{3})+|\d+)(\.\d+)?\s*([km]i?)?b?(?:ytes?)?", re.ASCII)
+
+
+def parse(value: object) -> int:
+    """Number of bytes: ``20k`` and ``20 kB`` are 20,000, ``20Ki`` and ``20KiB`` 20,480.
+
+    Parameters
+    ----------
+    value : str or int
+        A number, with ``,`` between thousands or without, and with a unit or without.
+
+    Raises
+    ------
+    UsageError
+        If it is no such number, or below 1.
+    """
+    found = None
+    if isinstance(value, str) and (match := _PATTERN.fullmatch(value.strip().lower())):
+        whole, part, unit = match.groups()
+        number = float(re.sub("[,_ ]", "", whole) + (part or ""))
+        found = int(number * _UNITS[unit or ""])
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
+        found = int(value)
+    if found is None or found < 1:
+        raise UsageError(
+            f"a size must be a number of bytes such as 20480, 6,013, 20k, 20 kB or 20KiB, got "
+            f"{value!r}"
+        )
+    return found

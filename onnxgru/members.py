@@ -1,0 +1,531 @@
+"""What goes on from an output folder: picking another member of a front, and fine-tuning."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from onnxgru import config as settings_of
+from onnxgru import front as fronts
+from onnxgru import output, report
+from onnxgru.calibration.moments import MOMENTS
+from onnxgru.config import OF_FINETUNING, Config
+from onnxgru.core import entrypoint, files, metrics, size
+from onnxgru.core.data import ROLES, Dataset
+from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
+from onnxgru.core.reading import Source
+from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
+from onnxgru.events import Listener, Notice, Stage, Widened, warned
+from onnxgru.folder import MEMBER, PAGE, REPORT, SOURCE, TEACHER, Folder
+from onnxgru.passes.source import origin
+from onnxgru.recordings import CALIBRATION, SYNTHETIC, VALIDATION
+from onnxgru.result import Result
+from onnxgru.session import Session
+from onnxgru.study import Study
+from onnxgru.tuning import Candidates, Checkpoints, Lesson, load_tuned, prepare, training_data
+
+
+def study_of(
+    session: Session, training: Dataset | None, checkpoints: Checkpoints | None = None
+) -> tuple[Study, Lesson | None]:
+    """The search of a session, and what its candidates are fine-tuned by, if they are."""
+    if training is None or not session.config.finetune_candidates:
+        return Study(session), None
+    candidates = Candidates(session, training, checkpoints)
+    return Study(session, candidates, training.digest()), candidates.lesson
+
+
+def pick(
+    folder: str | Path,
+    *,
+    index: int | None = None,
+    max_bytes: int | str | None = None,
+    max_drop: float | None = None,
+    widen: bool = False,
+    output: str | Path | None = None,
+    force: bool = False,
+    model: object = None,
+    validation: Source = None,
+    holdout: Source = None,
+    metric: str | Callable[..., float] | None = None,
+    listener: Listener = warned,
+) -> Result:
+    """Write the files of another member of a front, into a folder of its own.
+
+    Parameters
+    ----------
+    folder : path
+        The output folder of a search.
+    index : int, optional
+        The member's number in ``front.csv``.
+    max_bytes : int or str, optional
+        The best member of at most so many flash bytes, such as 20480, "20k" or "20KiB".
+    max_drop : float, optional
+        The smallest member at most so far below the best figure on validation, in points or dB.
+    widen : bool
+        What the member of ``max_bytes`` leaves of them goes to wider operators, where that silences
+        the most quantisation noise a byte. The result is added to the front.
+    output : path, optional
+        Where to; ``member-07`` in the folder where left out, by the member's number.
+    force : bool
+        Replace what is there; with `folder` itself as `output`, replace its results.
+    model : path or model, optional
+        The source model, where it has moved.
+    validation, holdout : path or object, optional
+        The data, where they have moved or came from Python.
+    metric : str or callable, optional
+        The metric, where it was a Python function.
+    listener : callable, optional
+        Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no finished search, or something would be replaced.
+    UsageError
+        If not exactly one choice is made, no member fits it, or ``widen`` goes without
+        ``max_bytes``.
+    """
+    place = _place(folder)
+    limit = None if max_bytes is None else size.parse(max_bytes)
+    _check_choice(index, limit, max_drop, widen)
+    document, before = _front_of(place), _report_of(place)
+    member = fronts.member(document, index, limit, max_drop)
+    name = f"member-{member['index']:02d}" + ("-widened" if widen else "")
+    target = _target(place, name, output, force)
+    tuned = before["search"].get("finetuning")  # as every candidate was
+    changed = dict(tuned["settings"]) if tuned else {}
+    changed |= _again(validation=validation, holdout=holdout, metric=metric)
+    clears = force and not _same(target.path, place)
+    session = _session_of(place, before, model, changed, listener, force=clears)
+    training = training_data(session)
+    if tuned and training is not None and training.digest() != tuned["sha256"]:
+        raise DataError(
+            f"{training.source}: must be the data that the search fine-tuned with (SHA-256 "
+            f"{tuned['sha256'][:16]}...), they have changed; restore them, or search again"
+        )
+    with target.locked():
+        return _picked(
+            session, place, target, document, before, member, training,
+            max_bytes=limit if widen else None,
+        )  # fmt: skip
+
+
+def _check_choice(index: object, max_bytes: int | None, max_drop: object, widen: bool) -> None:
+    made = sum(choice is not None for choice in (index, max_bytes, max_drop))
+    if made != 1:
+        raise UsageError(
+            f"pick takes exactly one of --index, --max-bytes and --max-drop, got {made}"
+        )
+    if widen and max_bytes is None:
+        raise UsageError(
+            "--widen spends what a member leaves of --max-bytes SIZE; give that instead of "
+            "--index or --max-drop"
+        )
+    if index is not None and type(index) is not int:
+        raise UsageError(f"--index must be a whole number, got {index!r}")
+    if max_drop is not None and type(max_drop) not in (int, float):
+        raise UsageError(f"--max-drop must be a number, got {max_drop!r}")
+
+
+def finetune(
+    folder: str | Path,
+    data: Source,
+    *,
+    index: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
+    output: str | Path | None = None,
+    force: bool = False,
+    model: object = None,
+    validation: Source = None,
+    holdout: Source = None,
+    metric: str | Callable[..., float] | None = None,
+    resume: bool = False,
+    listener: Listener = warned,
+    **how: Any,
+) -> Result:
+    """Fine-tune what an output folder holds, or another member of its front.
+
+    Parameters
+    ----------
+    folder : path
+        An output folder.
+    data : str, path or object
+        Training data.
+    index : int, optional
+        The member's number in ``front.csv``; the scheme that is in the folder where left out.
+    settings : mapping, optional
+        Settings of `Config` that say how: ``epochs``, ``learning_rate`` and the like; what is left
+        out has the default of `Config`. Also as keywords.
+    start : path, optional
+        The folder of an earlier fine-tuning of the same model, whose weights to start from.
+    output : path, optional
+        Where to; ``finetuned`` in the folder where left out, ``member-07-finetuned`` for a member.
+    force : bool
+        Replace what is there; with `folder` itself as `output`, replace its results.
+    model : path or model, optional
+        The source model, where it has moved.
+    validation, holdout : path or object, optional
+        The data, where they have moved or came from Python.
+    metric : str or callable, optional
+        The metric, where it was a Python function.
+    resume : bool
+        Go on from the checkpoint of a fine-tuning that was interrupted.
+    listener : callable, optional
+        Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
+    **how
+        As `settings`.
+
+    Raises
+    ------
+    OutputError
+        If a folder does not hold what is needed, something would be replaced, or the checkpoint is
+        missing or of another fine-tuning.
+    UsageError
+        If torch is not installed, a setting is wrong, or gradients cannot pass the model.
+    DataError
+        If the data do not fit the model, or are too few or of one class.
+    """
+    place = _place(folder)
+    before = _report_of(place)
+    if data is None:
+        raise UsageError("finetune needs training data, got None; name a file, folder or callable")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise UsageError(f"settings must be a dict, got a {type(settings).__name__}")
+    asked = {**(settings or {}), **how}
+    settings_of.check_names(asked, "finetune: ")
+    target = _tuning_target(place, index, output, force=force, resume=resume)
+    defaults = {f.name: f.default for f in fields(Config) if f.name in OF_FINETUNING}
+    changed = {**defaults, "finetune": data, **asked}
+    changed |= _again(validation=validation, holdout=holdout, metric=metric)
+    clears = force and not _same(target.path, place)
+    session = _session_of(place, before, model, changed, listener, force=clears)
+    training = training_data(session)
+    assert training is not None
+    begun = None if start is None else _begun(session, Path(start))
+    document = None if index is None else _front_of(place)
+    scheme = _scheme_of(place, session) if document is None else None
+    member = None if document is None else fronts.member(document, index)
+    with target.locked():
+        if clears:
+            target.clear()
+        elif force:
+            Checkpoints(place).discard()
+        checkpoints = Checkpoints(target.path)
+        lesson = prepare(session, training, start=begun, checkpoints=checkpoints)
+        if document is not None and member is not None:
+            return _picked(
+                session, place, target, document, before, member, training, lesson,
+                checkpoints=checkpoints,
+            )  # fmt: skip
+        assert scheme is not None
+        return _tuned(session, place, target, before, scheme, training, lesson, checkpoints)
+
+
+def _scheme_of(place: Path, session: Session) -> Scheme:
+    """The scheme of a folder's files."""
+    scheme = Scheme.load(place / "scheme.json")
+    scheme.validate(session.layers, str(place / "scheme.json"))
+    return scheme
+
+
+def _tuning_target(
+    place: Path, index: int | None, where: str | Path | None, *, force: bool, resume: bool
+) -> Folder:
+    """Where a fine-tuning goes, found free."""
+    if resume and force:
+        raise UsageError("resume and force exclude each other; give one of them")
+    if index is not None and type(index) is not int:
+        raise UsageError(f"--index must be a whole number, got {index!r}")
+    name = "finetuned" if index is None else f"member-{index:02d}-finetuned"
+    return _target(place, name, where, force, [MEMBER, TEACHER] if resume else None)
+
+
+def _tuned(
+    session: Session,
+    place: Path,
+    target: Folder,
+    before: Mapping[str, Any],
+    scheme: Scheme,
+    training: Dataset,
+    lesson: Lesson,
+    checkpoints: Checkpoints,
+) -> Result:
+    """Fine-tune the scheme of a folder, and write it."""
+    summary = front = others = None
+    if "search" in before:
+        front = _front_of(place)
+        summary = before["search"] | {"first_choice": front["chosen"]}
+        if not _same(target.path, place):
+            others = _copied(place)
+    return output.finish(
+        session, target, scheme, training, summary=summary, front=front, lesson=lesson,
+        checkpoints=checkpoints, home=Folder(place), others=others,
+    )  # fmt: skip
+
+
+def _place(folder: object) -> Path:
+    if not isinstance(folder, str | Path):
+        raise UsageError(f"folder must be a path, got a {type(folder).__name__}")
+    return Path(folder)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _target(
+    place: Path,
+    name: str,
+    where: str | Path | None,
+    force: bool,
+    resume: list[str] | None = None,
+) -> Folder:
+    """The folder that results go to, found free or allowed to be replaced.
+
+    Raises
+    ------
+    OutputError
+        If it holds something, and that may not be replaced.
+    """
+    if where is not None and not isinstance(where, str | Path):
+        raise UsageError(f"output must be a path, got a {type(where).__name__}")
+    target = Folder(Path(where) if where is not None else place / name)
+    target.check(force=force, resume=resume)
+    return target
+
+
+def _again(**given: object) -> dict[str, Any]:
+    """What was given again, to go before what a report names."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _begun(session: Session, place: Path) -> Tuned:
+    """What an earlier fine-tuning of the same model left in a folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder has none.
+    ModelError
+        If it is of another model.
+    """
+    before = _report_of(place)
+    if before["model"]["sha256"] != session.digest:
+        raise ModelError(
+            f"{place}: must be the folder of a fine-tuned {session.path.name}, but is of another "
+            f"model, {before['model']['path']}; give a folder of the same model"
+        )
+    return load_tuned(session, place)
+
+
+def _front_of(place: Path) -> dict[str, Any]:
+    """What a search left in a folder."""
+    for name in ("front.json", REPORT):
+        if not (place / name).is_file():
+            raise OutputError(
+                f"{place}: must be the folder of a finished search, it has no {name}; "
+                "run onnxgru quantize --search, or --resume an interrupted one"
+            )
+    return files.parse(place / "front.json", fronts.FORMAT)
+
+
+def _report_of(place: Path) -> dict[str, Any]:
+    if not (place / REPORT).is_file():
+        raise OutputError(
+            f"{place}: must be an output folder, it has no {REPORT}; run onnxgru quantize"
+        )
+    return files.parse(place / REPORT, report.FORMAT)
+
+
+def _session_of(
+    place: Path,
+    before: Mapping[str, Any],
+    model: object,
+    changed: Mapping[str, Any],
+    listener: Listener,
+    *,
+    force: bool,
+) -> Session:
+    """The session that wrote a folder, with some settings changed."""
+    settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
+    for key in {field.name for field in fields(Config)} & before["config"].keys():
+        value = before["config"][key]
+        settings[key] = tuple(value) if isinstance(value, list) else value
+    settings |= {"force": force, "resume": False, "calibration_file": place / "calibration.json"}
+    settings["output"] = None
+    given = settings.get("weights_file") is not None
+    settings |= {"finetune": None, "weights_file": None} | dict(changed)
+    _find_data(place, before, settings, listener)
+    _check_metric(place, settings)
+    config = Config(**settings)
+    if (outdated := report.outdated(before)) is not None:
+        listener(Notice(f"{place} {outdated}"))
+    if config.needs_moments and not given and not (place / MOMENTS).is_file():
+        raise OutputError(
+            f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
+            "there; restore it, or quantise again"
+        )
+    session = Session(_model_of(place, before, model), config, listener)
+    if session.digest != before["model"]["sha256"]:
+        raise UsageError(
+            f"{session.path}: must be the model that was quantised (SHA-256 "
+            f"{before['model']['sha256'][:16]}...), it has changed; quantise again, or give the "
+            "former one with --model"
+        )
+    for role, description in session.data.describe().items():
+        known = before["data"].get(role)
+        if known is not None and known["sha256"] != description.sha256:
+            listener(
+                Notice(
+                    f"{description.source} are not the {role} data that {place} was made with: "
+                    "figures of its front are of those, all others of these"
+                )
+            )
+    return session
+
+
+def _model_of(place: Path, before: Mapping[str, Any], model: object) -> Any:
+    """The model that was quantised: as given, where it was, or beside the results.
+
+    Raises
+    ------
+    ModelError
+        If it is nowhere.
+    """
+    if model is not None:
+        return Path(model) if isinstance(model, str) else origin(model)
+    recorded = Path(before["model"]["path"])
+    for path in (recorded, place / SOURCE, place.parent / SOURCE):
+        if path.is_file():
+            return path
+    raise ModelError(
+        f"{recorded}: the model that was quantised is not there any more; say where it is with "
+        "--model FILE"
+    )
+
+
+def _find_data(
+    place: Path, before: Mapping[str, Any], settings: dict[str, Any], listener: Listener
+) -> None:
+    """Where the data of each role are now.
+
+    Raises
+    ------
+    DataError
+        If the validation data cannot be read again.
+    """
+    for role in ROLES:
+        entry = before["data"].get(role)
+        source = settings.get(role)
+        if source is None and entry is not None and entry["source"] != SYNTHETIC:
+            source = entry["source"]
+        if isinstance(source, str) and not _is_there(source):
+            gone = (
+                f"{place}: its {role} data, {source}, are not there any more, or were held by a "
+                f"Python program; give them again with --{role}, or {role}= in Python"
+            )
+            if role == VALIDATION:
+                raise DataError(gone)
+            if role != CALIBRATION:
+                listener(Notice(gone))
+            source = None
+        settings[role] = source
+    if settings[CALIBRATION] is None:  # ranges and moments are in the folder
+        settings[CALIBRATION] = settings[VALIDATION]
+
+
+def _is_there(source: str) -> bool:
+    return Path(source).exists() or entrypoint.is_entrypoint(source)
+
+
+def _check_metric(place: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a metric that was a Python function and cannot be imported by its name."""
+    metric = settings["metric"]
+    if not isinstance(metric, str) or metric == "auto" or metric in metrics.METRICS:
+        return
+    if not entrypoint.is_entrypoint(metric) or metric.startswith("__main__:"):
+        raise UsageError(
+            f"{place}: its metric, {metric}, was a function of a Python program; call it from "
+            "Python with metric=, the function"
+        )
+
+
+def _copied(place: Path) -> dict[str, bytes]:
+    """Files of a front for another folder."""
+    names = ("front.json", "front.csv", "front.png")
+    return {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
+
+
+def _picked(
+    session: Session,
+    place: Path,
+    target: Folder,
+    document: Mapping[str, Any],
+    before: Mapping[str, Any],
+    member: Mapping[str, Any],
+    training: Dataset | None = None,
+    lesson: Lesson | None = None,
+    max_bytes: int | None = None,
+    *,
+    checkpoints: Checkpoints | None = None,
+) -> Result:
+    """Write the files of a member of a front, or of what it is widened to within some bytes."""
+    others = {} if _same(target.path, place) else _copied(place)
+    if max_bytes is not None:
+        study, lesson = study_of(session, training)
+        document, member = _widened(session, study, document, member, max_bytes)
+        seen = output.history(session, Folder(place), document, before["search"]["max_drop"])
+        others = output.front_files(document, [(e.size, e.quality) for e in seen])
+    scheme = Scheme.parse(member["scheme"], f"{place / 'front.json'}")
+    summary = dict(before["search"]) | {"first_choice": document["chosen"]}
+    summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
+    result = output.finish(
+        session, target, scheme, training, summary=summary, front=document, lesson=lesson,
+        others=others, checkpoints=checkpoints, home=Folder(place),
+    )  # fmt: skip
+    if max_bytes is not None and not _same(target.path, place):  # the front has grown
+        page = output.report_page(session, Folder(place), before, document, None)
+        Folder(place).write({**others, PAGE: page})
+    return result
+
+
+def _widened(
+    session: Session,
+    study: Study,
+    document: Mapping[str, Any],
+    member: Mapping[str, Any],
+    max_bytes: int,
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """A front with what a member is widened to, and that."""
+    session.listener(
+        Stage(f"widening number {member['index']} to at most {max_bytes:,} flash bytes")
+    )
+    genome = study.widened(
+        tuple(member["genome"]),
+        lambda sizes: sizes.flash_bytes <= max_bytes,
+        lambda size: session.listener(Widened(size, max_bytes)),
+    )
+    known = {tuple(m["genome"]): m for m in document["members"]}
+    if genome == tuple(member["genome"]):
+        session.listener(
+            Notice(f"--widen: nothing wider than number {member['index']} fits {max_bytes:,} bytes")
+        )
+    if genome not in known:
+        session.listener(Stage("judging the widened scheme"))
+        entry = study.entry(len(known), genome) | {"widened_from": member["index"]}
+        document = {**document, "members": [*document["members"], entry]}
+        known[genome] = entry
+    found = known[genome]
+    if fronts.drop(document, member, found) > study.max_drop + fronts.ROUNDING:
+        unit = document["metric"]["unit"]
+        after, before = (report.figure(m["validation"], unit) for m in (found, member))
+        session.listener(
+            Notice(
+                f"number {found['index']} has {after} on validation, but number {member['index']}, "
+                f"which it was widened from, {before}: fine-tune it, or pick that with --index"
+            )
+        )
+    return document, found

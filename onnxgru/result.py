@@ -1,0 +1,191 @@
+"""What a quantisation left behind: its figures with types, and its files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from onnxgru.core.scheme import Scheme
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A figure of one set of data.
+
+    Parameters
+    ----------
+    role : str
+        "validation" or "holdout".
+    integer : float or None
+        Of the integer model, in `unit`; None where it is not finite (dB of equal outputs).
+    float_model : float or None
+        Of the float model.
+    unit : str
+        "%", "dB", or "" for a user's own metric.
+    sequences : int or None
+        How many sequences it rests on.
+    interval : tuple of float, or None
+        95 % interval of `integer`, where there is one.
+    """
+
+    role: str
+    integer: float | None
+    float_model: float | None
+    unit: str
+    sequences: int | None = None
+    interval: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        text = f"{_figure(self.integer, self.unit)} (float {_figure(self.float_model, self.unit)})"
+        if self.interval is not None:
+            low, high = self.interval
+            text += f", 95 % interval {low:.2f} to {high:.2f}"
+        return text + (f", {self.sequences:,} sequences" if self.sequences else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A member of a front.
+
+    Parameters
+    ----------
+    index : int
+        Its number, for `onnxgru.pick`.
+    flash_bytes : int
+        Its size.
+    mean_bits : float
+        Bits per weight.
+    validation, holdout : float or None
+        Its figures.
+    """
+
+    index: int
+    flash_bytes: int
+    mean_bits: float
+    validation: float | None
+    holdout: float | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """What a quantisation left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    report : dict
+        What ``report.json`` holds.
+    scheme : Scheme
+        Widths of the model written.
+    front : dict or None
+        What ``front.json`` holds, after a search.
+    home : Path, optional
+        The folder of the search, from which further members are picked; `folder` where left out.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+    scheme: Scheme
+    front: dict[str, Any] | None = None
+    home: Path | None = None
+
+    @property
+    def integer(self) -> Path:
+        """The portable integer graph."""
+        return self.folder / "integer.onnx"
+
+    @property
+    def annotated(self) -> Path:
+        """The annotated float graph."""
+        return self.folder / "annotated.onnx"
+
+    @property
+    def page(self) -> Path:
+        """The report to look at in a browser."""
+        return self.folder / "report.html"
+
+    @property
+    def flash_bytes(self) -> int:
+        """Bytes of flash that the quantised layers need."""
+        return int(self.report["sizes"]["flash_bytes"])
+
+    @property
+    def ram_bytes(self) -> int:
+        """Bytes of RAM that they need per sequence."""
+        return int(self.report["sizes"]["ram"])
+
+    @property
+    def mean_bits(self) -> float:
+        """Bits per weight."""
+        return float(self.report["sizes"]["mean_bits"])
+
+    @property
+    def metric(self) -> str:
+        """Name of the figure that `quality` is."""
+        return str(self.report["metric"]["name"])
+
+    @property
+    def quality(self) -> dict[str, Quality]:
+        """Figures by role: ``validation``, and ``holdout`` if there are such data."""
+        unit = str(self.report["metric"]["unit"])
+        data: Mapping[str, Any] = self.report["data"]
+        found = {}
+        for role, entry in self.report["quality"].items():
+            interval = entry.get("interval")
+            found[role] = Quality(
+                role,
+                entry["integer"],
+                entry["float"],
+                unit,
+                data[role]["sequences"] if role in data else None,
+                None if interval is None else (float(interval[0]), float(interval[1])),
+            )
+        return found
+
+    @property
+    def members(self) -> tuple[Choice, ...]:
+        """The front by size; nothing where there was no search."""
+        return tuple(
+            Choice(
+                member["index"],
+                member["flash_bytes"],
+                member["mean_bits"],
+                member["validation"],
+                member["holdout"],
+            )
+            for member in (self.front or {}).get("members", ())
+        )
+
+    def _rows(self) -> list[tuple[str, str]]:
+        rows = [
+            ("folder", str(self.folder)),
+            ("flash", f"{self.flash_bytes:,} bytes, {self.mean_bits:.2f} bits per weight"),
+        ]
+        rows += [(f"{self.metric}, {role}", str(q)) for role, q in self.quality.items()]
+        if self.front is not None:
+            rows.append(("front", f"{len(self.members)} members, number {self._chosen} chosen"))
+        return rows
+
+    @property
+    def _chosen(self) -> int:
+        return int(self.report["search"]["chosen"]["index"])
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{name}: {text}" for name, text in [("onnxgru result", ""), *self._rows()]
+        )
+
+    def _repr_html_(self) -> str:
+        """Form that notebooks show."""
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in self._rows()
+        )
+        return f"<table>{cells}</table>"
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.2f} {unit}".rstrip()
