@@ -43,19 +43,24 @@ class GraphPrimitives:
         return self._tape.op(op_type, *inputs, **attributes)
 
     def _stored(self, name: str, values: npt.NDArray[np.generic], bits: int) -> ir.Value:
-        """Initializer that packing stores at `bits` an element."""
+        """Initializer that packing stores at `bits` per element."""
         value = self._tape.constant(name, values)
         value.metadata_props[BITS] = str(bits)
         return value
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> ir.Value:
-        """Initializer (inputs, outputs), uint8 with zero point 128; packing makes it `bits`."""
+        """Initializer (inputs, outputs), uint8 with zero point 128; packing makes it `bits`.
+
+        Equal weights of equal width are one initializer, as equal biases are.
+        """
         shifted = (codes.T.astype(np.int16) + WEIGHT_OFFSET).astype(np.uint8)
-        return self._stored(name, np.ascontiguousarray(shifted), bits)
+        value = self._tape.shared(name, np.ascontiguousarray(shifted), bits)
+        value.metadata_props[BITS] = str(bits)
+        return value
 
     def biases(self, name: str, values: npt.NDArray[np.int32]) -> ir.Value:
         """Initializer."""
-        return self._tape.constant(name, values)
+        return self._tape.shared(name, values)
 
     def table(self, name: str, entries: npt.NDArray[np.uint8]) -> ir.Value:
         """Initializer."""

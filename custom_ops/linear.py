@@ -43,7 +43,7 @@ from onnxgru.core.program import (
     Work,
     ZeroPoints,
 )
-from onnxgru.core.tape import Tape
+from onnxgru.core.tape import Tape, digest
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops import requantize
 
@@ -85,6 +85,14 @@ class Part:
     bias: npt.NDArray[np.int32]
     type: WeightType
     extremes: npt.NDArray[np.int64]
+
+    @cached_property
+    def contents(self) -> tuple[bytes, bytes]:
+        """Digests of the stored weight and bias: the same for parts that may share them."""
+        return (
+            digest(self.weight, self.type.bits),
+            digest(self.bias),
+        )
 
     @classmethod
     def derive(
@@ -236,10 +244,13 @@ class Linear(IntegerOperator):
     def flash(self) -> Iterator[FlashItem]:
         """Weights packed at their width, and int32 biases."""
         for part in self.parts:
-            size = part.weight.size
+            size, bits = part.weight.size, part.type.bits
             name = part.output.name
-            yield FlashItem(f"{name}/weight", "weight", part.type.size(size), size * part.type.bits)
-            yield FlashItem(f"{name}/bias", "bias", 4 * part.bias.size)
+            weight, bias = part.contents
+            yield FlashItem(
+                f"{name}/weight", "weight", part.type.size(size), size, size * bits, weight
+            )
+            yield FlashItem(f"{name}/bias", "bias", 4 * part.bias.size, content=bias)
 
     def proofs(self) -> Iterator[Proof]:
         """Range over all channels, by part."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
 from onnxgru import outputs
@@ -28,6 +29,7 @@ from onnxgru.runtime.sessions import Run, onnxruntime_session
 Array = npt.NDArray[Any]
 
 CHUNK = 256
+_NOTED = "onnxgru.batch_axes"
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,17 @@ def evaluate(
         raise UsageError("evaluate takes at least one model")
     if not (isinstance(metric, str) or callable(metric)):
         raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
-    signature, described = _described(files[0])
+    read = [_read(file) for file in files]
+    signature, described = _described(files[0].path, read[0])
     loaded = datasets.load(data, signature)
     choice: Choice | None = None
     first: dict[str, Array] = {}
     sums: list[Sums | None] = []
     rows: list[Row] = []
     counted = loaded.size
-    for file in files:
+    for file, model in zip(files, read, strict=True):
         path = file.path
-        found = _run(file, loaded, signature)
+        found = _run(path, source.proto(model), loaded, signature)
         if choice is None:
             choice = _chosen(described, found, loaded, metric, output_name)
             first = {name: found[name] for name in choice.outputs}
@@ -215,12 +218,18 @@ def _sqnr(first: Mapping[str, Array], found: Mapping[str, Array]) -> float | Non
     return min((metrics.sqnr(first[name], found[name]) for name in names), default=None)
 
 
-def _described(file: source.Origin) -> tuple[Signature, tuple[outputs.Output, ...]]:
-    """Inputs and outputs of a model; batch axes from its layers, or as onnxgru wrote them down."""
-    path, model = file.path, source.read(file)
-    noted = model.metadata_props.get("onnxgru.batch_axes")
-    if noted is None:
+def _read(file: source.Origin) -> ir.Model:
+    """A model in normal form; as it is if onnxgru wrote it."""
+    model = source.read(file)
+    if _NOTED not in model.metadata_props:
         Normalize()(model)
+    return model
+
+
+def _described(path: Path, model: ir.Model) -> tuple[Signature, tuple[outputs.Output, ...]]:
+    """Inputs and outputs of a model; batch axes from its layers, or as onnxgru wrote them down."""
+    noted = model.metadata_props.get(_NOTED)
+    if noted is None:
         layers = recognize(model).layers
         return Host(model, layers).signature, outputs.describe(model.graph, layers)
     kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
@@ -233,17 +242,18 @@ def _described(file: source.Origin) -> tuple[Signature, tuple[outputs.Output, ..
 def _noted(path: Path, model: ir.Model, axes: Mapping[str, int]) -> Signature:
     specs = []
     for value in model.graph.inputs:
-        if value.dtype is None or value.shape is None:
+        if value.dtype is None:
             raise ModelError(f"{path}: input {value.name!r} has no type; export the model again")
-        sizes = tuple(n if isinstance(n, int) else n.value for n in value.shape)
+        sizes = tuple(n if isinstance(n, int) else n.value for n in value.shape or ())
         name = str(value.name)
         specs.append(InputSpec(name, value.dtype.numpy(), sizes, axes.get(name, 0)))
     return tuple(specs)
 
 
-def _run(file: source.Origin, data: Dataset, signature: Signature) -> dict[str, Array]:
+def _run(
+    path: Path, message: onnx.ModelProto, data: Dataset, signature: Signature
+) -> dict[str, Array]:
     """All outputs of a model, the batch first."""
-    path, message = file.path, source.proto(source.read(file))
     names = {value.name for value in message.graph.input} - {
         tensor.name for tensor in message.graph.initializer
     }

@@ -11,10 +11,12 @@ from onnxgru.core.network import Layer
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.passes import source
 from onnxgru.passes.elsewhere import Refusal
+from onnxgru.passes.estimate import estimate
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize
 
 FLOAT_BITS = 32
+WIDTHS = (8, 4, 2)
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,15 @@ class Inspection:
     notes : tuple of str
         Warnings.
     sizes : dict
-        Weight bits, flash bytes, RAM and MACs a step; of float parameters for a float model.
+        Weight bits, flash bytes, RAM and MACs per step; of float parameters for a float model.
     quantized : bool
         Whether onnxgru wrote it.
     operators : tuple of OperatorRow
         For a model that onnxgru wrote: the operators of its scheme.
     nothing : str
         Why there is nothing to quantise; empty where there is something.
+    flash : dict of int to int
+        For a float model: flash bytes of its GRUs by uniform width, estimated without data.
     """
 
     path: str
@@ -102,6 +106,7 @@ class Inspection:
     quantized: bool
     operators: tuple[OperatorRow, ...] = field(default=())
     nothing: str = ""
+    flash: dict[int, int] = field(default_factory=dict)
 
 
 def inspect(model: object) -> Inspection:
@@ -134,7 +139,7 @@ def _inspected(path: Path, size: int, model: ir.Model) -> Inspection:
     layers: tuple[LayerRow, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
-    nothing = ""
+    nothing, flash = "", {}
     if written:
         scheme = Scheme.parse(json.loads(model.metadata_props["onnxgru.scheme"]), str(path))
         sizes = json.loads(model.metadata_props["onnxgru.sizes"])
@@ -146,6 +151,8 @@ def _inspected(path: Path, size: int, model: ir.Model) -> Inspection:
         refusals, notes = found.refusals, found.notes
         nothing = "" if found.layers else found.nothing
         sizes = _float_sizes(found.layers)
+        accounts = estimate(model.graph, found.layers, WIDTHS)
+        flash = {bits: each.flash_bytes for bits, each in accounts.items() if found.layers}
     return Inspection(
         str(path),
         size,
@@ -160,6 +167,7 @@ def _inspected(path: Path, size: int, model: ir.Model) -> Inspection:
         written,
         rows,
         nothing,
+        flash,
     )
 
 

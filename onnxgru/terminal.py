@@ -4,7 +4,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
@@ -19,7 +19,7 @@ from rich.text import Text
 from onnxgru.api import SensitivityResult
 from onnxgru.comparison import Comparison
 from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage, Tuned, Widened
-from onnxgru.inspection import Inspection, LayerRow
+from onnxgru.inspection import Inspection, LayerRow, OperatorRow
 from onnxgru.models.task import Download, Epoch
 from onnxgru.report import figure, sizes_table
 from onnxgru.result import Result
@@ -30,6 +30,7 @@ PIPED_WIDTH = 10_000
 """Of tables where there is no terminal: no row is ever folded."""
 
 LINES_OF_FRONT = 12
+LINES_OF_OPERATORS = 20
 
 MEMBERS = 7
 """Gaps between the members of a growing front that are shown: they fit 80 columns."""
@@ -345,53 +346,86 @@ def show_sensitivity(done: SensitivityResult) -> None:
 
 
 def show_inspection(found: Inspection) -> None:
-    """Print what a model holds."""
+    """Print what a model holds, sizes first."""
     console = _console()
     console.print(f"{found.path}: {found.file_bytes:,} bytes, opset {found.opset}")
     if found.producer:
         console.print(f"written by {found.producer}")
+    sizes = found.sizes
+    if found.flash:
+        widths = ", ".join(f"{size:,} at {bits} bits" for bits, size in found.flash.items())
+        console.print(
+            f"GRU parameters: {sizes['flash_bytes']:,} bytes in float32; flash about {widths}"
+        )
+    if found.layers or found.quantized:
+        kind = "quantised recurrences: " if found.quantized else ""
+        flash = f"{sizes['flash_bytes']:,} flash bytes, " if found.quantized else ""
+        console.print(
+            f"{kind}{sizes['weights']:,} weights, {sizes['weight_bits']:,} weight bits, {flash}"
+            f"{sizes['ram']:,} bytes RAM per sequence, {sizes['macs']:,} MACs per step"
+        )
     for title, values in (("input", found.inputs), ("output", found.outputs)):
         for name, text in values.items():
             console.print(f"{title} {name}: {text}")
     for note in found.notes:
         console.print(f"note: {note}")
-    for layer in found.layers:
+    if found.layers:
         console.print()
-        _show_layer(console, layer)
+        _show_layers(console, found.layers)
     if found.operators:
         console.print()
-        table = _table("<operator", "bits", "weight bits", "weights")
-        for row in found.operators:
-            weight = "" if row.weight_bits is None else str(row.weight_bits)
-            table.add_row(row.name, str(row.bits), weight, f"{row.weights:,}" if weight else "")
-        console.print(table)
+        _show_operators(console, found.operators)
+    reasons: dict[str, list[str]] = {}
     for refusal in found.refusals:
+        reasons.setdefault(refusal.reason, []).append(refusal.node)
+    for reason, nodes in reasons.items():
         console.print()
-        console.print(f"{refusal.node} stays in float: {refusal.reason}")
+        verb = "stays" if len(nodes) == 1 else "stay"
+        console.print(f"{', '.join(nodes)} {verb} in float: {reason}")
     if found.nothing and not found.refusals:
         console.print(f"the model {found.nothing}")
-    if found.layers or found.quantized:
-        sizes = found.sizes
-        console.print()
-        kind = "quantised recurrences" if found.quantized else "float GRU parameters"
-        console.print(
-            f"{kind}: {sizes['weight_bits']:,} weight bits, {sizes['flash_bytes']:,} flash bytes, "
-            f"{sizes['ram']:,} bytes RAM a sequence, {sizes['macs']:,} MACs a step"
+
+
+def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
+    """A line per layer, then the names of operators that all layers have."""
+    table = _table("<GRU", "<size", "<", "<reads", "<also given", "<read of it", "weights")
+    for layer in layers:
+        usual = set(layer.attributes["activations"].split(", ")) == {"Sigmoid", "Tanh"}
+        attributes = ", ".join(
+            f"{name} {value}" if name != "direction" else value
+            for name, value in layer.attributes.items()
+            if name != "activations" or not usual
         )
-
-
-def _show_layer(console: Console, layer: LayerRow) -> None:
-    attributes = ", ".join(f"{name} {value}" for name, value in layer.attributes.items())
-    console.print(f"GRU {layer.node}: {layer.input_size} -> {layer.hidden_size}, {attributes}")
-    console.print(
-        f"  reads {layer.input_shape}; also given: {', '.join(layer.inputs) or 'nothing'}"
-    )
-    console.print(f"  read of it: {', '.join(layer.outputs) or 'nothing'}")
-    table = _table("<  operator", "<kind", "bits", "weights")
-    for row in layer.operators:
         table.add_row(
-            f"  {row.name}", row.kind, str(row.bits), f"{row.weights:,}" if row.weights else ""
+            layer.node,
+            f"{layer.input_size} -> {layer.hidden_size}",
+            attributes,
+            layer.input_shape,
+            ", ".join(layer.inputs),
+            ", ".join(layer.outputs) or "nothing",
+            f"{sum(row.weights for row in layer.operators):,}",
         )
+    console.print(table)
+    kinds: dict[tuple[str, ...], str] = {}
+    for layer in layers:
+        first = layer.operators[0].name.rpartition("/")[0]
+        names = (row.name.removeprefix(f"{first}/") for row in layer.operators)
+        kinds.setdefault(tuple(name for name in names if "/" not in name), first)
+    for each, place in kinds.items():
+        others = " and every layer like it" if len(layers) > 1 else ""
+        console.print(f"operators of {place}{others}: {', '.join(each)}")
+
+
+def _show_operators(console: Console, operators: Sequence[OperatorRow]) -> None:
+    """A line per operator, or one for all where all have the same width."""
+    widths = {row.bits for row in operators} | {row.weight_bits for row in operators}
+    if len(operators) > LINES_OF_OPERATORS and len(widths - {None}) == 1:
+        console.print(f"{len(operators)} operators, values and weights at {operators[0].bits} bits")
+        return
+    table = _table("<operator", "bits", "weight bits", "weights")
+    for row in operators:
+        weight = "" if row.weight_bits is None else str(row.weight_bits)
+        table.add_row(row.name, str(row.bits), weight, f"{row.weights:,}" if weight else "")
     console.print(table)
 
 

@@ -26,7 +26,7 @@ class Account:
     Parameters
     ----------
     weights : int
-        Elements of all W and R.
+        Elements of all W and R; those that two nodes share count once.
     weight_bits : int
         Their bits.
     bias_bits : int
@@ -93,7 +93,7 @@ def account(program: IntegerProgram) -> Account:
             codes += sum(len(o.outputs) for o in recurrence.operators) * layer.hidden_size
     operators = list(program.operators)
     return Account(
-        weights=sum(operator.macs for operator in operators),
+        weights=sum(item.weights for item in items),
         weight_bits=sum(item.weight_bits for item in items),
         bias_bits=8 * flash.get("bias", 0),
         flash=flash,

@@ -31,14 +31,19 @@ class FlashItem:
         or ``table``.
     size : int
         Bytes.
-    weight_bits : int
-        For weights: elements times width; else 0.
+    weights, weight_bits : int
+        For weights: elements, and elements times width; else 0.
+    content : bytes
+        What is stored, in short. Items of the same content, of two nodes with the same weights,
+        are stored once, under the first one's name. Empty for what is never shared.
     """
 
     name: str
     role: str
     size: int
+    weights: int = 0
     weight_bits: int = 0
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -411,8 +416,12 @@ class IntegerProgram:
                 yield from recurrence.operators
 
     def flash(self) -> tuple[FlashItem, ...]:
-        """Everything a device keeps in flash, by name."""
-        return tuple(item for layer in self.layers for item in layer.flash())
+        """Everything a device keeps in flash; what several operators share is there once."""
+        items: dict[object, FlashItem] = {}
+        for layer in self.layers:
+            for item in layer.flash():
+                items.setdefault((item.role, item.content) if item.content else item.name, item)
+        return tuple(items.values())
 
     def proofs(self) -> tuple[Proof, ...]:
         """Accumulator ranges of every operator."""

@@ -1,5 +1,6 @@
 """Recording of graph nodes with names that follow the operators."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,12 @@ OPERATOR = "onnxgru.operator"
 
 SHARED = "onnxgru/"
 """Prefix of initializers that belong to no operator; equal names hold equal values."""
+
+
+def digest(array: npt.NDArray[np.generic], bits: int = 0) -> bytes:
+    """SHA-256 of an array with its type and shape, and of the width it is stored at."""
+    header = f"{bits} {array.dtype.str} {array.shape}".encode()
+    return hashlib.sha256(header + array.tobytes()).digest()
 
 
 class Tape:
@@ -37,6 +44,7 @@ class Tape:
         self._names: set[str] = outer._names if outer else set()
         self._avoided: set[str] = outer._avoided if outer else set()
         self.constants: dict[str, ir.Value] = outer.constants if outer else {}
+        self._contents: dict[bytes, str] = outer._contents if outer else {}
         if graph is not None:
             self.constants.update(
                 (name, v)
@@ -114,6 +122,10 @@ class Tape:
                 const_value=tensor,
             )
         return self.constants[name]
+
+    def shared(self, name: str, array: npt.NDArray[np.generic], bits: int = 0) -> ir.Value:
+        """Initializer of the outermost graph, made once per content: under the first name."""
+        return self.constant(self._contents.setdefault(digest(array, bits), name), array)
 
     def axes(self, *axes: int) -> ir.Value:
         """Shape, axis or length tensor: int64, shape (len(axes),)."""

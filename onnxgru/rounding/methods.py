@@ -40,5 +40,25 @@ def resolve(
     callable
         As `onnxgru.rounding.nearest.Nearest`.
     """
+    seconds, means = _pooled(layers, seconds), _pooled(layers, means)
     found = Gptq(layers, seconds) if name == "gptq" else Nearest(layers)
     return BiasCorrection(found, means) if bias_correction else found
+
+
+def _pooled(layers: Sequence[Layer], figures: Mapping[str, Doubles]) -> dict[str, Doubles]:
+    """Figures with those of recurrences of the same weights averaged, so that codes are the same.
+
+    Equal codes are stored once.
+    """
+    pooled = dict(figures)
+    groups: dict[object, list[list[str]]] = {}
+    for layer in layers:
+        for recurrence in layer.recurrences:
+            linear = [operator for operator in recurrence.operators if operator.kind == "linear"]
+            key = tuple((o.row, *(array.tobytes() for array in o.linear)) for o in linear)
+            groups.setdefault(key, []).append([operator.inputs[0] for operator in linear])
+    for members in groups.values():
+        for operands in zip(*members, strict=True) if len(members) > 1 else ():
+            known = [figures[name] for name in operands if name in figures]
+            pooled |= dict.fromkeys(operands, sum(known) / len(known)) if known else {}
+    return pooled

@@ -3,10 +3,13 @@
 What comes out must pass onnx.checker, hold GRU operators and compute what the module computes.
 """
 
+import inspect
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +64,9 @@ class Export:
 
 def export(
     factory: str,
-    output: Path,
+    output: str | PathLike[str],
     *,
-    weights: Path | None = None,
+    weights: str | PathLike[str] | None = None,
     shape: tuple[int, ...] | None = None,
     dynamic_time: bool = False,
     output_names: Sequence[str] | None = None,
@@ -78,9 +81,9 @@ def export(
         Names a callable without arguments that returns an ``nn.Module``, or a tuple of it and
         its example inputs (a tensor or a tuple of tensors). The module may hold them as
         ``example_inputs`` instead.
-    output : pathlib.Path
+    output : path
         The ONNX file to write; an existing one is replaced.
-    weights : pathlib.Path, optional
+    weights : path, optional
         State dict written by ``torch.save``, alone or under "state_dict" or "model_state_dict".
         Without it the module is exported as the factory made it.
     shape : tuple of int, optional
@@ -137,7 +140,7 @@ def export(
 def export_module(
     module: Module,
     inputs: Inputs,
-    output: Path,
+    output: str | PathLike[str],
     *,
     dynamic_time: bool = False,
     output_names: Sequence[str] | None = None,
@@ -154,7 +157,7 @@ def export_module(
         ``forward``.
     inputs : tuple of torch.Tensor
         Example inputs, for shapes and types, and values of integer inputs.
-    output : pathlib.Path
+    output : path
         The ONNX file to write, weights inside; an existing one is replaced.
     dynamic_time : bool
         Take any number of time steps too.
@@ -200,14 +203,17 @@ def export_module(
         sized = resized_inputs(torch, inputs, layout, batch=2)
         try:
             model = trace(torch, module, sized, layout, names=names, opset=opset)
-        except ModelError:
-            if dynamic_time or layout == static:
+        except ModelError as error:
+            if dynamic_time:
+                raise ModelError(f"{error}, or leave out --dynamic-time") from error
+            if layout == static:
                 raise
             # The module ties its code to one batch size: its own, then.
             layout = static
             model = trace(torch, module, inputs, layout, names=names, opset=opset)
         gru_count = _check_graph(model)
         _name_nodes(model)
+        _name_inputs(model, _argument_names(module, len(inputs)))
         data = model.SerializeToString()
         difference = _largest_difference(torch, module, data, inputs, layout, seed=seed)
     if not difference <= TOLERANCE:
@@ -350,6 +356,46 @@ def _name_nodes(model: onnx.ModelProto) -> None:
             node.name = name
 
 
+def _argument_names(module: Module, count: int) -> list[str | None]:
+    """Names for the graph's inputs: the module's `input_names`, or ``forward``'s arguments."""
+    given = getattr(module, "input_names", None)
+    if given is not None:
+        return [*given][:count]
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(module.forward).parameters.values()
+    names: list[str | None] = [p.name for p in parameters if p.kind in named][:count]
+    return names + [None] * (count - len(names))
+
+
+def _name_inputs(model: onnx.ModelProto, names: Sequence[str | None]) -> None:
+    """Give inputs their names back: torch calls one that is handed through ``y_orig``."""
+    graph = model.graph
+    outputs = {value.name for value in graph.output}
+    for value, name in zip(graph.input, names, strict=False):
+        if name is None or name == value.name or name in outputs:
+            continue
+        taken = {other.name for other in graph.input} | {t.name for t in graph.initializer}
+        taken |= {made for node in graph.node for made in node.output}
+        if name in taken:
+            _rename(graph, name, next(n for i in count() if (n := f"{name}_{i}") not in taken))
+        _rename(graph, value.name, name)
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Rename a value wherever it is made and read."""
+    for value in (*graph.input, *graph.initializer, *graph.value_info):
+        if value.name == old:
+            value.name = new
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, old, new)
+
+
 def _largest_difference(
     torch: Any, module: Module, data: bytes, inputs: Inputs, layout: Layout, *, seed: int
 ) -> float:
@@ -379,7 +425,16 @@ def _largest_difference(
             time=time if steps else None,
             seed=seed + batch,
         )
-        expected = [value.numpy() for value in run(module, given)]
+        try:
+            expected = [value.numpy() for value in run(module, given)]
+        except ModelError as error:
+            if time is None or not steps:
+                raise
+            raise ModelError(
+                f"the module must take any number of time steps for --dynamic-time, it does not "
+                f"take {time} ({error}); leave out --dynamic-time, or make it independent of "
+                f"{steps} steps"
+            ) from error
         feeds = {name: value.numpy() for name, value in zip(names, given, strict=True)}
         try:
             actual = session.run(None, feeds)

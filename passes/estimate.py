@@ -1,0 +1,44 @@
+"""Estimate: sizes of a model's recurrences at uniform widths, without any data.
+
+Ranges are not known then, and every value gets the same one. Sizes differ by the few bytes of
+parameters that only some ranges need.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxgru.calibration.calibration import Calibration
+from onnxgru.core.account import Account, account
+from onnxgru.core.network import Layer
+from onnxgru.core.scheme import Scheme
+from onnxgru.passes.lower import Lowering
+
+
+class _Anything(Calibration):
+    """A calibration of values that nobody has seen."""
+
+    def range(self, name: str, observer: str, bits: int, **_: Any) -> tuple[float, float]:
+        """One range for all."""
+        return -4.0, 4.0
+
+
+def estimate(graph: ir.Graph, layers: Sequence[Layer], widths: Sequence[int]) -> dict[int, Account]:
+    """Sizes at uniform widths.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        Of a normalised model.
+    layers : sequence of Layer
+        Its layers.
+    widths : sequence of int
+        Bits of weights and values.
+
+    Returns
+    -------
+    dict of int to Account
+    """
+    lower = Lowering(graph, layers, _Anything({}, {}, "0" * 64, 0))
+    return {bits: account(lower(Scheme.uniform(layers, bits))) for bits in widths}
