@@ -390,7 +390,7 @@ def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
     """A line per layer, then the names of operators that all layers have."""
     table = _table("<GRU", "<size", "<", "<reads", "<also given", "<read of it", "weights")
     for layer in layers:
-        usual = set(layer.attributes["activations"].split(", ")) == {"Sigmoid", "Tanh"}
+        usual = layer.attributes["activations"].replace("Sigmoid, Tanh", "").strip(", ") == ""
         attributes = ", ".join(
             f"{name} {value}" if name != "direction" else value
             for name, value in layer.attributes.items()

@@ -1,0 +1,65 @@
+"""`evaluate` reads what `quantize` reads."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import onnxgru
+from onnxgru.core.errors import UsageError
+from tests import grus
+
+
+def odd(kind: str) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A file that onnxruntime does not take, or that is written in an unusual way."""
+    case = grus.Case(layout=1) if kind == "layout 1" else grus.Case()
+    message = grus.model(case)
+    graph = message.graph
+    if kind == "double":
+        for tensor in graph.initializer:
+            array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        for value in [*graph.input, *graph.output]:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    if kind in ("unsorted", "names"):
+        graph.node.append(helper.make_node("Relu", ["Y"], ["Z"], name="gru"))
+        graph.output.append(helper.make_tensor_value_info("Z", TensorProto.FLOAT, None))
+        graph.node.append(helper.make_node("Neg", ["Z"], ["N"]))
+        graph.output.append(helper.make_tensor_value_info("N", TensorProto.FLOAT, None))
+    if kind == "unsorted":
+        nodes = list(graph.node)[::-1]
+        del graph.node[:]
+        graph.node.extend(nodes)
+    if kind == "no shapes":
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
+    inputs = grus.feeds(case)
+    return message, {
+        n: a.astype(np.float64 if kind == "double" else a.dtype) for n, a in inputs.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["layout 1", "double", "names", "unsorted", "no shapes"])
+def test_evaluate_reads_what_quantize_reads(tmp_path: Path, kind: str) -> None:
+    message, inputs = odd(kind)
+    onnx.save(message, tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", **inputs)
+    data, folder = str(tmp_path / "d.npz"), tmp_path / "o"
+    config = onnxgru.Config(calibration=data, output=folder)
+    onnxgru.quantize(tmp_path / "m.onnx", config)
+    found = onnxgru.evaluate([tmp_path / "m.onnx", str(folder / "integer.onnx")], data)
+    assert found.sequences == 3
+    assert found.rows[0].agreement_sqnr is None
+    assert found.rows[1].agreement_sqnr > 25
+
+
+def test_one_path_is_enough(tmp_path: Path) -> None:
+    """As text, too."""
+    onnx.save(grus.model(grus.Case()), tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", **grus.feeds(grus.Case()))
+    found = onnxgru.evaluate(str(tmp_path / "m.onnx"), tmp_path / "d.npz")
+    assert [row.path for row in found.rows] == [str(tmp_path / "m.onnx")]
+    with pytest.raises(UsageError, match="evaluate takes at least one model"):
+        onnxgru.evaluate([], tmp_path / "d.npz")
