@@ -356,15 +356,13 @@ def _name_nodes(model: onnx.ModelProto) -> None:
             node.name = name
 
 
-def _argument_names(module: Module, count: int) -> list[str | None]:
+def _argument_names(module: Module, size: int) -> list[str | None]:
     """Names for the graph's inputs: the module's `input_names`, or ``forward``'s arguments."""
-    given = getattr(module, "input_names", None)
-    if given is not None:
-        return [*given][:count]
     named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(module.forward).parameters.values()
-    names: list[str | None] = [p.name for p in parameters if p.kind in named][:count]
-    return names + [None] * (count - len(names))
+    names: list[str | None] = list(getattr(module, "input_names", None) or ())
+    names = names or [p.name for p in parameters if p.kind in named]
+    return [*names, *[None] * size][:size]
 
 
 def _name_inputs(model: onnx.ModelProto, names: Sequence[str | None]) -> None:
@@ -425,24 +423,25 @@ def _largest_difference(
             time=time if steps else None,
             seed=seed + batch,
         )
+        other = steps > 0 and time is not None
         try:
             expected = [value.numpy() for value in run(module, given)]
         except ModelError as error:
-            if time is None or not steps:
+            if not other:
                 raise
             raise ModelError(
                 f"the module must take any number of time steps for --dynamic-time, it does not "
-                f"take {time} ({error}); leave out --dynamic-time, or make it independent of "
-                f"{steps} steps"
+                f"take {time} ({error}); leave out --dynamic-time"
             ) from error
         feeds = {name: value.numpy() for name, value in zip(names, given, strict=True)}
         try:
             actual = session.run(None, feeds)
         except Exception as error:
             shapes = ", ".join(str(value.shape) for value in feeds.values())
+            hint = f"; torch fixed {steps} time steps, so leave out --dynamic-time" if other else ""
             raise ModelError(
                 f"onnxruntime must run the exported graph on inputs of shape {shapes}, "
-                f"it does not: {error}"
+                f"it does not ({' '.join(str(error).split())[:200]}){hint}"
             ) from error
         for ours, theirs in zip(actual, expected, strict=True):
             worst = max(worst, _relative_difference(ours, theirs))

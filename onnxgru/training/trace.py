@@ -7,6 +7,7 @@ exported by torch.
 """
 
 import contextlib
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -277,10 +278,14 @@ def trace(
         If torch cannot export it so.
     """
     batch, time = torch.export.Dim(BATCH), torch.export.Dim(TIME)
-    dimensions = tuple(
+    dimensions: tuple[Any, ...] = tuple(
         {axis: name for axis, name in ((b, batch), (t, time)) if axis is not None}
         for b, t in zip(layout.batch, layout.time, strict=True)
     )
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    for place, parameter in enumerate(parameters):
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:  # one nest for all of *args
+            dimensions = (*dimensions[:place], dimensions[place:])
     try:
         with _onnx_grus(torch, module):
             program = torch.onnx.export(

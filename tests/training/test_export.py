@@ -293,3 +293,63 @@ def test_options_that_do_not_fit(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"pip install onnxgru\[torch\]"):
         export(f"{HERE}:small", path)
     assert not path.exists()
+
+
+class HandsThrough(Tagger):
+    """Its second input is an output, and an inner module has a name of the first."""
+
+    def forward(self, frames, kept, *more):
+        hidden, _ = self.gru(frames)
+        return hidden, kept, *more
+
+
+def test_inputs_that_are_handed_through_keep_their_names(tmp_path):
+    """torch calls them kept_orig and more_0_orig."""
+    inputs = torch.zeros(2, 7, 4), torch.tensor([3, 4]), torch.tensor([5, 6])
+    export_module(HandsThrough(batch_first=True), inputs, str(tmp_path / "m.onnx"))
+    model = onnx.load(tmp_path / "m.onnx")
+    names = [value.name for value in model.graph.input]
+    assert names[:2] == ["frames", "kept"]
+    assert [value.name for value in model.graph.output] == ["output_0", "output_1", "output_2"]
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    feeds = dict(zip(names, (value.numpy() for value in inputs), strict=True))
+    assert session.run(["output_1"], feeds)[0].tolist() == [3, 4]
+
+
+class Bound(Tagger):
+    """Its steps are counted in a place that tracing does not see."""
+
+    def forward(self, frames):
+        hidden, _ = self.gru(frames)
+        if not torch.compiler.is_compiling() and frames.shape[1] > 9:
+            raise ValueError("at most 9 frames")
+        return self.head(hidden)
+
+
+class Choosy(Tagger):
+    """Another computation for another length."""
+
+    def forward(self, frames):
+        hidden, _ = self.gru(frames)
+        return self.head(hidden) if frames.shape[1] == 7 else hidden
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (
+            Bound,
+            r"must take any number of time steps .* does not take 10 .*leave out --dynamic-time",
+        ),
+        (
+            Choosy,
+            r"shape \(3, 10, 4\), it does not .*; torch fixed 7 time steps, so leave out --dyn",
+        ),
+    ],
+)
+def test_modules_of_one_length_say_what_to_do(tmp_path, kind, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        export_module(
+            kind(batch_first=True), (torch.zeros(2, 7, 4),), tmp_path / "m.onnx", dynamic_time=True
+        )
+    assert not list(tmp_path.iterdir())
