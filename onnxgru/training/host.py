@@ -1,10 +1,13 @@
 """The float graph around recurrent layers in torch, so that gradients pass through it.
 
-One function an operator of ONNX; weights of products and what is added to them are trained along.
+One function per operator of ONNX; weights of products and what is added to them are trained along.
+What needs no gradient is computed by onnxruntime where no function is here.
 """
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from onnxgru.core.errors import UsageError
+from onnxgru.training.gradients import Computed, as_arrays, flow, needed, reads
 
 Tensor = Any
 Attributes = Mapping[str, Any]
@@ -37,17 +40,9 @@ def require_gradients(model: onnx.ModelProto, layers: Container[str], output: st
     Raises
     ------
     UsageError
-        If the output depends on an operator that gradients are not known of here.
+        If an operator that must pass gradients on is not known here.
     """
-    for node in _needed(model.graph.node, output):
-        if node.name not in layers and (
-            node.op_type not in _FUNCTIONS or node.domain not in ("", "ai.onnx")
-        ):
-            raise UsageError(
-                f"fine-tuning must know the gradient of every operator that output {output!r} "
-                f"depends on, but does not of {node.op_type} (node {node.name!r}); quantise "
-                "without fine-tuning"
-            )
+    flow(model, layers, _FUNCTIONS, output)
 
 
 class HostGraph:
@@ -79,10 +74,6 @@ class HostGraph:
         self._torch = torch
         self._layers = layers
         graph = model.graph
-        self._constants = {
-            tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
-            for tensor in graph.initializer
-        }
         producers = {name: node for node in graph.node for name in node.output}
         self.output = output
         last = producers.get(output)
@@ -91,8 +82,15 @@ class HostGraph:
         logits then."""
         if last is not None and self.distribution:
             self.output = last.input[0]
-        require_gradients(model, layers, output)
-        self._nodes = _needed(graph.node, self.output)
+        self._flow = flow(model, layers, _FUNCTIONS, output)
+        self._nodes = needed(graph.node, self.output)
+        self._computed = Computed(model)
+        read = {name for node in self._nodes for name in reads(node)}
+        self._constants = {
+            tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+            for tensor in graph.initializer
+            if tensor.name in read and tensor.data_type != onnx.TensorProto.STRING
+        }
         self.trained = {
             name: self._constants[name].requires_grad_() for name in self._weights(producers)
         }
@@ -106,7 +104,11 @@ class HostGraph:
             biased = node.op_type == "Add" and any(n and n.op_type in _PRODUCTS for n in made)
             if node.op_type in _PRODUCTS or biased:
                 found += [name for name in node.input if name in self._constants]
-        return [name for name in dict.fromkeys(found) if self._constants[name].is_floating_point()]
+        return [
+            name
+            for name in dict.fromkeys(found)
+            if self._constants[name].is_floating_point() and name not in self._flow.frozen
+        ]
 
     def __call__(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Tensor:
         """The output, or its logits, for a batch of inputs."""
@@ -116,6 +118,11 @@ class HostGraph:
         }
         values = self._constants | values
         for node in self._nodes:
+            if node.output[0] in self._flow.computed:
+                arrays = self._computed(node, as_arrays(values, reads(node)))
+                made = [self._torch.from_numpy(np.array(array)) for array in arrays]
+                values.update(zip((name for name in node.output if name), made, strict=True))
+                continue
             operands = [values[name] if name else None for name in node.input]
             if node.name in self._layers:
                 padded = [*operands, *[None] * _INITIAL]
@@ -124,8 +131,8 @@ class HostGraph:
                 )
             else:
                 attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-                made = _FUNCTIONS[node.op_type](self._torch, attributes, *operands)
-                results = made if isinstance(made, tuple | list) else (made,)
+                found = _FUNCTIONS[node.op_type](self._torch, attributes, *operands)
+                results = found if isinstance(found, tuple | list) else (found,)
             values.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
         return values[self.output]
 
@@ -136,16 +143,6 @@ def _distribution(node: onnx.NodeProto, graph: onnx.GraphProto, output: str) -> 
     last = len(value.type.tensor_type.shape.dim) - 1
     axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
     return node.op_type if node.op_type in _DISTRIBUTIONS and axis in (-1, last) else ""
-
-
-def _needed(nodes: Sequence[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
-    """Nodes that a value depends on, in order; the nodes are sorted."""
-    wanted, found = {output}, []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            found.append(node)
-    return found[::-1]
 
 
 def _axes(attributes: Attributes, axes: Tensor | None) -> list[int] | None:
@@ -229,7 +226,7 @@ def _gather(torch: Any, a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
     axis = a.get("axis", 0) % x.dim()
     places = torch.where(indices < 0, indices + x.shape[axis], indices)
     found = torch.index_select(x, axis, places.reshape(-1).long())
-    return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def _split(torch: Any, a: Attributes, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
@@ -280,6 +277,21 @@ def _normalized(
     )
 
 
+def _layer_normalized(
+    torch: Any, a: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Of the first output alone: mean and deviation are for training."""
+    axis = a.get("axis", -1) % x.dim()
+    shape = x.shape[axis:]
+    scale = scale.expand(shape)
+    bias = None if bias is None else bias.expand(shape)
+    return torch.nn.functional.layer_norm(x, shape, scale, bias, eps=a.get("epsilon", 1e-5))
+
+
+def _hard_sigmoid(torch: Any, a: Attributes, x: Tensor) -> Tensor:
+    return torch.clamp(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1)
+
+
 def _cast(_torch: Any, a: Attributes, x: Tensor) -> Tensor:
     kind = onnx.helper.tensor_dtype_to_np_dtype(a["to"])
     return x.to(_torch.from_numpy(np.zeros((), kind)).dtype)
@@ -296,19 +308,26 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "Div": _div,
     "Dropout": lambda _torch, _a, x, *_rest: x,
     "Elu": lambda torch, a, x: torch.nn.functional.elu(x, a.get("alpha", 1.0)),
+    "Erf": lambda torch, _a, x: torch.erf(x),
     "Exp": lambda torch, _a, x: torch.exp(x),
     "Expand": lambda torch, _a, x, shape: x * torch.ones([int(n) for n in shape], dtype=x.dtype),
     "Flatten": _flatten,
     "Gather": _gather,
     "Gemm": _gemm,
+    "GlobalAveragePool": lambda _torch, _a, x: x.mean(tuple(range(2, x.dim())), keepdim=True),
+    "HardSigmoid": _hard_sigmoid,
     "Identity": lambda _torch, _a, x: x,
+    "LayerNormalization": _layer_normalized,
     "LeakyRelu": lambda torch, a, x: torch.nn.functional.leaky_relu(x, a.get("alpha", 0.01)),
     "Log": lambda torch, _a, x: torch.log(x),
     "LogSoftmax": lambda torch, a, x: torch.log_softmax(x, a.get("axis", -1)),
     "MatMul": lambda torch, _a, x, y: torch.matmul(x, y),
+    "Max": lambda torch, _a, *xs: reduce(torch.maximum, xs),
+    "Min": lambda torch, _a, *xs: reduce(torch.minimum, xs),
     "Mul": lambda _torch, _a, x, y: x * y,
     "Neg": lambda _torch, _a, x: -x,
     "Pow": lambda torch, _a, x, y: torch.pow(x, y),
+    "Reciprocal": lambda _torch, _a, x: 1 / x,
     "ReduceMax": _reduced("amax"),
     "ReduceMean": _reduced("mean"),
     "ReduceSum": _reduced("sum"),
@@ -323,8 +342,10 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "Sqrt": lambda torch, _a, x: torch.sqrt(x),
     "Squeeze": _squeeze,
     "Sub": lambda _torch, _a, x, y: x - y,
+    "Sum": lambda _torch, _a, *xs: reduce(add, xs),
     "Tanh": lambda torch, _a, x: torch.tanh(x),
     "Transpose": lambda _torch, a, x: x.permute(a.get("perm", tuple(range(x.dim()))[::-1])),
     "Unsqueeze": _unsqueeze,
+    "Where": lambda torch, _a, condition, x, y: torch.where(condition, x, y),
 }
 """Operators by name: from torch, attributes and operands (None where left out) to results."""

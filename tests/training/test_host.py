@@ -38,6 +38,17 @@ PLAIN = ("Abs", "Elu", "Exp", "Identity", "LeakyRelu", "LogSoftmax", "Neg", "Rel
 PLAIN += ("Softmax", "Softplus", "Tanh", "Transpose", "Flatten", "Dropout")
 CASES: list[Case] = [
     *((name, [X], {}) for name in PLAIN),
+    ("Erf", [X], {}),
+    ("GlobalAveragePool", [IMAGE], {}),
+    ("HardSigmoid", [X], {}),
+    ("HardSigmoid", [X], {"alpha": 0.4, "beta": 0.3}),
+    ("LayerNormalization", [X, draw(4), draw(4)], {"epsilon": 1e-3}),
+    ("LayerNormalization", [X, draw(3, 4)], {"axis": 1}),
+    ("Max", [X, ROW, -X], {}),
+    ("Min", [X, ROW], {}),
+    ("Reciprocal", [POSITIVE], {}),
+    ("Sum", [X, ROW, POSITIVE], {}),
+    ("Where", [X > 0, X, ROW], {}),
     ("Log", [POSITIVE], {}),
     ("Sqrt", [POSITIVE], {}),
     ("Pow", [POSITIVE, scalar(1.7)], {}),
@@ -67,6 +78,7 @@ CASES: list[Case] = [
     ("Gather", [X, int64(1, -1)], {"axis": 1}),
     ("Gather", [X, np.asarray([[0, 2], [1, -3]])], {"axis": -2}),
     ("Gather", [X, np.asarray(1)], {}),
+    ("Gather", [WHOLE, np.asarray(-2)], {}),
     ("Gemm", [draw(3, 4), draw(4, 5)], {}),
     ("Gemm", [draw(4, 3), draw(5, 4), draw(5)],
      {"transA": 1, "transB": 1, "alpha": 0.5, "beta": 2.0}),
@@ -113,7 +125,8 @@ def single(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     first = operands[0]
     assert first is not None
     kinds = {n: helper.np_dtype_to_tensor_dtype(a.dtype) for n, a in zip(names, operands) if n}  # noqa: B905
-    element = {"Shape": TensorProto.INT64, "Cast": attributes.get("to")}.get(kind, kinds["in0"])
+    known = {"Shape": TensorProto.INT64, "Cast": attributes.get("to"), "Where": TensorProto.FLOAT}
+    element = known.get(kind, kinds["in0"])
     graph = helper.make_graph(
         [node],
         "test",
@@ -200,3 +213,69 @@ def test_operators_that_the_output_does_not_need_are_let_be():
         helper.make_tensor_value_info("other", TensorProto.FLOAT, ["B", 3, 5])
     )
     assert HostGraph(message, {}, "y")({"x": X}).shape == (2, 3, 5)
+
+
+def surrounded() -> onnx.ModelProto:
+    """Conv, MaxPool and a branch in front of a layer; shape arithmetic and a product behind."""
+    way = [
+        helper.make_graph([helper.make_node(kind, ["pooled"], [kind])], kind, [],
+                          [helper.make_tensor_value_info(kind, TensorProto.FLOAT, None)])
+        for kind in ("Selu", "Neg")
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["filtered"], name="conv", pads=[1, 1]),
+        helper.make_node("MaxPool", ["filtered"], ["pooled"], name="pool", kernel_shape=[2]),
+        helper.make_node("ReduceSum", ["x"], ["total"], name="total", keepdims=0),
+        helper.make_node("Greater", ["total", "zero"], ["up"], name="greater"),
+        helper.make_node("If", ["up"], ["front"], "if", then_branch=way[0], else_branch=way[1]),
+        helper.make_node("GRU", ["front", "", ""], ["y", "y_h"], name="gru"),
+        helper.make_node("Shape", ["y"], ["shape"], name="shape"),
+        helper.make_node("Gather", ["shape", "first"], ["count"], name="count"),
+        helper.make_node("Mod", ["count", "large"], ["same"], name="mod"),
+        helper.make_node("Unsqueeze", ["same", "axis"], ["sizes"], name="sizes"),
+        helper.make_node("Concat", ["sizes", "rest"], ["target"], name="target", axis=0),
+        helper.make_node("Reshape", ["y", "target"], ["flat"], name="flat"),
+        helper.make_node("MatMul", ["flat", "head"], ["out"], name="head"),
+    ]
+    arrays = {
+        "kernel": draw(4, 3, 3), "zero": scalar(0), "first": np.asarray(0), "axis": int64(0),
+        "large": np.asarray(99), "rest": int64(-1), "head": draw(12, 2),
+    }  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", 3, 4])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["B", 2])],
+        [numpy_helper.from_array(a, n) for n, a in arrays.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_needs_no_gradient_is_computed(sign):
+    gain = torch.ones(1, requires_grad=True)
+    graph = HostGraph(surrounded(), {"gru": lambda x, _lengths, _initial: (gain * x, x)}, "out")
+    assert set(graph.trained) == {"head"}  # none reaches the kernel, in front of MaxPool
+    x = sign * POSITIVE
+    found = graph({"x": x})
+    plain = surrounded()
+    layer = next(node for node in plain.graph.node if node.name == "gru")
+    layer.op_type = "Identity"
+    del layer.input[1:], layer.output[1:]
+    constants = {t.name: t for t in plain.graph.initializer}
+    head = graph.trained["head"].detach().numpy()
+    np.testing.assert_array_equal(numpy_helper.to_array(constants["head"]), head)
+    np.testing.assert_allclose(found.detach().numpy(), *grus.run(plain, {"x": x}), rtol=1e-5)
+    found.square().sum().backward()
+    assert gain.grad is not None and gain.grad.abs() > 0
+
+
+def test_an_unknown_operator_behind_a_layer_is_refused():
+    message = surrounded()
+    message.graph.node[-1].op_type = "Hardmax"
+    del message.graph.node[-1].input[1:]
+    with pytest.raises(
+        UsageError,
+        match=r"output 'out' depends on behind a trained layer, but does not of Hardmax .node 'he",
+    ):
+        HostGraph(message, {"gru": lambda x, *_: (x, x)}, "out")
