@@ -254,17 +254,14 @@ def surrounded() -> onnx.ModelProto:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_what_needs_no_gradient_is_computed(sign):
     gain = torch.ones(1, requires_grad=True)
-    graph = HostGraph(surrounded(), {"gru": lambda x, _lengths, _initial: (gain * x, x)}, "out")
+    plain = surrounded()
+    graph = HostGraph(plain, {"gru": lambda x, _lengths, _initial: (gain * x, x)}, "out")
     assert set(graph.trained) == {"head"}  # none reaches the kernel, in front of MaxPool
     x = sign * POSITIVE
     found = graph({"x": x})
-    plain = surrounded()
     layer = next(node for node in plain.graph.node if node.name == "gru")
     layer.op_type = "Identity"
     del layer.input[1:], layer.output[1:]
-    constants = {t.name: t for t in plain.graph.initializer}
-    head = graph.trained["head"].detach().numpy()
-    np.testing.assert_array_equal(numpy_helper.to_array(constants["head"]), head)
     np.testing.assert_allclose(found.detach().numpy(), *grus.run(plain, {"x": x}), rtol=1e-5)
     found.square().sum().backward()
     assert gain.grad is not None and gain.grad.abs() > 0
