@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxgru.core.metrics import Metric
-from onnxgru.front import ROUNDING, searched, widened
+from onnxgru.front import ROUNDING, around, searched, view, widened
 
 DRAWN = 4000
 """Evaluations drawn at most: evenly taken from all, so that large searches stay quick to open."""
+
+NEAREST = 8
+"""Members beside the chosen one in the nearest view."""
 
 BLUE, ORANGE, RED, GREY, GREEN = "#1f6fb4", "#e07b00", "#c8102e", "#8a8f98", "#2e7d32"
 _ROW = 21
@@ -117,10 +120,12 @@ def front_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation], cho
         if "scheme" in entry:
             for key, title in (("weight_bits", "weights"), ("bits", "outputs")):
                 lines.append(f"{title}: {_spread(entry['scheme'], key)} bits")
-        lines.append(f"bits a weight: {entry['mean_bits']:.2f}")
-        for role, title in (("validation", "validation"), ("holdout", "hold-out")):
+        lines.append(f"bits per weight: {entry['mean_bits']:.2f}")
+        for role, title in (("holdout", "hold-out"), ("validation", "validation")):
             if entry[role] is not None:
-                lines.append(f"{title}: {entry[role]:.2f} {unit}".rstrip())
+                line = f"{title}: {entry[role]:.2f} {unit}".rstrip()
+                known = entry.get(f"{role}_interval")
+                lines.append(line + (f" ({known[0]:.2f} to {known[1]:.2f})" if known else ""))
         return "<br>".join(lines)
 
     figure = _figure(
@@ -207,19 +212,24 @@ def front_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation], cho
         y=[best["validation"]],
         mode="markers",
         name="shown",
-        marker={"symbol": "circle-open", "size": 20, "color": "#22262b", "line": {"width": 2}},
+        marker={"symbol": "circle-open", "size": 20, "color": GREY, "line": {"width": 2}},
         hoverinfo="skip",
         showlegend=False,
         meta="shown",
     )
-    spans = {"all": _padded(front, evaluations), "near the chosen": _near(front, best)}
+    spans = {
+        "the front": view({**front, "chosen": chosen}),
+        "near the chosen": (around(_sizes_near(members, best, size)), _near(front, best)),
+        "all": (around([e[size] for e in (*members, *uniform)]), _padded(front, evaluations)),
+    }
     buttons = [
-        {"label": label, "method": "relayout", "args": [{"yaxis.range": span}]}
-        for label, span in spans.items()
+        {"label": label, "method": "relayout", "args": [{"xaxis.range": x, "yaxis.range": y}]}
+        for label, (x, y) in spans.items()
     ]
-    first = "near the chosen" if unit == "%" else "all"  # percents crowd at the top
+    first = "the front"
     switch = _switch(buttons) | {"active": list(spans).index(first)}
-    figure.update_yaxes(range=spans[first])
+    figure.update_xaxes(range=spans[first][0])
+    figure.update_yaxes(range=spans[first][1])
     figure.update_layout(updatemenus=[switch], margin={"t": 44, "b": 90})
     return figure
 
@@ -241,6 +251,14 @@ def _near(front: Mapping[str, Any], best: Mapping[str, Any]) -> list[float]:
     top = max([front["float_validation"] or best["validation"], *_qualities(front)])
     depth = max(4 * (top - best["validation"]), 0.12 * (high - low))
     return [max(low, best["validation"] - depth), min(high, top + 0.15 * depth)]
+
+
+def _sizes_near(
+    members: Sequence[Mapping[str, Any]], best: Mapping[str, Any], size: str
+) -> list[float]:
+    """Sizes of the members nearest to the one chosen."""
+    nearest = sorted(members, key=lambda member: abs(member[size] - best[size]))
+    return [member[size] for member in (*nearest[:NEAREST], best)]
 
 
 def _qualities(front: Mapping[str, Any]) -> list[float]:
@@ -287,15 +305,30 @@ def generations_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation
     return figure
 
 
-def progress_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> Any | None:
-    """The smallest size within the allowed drop, generation by generation; None where none is."""
+def progress_chart(
+    front: Mapping[str, Any], evaluations: Sequence[Evaluation], max_drop: float
+) -> Any | None:
+    """The smallest size that may be chosen, generation by generation; None where there is none.
+
+    As the terminal has it while the search runs: at most `max_drop` below the best figure until
+    then, uniform 8 bits included.
+    """
+    sign = 1 if front["metric"].get("higher_is_better", True) else -1
+    top = sign * front["uniform"][0]["validation"]
+    seen: list[tuple[float, float]] = []
     best: dict[int, float] = {}
-    least = float("inf")
     for evaluation in evaluations:
-        if evaluation.within:
-            least = min(least, evaluation.size)
-        if least < float("inf"):
-            best[evaluation.generation] = least
+        quality = sign * evaluation.quality
+        top = max(top, quality)
+        seen = [
+            one
+            for one in (*seen, (evaluation.size, quality))
+            if one[1] >= top - max_drop - ROUNDING
+        ]
+        if seen:
+            best[evaluation.generation] = min(size for size, _ in seen)
+        else:
+            best.pop(evaluation.generation, None)
     if not best:
         return None
     figure = _figure(
@@ -308,6 +341,7 @@ def progress_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation]) 
         y=list(best.values()),
         mode="lines+markers",
         line={"shape": "hv", "color": BLUE},
+        marker={"size": 7},
         hovertemplate="generation %{x}<br>%{y:,.6~g}<extra></extra>",
     )
     figure.update_yaxes(rangemode="tozero")

@@ -31,6 +31,32 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What a search looks for, and what its members are compared with.
+
+    Parameters
+    ----------
+    metric, unit : str
+        Of the figures on validation.
+    size : str
+        What the last objective is called.
+    size_unit : str
+        Its unit, empty where the name says it.
+    drop : str
+        The allowed drop with its unit.
+    uniform : tuple of float
+        Last objective and figure of uniform 8 bits.
+    """
+
+    metric: str
+    unit: str
+    size: str
+    size_unit: str
+    drop: str
+    uniform: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Searched:
     """A candidate has been evaluated.
 
@@ -43,13 +69,19 @@ class Searched:
     size : float
         Its last objective.
     best_size : float or None
-        The smallest size within the allowed drop so far.
+        The smallest size within the allowed drop below `best` so far.
+    best : float
+        The best figure so far, uniform 8 bits included.
+    goal : Goal
+        What is looked for.
     """
 
     progress: Progress
     quality: float
     size: float
     best_size: float | None
+    best: float
+    goal: Goal
 
 
 @dataclass(frozen=True)

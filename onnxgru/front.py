@@ -10,6 +10,7 @@ from onnxgru.core.errors import UsageError
 FORMAT = "onnxgru.front/1"
 COLUMNS = ("index", "flash_bytes", "weight_bits", "mean_bits", "bitops")
 FIGURES = ("validation", "holdout")
+ENDS = ("low", "high")
 ROUNDING = 1e-9
 """A drop is a difference of percentages: at its limit it still counts as kept."""
 
@@ -112,12 +113,17 @@ def table(document: Mapping[str, Any]) -> bytes:
     """The members as CSV, with the width of every gene."""
     genes = document["genes"]
     others = [key for key in document["objectives"] if key not in COLUMNS]
-    columns = (*COLUMNS, *others, *FIGURES, "widened_from")
+    ends = [f"{role}_{end}" for role in FIGURES for end in ENDS]
+    columns = (*COLUMNS, *others, *FIGURES, *ends, "widened_from")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*columns, *genes])
     for member in document["members"]:
-        writer.writerow([*(member.get(column) for column in columns), *member["genome"]])
+        known = dict(member)
+        for role in FIGURES:
+            interval = member.get(f"{role}_interval") or (None, None)
+            known |= {f"{role}_{end}": v for end, v in zip(ENDS, interval, strict=True)}
+        writer.writerow([*(known.get(column) for column in columns), *member["genome"]])
     return stream.getvalue().encode()
 
 
@@ -167,6 +173,7 @@ def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -
             textcoords="offset points",
             xytext=(5, -10),
             fontsize=8,
+            annotation_clip=True,
         )
     if further := widened(document):
         axes.plot(
@@ -181,6 +188,9 @@ def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -
     axes.plot(best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen")
     if document["float_validation"] is not None:
         axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
+    sizes_shown, qualities_shown = view(document)
+    axes.set_xlim(*sizes_shown)
+    axes.set_ylim(*qualities_shown)
     axes.set_xlabel(document["objectives"][size])
     axes.set_ylabel(f"{metric} on validation" + (f", {unit}" if unit else ""))
     axes.grid(alpha=0.3)
@@ -188,3 +198,25 @@ def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
+
+
+def around(values: Sequence[float]) -> tuple[float, float]:
+    """From the least to the largest of some values, with some room: what is drawn of a plane."""
+    room = 0.08 * (max(values) - min(values)) or 0.05 * abs(max(values)) or 1.0
+    return min(values) - room, max(values) + room
+
+
+def view(document: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Sizes and qualities between which the front is drawn: without its worst fifth.
+
+    The smallest members fall far, and uniform schemes are far larger; beside them the rest would be
+    a line.
+    """
+    sign = 1 if document["metric"].get("higher_is_better", True) else -1
+    members: Sequence[Mapping[str, Any]] = document["members"]
+    ranked = sorted(members, key=lambda member: -sign * member["validation"])
+    kept = [*ranked[: max(3, round(0.8 * len(ranked)))], members[document["chosen"]]]
+    values = [member["validation"] for member in kept]
+    if document["float_validation"] is not None:
+        values.append(document["float_validation"])
+    return around([member[document["size"]] for member in kept]), around(values)

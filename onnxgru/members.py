@@ -20,6 +20,7 @@ from onnxgru.events import Listener, Notice, Stage, Widened, warned
 from onnxgru.folder import MEMBER, PAGE, REPORT, SOURCE, TEACHER, Folder
 from onnxgru.passes.source import origin
 from onnxgru.recordings import CALIBRATION, SYNTHETIC, VALIDATION
+from onnxgru.remarks import figure
 from onnxgru.result import Result
 from onnxgru.session import Session
 from onnxgru.study import Study
@@ -521,7 +522,7 @@ def _widened(
     found = known[genome]
     if fronts.drop(document, member, found) > study.max_drop + fronts.ROUNDING:
         unit = document["metric"]["unit"]
-        after, before = (report.figure(m["validation"], unit) for m in (found, member))
+        after, before = (figure(m["validation"], unit) for m in (found, member))
         session.listener(
             Notice(
                 f"number {found['index']} has {after} on validation, but number {member['index']}, "

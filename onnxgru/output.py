@@ -13,6 +13,7 @@ from onnxgru.core.errors import SchemeError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Listener, Notice, Stage, silent
 from onnxgru.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
+from onnxgru.remarks import remarks
 from onnxgru.report import Written
 from onnxgru.result import Result
 from onnxgru.runtime.verify import golden, verify
@@ -97,7 +98,7 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
     session.listener(Stage("writing graphs"))
     integer = session.integer(program, scheme)
     annotated = session.annotated(program, scheme)
-    session.listener(Stage("verifying integer.onnx against the oracle"))
+    session.listener(Stage("verifying integer.onnx against the reference implementation"))
     data = session.data["validation"]
     count = session.config.verify
     if session.host.batch:
@@ -136,7 +137,7 @@ def _write(
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary, tuning)
-    for sentence in reports.stuck_sentences(document):
+    for sentence in remarks(document):
         session.listener(Notice(sentence))
     contents["report.md"] = reports.markdown(document).encode()
     contents[PAGE] = report_page(session, home, document, front, _sensitivity(session, home))

@@ -14,7 +14,17 @@ from onnxgru import charts
 from onnxgru.charts import Evaluation
 from onnxgru.core.cells import CELLS
 from onnxgru.drawing import BOX, draw
-from onnxgru.report import figure, methods, sizes_table, stuck_sentences
+from onnxgru.remarks import (
+    TITLES,
+    between,
+    counted,
+    figure,
+    optimistic,
+    points,
+    remarks,
+    verdict,
+)
+from onnxgru.report import judged, methods, outputs_table, sizes_table
 
 TEMPLATE = "page.html.j2"
 
@@ -72,12 +82,19 @@ def build(
         figures["front"] = charts.front_chart(front, evaluations, chosen)
         if evaluations:
             figures["generations"] = charts.generations_chart(front, evaluations)
-            figures["progress"] = charts.progress_chart(front, evaluations)
+            figures["progress"] = charts.progress_chart(
+                front, evaluations, report["search"]["max_drop"]
+            )
     if sensitivity is not None:
         figures["sensitivity"] = charts.sensitivity_chart(sensitivity, drop_title)
     text = template.render(
         report=report,
-        warnings=stuck_sentences(report),
+        warnings=remarks(report),
+        sentences=_sentences(report),
+        qualities=_qualities(report),
+        outputs=outputs_table(report) if "outputs" in report else [],
+        titles=TITLES,
+        drop=_drop(report),
         methods=methods(report),
         front=front,
         chosen=chosen,
@@ -104,6 +121,41 @@ def build(
         },
     )
     return text.encode()
+
+
+def _qualities(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Figures by role in words; reports of earlier versions know no intervals."""
+    unit = report["metric"]["unit"]
+    found = []
+    for role, quality in report["quality"].items():
+        known = quality.get("integer_interval") is not None
+        found.append(
+            {
+                "title": TITLES[role],
+                "integer": figure(quality["integer"], unit),
+                "float": figure(quality["float"], unit),
+                "known": known,
+                "interval": between(quality["integer_interval"], unit) if known else "",
+                "counted": counted(quality) if known else "",
+            }
+        )
+    return found
+
+
+def _sentences(report: Mapping[str, Any]) -> list[str]:
+    """How sure the figures are, and what they are of."""
+    if "reason" not in report["metric"]:  # of an earlier version
+        return []
+    told = [verdict(report, role) for role in report["quality"]]
+    told += [f"Judged: {judged(report)}", optimistic(report)]
+    return [text for text in told if text is not None]
+
+
+def _drop(report: Mapping[str, Any]) -> str:
+    """The allowed drop of a search with its unit."""
+    if "search" not in report:
+        return ""
+    return f"{report['search']['max_drop']:g} {points(report['metric']['unit'])}".strip()
 
 
 def _cells(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -72,11 +72,13 @@ class Recordings:
             if found is not None:
                 sources[role] = found
         self._described: Description | None = None
+        self.synthetic = not sources
+        """Whether there are no data, and random input serves for them."""
         if not sources:
             listener(
                 Notice(
                     "no data given or found beside the model: ranges and accuracy come from random "
-                    "input and mean little; give --calibration and --validation"
+                    "input and say nothing of real recordings; give --calibration and --validation"
                 )
             )
             self._calibration: Source | Dataset = self._synthetic(0)
@@ -88,7 +90,7 @@ class Recordings:
         ):
             if role not in sources:
                 other = next(name for name in others if name in sources)
-                listener(Notice(f"no {role} data: the {other} data serve for both; give --{role}"))
+                listener(Notice(_missing(role, other)))
                 sources[role] = sources[other]
         self._calibration = sources.pop(CALIBRATION)
         self._judged = {
@@ -150,3 +152,11 @@ class Recordings:
                 inputs[spec.name] = np.full(shape, SYNTHETIC_STEPS, spec.dtype)
         axes = {spec.name: spec.batch_axis for spec in self._host.signature}
         return Dataset(inputs, None, SYNTHETIC, axes)
+
+
+def _missing(role: str, other: str) -> str:
+    """What serves for data that are missing."""
+    title = "hold-out" if other == HOLDOUT else other
+    if role == VALIDATION:
+        return f"no validation data: accuracy is measured on the {title} data; give --validation"
+    return f"no calibration data: ranges come from the {title} data; give --calibration"

@@ -8,17 +8,33 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
+from onnxgru.core import intervals, metrics
 from onnxgru.core.account import account
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.passes.recurrence import Form
+from onnxgru.remarks import (
+    TITLES,
+    between,
+    counted,
+    figure,
+    finite,
+    optimistic,
+    points,
+    remarks,
+    signed,
+    verdict,
+)
 from onnxgru.runtime.observation import compare
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtime.verify import Verification
 from onnxgru.session import Session
+
+Array = npt.NDArray[Any]
 
 FORMAT = "onnxgru.report/1"
 _RANGES = {
@@ -157,7 +173,8 @@ def build(
                     "maximum": proof.maximum,
                 }
             operators.append(row)
-    roles = [role for role in ("validation", "holdout") if role in session.data]
+    roles = [role for role in ("holdout", "validation") if role in session.data]
+    found = {role: session.judge(role).outputs(program) for role in roles}
     document = {
         "format": FORMAT,
         "model": {
@@ -165,14 +182,17 @@ def build(
             "sha256": session.digest,
             "bytes": len(session.origin.content),
         },
-        "metric": {"name": session.metric.name, "unit": session.metric.unit},
-        "quality": {
-            role: {
-                "float": _finite(session.float_quality(role)),
-                "integer": _finite(session.quality(program, role)),
-            }
-            for role in roles
+        "random_input": session.data.synthetic,
+        "metric": {
+            "name": session.metric.name,
+            "unit": session.metric.unit,
+            "higher_is_better": session.metric.higher_is_better,
+            "target": session.metric.target,
+            "outputs": list(session.choice.outputs),
+            "reason": session.choice.reason,
         },
+        "quality": {role: _quality(session, role, found[role]) for role in roles},
+        "outputs": _outputs(session, found["validation"]),
         "sizes": account(program).to_dict(),
         "files": dict(file_bytes),
         "operators": operators,
@@ -184,7 +204,12 @@ def build(
             "differences": 0,
         },
         "stuck_states": [
-            {"layer": layer.name, "units": compared.stuck[layer.name], "of": _units(layer)}
+            {
+                "layer": layer.name,
+                "units": compared.stuck[layer.name],
+                "of": _units(layer),
+                "bits": min(written.scheme.operators[name].bits for name in _states(layer)),
+            }
             for layer in session.layers
             if compared.stuck[layer.name]
         ],
@@ -217,6 +242,66 @@ def build(
     return document
 
 
+def _quality(session: Session, role: str, outputs: Mapping[str, Array]) -> dict[str, Any]:
+    """Figures of a role's data with what they rest on."""
+    judge = session.judge(role)
+    before, after = (judge.estimate(one) for one in (session.reference(role), outputs))
+    apart = intervals.difference(judge.sums(outputs), judge.sums(session.reference(role)))
+    if math.isinf(before.figure):  # the float model is what is compared with
+        apart = None
+    return {
+        "float": _finite(before.figure),
+        "integer": _finite(after.figure),
+        "sequences": after.sequences,
+        "counted": after.counted,
+        "float_interval": None if apart is None else finite(before.interval),
+        "integer_interval": finite(after.interval),
+        "difference": None if apart is None else round(apart[0], 4),
+        "difference_interval": None if apart is None else finite(apart[1]),
+    }
+
+
+def _outputs(session: Session, found: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """Every output of the model on validation data, whether or not it is judged."""
+    rows: list[dict[str, Any]] = []
+    reference = session.reference("validation")
+    judge = session.judge("validation")
+    for output in session.outputs:
+        name, whole = output.name, metrics.holds_classes(found[output.name])
+        row: dict[str, Any] = {
+            "name": name,
+            "reached": output.reached,
+            "state": output.state,
+            "judged": name in session.choice.outputs,
+            "metric": None,
+            "unit": None,
+            "float": None,
+            "integer": None,
+            "real": not whole,
+            "sqnr_db": None if whole else _finite(metrics.sqnr(reference[name], found[name])),
+        }
+        if row["judged"]:
+            metric, target = session.metric, judge.targets[name]
+        else:
+            metric = metrics.METRICS["agreement" if whole else "sqnr"]
+            target = reference[name]
+        if output.reached or row["judged"]:
+            row |= {"metric": metric.name, "unit": metric.unit}
+            row["float"] = _finite(metric(reference[name], target))
+            row["integer"] = _finite(metric(found[name], target))
+        rows.append(row)
+    return rows
+
+
+def _states(layer: Layer) -> list[str]:
+    """Operators that write the states of a layer: the sums and what they are sums of."""
+    return [
+        name
+        for recurrence in layer.recurrences
+        for name in (recurrence.result, *recurrence.summands)
+    ]
+
+
 def _units(layer: Layer) -> int:
     return len(layer.recurrences) * layer.hidden_size
 
@@ -234,23 +319,6 @@ def methods(document: Mapping[str, Any]) -> str:
     return f"{weights}; {_RANGES[config['ranges']]}"
 
 
-def stuck_sentences(document: Mapping[str, Any]) -> list[str]:
-    """What to say of states that stand still, a sentence a layer."""
-    return [
-        f"{entry['units']} of {entry['of']} units of layer {entry['layer']} stay at one code while "
-        "their float state moves by more than one code's width; give state.sum, state.new and "
-        "state.keep more bits"
-        for entry in document["stuck_states"]
-    ]
-
-
-def figure(value: float | None, unit: str) -> str:
-    """A figure of quality with its unit."""
-    if value is None:
-        return "exact" if unit == "dB" else "-"
-    return f"{value:.2f} {unit}".strip()
-
-
 def sizes_table(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of what a program costs."""
     flash = ", ".join(f"{role} {size:,}" for role, size in sizes["flash"].items())
@@ -258,11 +326,11 @@ def sizes_table(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("flash", f"{sizes['flash_bytes']:,} bytes ({flash})"),
         (
             "weights",
-            f"{sizes['weight_bits']:,} bits, {sizes['mean_bits']:.2f} a weight, "
+            f"{sizes['weight_bits']:,} bits, {sizes['mean_bits']:.2f} per weight, "
             f"{100 * sizes['reduction']:.1f} % less than float16",
         ),
-        ("RAM a sequence", f"{sizes['ram']:,} bytes"),
-        ("MACs a step", f"{sizes['macs']:,}"),
+        ("RAM per sequence", f"{sizes['ram']:,} bytes"),
+        ("MACs per step", f"{sizes['macs']:,}"),
         ("widest accumulator", f"{sizes['accumulator_bits']} bits, proved"),
     ]
 
@@ -270,28 +338,20 @@ def sizes_table(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
 def markdown(document: Mapping[str, Any]) -> str:
     """The report for people."""
     unit = document["metric"]["unit"]
-    lines = [
-        "# Quantisation report",
-        "",
-        f"`{document['model']['path']}`",
-        "",
-        f"| {document['metric']['name']} | float | integer |",
-        "|---|---:|---:|",
-    ]
-    for role, quality in document["quality"].items():
-        floats, integers = (figure(quality[kind], unit) for kind in ("float", "integer"))
-        lines.append(f"| {role} | {floats} | {integers} |")
+    lines = ["# Quantisation report", "", f"`{document['model']['path']}`", ""]
+    lines += [line for text in remarks(document) for line in (f"**{text}.**", "")]
+    lines += _quality_lines(document, unit)
     lines += ["", "| size | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in sizes_table(document["sizes"])]
     lines += [f"| {name} | {size:,} bytes |" for name, size in document["files"].items()]
     checked, distance = document["verification"], document["annotated_distance_codes"]
     lines += [
         "",
-        f"`integer.onnx` equals the oracle in {checked['runtime']}: {checked['codes']:,} state "
-        f"codes of {checked['sequences']:,} sequences, no difference. The annotated graph differs "
-        f"from it by {distance['mean']:g} codes on average, {distance['max']} at most.",
+        f"Verified: `integer.onnx` equals the reference implementation bit for bit in "
+        f"{checked['runtime']} ({checked['codes']:,} state codes of {checked['sequences']:,} "
+        f"sequences). The annotated graph differs from it by {distance['mean']:g} codes on "
+        f"average, {distance['max']} at most.",
     ]
-    lines += [line for text in stuck_sentences(document) for line in ("", f"**{text}.**")]
     if "search" in document:
         lines += ["", *_search_lines(document, unit)]
     if "finetuning" in document:
@@ -318,24 +378,82 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"- seed {document['seed']}",
     ]
     lines += [
-        f"- {role}: {entry['source']}, {entry['sequences']:,} sequences, SHA-256 "
+        f"- {TITLES[role]}: {entry['source']}, {entry['sequences']:,} sequences, SHA-256 "
         f"`{entry['sha256'][:16]}...`"
         for role, entry in document["data"].items()
     ]
     return "\n".join(lines) + "\n"
 
 
+def _quality_lines(document: Mapping[str, Any], unit: str) -> list[str]:
+    """Figures on hold-out data first, with their intervals, and every output of the model."""
+    metric = document["metric"]
+    lines = [
+        f"| {metric['name']} | float | integer | 95 % interval | recordings |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for role, quality in document["quality"].items():
+        floats, integers = (figure(quality[kind], unit) for kind in ("float", "integer"))
+        lines.append(
+            f"| {TITLES[role]} | {floats} | {integers} | "
+            f"{between(quality['integer_interval'], unit)} | {counted(quality)} |"
+        )
+    told = [verdict(document, role) for role in document["quality"]]
+    told += [f"Judged: {judged(document)}", optimistic(document)]
+    lines += [line for text in told if text is not None for line in ("", f"{text}.")]
+    if len(document["outputs"]) > 1:
+        lines += [
+            "",
+            "| output, on validation | judged | metric | float | integer | SQNR |",
+            "|---|---|---|---:|---:|---:|",
+        ]
+        lines += [f"| {' | '.join(row)} |" for row in outputs_table(document)]
+    return lines
+
+
+def outputs_table(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the model's outputs: name, whether it is judged, metric, figures."""
+    rows = []
+    for output in document["outputs"]:
+        unit = output["unit"] or ""
+        role = "yes" if output["judged"] else "state" if output["state"] else "no"
+        if role == "no" and not output["reached"]:
+            role = "no: no GRU reaches it"
+        figures = ["-", "-"]
+        if output["metric"] is not None:
+            figures = [figure(output[kind], unit) for kind in ("float", "integer")]
+        noise = "-" if output["real"] is False else "exact"
+        shown = noise if output["sqnr_db"] is None else f"{output['sqnr_db']:.1f} dB"
+        rows.append((output["name"], role, output["metric"] or "-", *figures, shown))
+    return rows
+
+
+def judged(document: Mapping[str, Any]) -> str:
+    """Which outputs are judged, by what, and why, as a sentence without a full stop."""
+    metric = document["metric"]
+    names = ", ".join(metric["outputs"])
+    several = len(metric["outputs"]) > 1
+    what = f"the worst of outputs {names}" if several else f"output {names}"
+    other = "--metric sqnr" if metric["name"] == "agreement" else "--metric"
+    return (
+        f"{what} by {metric['name']}, because {metric['reason']}; choose others with "
+        f"--output-name and {other}"
+    )
+
+
 def _search_lines(document: Mapping[str, Any], unit: str) -> list[str]:
     search = document["search"]
     chosen, uniform = search["chosen"], search["uniform_8"]
     share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
-    limit = f"{search['max_drop']:g} {unit or 'units'} below the best figure on validation"
+    name = document["metric"]["name"]
+    limit = f"{search['max_drop']:g} {points(unit)}".strip() + f" below the best validation {name}"
     titles = {"flash_bytes": "flash bytes", **search["objectives"]}
     size = titles[search["size"]]
+    least = "smallest member" if search["size"] == "flash_bytes" else f"member of the least {size}"
     rule = (
-        f"the least {size} with at most {limit}"
+        f"the {least} at most {limit}"
         if search["within"]
-        else f"the most accurate, because none is within {limit}"
+        else f"the most accurate member, because none is at most {limit}"
     )
     wide = uniform.get("accumulator_bits", 0)
     beyond = (
@@ -347,12 +465,12 @@ def _search_lines(document: Mapping[str, Any], unit: str) -> list[str]:
         f"{search['evaluations']:,} schemes evaluated, {search['members']} on the front "
         f"(`front.csv`, `front.png`). {_choice(search, rule)}.",
         "",
-        f"| | {' | '.join(titles.values())} | validation | hold-out |",
+        f"| | {' | '.join(titles.values())} | hold-out | validation |",
         "|---|" + "---:|" * (2 + len(titles)),
         *(
             f"| {name} | {' | '.join(f'{entry[key]:,}' for key in titles)} | "
-            f"{figure(entry['validation'], unit)} | "
-            f"{figure(entry['holdout'], unit) if entry['holdout'] is not None else '-'} |"
+            f"{figure(entry['holdout'], unit) if entry['holdout'] is not None else '-'} | "
+            f"{figure(entry['validation'], unit)} |"
             for name, entry in (
                 (f"chosen, number {chosen['index']}", chosen),
                 (f"uniform 8 bits{beyond}", uniform),
@@ -405,9 +523,13 @@ def _on_holdout(search: Mapping[str, Any], unit: str) -> str:
     if chosen is None or uniform is None:
         return ""
     side = "below" if chosen < uniform else "above"
-    distance = figure(abs(chosen - uniform), unit)
+    distance = figure(abs(chosen - uniform), points(unit))
+    known = search.get("to_uniform_8")
+    sure = ""
+    if known is not None and known["index"] == search["chosen"]["index"] and known["holdout"]:
+        sure = f" (95 % interval of the difference {signed(known['holdout'], unit)})"
     return (
         f" On hold-out data, which it was not chosen by, it is {distance} "
-        f"{side} uniform 8 bits; a much larger drop than the allowed one means that there are too "
-        "few validation data to tell schemes apart."
+        f"{side} uniform 8 bits{sure}; a much larger drop than the allowed one means that there "
+        "are too few validation data to tell schemes apart."
     )

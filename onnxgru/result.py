@@ -133,7 +133,7 @@ class Result:
         data: Mapping[str, Any] = self.report["data"]
         found = {}
         for role, entry in self.report["quality"].items():
-            interval = entry.get("interval")
+            interval = entry.get("integer_interval")
             found[role] = Quality(
                 role,
                 entry["integer"],

@@ -176,7 +176,7 @@ class Session:
                 moments = Moments.load(path)
                 moments.require(self.layers, self.digest, str(path))
                 return moments
-        self.listener(Stage("measuring what linear operators read"))
+        self.listener(Stage("collecting input statistics for weight rounding"))
         return observe_moments(
             self.observation, self.layers, self.data.calibration(), self.calibration
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxgru.allocation import Allocation
 from onnxgru.config import OF_FINETUNING
-from onnxgru.core import files, objectives
+from onnxgru.core import cache, files, intervals, objectives
 from onnxgru.core.account import Account, account
 from onnxgru.core.errors import DivergedError, OverflowProofError
 from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
@@ -18,9 +18,10 @@ from onnxgru.core.objectives import Size
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.encoding import Encoding
-from onnxgru.events import Searched, Stage
+from onnxgru.events import Goal, Searched, Stage
 from onnxgru.front import FIGURES, FORMAT, ROUNDING, smallest, within
 from onnxgru.problem import WORST, Parts, Portable, Problem, encoding
+from onnxgru.remarks import finite
 from onnxgru.report import versions
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
@@ -148,9 +149,8 @@ class Study:
         OverflowProofError
             If no scheme to start with fits the accumulators.
         """
-        self._session.listener(
-            Stage("preparing the search (the first one on a machine compiles its kernels)")
-        )
+        first = "" if cache.holds_kernels() else " (the first on a machine compiles its kernels)"
+        self._session.listener(Stage(f"preparing the search{first}"))
         self._session.float_quality("validation")
         _ = self.baseline, self.starts
         if isinstance(self.evaluate, Problem):
@@ -164,6 +164,23 @@ class Study:
         """
         session, program = self._made(self._session.unbounded, self._uniform(MAXIMUM_BITS))
         return session.metric.error(session.quality(program, _ROLE))
+
+    def _goal(self) -> Goal:
+        """What the search looks for, in words, and uniform 8 bits to compare with."""
+        metric, size = self._session.metric, self.sizes[-1]
+        session = self._session.unbounded
+        program = session.lowering(self._uniform(MAXIMUM_BITS))
+        title, _, unit = (
+            size.title.rpartition(" ") if size.key == "flash_bytes" else (size.title, "", "")
+        )
+        return Goal(
+            metric.name,
+            metric.unit,
+            title,
+            unit,
+            f"{self.max_drop:g} {metric.drop_unit}".strip(),
+            (size.measure(program), metric.quality(self.baseline)),
+        )
 
     @cached_property
     def max_drop(self) -> float:
@@ -284,11 +301,13 @@ class Study:
         limit = self.baseline + self.max_drop
         opened = Journal.resume if resume and journal.exists() else Journal.create
         seen = self.seen = []
+        goal = self._goal()
 
         def report(progress: Progress) -> None:
             seen.append(progress.member)
             feasible = [m for m in seen if m.feasible]
-            floor = min([self.baseline, *(m.objectives[0] for m in feasible)]) + self.max_drop
+            least = min([self.baseline, *(m.objectives[0] for m in feasible)])
+            floor = least + self.max_drop
             kept = [m.objectives[-1] for m in feasible if m.objectives[0] <= floor + ROUNDING]
             session.listener(
                 Searched(
@@ -296,6 +315,8 @@ class Study:
                     session.metric.quality(progress.member.objectives[0]),
                     progress.member.objectives[-1],
                     min(kept, default=None),
+                    session.metric.quality(least),
+                    goal,
                 )
             )
 
@@ -323,6 +344,7 @@ class Study:
             {"bits": bits, **self._entry(wide, self._uniform(bits))} for bits in reversed(WIDTHS)
         ]
         entries = [self.entry(index, member.genome) for index, member in enumerate(found)]
+        data = {role: session.data[role] for role in FIGURES if role in session.data}
         document: dict[str, Any] = {
             "format": FORMAT,
             "metric": {
@@ -334,6 +356,7 @@ class Study:
             "size": self._size,
             "accumulator_bits": config.accumulator_bits,
             "float_validation": self._float_quality("validation"),
+            "sequences": {role: known.size for role, known in data.items()},
             "genes": [gene.name for gene in self.encoding.space.genes],
             "uniform": uniform,
             "members": entries,
@@ -357,7 +380,11 @@ class Study:
             "chosen": {k: v for k, v in entries[chosen].items() if k not in ("genome", "scheme")},
             "uniform_8": uniform[0],
         }
-        if self._make is not None:
+        if self._make is None:
+            schemes = (self.encoding.scheme(found[chosen].genome), self._uniform(MAXIMUM_BITS))
+            apart = _apart(session, *(wide.lowering(scheme) for scheme in schemes))
+            summary["to_uniform_8"] = {"index": chosen, **apart}
+        else:
             settings = session.settings()
             summary["finetuning"] = {
                 "sha256": self._trained_on,
@@ -419,15 +446,37 @@ class Study:
             "accumulator_bits": sizes.accumulator_bits,
             "bitops": sizes.bitops,
             **{size.key: size.measure(program) for size in self.sizes if size.key == "cost"},
-            **{
-                role: _shown(session, program, role) if role in session.data else None
-                for role in FIGURES
-            },
+            **_figures(session, program),
         }
 
 
-def _shown(session: Session, program: IntegerProgram, role: str) -> float:
-    """A program's figure as JSON can hold it: decibels within the metric's limits."""
+def _figures(session: Session, program: IntegerProgram) -> dict[str, Any]:
+    """Figures of a program by role and their 95 % intervals, as JSON can hold them.
+
+    Decibels are within the metric's limits; None where there are no data.
+    """
     metric = session.metric
-    figure = session.quality(program, role)
-    return metric.quality(metric.error(figure)) if math.isinf(figure) else figure
+    found: dict[str, Any] = {}
+    for role in FIGURES:
+        found[role] = found[f"{role}_interval"] = None
+        if role in session.data:
+            judge = session.judge(role)
+            known = judge.estimate(judge.outputs(program))
+            infinite = math.isinf(known.figure)
+            limited = metric.quality(metric.error(known.figure)) if infinite else known.figure
+            found |= {role: limited, f"{role}_interval": finite(known.interval)}
+    return found
+
+
+def _apart(session: Session, program: IntegerProgram, other: IntegerProgram) -> dict[str, Any]:
+    """95 % intervals of how much better one program is than another, by role."""
+    found: dict[str, Any] = {}
+    for role in FIGURES:
+        found[role] = None
+        if role in session.data:
+            judge = session.judge(role)
+            known = intervals.difference(
+                *(judge.sums(judge.outputs(one)) for one in (program, other))
+            )
+            found[role] = None if known is None else finite(known[1])
+    return found

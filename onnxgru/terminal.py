@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,31 @@ from rich.text import Text
 
 from onnxgru.api import SensitivityResult
 from onnxgru.comparison import Comparison
-from onnxgru.events import Calibrated, Event, Measured, Notice, Searched, Stage, Tuned, Widened
+from onnxgru.events import (
+    Calibrated,
+    Event,
+    Goal,
+    Measured,
+    Notice,
+    Searched,
+    Stage,
+    Tuned,
+    Widened,
+)
 from onnxgru.inspection import Inspection, LayerRow, OperatorRow
 from onnxgru.models.task import Download, Epoch
-from onnxgru.report import figure, sizes_table
+from onnxgru.remarks import (
+    RANDOM,
+    TITLES,
+    between,
+    counted,
+    figure,
+    optimistic,
+    remarks,
+    signed,
+    verdict,
+)
+from onnxgru.report import judged, outputs_table, sizes_table
 from onnxgru.result import Result
 from onnxgru.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
@@ -32,7 +54,9 @@ PIPED_WIDTH = 10_000
 LINES_OF_FRONT = 12
 LINES_OF_OPERATORS = 20
 
-MEMBERS = 7
+CHOSEN = "★ chosen"
+
+MEMBERS = 6
 """Gaps between the members of a growing front that are shown: they fit 80 columns."""
 
 
@@ -177,11 +201,10 @@ class Progress:
 
     def _line(self, event: Searched) -> str:
         progress = event.progress
-        best = "-" if event.best_size is None else f"{event.best_size:,.0f}"
         return (
             f"generation {progress.generation}/{progress.generations}, "
-            f"{progress.evaluations}/{progress.total} schemes, {self._rate():.0f} a second, "
-            f"smallest within the allowed drop {best}"
+            f"{progress.evaluations}/{progress.total} schemes, {self._rate():.0f} per second, "
+            f"{_best(event)}"
         )
 
     def _view(self, event: Searched) -> RenderableType:
@@ -189,19 +212,44 @@ class Progress:
         if self._task is None:
             self._task = self._bar.add_task("", total=progress.total)
         self._bar.update(self._task, completed=progress.evaluations)
-        return Group(self._bar, Text(self._line(event), style="dim"), self._members())
+        counts = (
+            f"generation {progress.generation}/{progress.generations}, {self._rate():.0f} schemes "
+            "per second"
+        )
+        lines = (Text(line, style="dim") for line in (counts, _best(event)))
+        return Group(self._bar, *lines, self._members(event.goal))
 
-    def _members(self) -> Table:
-        """The front so far, some of its members side by side."""
+    def _members(self, goal: Goal) -> Table:
+        """The front so far, some of its members side by side, and uniform 8 bits."""
         count = len(self._front)
         shown = sorted({round(i * (count - 1) / MEMBERS) for i in range(MEMBERS + 1)})
         members = [self._front[index] for index in shown] if count else []
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        for _ in range(1 + len(members)):
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(style="dim")
+        for _ in members:
             table.add_column(justify="right", style="dim")
-        table.add_row("front", *(f"{size:,.0f}" for size, _ in members))
-        table.add_row("", *(f"{quality:.1f}" for _, quality in members))
+        table.add_column(justify="right")
+        sizes = [size for size, _ in members]
+        figures = [quality for _, quality in members]
+        size, quality = goal.uniform
+        table.add_row("front so far", *("" for _ in members), "uniform 8")
+        table.add_row(goal.size_unit or goal.size, *(f"{n:,.0f}" for n in sizes), f"{size:,.0f}")
+        table.add_row(
+            goal.unit or goal.metric, *(f"{one:.1f}" for one in figures), f"{quality:.1f}"
+        )
         return table
+
+
+def _best(event: Searched) -> str:
+    """The smallest member that may be chosen so far; the best figure that it is measured by grows.
+
+    So the size may grow, too: a better member raises the floor.
+    """
+    goal = event.goal
+    if event.best_size is None:
+        return f"best {goal.metric} so far {figure(event.best, goal.unit)}"
+    size = f"{event.best_size:,.0f} {goal.size_unit or goal.size}"
+    return f"best so far: {size} at most {goal.drop} below {figure(event.best, goal.unit)}"
 
 
 def _grown(front: list[tuple[float, float]], new: tuple[float, float]) -> list[tuple[float, float]]:
@@ -226,15 +274,12 @@ def show_result(result: Result) -> None:
     """Print the figures of a quantisation, its front, and where the files are."""
     console = _console()
     document = result.report
-    unit = document["metric"]["unit"]
+    if document["random_input"]:
+        console.print(f"{RANDOM}.", style="bold yellow")
+        console.print()
     if result.front is not None:
         console.print(_front_table(result.front))
         console.print()
-    table = _table(f"<{document['metric']['name']}", "float", "integer")
-    for role, quality in document["quality"].items():
-        table.add_row(role, figure(quality["float"], unit), figure(quality["integer"], unit))
-    console.print(table)
-    console.print()
     sizes = _table("<size", "<")
     for name, text in sizes_table(document["sizes"]):
         sizes.add_row(name, text)
@@ -242,20 +287,53 @@ def show_result(result: Result) -> None:
         sizes.add_row(name, f"{size:,} bytes")
     console.print(sizes)
     console.print()
+    _show_quality(console, document)
     if "search" in document:
         chosen, uniform = document["search"]["chosen"], document["search"]["uniform_8"]
         share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
         widened = f" (widened from {chosen['widened_from']})" if "widened_from" in chosen else ""
         console.print(
             f"chosen: number {chosen['index']}{widened}, {share:.0f} % of the flash of uniform 8 "
-            f"bits; another one with: onnxgru pick {result.folder} --index N"
+            f"bits; another one with: onnxgru pick {shlex.quote(str(result.folder))} --index N",
+            style="bold",
         )
     checked = document["verification"]
     console.print(
-        f"integer.onnx equals the oracle: {checked['codes']:,} codes, no difference "
-        f"({checked['runtime']})"
+        "verified: integer.onnx equals the reference implementation bit for bit "
+        f"({checked['codes']:,} values, {checked['runtime']})"
     )
     console.print(f"files are in {result.folder}/; open report.html, or read report.md first")
+
+
+def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
+    """Print the figures with their intervals, how they compare, and what stands out."""
+    unit = document["metric"]["unit"]
+    table = _table(
+        f"<{document['metric']['name']}", "float", "integer", "95 % interval", "<recordings"
+    )
+    for role, quality in document["quality"].items():
+        table.add_row(
+            TITLES[role],
+            figure(quality["float"], unit),
+            figure(quality["integer"], unit),
+            between(quality["integer_interval"], unit),
+            counted(quality),
+        )
+    console.print(table)
+    if len(document["outputs"]) > 1:
+        outputs = _table("<output, on validation", "<judged", "<metric", "float", "integer", "SQNR")
+        for row in outputs_table(document):
+            outputs.add_row(*row)
+        console.print()
+        console.print(outputs)
+    console.print()
+    first = next(iter(document["quality"]))
+    for text in (verdict(document, first), f"judged: {judged(document)}", optimistic(document)):
+        if text is not None:
+            console.print(f"{text[0].lower()}{text[1:]}")
+    for text in remarks(document):
+        if text != RANDOM:
+            console.print(f"note: {text}", style="yellow")
 
 
 def _front_table(front: Mapping[str, Any]) -> Table:
@@ -266,28 +344,25 @@ def _front_table(front: Mapping[str, Any]) -> Table:
         "number",
         "flash bytes",
         *others.values(),
-        "bits a weight",
-        "validation",
+        "bits per weight",
         "hold-out",
+        "validation",
         "<",
         title="front",
     )
     step = max(1, len(members) // LINES_OF_FRONT)
     shown = {*range(0, len(members), step), len(members) - 1, front["chosen"]}
+    allowed = front.get("accumulator_bits", 0)
+    beyond = [u for u in front["uniform"] if allowed and u["accumulator_bits"] > allowed]
     rows = [
-        (
-            str(member["index"]),
-            member,
-            "chosen" if member["index"] == front["chosen"] else "",
-        )
+        (f"uniform {entry['bits']}" + (" *" if entry in beyond else ""), entry, "")
+        for entry in front["uniform"][::-1]
+    ]
+    rows += [
+        (str(member["index"]), member, CHOSEN if member["index"] == front["chosen"] else "")
         for member in members
         if member["index"] in shown
     ]
-    allowed = front.get("accumulator_bits", 0)
-    beyond = [u for u in front["uniform"] if allowed and u["accumulator_bits"] > allowed]
-    for entry in front["uniform"]:
-        mark = " *" if entry in beyond else ""
-        rows.append(("", entry, f"uniform {entry['bits']} bits{mark}"))
     for number, entry, note in rows:
         holdout = "-" if entry["holdout"] is None else figure(entry["holdout"], unit)
         table.add_row(
@@ -295,9 +370,10 @@ def _front_table(front: Mapping[str, Any]) -> Table:
             f"{entry['flash_bytes']:,}",
             *(f"{entry[key]:,.0f}" for key in others),
             f"{entry['mean_bits']:.2f}",
-            figure(entry["validation"], unit),
             holdout,
+            figure(entry["validation"], unit),
             note,
+            style="bold green" if note else None,
         )
     captions = []
     if len(shown) < len(members):
@@ -432,12 +508,23 @@ def _show_operators(console: Console, operators: Sequence[OperatorRow]) -> None:
 def show_comparison(found: Comparison) -> None:
     """Print models side by side."""
     console = _console()
-    table = _table("<model", "bytes", found.metric, "SQNR to the first, dB")
+    table = _table("<model", "bytes", found.metric, "95 % interval", "to the first", "SQNR, dB")
     for row in found.rows:
-        sqnr = "" if row.agreement_sqnr is None else f"{row.agreement_sqnr:.2f}"
-        table.add_row(row.path, f"{row.file_bytes:,}", figure(row.quality, found.unit), sqnr)
+        apart = "" if row.difference is None else f"{row.difference:+.2f}"
+        if row.difference_interval is not None:
+            apart += f" ({signed(row.difference_interval, found.unit)})"
+        table.add_row(
+            row.path,
+            f"{row.file_bytes:,}",
+            figure(row.quality, found.unit),
+            between(row.interval),
+            apart,
+            "" if row.agreement_sqnr is None else f"{row.agreement_sqnr:.2f}",
+        )
     console.print(table)
-    console.print(f"{found.sequences:,} sequences")
+    frames = f", {found.counted:,} frames" if found.counted != found.sequences else ""
+    console.print(f"{found.sequences:,} sequences{frames}")
+    console.print(f"judged: output {', '.join(found.outputs)}, because {found.reason}")
 
 
 def show_export(done: Export) -> None:

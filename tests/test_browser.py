@@ -107,6 +107,7 @@ def says(locator: Any, text: str) -> None:
 def centres(opened: Opened) -> list[list[float]]:
     """Where members are on the screen, with all of them in sight."""
     opened.page.get_by_text("all", exact=True).first.click()
+    opened.page.evaluate("document.getElementById('front').scrollIntoView({block: 'center'})")
     opened.page.wait_for_timeout(50)
     return opened.page.evaluate(CENTRES)
 
@@ -147,9 +148,12 @@ def test_hovering_shows_the_member(opened):
         f"flash bytes: {member['flash_bytes']:,}",
         f"weights: {spread(member, 'weight_bits')} bits",
         f"outputs: {spread(member, 'bits')} bits",
-        f"bits a weight: {member['mean_bits']:.2f}",
-        f"validation: {member['validation']:.2f} %",
-        f"hold-out: {member['holdout']:.2f} %",
+        f"bits per weight: {member['mean_bits']:.2f}",
+        *(
+            f"{title}: {member[role]:.2f} % "
+            f"({member[f'{role}_interval'][0]:.2f} to {member[f'{role}_interval'][1]:.2f})"
+            for title, role in (("hold-out", "holdout"), ("validation", "validation"))
+        ),
     ]
 
 

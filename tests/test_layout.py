@@ -27,7 +27,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     study
 #     problem   cluster   sensitivity
 #     page
-#     report   comparison   inspection   charts   tuning
+#     remarks   report   comparison   inspection   charts   tuning
 #     session
 #     recordings   allocation   judge   outputs
 #     events   encoding   config   folder   front   drawing   interrupts
@@ -62,16 +62,17 @@ ALLOWED = {
     | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
     "comparison": {"outputs", "runtime", "passes", "core"},
-    "report": {"session", "runtime", "passes", "core"},
+    "remarks": set(),
+    "report": {"session", "remarks", "runtime", "passes", "core"},
     "drawing": {"core"},
     "charts": {"front", "core"},
-    "page": {"charts", "drawing", "report", "core"},
+    "page": {"charts", "drawing", "remarks", "report", "core"},
     "sensitivity": {"session", "report", "events", "core"},
     "problem": {"judge", "encoding", "config", "runtime", "passes", "rounding", "calibration"}
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
     "study": {"problem", "session", "report", "allocation", "encoding", "config", "events", "front"}
-    | {"search", "core"},
+    | {"search", "remarks", "core"},
     "tuning": {"session", "config", "events", "folder", "training", "rounding", "passes", "core"},
     "output": {
         "result",
@@ -84,7 +85,7 @@ ALLOWED = {
         "events",
         "tuning",
     }
-    | {"folder", "front", "runtime", "core"},
+    | {"folder", "front", "remarks", "runtime", "core"},
     "result": {"core"},
     "members": {
         "recordings",
@@ -97,12 +98,12 @@ ALLOWED = {
         "config",
         "tuning",
     }
-    | {"tuning", "folder", "front", "passes", "calibration", "core"},
+    | {"remarks", "folder", "front", "passes", "calibration", "core"},
     "api": {"members", "result", "passes", "output", "study", "sensitivity", "session", "report"}
     | {"events", "config", "tuning", "cluster", "interrupts", "folder", "front", "runtime"}
     | {"search", "calibration", "core"},
     "terminal": {"api", "result", "comparison", "events", "inspection", "report", "sensitivity"}
-    | {"training", "models"},
+    | {"remarks", "training", "models"},
     "options": set(),
     "flags": {"options", "core"},
     "cli": {"flags", "terminal", "api", "members", "result", "comparison", "config"}

@@ -133,7 +133,11 @@ def test_warnings_and_methods_are_told(place):
     }  # fmt: skip
     told_page = Outline(page.build(report, folder="plain").decode())
     plain = Outline(page.build(read(place / "plain" / "report.json"), folder="plain").decode())
-    for told in ("3 of 64 units of layer /gru", "1,234 sequences of train.npz", "95.50 % after"):
+    for told in (
+        "3 of 64 units of /gru are frozen",
+        "1,234 sequences of train.npz",
+        "95.50 % after",
+    ):
         assert told in told_page.text and told not in plain.text
     assert "weights rounded by gptq, biases as they are; saturating ranges" in plain.text
     assert "weights fine-tuned; saturating" in told_page.text
@@ -210,9 +214,9 @@ def test_history_leaves_out_what_is_not_feasible():
         charts.Evaluation(2, 4.0, 89.5, True),
         charts.Evaluation(2, 3.0, 89.4, False),
     )
-    best = charts.progress_chart(FRONT, found)
+    best = charts.progress_chart(FRONT, found, 0.5)
     assert best is not None and list(best.data[0].y) == [5.0, 4.0]
-    assert charts.progress_chart(FRONT, found[2:]) is None
+    assert charts.progress_chart(FRONT, found[2:], 0.5) is None
 
 
 @pytest.mark.parametrize(

@@ -426,7 +426,8 @@ def test_states_that_stand_still_are_told(place, capsys):
     )
     (entry,) = result.report["stuck_states"]
     assert entry["layer"] == "/gru" and 0 < entry["units"] <= entry["of"] == 64
-    text = f"{entry['units']} of 64 units of layer /gru stay at one code while their float state"
+    assert entry["bits"] == 2
+    text = f"{entry['units']} of 64 units of /gru are frozen: their quantised state never changes"
     assert [event for event in heard if isinstance(event, Notice) and text in event.text]
     assert text in Path("bits-2/report.md").read_text("utf-8")
     capsys.readouterr()

@@ -11,3 +11,8 @@ def folder() -> Path:
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "onnxgru"
+
+
+def holds_kernels() -> bool:
+    """Whether a kernel has been compiled on this machine before."""
+    return any((folder() / "__pycache__").glob("kernel_*.nbc"))
