@@ -105,7 +105,7 @@ def test_narrow_accumulators_bind_members_alone(model, tmp_path, capsys):
     assert len(front["members"]) > 3
     terminal.show_result(result)
     lines = capsys.readouterr().out.splitlines()
-    starts = [line.split("  ")[0].strip() for line in lines]
+    starts = [line.strip().split("  ")[0] for line in lines]
     assert "uniform 8 *" in starts and "uniform 3" in starts
     assert "* needs accumulators of more than 20 bits" in map(str.strip, lines)
     needed = front["uniform"][0]["accumulator_bits"]
