@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxgru import cluster, output
+from onnxgru import cluster, events, output
 from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
@@ -69,6 +69,7 @@ def quantize(
     OnnxgruError
         One of its kinds, with one sentence that says where, what is wrong, and what to do.
     """
+    events.check(listener)
     config = _config(config, settings)
     file = origin(model)
     folder = Folder(_output(file.path, config))
@@ -210,6 +211,7 @@ def measure_sensitivity(
     OnnxgruError
         One of its kinds, with one sentence that says where, what is wrong, and what to do.
     """
+    events.check(listener)
     config = _config(config, settings)
     for name in (*TASKS, "resume", "finetune"):
         if getattr(config, name) not in (None, False):

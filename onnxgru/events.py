@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from onnxgru.core.errors import OnnxgruWarning
+from onnxgru.core.errors import OnnxgruWarning, UsageError
 from onnxgru.search.nsga import Progress
 
 
@@ -122,6 +122,21 @@ class Tuned:
 
 Event = Notice | Stage | Calibrated | Searched | Measured | Widened | Tuned
 Listener = Callable[[Event], None]
+
+
+def check(listener: object) -> None:
+    """Refuse a listener that cannot be called.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if not callable(listener):
+        raise UsageError(
+            f"listener must be a function of one event, got a {type(listener).__name__}; leave it "
+            "out, or give onnxgru.events.silent"
+        )
 
 
 def silent(_event: Event) -> None:

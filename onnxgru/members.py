@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru import config as settings_of
+from onnxgru import events, output, report
 from onnxgru import front as fronts
-from onnxgru import output, report
 from onnxgru.calibration.moments import MOMENTS
 from onnxgru.config import OF_FINETUNING, Config
 from onnxgru.core import entrypoint, files, metrics, size
@@ -88,6 +88,7 @@ def pick(
         If not exactly one choice is made, no member fits it, or ``widen`` goes without
         ``max_bytes``.
     """
+    events.check(listener)
     place = _place(folder)
     limit = None if max_bytes is None else size.parse(max_bytes)
     _check_choice(index, limit, max_drop, widen)
@@ -189,6 +190,7 @@ def finetune(
     DataError
         If the data do not fit the model, or are too few or of one class.
     """
+    events.check(listener)
     place = _place(folder)
     before = _report_of(place)
     if data is None:

@@ -122,24 +122,30 @@ class Study:
         self._size = self.sizes[-1].key  # by which a member is chosen
         self.encoding = encoding(session.layers, config)
 
-    @property
-    def key(self) -> str:
-        """Hash of everything an evaluation depends on besides its genome."""
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """Everything that an evaluation depends on besides its genome, by the user's names."""
         session = self._session
         settings = session.settings()
         parts = {
             "model": session.digest,
-            "validation": session.data["validation"].digest(),
+            "validation data": session.data["validation"].digest(),
             "calibration": files.digest(session.calibration_bytes),
-            "moments": [files.digest(stored) for stored in session.moments_files.values()],
-            "settings": {name: settings[name] for name in _KEYED},
+            **{name: files.digest(stored) for name, stored in session.moments_files.items()},
+            **{name: settings[name] for name in _KEYED},
             "objectives": [size.key for size in self.sizes],
-            "costs": [repr(s.measure) for s in self.sizes if s.key == "cost"],
-            "versions": versions(),
+            "cost table": [repr(s.measure) for s in self.sizes if s.key == "cost"],
+            **{f"version of {name}": version for name, version in versions().items()},
         }
         if self._make is not None:
-            parts["finetuning"] = [self._trained_on, *(settings[name] for name in OF_FINETUNING)]
-        return files.digest(json.dumps(parts, sort_keys=True).encode())
+            tuning = {name: settings[name] for name in OF_FINETUNING}
+            parts |= {"training data": self._trained_on, **tuning}
+        return parts
+
+    @property
+    def key(self) -> str:
+        """Hash of `parts`."""
+        return files.digest(json.dumps(self.parts, sort_keys=True).encode())
 
     def prepare(self) -> None:
         """Calibrate, and evaluate the float model: what can fail before a search begins.
@@ -320,7 +326,7 @@ class Study:
                 )
             )
 
-        with opened(journal, self.key, genes, names) as log:
+        with opened(journal, self.key, genes, names, self.parts) as log:
             members = search(
                 self.encoding.space,
                 self.evaluate if config.scheduler is None else self.portable(),

@@ -4,7 +4,7 @@ The first line names the format and what the evaluations belong to; every furthe
 evaluation, written at once and synced before the next begins::
 
     {"format": "onnxgru.journal/1", "key": "9f86...", "genes": [{"name": ..., "choices": [...]},
-     ...], "objectives": ["error", "flash_bytes"]}
+     ...], "objectives": ["error", "flash_bytes"], "parts": {"seed": 0, ...}}
     {"genome": [8, 4], "objectives": [0.0625, 1234.0], "violation": 0.0, "generation": 1}
 
 Numbers come back exactly as they were written. A last line without its line feed is what a kill
@@ -15,12 +15,12 @@ journal is open no other process can open it (where the file system has locks).
 import errno
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.search.front import Member
@@ -28,6 +28,8 @@ from onnxgru.search.genome import Gene, Genome, Space
 
 FORMAT = "onnxgru.journal/1"
 _SHOWN = 60  # characters of a foreign line that a message quotes
+_NAMED = 3  # differences that a message names
+_HASH = 64  # characters of a SHA-256
 
 
 class Journal:
@@ -48,6 +50,7 @@ class Journal:
         key: str,
         genes: Sequence[Gene],
         objectives: Sequence[str],
+        parts: Mapping[str, object] | None = None,
     ) -> Self:
         """Start a journal in a new file.
 
@@ -61,13 +64,15 @@ class Journal:
             Genes of the genomes.
         objectives : sequence of str
             Name of each objective, in order.
+        parts : mapping, optional
+            What the key is a hash of, by name, so that a difference can be named.
 
         Raises
         ------
         OutputError
             If the file exists or cannot be written.
         """
-        return cls._open(Path(path), "xb+", key, genes, objectives)
+        return cls._open(Path(path), "xb+", _header(key, genes, objectives, parts), genes)
 
     @classmethod
     def resume(
@@ -76,6 +81,7 @@ class Journal:
         key: str,
         genes: Sequence[Gene],
         objectives: Sequence[str],
+        parts: Mapping[str, object] | None = None,
     ) -> Self:
         """Open an existing journal, drop a torn last line, and read the rest.
 
@@ -83,7 +89,7 @@ class Journal:
         ----------
         path : path
             A file written by `create`, however far it came.
-        key, genes, objectives
+        key, genes, objectives, parts
             As given to `create`.
 
         Raises
@@ -92,12 +98,10 @@ class Journal:
             If the file is missing, is no journal, belongs to another key, genes or objectives,
             has a line that is no evaluation, or is in use by another process.
         """
-        return cls._open(Path(path), "rb+", key, genes, objectives)
+        return cls._open(Path(path), "rb+", _header(key, genes, objectives, parts), genes)
 
     @classmethod
-    def _open(
-        cls, path: Path, mode: str, key: str, genes: Sequence[Gene], objectives: Sequence[str]
-    ) -> Self:
+    def _open(cls, path: Path, mode: str, header: Mapping[str, Any], genes: Sequence[Gene]) -> Self:
         try:
             file = FileIO(path, mode)
         except FileExistsError as error:
@@ -110,10 +114,10 @@ class Journal:
                 f"{path}: the journal must be a file that can be read and written, but "
                 f"{error.strerror}; check the path"
             ) from error
-        journal = cls(path, file, Space(tuple(genes)), objectives)
+        journal = cls(path, file, Space(tuple(genes)), header["objectives"])
         try:
             journal._lock()
-            journal._load(_header(key, genes, objectives))
+            journal._load(header)
         except BaseException:
             journal.close()
             raise
@@ -135,7 +139,7 @@ class Journal:
         except OSError:
             return  # a file system without locks
 
-    def _load(self, header: dict[str, object]) -> None:
+    def _load(self, header: Mapping[str, Any]) -> None:
         """Read the lines that are whole, and cut off what is not."""
         content = self._file.readall()
         first = _line(header)
@@ -154,7 +158,7 @@ class Journal:
         if len(whole) < len(content):
             self._truncate()
 
-    def _check_header(self, line: bytes, expected: dict[str, object]) -> None:
+    def _check_header(self, line: bytes, expected: Mapping[str, Any]) -> None:
         try:
             found = json.loads(line)
         except ValueError:
@@ -165,13 +169,30 @@ class Journal:
                 f"{self._path}: the first line of a journal must name the format '{FORMAT}', "
                 f"got {text!r}; give another path"
             )
+        self._check_parts(found.get("parts"), expected.get("parts"))
         for name, value in expected.items():
-            if found.get(name) != value:
+            if name != "parts" and found.get(name) != value:
                 raise OutputError(
                     f"{self._path}: the journal must have the {name} of this search, "
                     f"{_shortened(value)}, but has {_shortened(found.get(name))}: its model, data "
                     f"or settings were others; repeat those, or start a new search elsewhere"
                 )
+
+    def _check_parts(self, found: object, wanted: Mapping[str, object] | None) -> None:
+        """Name what differs; journals of earlier versions do not say what they depend on."""
+        if not isinstance(found, dict) or wanted is None:
+            return
+        others = [
+            f"{name} {_told(found.get(name))}, and this one has {_told(wanted.get(name))}"
+            for name in {**found, **wanted}
+            if found.get(name) != wanted.get(name)
+        ]
+        if others:
+            raise OutputError(
+                f"{self._path}: cannot resume: the search in this folder had "
+                f"{'; '.join(others[:_NAMED])}{'; and more' * (len(others) > _NAMED)}; repeat what "
+                "it had, or start a new search elsewhere"
+            )
 
     def _member(self, number: int, line: bytes) -> Member:
         try:
@@ -277,12 +298,25 @@ class Journal:
         self.close()
 
 
-def _header(key: str, genes: Sequence[Gene], objectives: Sequence[str]) -> dict[str, object]:
+def _header(
+    key: str,
+    genes: Sequence[Gene],
+    objectives: Sequence[str],
+    parts: Mapping[str, object] | None,
+) -> dict[str, Any]:
     listed = [{"name": gene.name, "choices": list(gene.choices)} for gene in genes]
-    return {"format": FORMAT, "key": key, "genes": listed, "objectives": list(objectives)}
+    header = {"format": FORMAT, "key": key, "genes": listed, "objectives": list(objectives)}
+    return header if parts is None else header | {"parts": dict(parts)}
 
 
-def _line(record: dict[str, object]) -> bytes:
+def _told(value: object) -> str:
+    """A part in a message; hashes are shortened."""
+    if isinstance(value, str):
+        return f"{value[:8]}..." if len(value) == _HASH else value
+    return _shortened(value)
+
+
+def _line(record: Mapping[str, object]) -> bytes:
     # json writes floats as repr does: the shortest text that reads back as the same number.
     return json.dumps(record, allow_nan=False).encode() + b"\n"
 

@@ -204,9 +204,9 @@ CASES = [
     (f"{USED} -o out --search --resume", 1, "out: there is no journal.jsonl to resume"),
     (f"{USED} -o searched --search --resume --force", 2, "resume and force exclude each other"),
     (f"{USED} -o searched --resume", 2, "resume continues a search"),
-    (SEARCH.replace("small", "other"), 1, "searched/journal.jsonl: |model, data or settings"),
-    (f"{SEARCH} --seed 1", 1, "searched/journal.jsonl: |model, data or settings"),
-    (f"{SEARCH} --genome coupled", 1, "searched/journal.jsonl: |model, data or settings"),
+    (SEARCH.replace("small", "other"), 1, "journal.jsonl: cannot resume|had model |; calibration "),
+    (f"{SEARCH} --seed 1", 1, "cannot resume: |had seed 0, and this one has 1; repeat what it had"),
+    (f"{SEARCH} --genome coupled", 1, "cannot resume: |genome split, and this one has coupled"),
     (f"{SEARCH} --validation recordings:later", 1, "recordings:later"),
     # the command line
     ("quantise small.onnx", 2, "there is no command 'quantise', did you mean 'quantize'"),

@@ -1,6 +1,7 @@
 """Numbers of bytes as people write them."""
 
 import re
+from numbers import Real
 
 from onnxgru.core.errors import UsageError
 
@@ -26,8 +27,8 @@ def parse(value: object) -> int:
         whole, part, unit = match.groups()
         number = float(re.sub("[,_ ]", "", whole) + (part or ""))
         found = int(number * _UNITS[unit or ""])
-    elif isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
-        found = int(value)
+    elif isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
+        found = int(float(value))
     if found is None or found < 1:
         raise UsageError(
             f"a size must be a number of bytes such as 20480, 6,013, 20k, 20 kB or 20KiB, got "

@@ -262,3 +262,24 @@ def test_two_processes_refuse_each_other(path):
         second = subprocess.run(command, check=False, capture_output=True, text=True)
     assert second.returncode == 1
     assert "another process has it open" in second.stderr
+
+
+def test_what_differs_is_named(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    parts = {"seed": 0, "model": "a" * 64, "widths": "2-8", "version of numpy": "2.1"}
+    Journal.create(path, KEY, GENES, NAMES, parts).close()
+    Journal.resume(path, KEY, GENES, NAMES, parts).close()
+    Journal.resume(path, KEY, GENES, NAMES).close()
+    for others, words in (
+        ({"seed": 3}, "had seed 0, and this one has 3; repeat what it had"),
+        ({"model": "b" * 64}, "had model aaaaaaaa..., and this one has bbbbbbbb...;"),
+        ({"widths": "2,4"}, "had widths 2-8, and this one has 2,4;"),
+        ({"share": "gate"}, "had share None, and this one has gate;"),
+        (dict.fromkeys(parts, 1), "had seed 0, and this one has 1; model"),
+        (dict.fromkeys(parts, 1), "widths 2-8, and this one has 1; and more; repeat"),
+    ):
+        with pytest.raises(OutputError, match="cannot resume: ") as caught:
+            Journal.resume(path, "other", GENES, NAMES, parts | others)
+        assert words in str(caught.value)
+    with pytest.raises(OutputError, match="its model, data or settings were others"):
+        Journal.resume(path, "other", GENES, NAMES)
