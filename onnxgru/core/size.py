@@ -2,6 +2,7 @@
 
 import re
 from numbers import Real
+from typing import Any
 
 from onnxgru.core.errors import UsageError
 
@@ -27,8 +28,9 @@ def parse(value: object) -> int:
         whole, part, unit = match.groups()
         number = float(re.sub("[,_ ]", "", whole) + (part or ""))
         found = int(number * _UNITS[unit or ""])
-    elif isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer():
-        found = int(float(value))
+    elif not isinstance(value, bool) and isinstance(value, Real):
+        exact: Any = value
+        found = int(exact) if exact == int(exact) else None
     if found is None or found < 1:
         raise UsageError(
             f"a size must be a number of bytes such as 20480, 6,013, 20k, 20 kB or 20KiB, got "
