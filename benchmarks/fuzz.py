@@ -6,17 +6,17 @@
 
 Every case takes a valid model and valid data, damages one of them by a random change, and runs
 ``onnxgru quantize``. Changes of a model: nodes and values dropped, doubled, renamed or connected
-otherwise; attributes, sizes, types, opsets and weights changed; bytes cut off or flipped. Changes of
-data: types, shapes, names, NaN, labels, pickles; bytes cut off or flipped. The case passes if
+otherwise; attributes, sizes, types, opsets and weights changed; bytes cut off or flipped. Changes
+of data: types, shapes, names, NaN, labels, pickles; bytes cut off or flipped. The case passes if
 
-- the exit code is 1 or 2, one sentence is said that is no traceback and names no defect, and nothing
-  is left behind; or
+- the exit code is 1 or 2, one sentence is said that is no traceback and names no defect, and
+  nothing is left behind; or
 - the exit code is 0, and ``integer.onnx`` passes onnx.checker and repeats the golden outputs that
   were written with it.
 
-Each case runs in a process of its own with a time limit, because a damaged model may end the process
-of the libraries that read it; that counts as a failure of the kind "crash". The same number and seed
-give the same cases; ``--only N`` runs one of them and keeps its files.
+Each case runs in a process of its own with a time limit, because a damaged model may end the
+process of the libraries that read it; that counts as a failure of the kind "crash". The same number
+and seed give the same cases; ``--only N`` runs one of them and keeps its files.
 """
 
 import argparse
@@ -349,7 +349,8 @@ def labels(data: dict[str, Any], generator: Generator) -> None:
     """Change the labels."""
     others = [
         np.arange(8), np.zeros((8, 5), int), np.full((8, 5), 99), np.full((8, 5), -1),
-        np.zeros((5, 8), int), np.ones(3, int), np.zeros((8, 5, 4)), np.eye(4)[np.zeros((8, 5), int)],
+        np.zeros((5, 8), int), np.ones(3, int), np.zeros((8, 5, 4)),
+        np.eye(4)[np.zeros((8, 5), int)],
         np.array(["a"] * 8), np.full((8, 5), np.nan), np.asarray(1), np.zeros((8, 0), int),
         np.full((8, 5), 2.0), np.full((8, 5), 2**63 - 1), np.zeros((8, 5), bool),
     ]  # fmt: skip

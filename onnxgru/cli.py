@@ -8,6 +8,7 @@ are understood.
 import argparse
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -233,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # whatever the locale can write
+    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # tracebacks of what is handled here
     if not (sys.argv[1:] if arguments is None else arguments):
         sys.stderr.write(flags.usage())
         return 2

@@ -9,8 +9,10 @@ import onnx_ir as ir
 
 from onnxgru.core import files
 from onnxgru.core.errors import ModelError, UsageError
+from onnxgru.passes import wiring
 
 LARGEST = 2**31 - 1
+_UNSORTED = "topologically sorted"
 
 SHAPED = "onnxgru.shaped"
 """Metadata key of an inner value whose shape stays in a file of the smallest size."""
@@ -109,14 +111,18 @@ def read(given: object) -> ir.Model:
             f"{path}: its external data cannot be read from {path.parent} ({_first(error)}); "
             "put the data file beside the model, or export it as a single file"
         ) from error
+    broken = None
     try:
         _check(model)
     except onnx.checker.ValidationError as error:
-        if "topologically sorted" not in str(error):  # normalisation sorts
-            raise ModelError(
-                f"{path}: is not a valid ONNX model ({_first(error)}); export the model again"
-            ) from error
-    return ir.from_proto(model)
+        # Normalisation sorts what can be sorted.
+        broken = wiring.fault(model.graph) if _UNSORTED in str(error) else _first(error)
+    if broken is None:
+        try:
+            return ir.from_proto(model)
+        except Exception as error:  # onnx_ir raises what it meets: ValueError, SerdeError, ...
+            broken = _first(error)
+    raise ModelError(f"{path}: is not a valid ONNX model ({broken}); export the model again")
 
 
 def _check(model: onnx.ModelProto) -> None:

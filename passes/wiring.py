@@ -1,0 +1,78 @@
+"""Whether the nodes of a graph can be put into an order: every value is made once, and before use.
+
+``onnx.checker`` calls every other order invalid, also the unsorted ones that runtimes take and that
+are sorted here; what cannot be sorted is told apart from them by this.
+"""
+
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+
+import onnx
+
+
+def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str | None:
+    """Say what keeps a graph from being sorted.
+
+    Parameters
+    ----------
+    graph : GraphProto
+        With its subgraphs.
+    outside : frozenset of str
+        Names of values of the graphs around it.
+
+    Returns
+    -------
+    str or None
+        None where it can be sorted.
+    """
+    given = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    given |= {t.values.name for t in graph.sparse_initializer}
+    makers: dict[str, int] = {}
+    for index, node in enumerate(graph.node):
+        for name in filter(None, node.output):
+            if name in makers or name in given or name in outside:
+                return f"value {name!r} is made twice, the second time by {_named(node)}"
+            makers[name] = index
+    known = given | makers.keys() | outside
+    order: TopologicalSorter[int] = TopologicalSorter()
+    for index, node in enumerate(graph.node):
+        order.add(index, *(makers[name] for name in _read(node) if name in makers))
+        for name in filter(None, node.input):
+            if name not in known:
+                return f"{_named(node)} reads {name!r}, which nothing makes"
+        for inner in _graphs(node):
+            if found := fault(inner, frozenset(known)):
+                return found
+    for name in (value.name for value in graph.output):
+        if name not in known:
+            return f"nothing makes the output {name!r}"
+    return _circle(graph, order)
+
+
+def _circle(graph: onnx.GraphProto, order: TopologicalSorter[int]) -> str | None:
+    try:
+        order.prepare()
+    except CycleError as error:
+        names = [_named(graph.node[index]) for index in dict.fromkeys(error.args[1])]
+        return f"nodes read each other's outputs in a circle: {', '.join(names[:4])}"
+    return None
+
+
+def _named(node: onnx.NodeProto) -> str:
+    return f"node {node.name!r} ({node.op_type})" if node.name else f"a node {node.op_type}"
+
+
+def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node reads, and what its subgraphs may read of those around them."""
+    yield from filter(None, node.input)
+    for graph in _graphs(node):
+        for inner in graph.node:
+            yield from _read(inner)
+        yield from (value.name for value in graph.output)
