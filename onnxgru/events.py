@@ -93,6 +93,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Verified:
+    """`done` of `total` calls of the integer graph have been made."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Widened:
     """Widths have grown to so many of at most `limit` flash bytes."""
 
@@ -120,7 +128,7 @@ class Tuned:
     quality: float
 
 
-Event = Notice | Stage | Calibrated | Searched | Measured | Widened | Tuned
+Event = Notice | Stage | Calibrated | Searched | Measured | Verified | Widened | Tuned
 Listener = Callable[[Event], None]
 
 

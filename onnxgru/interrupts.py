@@ -1,9 +1,67 @@
-"""Ctrl-C that is not lost: libraries that swallow it while they are imported do not keep it."""
+"""Ctrl-C that is not lost: not by libraries that swallow it, nor while a library works for long."""
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+Found = TypeVar("Found")
+
+_PATIENCE = 0.1
+"""Seconds between two looks of the thread that waits."""
+
+
+class AbandonedError(Exception):
+    """Work that nobody waits for any more."""
+
+
+def attended(work: Callable[[Callable[[], None]], Found]) -> Found:
+    """Do work that may stay in a library for minutes, and hear Ctrl-C meanwhile.
+
+    Python hears a signal between its own instructions only, and onnxruntime may take minutes to
+    load a long graph. So a thread does the work, and this one waits. After Ctrl-C the thread ends
+    as soon as it calls what it is given; a process that ends does not wait for it.
+
+    Parameters
+    ----------
+    work : callable
+        Is given a function to call now and then, from where it may be abandoned.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        At Ctrl-C.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work(lambda: None)
+    abandoned = threading.Event()
+    found: list[Found] = []
+    errors: list[BaseException] = []
+
+    def proceed() -> None:
+        if abandoned.is_set():
+            raise AbandonedError
+
+    def run() -> None:
+        try:
+            found.append(work(proceed))
+        except AbandonedError:
+            pass
+        except BaseException as error:  # any: the waiting thread raises it
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_PATIENCE)
+    except BaseException:
+        abandoned.set()
+        raise
+    if errors:
+        raise errors[0]
+    return found[0]
 
 
 class Interrupts:

@@ -1,6 +1,6 @@
 """From a scheme to an output folder: graphs, their verification, the report and its page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from onnxgru import charts, page
@@ -9,14 +9,15 @@ from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
 from onnxgru.core import files
 from onnxgru.core.data import Dataset
-from onnxgru.core.errors import SchemeError
+from onnxgru.core.errors import ModelError, SchemeError, VerificationError
 from onnxgru.core.scheme import Scheme
-from onnxgru.events import Listener, Notice, Stage, silent
+from onnxgru.events import Listener, Notice, Stage, Verified, silent
 from onnxgru.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
+from onnxgru.interrupts import attended
 from onnxgru.remarks import remarks
 from onnxgru.report import Written
 from onnxgru.result import Result
-from onnxgru.runtime.verify import golden, verify
+from onnxgru.runtime.verify import Verification, golden, verify
 from onnxgru.session import Session
 from onnxgru.study import Outcome
 from onnxgru.tuning import Checkpoints, Lesson, tune
@@ -64,12 +65,14 @@ def finish(
         Where the search was, whose member this is; `folder` where left out.
     """
     home = home or folder
+    if outcome is not None:  # whatever may happen below, a search is not lost
+        folder.write(front_files(outcome.document, outcome.cloud))
     if training is None:
-        written, contents = _make(session, scheme)
+        written, contents = _make(session, scheme, _kept(folder, outcome))
         contents |= others or {}
         return _write(session, folder, written, contents, outcome, summary, front, home=home)
     tuning = tune(session, scheme, training, lesson=lesson, checkpoints=checkpoints)
-    written, contents = _make(tuning.session, scheme)
+    written, contents = _make(tuning.session, scheme, _kept(folder, outcome, tuned=True))
     contents["calibration.json"] = session.calibration_bytes
     contents |= tuning.contents() | dict(others or {})
     result = _write(
@@ -92,7 +95,17 @@ def front_files(
     }
 
 
-def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
+def _kept(folder: Folder, outcome: Outcome | None, *, tuned: bool = False) -> str:
+    """What a folder has where a model cannot be written, as the end of a sentence."""
+    kept = []
+    if outcome is not None:
+        kept.append(f"the search is in {folder.path}: front.csv, front.json and {JOURNAL}")
+    if tuned:
+        kept.append(f"the fine-tuning is in {folder.path}: its checkpoint")
+    return f"; {' and '.join(kept)}; --resume goes on from there" if kept else ""
+
+
+def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[str, bytes]]:
     """Lower, emit, annotate and verify; nothing is written yet."""
     program = session.lowering(scheme)
     session.listener(Stage("writing graphs"))
@@ -103,7 +116,24 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
     count = session.config.verify
     if session.host.batch:
         count = max(1, count // session.host.batch) * session.host.batch
-    checked = verify(integer, session.host, program, data.take(count), time_axes=session.time_axes)
+
+    def check(proceed: Callable[[], None]) -> tuple[Verification, dict[str, bytes]]:
+        def report(done: int, total: int) -> None:
+            proceed()
+            session.listener(Verified(done, total))
+
+        checked = verify(
+            integer, session.host, program, data.take(count),
+            time_axes=session.time_axes, report=report,
+        )  # fmt: skip
+        proceed()
+        first = data.take(session.host.batch or GOLDEN_SEQUENCES)
+        return checked, golden(integer, first, session.time_axes)
+
+    try:
+        checked, vectors = attended(check)
+    except (VerificationError, ModelError) as error:
+        raise type(error)(f"{error}{kept}") from error
     contents = {
         "integer.onnx": integer.SerializeToString(deterministic=True),
         "annotated.onnx": annotated.SerializeToString(deterministic=True),
@@ -111,9 +141,7 @@ def _make(session: Session, scheme: Scheme) -> tuple[Written, dict[str, bytes]]:
         "calibration.json": session.calibration_bytes,
         **session.moments_files,
         **({SOURCE: session.origin.content} if session.origin.held else {}),
-        **golden(
-            integer, program, data.take(session.host.batch or GOLDEN_SEQUENCES), session.time_axes
-        ),
+        **vectors,
     }
     return Written(scheme, program, integer, annotated, checked), contents
 

@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxgru import states
 from onnxgru.core import intervals, metrics
 from onnxgru.core.account import account
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.passes.recurrence import Form
+from onnxgru.passes.states import recorded
 from onnxgru.remarks import (
     TITLES,
     between,
@@ -201,8 +203,11 @@ def build(
             "runtime": f"onnxruntime {version('onnxruntime')}",
             "sequences": written.verification.sequences,
             "codes": written.verification.codes,
+            "calls": written.verification.calls,
+            "ties": written.verification.ties,
             "differences": 0,
         },
+        "states": recorded(written.integer),
         "stuck_states": [
             {
                 "layer": layer.name,
@@ -352,6 +357,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"sequences). The annotated graph differs from it by {distance['mean']:g} codes on "
         f"average, {distance['max']} at most.",
     ]
+    lines += states.ties(checked)
     if "search" in document:
         lines += ["", *_search_lines(document, unit)]
     if "finetuning" in document:
@@ -368,6 +374,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
         weight = row["weight_bits"] or ""
         lines.append(f"| `{row['name']}` | {row['bits']} | {weight} | {sqnr} | {accumulator} |")
+    lines += states.table(document["states"])
     if document["left_in_float"]:
         lines += ["", "## Left in float", ""]
         lines += [f"- `{r['node']}`: {r['reason']}" for r in document["left_in_float"]]

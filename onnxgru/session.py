@@ -37,6 +37,7 @@ from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.retune import Retune
+from onnxgru.passes.start import Start
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
 from onnxgru.rounding import given, methods
@@ -104,12 +105,19 @@ class Session:
         self.choice = self._chosen()
         self.metric = self.choice.metric
 
+    def _cut(self, form: Form) -> ir.Model:
+        """Copy of the model that takes the steps of a form."""
+        clone = self.model.clone()
+        if form.name == "step":
+            Start(self.layers)(clone)
+        Step(self.layers, form.length)(clone)
+        return clone
+
     def _check_form(self) -> dict[str, int] | None:
         """Time axes of the inputs in step form; a form that cannot be is refused beforehand."""
         if self.form.name != "step":
             return None
-        clone = self.model.clone()
-        Step(self.layers)(clone)
+        clone = self._cut(self.form)
         Decompose(self.layers, self.form)(clone)
         return time_axes(self.model.graph, self.layers)
 
@@ -327,8 +335,7 @@ class Session:
 
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The emitted graph of a program."""
-        model = self.model.clone()
-        Step(self.layers, self.form.length)(model)
+        model = self._cut(self.form)
         Emit(program, self.form)(model)
         Pack()(model)
         return source.compact(self._finished(model, program, scheme))
@@ -338,8 +345,7 @@ class Session:
     ) -> onnx.ModelProto:
         """The annotated graph of a program, in the configured form or another one."""
         form = form or self.form
-        model = self.model.clone()
-        Step(self.layers, form.length)(model)
+        model = self._cut(form)
         Decompose(self.layers, form)(model)
         Annotate(program)(model)
         for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:

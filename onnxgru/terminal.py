@@ -28,6 +28,7 @@ from onnxgru.events import (
     Searched,
     Stage,
     Tuned,
+    Verified,
     Widened,
 )
 from onnxgru.inspection import Inspection, LayerRow, OperatorRow
@@ -143,6 +144,9 @@ class Progress:
                 self._searched(event)
             case Measured() if not self._quiet:
                 self._share(event.done, event.total, "measurements")
+            case Verified(done, total) if not self._quiet:
+                if total > 1:
+                    self._share(done, total, "calls")
             case Widened(size, limit) if not self._quiet:
                 self._share(size, limit, "flash bytes")
             case Tuned() if not self._quiet:
@@ -158,7 +162,9 @@ class Progress:
                 )
             case Download() if not self._quiet:
                 self._share(event.done, event.total, f"bytes of {event.name}")
-            case Calibrated() | Stage() | Searched() | Measured() | Widened() | Tuned():
+            case (
+                Calibrated() | Stage() | Searched() | Measured() | Verified() | Widened() | Tuned()
+            ):
                 pass
             case Epoch() | Download():
                 pass

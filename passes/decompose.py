@@ -14,6 +14,7 @@ from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.tape import OPERATOR, Tape
 from onnxgru.custom_ops.kinds import EQUATIONS
 from onnxgru.passes.recurrence import Arithmetic, Form, expand
+from onnxgru.passes.states import State, record
 
 
 class FloatArithmetic(Arithmetic[Layer, Recurrence]):
@@ -40,6 +41,9 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
     def zero(self, tape: Tape, layer: Layer) -> ir.Value:
         """0.0."""
         return tape.constant("onnxgru/float/zero", np.asarray(0, np.float32))
+
+    def quantization(self, layer: Layer) -> None:
+        """None: states are real numbers."""
 
     def prologue(self, tape: Tape, recurrence: Recurrence, x: ir.Value) -> dict[str, ir.Value]:
         """Operators that only read the input."""
@@ -108,6 +112,7 @@ class Decompose(ir.passes.InPlacePass):
         """Expand every layer whose node is in the model."""
         root = Tape(graph=model.graph)
         modified = False
+        states: list[State] = []
         for layer in self._layers:
             node = next(
                 (n for n in model.graph if n.name == layer.node and n.op_type == "GRU"), None
@@ -117,9 +122,12 @@ class Decompose(ir.passes.InPlacePass):
             modified = True
             observed: dict[str, ir.Value] | None = {} if self._observe else None
             tape = Tape(root)
-            expand(model.graph, node, layer, FloatArithmetic(), self._form, tape, observed)
+            states += expand(
+                model.graph, node, layer, FloatArithmetic(), self._form, tape, observed
+            )
             if observed is not None:
                 self._expose(model.graph, layer, tape, observed)
+        record(model, states)
         if modified:
             model.graph.opset_imports.setdefault("", 18)
         return ir.passes.PassResult(model, modified)

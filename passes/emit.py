@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from onnxgru.core.integers import Quantization
 from onnxgru.core.program import (
     Boundary,
     IntegerLayer,
@@ -24,6 +25,7 @@ from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.graph import GraphPrimitives
 from onnxgru.passes.recurrence import Arithmetic, Form, expand
+from onnxgru.passes.states import State, record
 
 
 class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
@@ -57,6 +59,10 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     def zero(self, tape: Tape, layer: IntegerLayer) -> ir.Value:
         """The zero point."""
         return self._zero_point(tape, layer, layer.state)
+
+    def quantization(self, layer: IntegerLayer) -> Quantization:
+        """The state's."""
+        return layer.state.quantization
 
     def prologue(
         self, tape: Tape, recurrence: IntegerRecurrence, x: ir.Value
@@ -166,6 +172,7 @@ class Emit(ir.passes.InPlacePass):
         root = Tape(graph=model.graph)
         arithmetic = IntegerArithmetic()
         modified = False
+        states: list[State] = []
         for layer in self._program.layers:
             node = next(
                 (n for n in model.graph if n.name == layer.node and n.op_type == "GRU"), None
@@ -173,7 +180,8 @@ class Emit(ir.passes.InPlacePass):
             if node is None:
                 continue
             modified = True
-            expand(model.graph, node, layer, arithmetic, self._form, Tape(root))
+            states += expand(model.graph, node, layer, arithmetic, self._form, Tape(root))
+        record(model, states)
         if modified:
             common.RemoveUnusedNodesPass()(model)
             for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:

@@ -17,11 +17,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.errors import ModelError, UsageError
+from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.tape import Tape
 from onnxgru.passes.axes import origin
 from onnxgru.passes.source import SHAPED
+from onnxgru.passes.states import State
 
 FORMS = ("scan", "step", "unrolled")
 
@@ -88,6 +90,10 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
         """The state 0.0, shape ()."""
 
     @abstractmethod
+    def quantization(self, layer: AnyLayer) -> Quantization | None:
+        """What codes of the state mean; None where it is no code."""
+
+    @abstractmethod
     def prologue(self, tape: Tape, recurrence: AnyRecurrence, x: ir.Value) -> dict[str, ir.Value]:
         """Values (T, B, N) of everything that does not depend on the state, by operator name."""
 
@@ -128,6 +134,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         inputs = [*node.inputs, None, None, None, None, None, None]
         self.x, self.lengths, self.initial = inputs[0], inputs[4], inputs[5]
         self.entered = self.x
+        self.states: list[State] = []
 
     def run(self) -> None:
         """Record the nodes and put them in the place of the layer's node."""
@@ -341,8 +348,15 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 f"{layer.name} takes sequence_lens and has no step form; "
                 "use --recurrence scan or unrolled"
             )
-        streams = self.initial is None or self.initial.const_value is not None
-        state = self._state_input(recurrence) if streams else self._start(index, recurrence)
+        constant = None if self.initial is None else self.initial.const_value
+        streams = self.initial is None or constant is not None
+        if streams:
+            first = np.zeros((1, layer.hidden_size), np.float32)
+            if constant is not None:
+                first = np.asarray(constant.numpy(), np.float32)[index]
+            state = self._state_input(recurrence)
+        else:
+            state = self._start(index, recurrence)
         slices = {
             name: tape.op("Squeeze", value, tape.axes(0), name=f"{name}/step")
             for name, value in scanned.items()
@@ -350,7 +364,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         self.arithmetic.prepare(tape, recurrence)
         _, following, _ = self._once(tape, recurrence, slices, state)
         if streams:
-            self._state_output(recurrence, following)
+            self._state_output(recurrence, following, first)
         y = tape.op("Unsqueeze", following, tape.axes(0), name=f"{recurrence.name}/states")
         return y, following
 
@@ -378,17 +392,28 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         known = size is not None and any(size in shape for shape in shapes)
         return size if isinstance(size, int) else size.value if known and size else None
 
-    def _state_output(self, recurrence: AnyRecurrence, following: ir.Value) -> None:
-        tape, name = self.tape, f"{recurrence.name}/next_state"
-        element = self.arithmetic.element
+    def _state_output(self, recurrence: AnyRecurrence, following: ir.Value, first: Floats) -> None:
+        tape, layer, given = self.tape, self.layer, self.graph.inputs[-1]
+        name = f"{recurrence.name}/next_state"
         if self.form.float_state:
-            result = self.arithmetic.leave(tape, self.layer, following, name)
-            element = ir.DataType.FLOAT
+            result = self.arithmetic.leave(tape, layer, following, name)
         else:
             result = tape.op("Identity", following, name=name)
-        result.type = ir.TensorType(element)
-        result.shape = self.graph.inputs[-1].shape
+        result.type, result.shape = given.type, given.shape
         self.graph.outputs.append(result)
+        quantization = self.arithmetic.quantization(layer)
+        codes = quantization is not None and not self.form.float_state
+        self.states.append(
+            State(
+                str(given.name),
+                str(result.name),
+                layer.name,
+                "uint8" if codes else "float32",
+                tuple(n if isinstance(n, int) else n.value for n in given.shape or ()),
+                quantization,
+                quantization.quantize(first) if quantization is not None and codes else first,
+            )
+        )
 
     def _unrolled(
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
@@ -439,8 +464,8 @@ def expand(
     form: Form,
     tape: Tape,
     observed: dict[str, ir.Value] | None = None,
-) -> None:
-    """Replace a layer's node by its recurrence in the given form.
+) -> list[State]:
+    """Replace a layer's node by its recurrence in the given form; the states of the step form.
 
     Parameters
     ----------
@@ -465,4 +490,6 @@ def expand(
     ModelError
         If the layer has no such form.
     """
-    Expansion(graph, node, layer, arithmetic, form, tape, observed).run()
+    expansion = Expansion(graph, node, layer, arithmetic, form, tape, observed)
+    expansion.run()
+    return expansion.states

@@ -18,18 +18,29 @@ from onnxgru.passes.axes import origin
 def time_axes(graph: ir.Graph, layers: Sequence[Layer]) -> dict[str, int]:
     """Time axis of every graph input that a layer's sequence comes from.
 
+    None of a layer whose sequence has one step already.
+
     Raises
     ------
     ModelError
-        If a layer's time axis cannot be followed to a graph input.
+        If a layer's time axis cannot be followed to a graph input, or two layers run along
+        different axes of one.
     """
     nodes = {layer.node for layer in layers}
     axes: dict[str, int] = {}
     for layer in layers:
         value = graph.node(layer.node).inputs[0]
+        if value is not None and value.shape is not None and value.shape[0] == 1:
+            continue
         found = origin(value, 0)
         if found is not None:
-            axes[found[0]] = found[1]
+            name, axis = found
+            if axes.setdefault(name, axis) != axis:
+                raise ModelError(
+                    f"{layer.name} runs along axis {axis} of input {name!r}, but another layer "
+                    f"along axis {axes[name]}, so that no axis of it is time, which the step form "
+                    "needs; use --recurrence scan or unrolled"
+                )
         elif not _follows(value, nodes):
             raise ModelError(
                 f"{layer.name}: its time axis cannot be followed to an input of the model, which "

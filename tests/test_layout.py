@@ -63,7 +63,8 @@ ALLOWED = {
     "inspection": {"passes", "core"},
     "comparison": {"outputs", "runtime", "passes", "core"},
     "remarks": set(),
-    "report": {"session", "remarks", "runtime", "passes", "core"},
+    "states": set(),
+    "report": {"session", "states", "remarks", "runtime", "passes", "core"},
     "drawing": {"core"},
     "charts": {"front", "core"},
     "page": {"charts", "drawing", "remarks", "report", "core"},
@@ -85,7 +86,7 @@ ALLOWED = {
         "events",
         "tuning",
     }
-    | {"folder", "front", "remarks", "runtime", "core"},
+    | {"interrupts", "folder", "front", "remarks", "runtime", "core"},
     "result": {"core"},
     "members": {
         "recordings",

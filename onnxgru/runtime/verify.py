@@ -1,6 +1,15 @@
-"""Verification: the emitted graph, run in onnxruntime, against the oracle, code for code."""
+"""Verification: the emitted graph, run in onnxruntime, against the oracle, code for code.
 
-from collections.abc import Callable, Mapping
+Integers are compared for equality. The float operators around them are not: onnxruntime may add up
+in another order in another session, and a value at a tie of rounding then gets the code beside. So
+the oracle reads the codes that the emitted graph itself quantised. Those must be the codes of the
+floats that the graph quantised, and these floats may differ from ours, which come from the float
+parts run alone, by rounding errors only. Where that makes another code, it is counted.
+
+A graph that is called once a step, or a frame, is called several times with its states handed on.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +19,32 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxgru.core.data import Dataset
-from onnxgru.core.integers import Codes
+from onnxgru.core.errors import VerificationError
+from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerProgram
+from onnxgru.passes.states import first_values, recorded
 from onnxgru.runtime import oracle
-from onnxgru.runtime.evaluator import Engine, Evaluator, States
+from onnxgru.runtime.evaluator import Engine, States
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.sessions import Run, onnxruntime_session, require_equal
 
 Array = npt.NDArray[Any]
 Loader = Callable[[onnx.ModelProto], Run]
+Report = Callable[[int, int], None]
+
+WHERE = "integer.onnx in onnxruntime"
+
+TIE = 1 / 16
+"""Widths of a code that two floats which differ by rounding errors may be apart."""
+
+CLOSE = 1e-3
+"""Share of the largest value by which states that the float model hands on may differ."""
+
+CHUNK_BYTES = 64 * 2**20
+"""Memory that the codes of a chunk of sequences may take."""
+
+CALLS = 16
+"""Calls with the states handed on, where a model is called once a frame."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +57,17 @@ class Verification:
         Sequences run.
     codes : int
         State codes compared.
+    calls : int
+        Calls in a row with the states handed on; 1 where a call takes whole sequences.
+    ties : int
+        Codes of layers' inputs that differ from ours because a float operator's rounding error put
+        its value on the other side of a tie.
     """
 
     sequences: int
     codes: int
+    calls: int = 1
+    ties: int = 0
 
 
 def oracle_engine(layer: IntegerLayer) -> Engine:
@@ -69,12 +102,77 @@ def probe(model: onnx.ModelProto, program: IntegerProgram) -> tuple[onnx.ModelPr
     return result, names
 
 
-def _codes(states: Mapping[str, States]) -> dict[str, Array]:
-    return {
-        f"{layer}/{name}": value
-        for layer, found in states.items()
-        for name, value in (("y", found.y), ("y_h", found.y_h))
-    }
+@dataclass(frozen=True)
+class Reading:
+    """Where an emitted graph quantises a float value.
+
+    Parameters
+    ----------
+    codes : str
+        Name of the codes.
+    source : str
+        Name of the float value.
+    """
+
+    codes: str
+    source: str
+
+
+class Probe:
+    """An emitted graph that shows what its integer layers read and compute.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        What was emitted from `program`.
+    program : IntegerProgram
+        The program.
+    """
+
+    def __init__(self, model: onnx.ModelProto, program: IntegerProgram) -> None:
+        self.model, self.names = probe(model, program)
+        self._producers = {name: node for node in model.graph.node for name in node.output}
+        self._constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.inputs = {
+            layer.name: self._reading(f"{layer.input.name}/codes")
+            for layer in program.layers
+            if not layer.reads_codes
+        }
+        self.initial = {
+            layer.name: [
+                reading
+                for index in range(len(layer.recurrences))
+                if (reading := self._reading(f"{layer.state.name}/codes/{index}")) is not None
+            ]
+            for layer in program.layers
+        }
+        given = {value.name for value in self.model.graph.input}
+        shown = {value.name for value in self.model.graph.output}
+        for reading in [*self.inputs.values(), *(r for rs in self.initial.values() for r in rs)]:
+            if reading is None:
+                continue
+            for name, kind in (
+                (reading.codes, onnx.TensorProto.UINT8),
+                (reading.source, onnx.TensorProto.FLOAT),
+            ):
+                if name not in given | shown | self._constants.keys():
+                    shown.add(name)
+                    self.model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+
+    def _reading(self, codes: str) -> Reading | None:
+        """Back from codes through Cast, Clip, Add, Round and Mul to the float value."""
+        if codes not in self._producers:
+            return None
+        source = codes
+        for _ in range(5):
+            source = self._producers[source].input[0]
+        return Reading(codes, source)
+
+    def source(self, reading: Reading, values: Mapping[str, Array]) -> Array:
+        """The float value of a reading, given the inputs and outputs of a call."""
+        if reading.source in values:
+            return values[reading.source]
+        return self._constants[reading.source]
 
 
 def verify(
@@ -85,6 +183,8 @@ def verify(
     *,
     load: Loader = onnxruntime_session,
     time_axes: Mapping[str, int] | None = None,
+    states: Mapping[str, str] | None = None,
+    report: Report | None = None,
 ) -> Verification:
     """Run an emitted model and compare the state codes of every layer with the oracle's.
 
@@ -103,89 +203,239 @@ def verify(
     time_axes : mapping of str to int, optional
         For a model in step form: the time axis of its inputs. It is then called once a step, its
         states handed on.
+    states : mapping of str to str, optional
+        Outputs of the model by the name of the input that each is at the next call. Without
+        `time_axes`, the first sequences are then one call after the other: each begins with the
+        states that the one before left.
+    report : callable, optional
+        Receives the number of calls made and of all calls.
 
     Raises
     ------
     VerificationError
-        If a code differs.
+        If a code differs, or the float operators in front of a layer compute something else.
     """
-    probed, names = probe(model, program)
-    run = load(probed)
-    compared = sequences = 0
-    for values, states in Evaluator(host, data, oracle_engine).states(program):
-        expected = _codes(states)
-        inputs = {spec.name: values[spec.name] for spec in host.signature}
-        if time_axes is None:
-            found = run(inputs)
-            require_equal(expected, found, names, "integer.onnx in onnxruntime")
-            compared += sum(int(np.size(found[name])) for name in names)
-        else:
-            compared += _steps(run, model, program, inputs, expected, time_axes)
-        first = host.signature[0]
-        sequences += inputs[first.name].shape[first.batch_axis]
-    return Verification(sequences, compared)
+    return _Check(model, host, program, load, time_axes, states or {}).run(data, report)
 
 
-def _steps(
-    run: Run,
-    model: onnx.ModelProto,
-    program: IntegerProgram,
-    inputs: Mapping[str, Array],
-    expected: Mapping[str, Array],
-    time_axes: Mapping[str, int],
-) -> int:
-    """Call a model in step form once a step; codes compared."""
-    first = program.layers[0].name
-    state_inputs = zero_states(model, program, expected[f"{first}/y"].shape[2])
-    length = min(inputs[name].shape[axis] for name, axis in time_axes.items())
-    if len(state_inputs) < len(program.layers):
-        length = 1  # states that are inputs of the source model are the caller's to hand on
-    current = dict(state_inputs)
-    compared = 0
-    for t in range(length):
-        now = {
-            name: np.take(array, [t], axis=time_axes[name]) if name in time_axes else array
+class _Check:
+    """One verification; see `verify`."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        host: Host,
+        program: IntegerProgram,
+        load: Loader,
+        time_axes: Mapping[str, int] | None,
+        states: Mapping[str, str],
+    ) -> None:
+        self._host, self._program = host, program
+        self._step_form, self._time_axes = time_axes is not None, dict(time_axes or {})
+        self._probe = Probe(model, program)
+        if not self._probe.names:
+            raise VerificationError(f"{WHERE}: no layer's states are in it; please report it")
+        self._run = load(self._probe.model)
+        self._recorded = recorded(model)
+        self._given = states
+        self._handed = {state["input"]: state["output"] for state in self._recorded} | dict(states)
+        self._chains = bool(self._handed) and not self._time_axes
+        self._codes = self._ties = 0
+
+    def run(self, data: Dataset, report: Report | None) -> Verification:
+        """Check all sequences."""
+        parts = list(self._parts(data))
+        lengths = [self._length(part) for part in parts]
+        total, done, sequences = sum(lengths), 0, 0
+        left: dict[str, Array] = {}
+        for part, length in zip(parts, lengths, strict=True):
+            inputs: dict[str, Array] = dict(part.inputs)
+            current = inputs | first_values(self._recorded, part.size)
+            fresh = True
+            if self._chains and left and all(current[n].shape == a.shape for n, a in left.items()):
+                inputs |= {name: array for name, array in left.items() if name in inputs}
+                current |= left
+                fresh = False
+            calls = []
+            for t in range(length):
+                calls.append(self._call(self._at(current, t)))
+                left = {name: calls[-1][output] for name, output in self._handed.items()}
+                current |= left
+                done += 1
+                if report is not None:
+                    report(done, total)
+            self._compare(inputs, calls, fresh=fresh)
+            sequences += part.size
+        row = total if self._chains else max(lengths, default=1)
+        return Verification(sequences, self._codes, row, self._ties)
+
+    def _parts(self, data: Dataset) -> Iterator[Dataset]:
+        """Sequences of every call, or of every row of calls."""
+        longest = max((a.size // max(1, data.size) for a in data.inputs.values()), default=1)
+        narrowest = min(layer.input_size for layer in self._program.layers)
+        width = sum(
+            4 * len(r.operators) * x.hidden_size
+            for x in self._program.layers
+            for r in x.recurrences
+        )
+        size = max(1, CHUNK_BYTES // (width * max(1, longest // narrowest)))
+        if self._chains:
+            size = max(1, data.size // CALLS)
+        yield from data.chunks(self._host.batch or size)
+
+    def _length(self, part: Dataset) -> int:
+        """Calls of a chunk of sequences."""
+        if not self._time_axes:
+            return 1
+        streams = {state["layer"] for state in self._recorded}
+        if not self._given and any(x.name not in streams for x in self._program.layers):
+            return 1  # nobody has said which of the model's outputs is which of its inputs
+        return self._steps(part.inputs)
+
+    def _steps(self, inputs: Mapping[str, Array]) -> int:
+        """Steps of a chunk of sequences, for a model in step form."""
+        steps: int = min(inputs[name].shape[axis] for name, axis in self._time_axes.items())
+        return steps
+
+    def _at(self, inputs: Mapping[str, Array], t: int) -> dict[str, Array]:
+        axes = self._time_axes
+        return {
+            name: np.take(array, [t], axis=axes[name]) if name in axes else array
             for name, array in inputs.items()
         }
-        found = run({**now, **current})
-        for layer in program.layers:
-            codes = expected[f"{layer.name}/y"][t]
-            step = {f"{layer.name}/y": codes[None]}
-            for recurrence in layer.recurrences:  # one: only forward layers have a step form
-                following = f"{recurrence.name}/next_state"
-                real = found.get(following, codes[0]).dtype == np.float32
-                step[following] = (
-                    layer.state.quantization.dequantize(codes[0]) if real else codes[0]
+
+    def _call(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {**inputs, **self._run(inputs)}
+
+    def _compare(
+        self, inputs: Mapping[str, Array], calls: Sequence[Mapping[str, Array]], *, fresh: bool
+    ) -> None:
+        """Compare a chunk's calls, one after the other, with the oracle over all of them.
+
+        `fresh`: whether the states that the step form hands on are the first ones.
+        """
+        values = dict(inputs)
+        for layer in self._program.layers:
+            entry = self._host.entry(layer.node, values)
+            x = self._input(layer, entry.x, calls)
+            initial = self._initial(layer, entry.initial, calls[0], fresh=fresh)
+            y, y_h, _ = oracle.run(layer, x, initial, entry.lengths)
+            self._require_states(layer, y, y_h, calls)
+            quantization = layer.state.quantization
+            for name, codes in zip(self._host.outputs(layer.node), (y, y_h), strict=True):
+                if name is not None:
+                    values[name] = quantization.dequantize(codes)
+        if not self._time_axes or len(calls) == self._steps(inputs):
+            self._require_handed_on(values, calls[-1])
+
+    def _input(
+        self, layer: IntegerLayer, ours: Array, calls: Sequence[Mapping[str, Array]]
+    ) -> Codes:
+        """Codes (T, B, I) that a layer reads; ours for steps that were not called."""
+        quantization, reading = layer.input.quantization, self._probe.inputs.get(layer.name)
+        if reading is None:
+            return quantization.quantize(ours)
+        codes = np.concatenate([call[reading.codes] for call in calls])
+        floats = np.concatenate([self._probe.source(reading, call) for call in calls])
+        self._read(layer, layer.input.name, ours[: len(codes)], floats, codes, quantization)
+        return np.concatenate([codes, quantization.quantize(ours[len(codes) :])])
+
+    def _initial(
+        self, layer: IntegerLayer, ours: Array | None, call: Mapping[str, Array], *, fresh: bool
+    ) -> Codes | None:
+        """Codes (D, B, H) of a layer's state before the first step."""
+        quantization, name = layer.state.quantization, layer.state.name
+        for state in self._recorded:
+            if state["layer"] == layer.name:
+                given = call[state["input"]][None]
+                real = state["type"] == "float32"
+                codes = quantization.quantize(given) if real else given
+                if fresh:
+                    exact = np.zeros(codes.shape, np.float32) if ours is None else ours
+                    self._read(layer, name, exact, exact, codes, quantization)
+                return codes
+        readings = self._probe.initial[layer.name]
+        if ours is None or not readings:
+            return None if ours is None else quantization.quantize(ours)
+        codes = np.stack([call[reading.codes] for reading in readings])
+        floats = np.stack([self._probe.source(reading, call) for reading in readings])
+        self._read(layer, name, ours, floats, codes, quantization)
+        return codes
+
+    def _read(
+        self,
+        layer: IntegerLayer,
+        name: str,
+        ours: Array,
+        theirs: Array,
+        codes: Codes,
+        quantization: Quantization,
+    ) -> None:
+        """Check what was quantised; count codes that differ from ours at ties."""
+        require_equal({name: quantization.quantize(theirs)}, {name: codes}, [name], WHERE)
+        if ours.shape != theirs.shape:
+            raise VerificationError(
+                f"{WHERE}: {name} must have shape {ours.shape}, has {theirs.shape}; "
+                "please report it"
+            )
+        different = quantization.quantize(ours) != codes
+        apart = np.abs(ours[different].astype(np.float64) - theirs[different])
+        furthest = float(apart.max(initial=0.0)) / quantization.scale
+        if not furthest <= TIE:
+            raise VerificationError(self._unlike(layer, furthest))
+        self._ties += int(different.sum())
+
+    def _unlike(self, layer: IntegerLayer, codes: float) -> str:
+        what = (
+            f"{WHERE}: the float operators in front of layer {layer.name} must compute what they "
+            f"compute in the float model, but differ by {codes:.3g} widths of a code; "
+        )
+        if self._step_form:
+            return what + (
+                "they look at several steps at once, which one step a call cannot: use "
+                "--recurrence scan"
+            )
+        return what + (
+            "they enlarge rounding errors, as a division by a number near 0 does: leave the layer "
+            "out with --exclude, or make them stable"
+        )
+
+    def _require_states(
+        self, layer: IntegerLayer, y: Codes, y_h: Codes, calls: Sequence[Mapping[str, Array]]
+    ) -> None:
+        """Compare a layer's states of all calls."""
+        for t, found in enumerate(calls):
+            expected: dict[str, Array] = {f"{layer.name}/y": y, f"{layer.name}/y_h": y_h}
+            where = WHERE
+            if self._step_form:
+                # Forward layers only, whose state after a step is what they emit.
+                codes, where = y[t], f"{WHERE}, step {t}"
+                expected = {f"{layer.name}/y": codes[None], f"{layer.name}/y_h": codes}
+                for state in self._recorded:
+                    if state["layer"] == layer.name:
+                        real = state["type"] == "float32"
+                        following = layer.state.quantization.dequantize(codes) if real else codes
+                        expected[state["output"]] = following[0]
+            names = [name for name in expected if name in found]
+            require_equal(expected, found, names, where)
+            self._codes += sum(int(np.size(found[name])) for name in names)
+
+    def _require_handed_on(self, values: Mapping[str, Array], call: Mapping[str, Array]) -> None:
+        """Check the states that the float parts make of the layers' last states."""
+        outputs = self._host.finish(values) if self._given else {}
+        for name in self._given.values():
+            ours, theirs = outputs[name], call[name]
+            largest = float(np.abs(ours).max(initial=0.0))
+            same = ours.shape == theirs.shape
+            if not same or not np.abs(ours - theirs).max(initial=0.0) <= CLOSE * largest:
+                raise VerificationError(
+                    f"{WHERE}: output {name}, which the next call is given, must be what the "
+                    "float operators make of the layers' states, but is not; please report it"
                 )
-            outputs = [name for name in step if name in found]
-            require_equal(step, found, outputs, f"integer.onnx in onnxruntime, step {t}")
-            compared += sum(int(np.size(found[name])) for name in outputs)
-        current = {
-            name: found[name.removesuffix("/state") + "/next_state"] for name in state_inputs
-        }
-    return compared
-
-
-def zero_states(model: onnx.ModelProto, program: IntegerProgram, batch: int) -> dict[str, Array]:
-    """The state 0.0, (B, H), for every state that the step form made a graph input, by name."""
-    elements = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    states: dict[str, Array] = {}
-    for layer in program.layers:
-        for recurrence in layer.recurrences:
-            if recurrence.state not in elements:
-                continue
-            shape = (batch, layer.hidden_size)
-            if elements[recurrence.state] == onnx.TensorProto.FLOAT:
-                states[recurrence.state] = np.zeros(shape, np.float32)
-            else:
-                zero = layer.state.quantization.zero_point
-                states[recurrence.state] = np.full(shape, zero, np.uint8)
-    return states
 
 
 def golden(
     model: onnx.ModelProto,
-    program: IntegerProgram,
     data: Dataset,
     time_axes: Mapping[str, int] | None = None,
 ) -> dict[str, bytes]:
@@ -195,8 +445,6 @@ def golden(
     ----------
     model : onnx.ModelProto
         The emitted graph.
-    program : IntegerProgram
-        What it computes.
     data : Dataset
         Sequences.
     time_axes : mapping of str to int, optional
@@ -205,7 +453,7 @@ def golden(
     inputs = dict(data.inputs)
     for name, axis in (time_axes or {}).items():
         inputs[name] = np.take(inputs[name], [0], axis=axis)
-    inputs |= zero_states(model, program, data.size)
+    inputs |= first_values(recorded(model), data.size)
     outputs = onnxruntime_session(model)(inputs)
     contents = {}
     for kind, values, arrays in (

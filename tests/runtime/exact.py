@@ -10,6 +10,7 @@ import pytest
 
 from onnxgru.core.program import IntegerProgram
 from onnxgru.passes.recurrence import Form
+from onnxgru.passes.start import Start
 from onnxgru.passes.step import Step
 from onnxgru.runtime.evaluator import Evaluator, States
 from onnxgru.runtime.sessions import require_equal, runtimes
@@ -89,6 +90,7 @@ def every_node(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
 def to_step(made: Pipeline) -> Pipeline:
     """The same pipeline over a model that reads one step a call."""
     model = made.model.clone()
+    Start(made.layers)(model)
     Step(made.layers)(model)
     return Pipeline(model, made.layers, made.host, made.calibration, made.lower)
 

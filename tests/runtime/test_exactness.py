@@ -18,9 +18,9 @@ from onnxgru.core.integers import WIDTHS
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.passes.recurrence import Form
+from onnxgru.passes.states import first_values, recorded
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.sessions import require_equal, runtimes
-from onnxgru.runtime.verify import zero_states
 from tests import grus
 from tests.pipeline import Pipeline, dataset, pipeline
 from tests.runtime.exact import (
@@ -268,7 +268,7 @@ def test_step_equals_scan(name: str, float_state: bool) -> None:
     expected = require_exact(model, program, inputs, names=ONE)
     emitted = to_step(model).emit(program, Form("step", float_state=float_state))
     onnx.checker.check_model(emitted, full_check=True)
-    start = zero_states(emitted, program, cases[0].B)
+    start = first_values(recorded(emitted), cases[0].B)
     assert {a.dtype for a in start.values()} == {np.dtype("f4" if float_state else "u1")}
     for runtime in RUNTIMES:
         run, states = runtimes()[runtime](emitted), start

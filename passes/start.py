@@ -1,0 +1,53 @@
+"""Start: first states that depend on constants and sizes alone become constants.
+
+For the step form, which writes the state's first value into the graph: see `onnxgru.passes.states`.
+"""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxgru.core.network import Layer
+from onnxgru.passes.states import first_states
+from onnxgru.passes.step import time_axes
+from onnxgru.passes.values import INITIAL, constant, unique, value_names
+
+
+class Start(ir.passes.InPlacePass):
+    """Give every layer whose first state is known beforehand a constant one.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Of a normalised model that has its sequences' length still.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        super().__init__()
+        self._layers = tuple(layers)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Replace initial states; an expanded one by a single row.
+
+        Raises
+        ------
+        ModelError
+            If a layer has no step form.
+        """
+        graph = model.graph
+        values = first_states(graph, self._layers, time_axes(graph, self._layers))
+        modified = False
+        for layer in self._layers:
+            node = graph.node(layer.node)
+            given = node.inputs[INITIAL] if len(node.inputs) > INITIAL else None
+            if given is None or given.const_value is not None or layer.name not in values:
+                continue
+            name = unique(f"{layer.name}/first_state", value_names(graph))
+            first = constant(name, values[layer.name][None])
+            graph.register_initializer(first)
+            node.replace_input_with(INITIAL, first)
+            modified = True
+        if modified:
+            common.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, modified)
