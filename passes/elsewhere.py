@@ -28,6 +28,7 @@ _MOVING = frozenset(
 )
 _MIXING = frozenset({"Add", "Mul", "Sub"}) | _MOVING
 LATER = "this version quantises nodes of the operator GRU only"
+CURE = ": export the model with its layer as one operator (torch.nn.GRU, not GRUCell)"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _nodes(graph: ir.Graph, place: str) -> Iterator[Refusal]:
             yield Refusal(
                 name,
                 f"{node.op_type} steps through a cell written out as elementary operators; "
-                f"{LATER}: export the model with its GRU as one operator",
+                f"{LATER}{CURE}",
             )
 
 
@@ -80,7 +81,7 @@ def _unrolled(graph: ir.Graph) -> Iterator[Refusal]:
     uses: dict[ir.Value, list[ir.Node]] = {}
     for node in graph:
         if node.op_type in _PRODUCTS:
-            for value in node.inputs:
+            for value in node.inputs[:2]:
                 if (weight := _weights(value)) is not None:
                     uses.setdefault(weight, []).append(node)
     products = {node: weight for weight, nodes in uses.items() if len(nodes) > 1 for node in nodes}
@@ -108,7 +109,7 @@ def _unrolled(graph: ir.Graph) -> Iterator[Refusal]:
             str(uses[weight][0].name),
             f"{weight.name} multiplies {count} times what came out of it through a sigmoid or "
             "tanh: a recurrent cell written out as elementary operators, step by step; "
-            f"{LATER}: export the model with its GRU as one operator",
+            f"{LATER}{CURE}",
         )
 
 
@@ -133,8 +134,7 @@ def _single(graph: ir.Graph) -> Iterator[Refusal]:
             yield Refusal(
                 str(node.name),
                 "a sigmoid weighs a graph input and a tanh is added: one step of a recurrent cell "
-                f"written out as elementary operators; {LATER}: export the model with its GRU as "
-                "one operator",
+                f"written out as elementary operators; {LATER}{CURE}",
             )
 
 

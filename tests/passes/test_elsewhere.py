@@ -94,7 +94,7 @@ def test_loops_are_named_with_what_lies_in_them() -> None:
             if name == "inner"
             else "Loop steps through a cell written out as elementary operators; this "
             "version quantises nodes of the operator GRU only: export the model "
-            "with its GRU as one operator"
+            "with its layer as one operator (torch.nn.GRU, not GRUCell)"
         )
 
 
@@ -121,7 +121,7 @@ def test_a_cell_unrolled() -> None:
     assert refusal.reason.startswith(
         "R multiplies 3 times what came out of it through a sigmoid or tanh: a recurrent cell "
         "written out as elementary operators, step by step; this version "
-        "quantises nodes of the operator GRU only: export the model with its GRU as one operator"
+        "quantises nodes of the operator GRU only: export the model with its layer as one operator"
     )
 
 
