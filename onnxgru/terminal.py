@@ -144,9 +144,8 @@ class Progress:
                 self._searched(event)
             case Measured() if not self._quiet:
                 self._share(event.done, event.total, "measurements")
-            case Verified(done, total) if not self._quiet:
-                if total > 1:
-                    self._share(done, total, "calls")
+            case Verified(done, total) if total > 1 and not self._quiet:
+                self._share(done, total, "calls")
             case Widened(size, limit) if not self._quiet:
                 self._share(size, limit, "flash bytes")
             case Tuned() if not self._quiet:
@@ -162,11 +161,9 @@ class Progress:
                 )
             case Download() if not self._quiet:
                 self._share(event.done, event.total, f"bytes of {event.name}")
-            case (
-                Calibrated() | Stage() | Searched() | Measured() | Verified() | Widened() | Tuned()
-            ):
+            case Calibrated() | Stage() | Searched() | Measured() | Verified() | Widened():
                 pass
-            case Epoch() | Download():
+            case Tuned() | Epoch() | Download():
                 pass
 
     def _share(self, done: int, total: int, what: str) -> None:
