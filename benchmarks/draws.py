@@ -65,8 +65,7 @@ def alone(session: Session, bits: int) -> dict[str, Array]:
                     found = session.rounding(recurrence, operator, "channel", bits)
                     weights[operator.name] = found.scales[:, None] * found.codes, found.bias
     other = session.retuned(Tuned({}, weights, {}, {}), integers=False)
-    parts = [other.host.whole(part.inputs) for part in session.data["holdout"].chunks(256)]
-    return other.host.join(parts)
+    return other.host.outputs_of(session.data["holdout"])
 
 
 def figures(session: Session, outputs: Mapping[str, Array]) -> dict[str, float]:

@@ -22,14 +22,15 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.measure import Bench, arguments, bench, medians, show
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset
 from onnxgru.core.integers import WIDTHS
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.pack import Pack
 from onnxgru.runtime import products
-from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.sessions import onnxruntime_session
 

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.passes.lower import Lowering

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from onnxgru.api import quantize as quantize
     from onnxgru.comparison import evaluate as evaluate
     from onnxgru.config import Config as Config
-    from onnxgru.core.data import Dataset as Dataset
+    from onnxgru.core.dataset import Dataset as Dataset
     from onnxgru.core.errors import OnnxgruError as OnnxgruError
     from onnxgru.core.errors import OnnxgruWarning as OnnxgruWarning
     from onnxgru.core.scheme import Scheme as Scheme
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "onnxgru.config",
-    "Dataset": "onnxgru.core.data",
+    "Dataset": "onnxgru.core.dataset",
     "OnnxgruError": "onnxgru.core.errors",
     "OnnxgruWarning": "onnxgru.core.errors",
     "Result": "onnxgru.result",

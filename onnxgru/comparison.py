@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnx_ir as ir
 
 from onnxgru import outputs
 from onnxgru.core import data as datasets
 from onnxgru.core import intervals, metrics
-from onnxgru.core.data import Dataset, InputSpec, Signature
-from onnxgru.core.errors import DataError, ModelError, OnnxgruError, UsageError
+from onnxgru.core.dataset import Recorded
+from onnxgru.core.errors import DataError, ModelError, UsageError
 from onnxgru.core.intervals import Interval, Sums
 from onnxgru.core.metrics import Function, Metric
 from onnxgru.core.reading import Source
@@ -24,11 +22,10 @@ from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.sessions import Run, onnxruntime_session
+from onnxgru.runtime.interface import Wishes
 
 Array = npt.NDArray[Any]
 
-CHUNK = 256
 _NOTED = "onnxgru.batch_axes"
 
 
@@ -128,17 +125,17 @@ def evaluate(
         raise UsageError("evaluate takes at least one model")
     if not (isinstance(metric, str) or callable(metric)):
         raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
-    read = [_read(file) for file in files]
-    signature, described = _described(files[0].path, read[0])
-    loaded = datasets.load(data, signature)
+    hosts = [_host(file) for file in files]
+    host, described = hosts[0]
+    loaded = _recorded(data, host)
     choice: Choice | None = None
     first: dict[str, Array] = {}
     sums: list[Sums | None] = []
     rows: list[Row] = []
     counted = loaded.size
-    for file, model in zip(files, read, strict=True):
+    for file, (host, _) in zip(files, hosts, strict=True):
         path = file.path
-        found = _run(path, source.proto(model), loaded, signature)
+        found = _run(path, host, loaded)
         if choice is None:
             choice = _chosen(described, found, loaded, metric, output_name)
             first = {name: found[name] for name in choice.outputs}
@@ -184,7 +181,7 @@ def evaluate(
 def _chosen(
     described: Sequence[outputs.Output],
     found: Mapping[str, Array],
-    data: Dataset,
+    data: Recorded,
     metric: str | Function,
     output_name: str | None,
 ) -> Choice:
@@ -218,95 +215,33 @@ def _sqnr(first: Mapping[str, Array], found: Mapping[str, Array]) -> float | Non
     return min((metrics.sqnr(first[name], found[name]) for name in names), default=None)
 
 
-def _read(file: source.Origin) -> ir.Model:
-    """A model in normal form; as it is if onnxgru wrote it."""
+def _host(file: source.Origin) -> tuple[Host, tuple[outputs.Output, ...]]:
+    """A model ready to run, and its outputs; as onnxgru wrote them down, where it did."""
     model = source.read(file)
-    if _NOTED not in model.metadata_props:
-        Normalize()(model)
-    return model
-
-
-def _described(path: Path, model: ir.Model) -> tuple[Signature, tuple[outputs.Output, ...]]:
-    """Inputs and outputs of a model; batch axes from its layers, or as onnxgru wrote them down."""
     noted = model.metadata_props.get(_NOTED)
     if noted is None:
+        Normalize()(model)
         layers = recognize(model).layers
-        return Host(model, layers).signature, outputs.describe(model.graph, layers)
+        return Host(model, layers), outputs.describe(model.graph, layers)
     kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
-    described = outputs.describe(model.graph, ())
-    return _noted(path, model, json.loads(noted)), tuple(
-        outputs.Output(o.name, o.maker, o.name in kept, o.state) for o in described
+    return Host(model, (), Wishes(json.loads(noted))), tuple(
+        outputs.Output(o.name, o.maker, o.name in kept, o.state)
+        for o in outputs.describe(model.graph, ())
     )
 
 
-def _noted(path: Path, model: ir.Model, axes: Mapping[str, int]) -> Signature:
-    specs = []
-    for value in model.graph.inputs:
-        if value.dtype is None:
-            raise ModelError(f"{path}: input {value.name!r} has no type; export the model again")
-        sizes = tuple(n if isinstance(n, int) else n.value for n in value.shape or ())
-        name = str(value.name)
-        specs.append(InputSpec(name, value.dtype.numpy(), sizes, axes.get(name, 0)))
-    return tuple(specs)
+def _recorded(data: Source, host: Host) -> Recorded:
+    """The data, with the states that the first model hands from call to call."""
+    batches = [host.handed_on(batch) for batch in datasets.stream(data, host.signature)]
+    return datasets.join(batches, host.signature, datasets.name_of(data))
 
 
-def _run(
-    path: Path, message: onnx.ModelProto, data: Dataset, signature: Signature
-) -> dict[str, Array]:
-    """All outputs of a model, the batch first."""
-    names = {value.name for value in message.graph.input} - {
-        tensor.name for tensor in message.graph.initializer
-    }
-    missing = names - set(data.inputs)
+def _run(path: Path, host: Host, data: Recorded) -> dict[str, Array]:
+    """All outputs of a model, the batch first; its own states are handed on."""
+    missing = {spec.name for spec in host.signature} - set(data.parts[0].inputs)
     if missing:
         raise DataError(
             f"{path}: wants {', '.join(sorted(missing))}, which the data lack; a model in step "
             "form is called once a step and cannot be evaluated on sequences"
         )
-    run = onnxruntime_session(message)
-    batches = (spec.shape[spec.batch_axis] for spec in signature)
-    fixed = next((size for size in batches if isinstance(size, int)), None)
-    parts = [_called(path, run, part) for part in data.chunks(fixed or CHUNK)]
-    axes = _axes(path, run, data, parts[0], fixed)
-    return {
-        name: np.concatenate([np.moveaxis(part[name], axis, 0) for part in parts])
-        for name, axis in axes.items()
-    }
-
-
-def _called(path: Path, run: Run, data: Dataset) -> dict[str, Array]:
-    try:
-        return run(data.inputs)
-    except OnnxgruError:
-        raise
-    except Exception as error:  # onnxruntime raises a class of its own for every status
-        raise ModelError(
-            f"{path}: cannot run on these data ({' '.join(str(error).split())[:200]}); "
-            "check the shapes with onnxgru inspect"
-        ) from error
-
-
-def _axes(
-    path: Path, run: Run, data: Dataset, found: Mapping[str, Array], fixed: int | None
-) -> dict[str, int]:
-    """Axis of the sequences in every output: the one that is longer with more of them."""
-    if fixed is not None:
-        return {
-            name: next((axis for axis, size in enumerate(array.shape) if size == fixed), 0)
-            for name, array in found.items()
-        }
-    one, two = (_called(path, run, _repeated(data, count)) for count in (1, 2))
-    axes = {}
-    for name, array in one.items():
-        pairs = zip(array.shape, two[name].shape, strict=True)
-        axes[name] = next((axis for axis, (a, b) in enumerate(pairs) if b == 2 * a), 0)
-    return axes
-
-
-def _repeated(data: Dataset, count: int) -> Dataset:
-    """The first sequence so many times."""
-    inputs = {
-        name: np.repeat(array, count, axis=data.batch_axes.get(name, 0))
-        for name, array in data.take(1).inputs.items()
-    }
-    return Dataset(inputs, None, data.source, data.batch_axes)
+    return host.outputs_of(data, through_states=True)

@@ -74,6 +74,7 @@ _FLAGS = (
     "finetune_candidates",
 )  # fmt: skip
 _DATA = ("calibration", "validation", "holdout", "finetune")
+_TEXTS = {"batch_axis": "a list of texts such as x=1", "state": "a list of texts such as hn=h"}
 _PATHS = ("scheme", "calibration_file", "weights_file", "output", *_DATA)
 _OPTIONAL = ("bits", "steps", "jobs", "scheduler", "max_drop", "output_name", *_PATHS)
 _ADDRESS = re.compile(r"([a-z]+://)?(\[[0-9a-fA-F:.%]+\]|[^\s/:\[\]]+):\d{1,5}/?")
@@ -135,6 +136,12 @@ class Config:
         Step form: float32 states at the graph's boundary.
     include, exclude : tuple of str
         GRU nodes by name or shell pattern.
+    batch_axis : tuple of str
+        Axes that hold the recordings, such as ``x=1``, or ``x=none`` for an input that is given
+        once; found without being told where the graph or a measurement tells.
+    state : tuple of str
+        States that are handed on from call to call, such as ``hn=h`` (output = input), or
+        ``none``; found without being told where names or shapes leave no doubt.
     metric : str or callable
         ``auto``, a name in `onnxgru.core.metrics.METRICS`, ``package.module:function``, or a
         function ``(outputs, labels) -> float``, higher is better.
@@ -213,6 +220,8 @@ class Config:
     float_state: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    batch_axis: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
     metric: str | Callable[..., float] = "auto"
     output_name: str | None = None
     genome: str = "split"
@@ -429,9 +438,9 @@ def _wanted(name: str) -> tuple[str, Callable[[Any], bool]]:
         return "a name or a function", lambda v: isinstance(v, str) or callable(v)
     if name == "output_name":
         return "names of outputs, such as score,mask", lambda v: isinstance(v, str) and bool(v)
-    if name in ("include", "exclude"):
+    if name in ("include", "exclude", "batch_axis", "state"):
         return (
-            "a list of node names or patterns",
+            _TEXTS.get(name, "a list of node names or patterns"),
             lambda v: isinstance(v, tuple) and all(isinstance(pattern, str) for pattern in v),
         )
     if name in _DATA:

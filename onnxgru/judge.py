@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 from onnxgru.config import PROCESSOR
 from onnxgru.core import intervals
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import DataError
 from onnxgru.core.intervals import Estimate, Sums
 from onnxgru.core.metrics import Metric
 from onnxgru.core.program import IntegerProgram
 from onnxgru.runtime import devices
-from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.population import PopulationEvaluator
 
@@ -31,7 +32,7 @@ class Judge:
     ----------
     host : Host
         The float parts of the model.
-    data : Dataset
+    data : Dataset or Corpus
         Sequences.
     metric : Metric
         The figure.
@@ -46,7 +47,7 @@ class Judge:
     def __init__(
         self,
         host: Host,
-        data: Dataset,
+        data: Recorded,
         metric: Metric,
         targets: Mapping[str, Array],
         *,
@@ -57,13 +58,21 @@ class Judge:
         self._fused, self._device = fused, device
         self.metric, self.targets = metric, targets
 
-    @cached_property
-    def _evaluator(self) -> Evaluator:
+    def _evaluating(self, outputs: Sequence[str] | None = None) -> Evaluator:
         if not self._fused:
-            return Evaluator(self._host, self._data, LayerEvaluator)
+            return Evaluator(self._host, self._data, LayerEvaluator, outputs=outputs)
         from onnxgru.runtime.fused import FusedEngine
 
-        return Evaluator(self._host, self._data, FusedEngine)
+        return Evaluator(self._host, self._data, FusedEngine, outputs=outputs)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return self._evaluating()
+
+    @cached_property
+    def _judging(self) -> Evaluator:
+        """Computes what is judged and nothing else."""
+        return self._evaluating(tuple(self.targets))
 
     def outputs(self, program: IntegerProgram) -> dict[str, Array]:
         """What a program computes, all outputs by name, the batch first."""
@@ -108,7 +117,8 @@ class Judge:
 
     @cached_property
     def _population(self) -> PopulationEvaluator:
-        return PopulationEvaluator(self._host, self._data, devices.resolve(self._device))
+        device = devices.resolve(self._device)
+        return PopulationEvaluator(self._host, self._data, device, outputs=tuple(self.targets))
 
     def qualities(self, programs: Sequence[IntegerProgram]) -> Iterator[float]:
         """Figures of several programs in order, run together where there is a device for it."""
@@ -127,10 +137,10 @@ class Judge:
         """
         if self._device == PROCESSOR:
             return
-        data = self._data.take(self._host.batch or PROOF_SEQUENCES)
+        data = self._data.take(PROOF_SEQUENCES)
         device = devices.resolve(self._device)
         PopulationEvaluator(self._host, data, device).require_same(programs)
 
     def quality(self, program: IntegerProgram) -> float:
         """The figure of a program."""
-        return self.figure(self.outputs(program))
+        return self.figure(self._judging.outputs(program))

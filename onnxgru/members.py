@@ -11,7 +11,8 @@ from onnxgru import front as fronts
 from onnxgru.calibration.moments import MOMENTS
 from onnxgru.config import OF_FINETUNING, Config
 from onnxgru.core import entrypoint, files, metrics, size
-from onnxgru.core.data import ROLES, Dataset
+from onnxgru.core.data import ROLES
+from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.reading import Source
 from onnxgru.core.scheme import Scheme

@@ -43,6 +43,22 @@ def add_data(parser: argparse.ArgumentParser, *roles: str) -> None:
     )
     add(
         data,
+        "--batch-axis",
+        action="append",
+        metavar="INPUT=AXIS",
+        help="axis that holds the recordings, or INPUT=none for an input that is given once "
+        "(default: found in the graph, or measured)",
+    )
+    add(
+        data,
+        "--state",
+        action="append",
+        metavar="OUTPUT=INPUT",
+        help="output that is this input of the next call, such as hn=h, or none (default: found "
+        "where names or shapes leave no doubt)",
+    )
+    add(
+        data,
         "--metric",
         help="accuracy, macro_f1, agreement, sqnr, si_sdr or package.module:function; auto "
         "(default): accuracy with class labels, else agreement or sqnr with the float model",

@@ -8,7 +8,7 @@ from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
 from onnxgru.core import files
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import ModelError, SchemeError, VerificationError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Listener, Notice, Stage, Verified, silent
@@ -114,8 +114,6 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
     session.listener(Stage("verifying integer.onnx against the reference implementation"))
     data = session.data["validation"]
     count = session.config.verify
-    if session.host.batch:
-        count = max(1, count // session.host.batch) * session.host.batch
 
     def check(proceed: Callable[[], None]) -> tuple[Verification, dict[str, bytes]]:
         def report(done: int, total: int) -> None:
@@ -124,10 +122,10 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
 
         checked = verify(
             integer, session.host, program, data.take(count),
-            time_axes=session.time_axes, report=report,
+            time_axes=session.time_axes, states=session.handed_on, report=report,
         )  # fmt: skip
         proceed()
-        first = data.take(session.host.batch or GOLDEN_SEQUENCES)
+        first, _ = next(iter(data.calls(session.host.batch, GOLDEN_SEQUENCES)))
         return checked, golden(integer, first, session.time_axes)
 
     try:

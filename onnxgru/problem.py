@@ -13,7 +13,7 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import Moments
 from onnxgru.config import Config
 from onnxgru.core import integers, metrics
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.network import Layer
 from onnxgru.core.objectives import Size
@@ -25,6 +25,7 @@ from onnxgru.passes.lower import Lowering
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.rounding import methods
 from onnxgru.runtime.host import Host
+from onnxgru.runtime.interface import Wishes
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Genome
 
@@ -129,7 +130,7 @@ class Parts:
     config: Config
     calibration: Calibration
     moments: Moments | None
-    data: Dataset
+    data: Recorded
     metric: str
     targets: Mapping[str, Array]
     sizes: tuple[Size, ...]
@@ -145,7 +146,7 @@ class Parts:
         config = self.config
         model = ir.from_proto(onnx.load_model_from_string(self.model))
         layers = require(recognize(model, config.include, config.exclude), self.data.source)
-        host = Host(model, layers)
+        host = Host(model, layers, Wishes.parse(config.batch_axis, config.state))
         metric = metrics.resolve(self.metric, self.data.labels, False)
         return Problem(
             encoding(layers, config),

@@ -1,15 +1,15 @@
 """The data of a session by role: a stream to calibrate on, and what candidates are judged by."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from onnxgru.config import Config
 from onnxgru.core import data as datasets
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.reading import Source
 from onnxgru.events import Listener, Notice
 from onnxgru.runtime.host import Host
@@ -64,7 +64,7 @@ class Recordings:
     """
 
     def __init__(self, path: Path, host: Host, config: Config, listener: Listener) -> None:
-        self._host, self._seed = host, config.seed
+        self._host, self._seed, self._listener = host, config.seed, listener
         sources: dict[str, Source] = {}
         for role in datasets.ROLES:
             given: Source = getattr(config, role)
@@ -82,7 +82,7 @@ class Recordings:
                 )
             )
             self._calibration: Source | Dataset = self._synthetic(0)
-            self._judged = {VALIDATION: self._synthetic(1)}
+            self._judged: dict[str, Recorded] = {VALIDATION: self._synthetic(1)}
             return
         for role, others in (
             (VALIDATION, (CALIBRATION, HOLDOUT)),
@@ -93,14 +93,59 @@ class Recordings:
                 listener(Notice(_missing(role, other)))
                 sources[role] = sources[other]
         self._calibration = sources.pop(CALIBRATION)
-        self._judged = {
-            role: datasets.load(source, host.signature) for role, source in sources.items()
-        }
+        self._judged = {role: self._loaded(source) for role, source in sources.items()}
+        for data in self._judged.values():
+            self._tell(data)
+
+    def _loaded(self, source: Source) -> Recorded:
+        signature = self._host.signature
+        batches = list(self._handed_on(datasets.stream(source, signature)))
+        return datasets.join(batches, signature, datasets.name_of(source))
+
+    def _handed_on(self, batches: Iterable[Dataset]) -> Iterator[Dataset]:
+        """Batches with the states that the float model hands on.
+
+        Batches of one frame each that follow one another are one recording.
+        """
+        single: list[Dataset] = []
+        for batch in batches:
+            if self._host.interface.states and batch.size == 1:
+                single.append(batch)
+                continue
+            yield from self._one_by_one(single)
+            single = []
+            yield self._host.handed_on(batch)
+        yield from self._one_by_one(single)
+
+    def _one_by_one(self, frames: list[Dataset]) -> Iterator[Dataset]:
+        if not frames:
+            return
+        whole = datasets.join(frames, self._host.signature, frames[0].source)
+        for part in whole.parts:
+            lacking = bool(part.streams)  # the data hold no states
+            one = replace(part, streams=(part.size,)) if lacking else part
+            yield self._host.handed_on(one)
+
+    def _tell(self, data: Recorded) -> None:
+        """Say that calls hand states on."""
+        streams = [length for part in data.parts for length in part.streams]
+        if streams:
+            pairs = ", ".join(
+                f"output {output} is input {name} of the next call"
+                for name, output in self._host.interface.states.items()
+            )
+            count = f"{len(streams)} recording{'s' if len(streams) > 1 else ''}"
+            self._listener(
+                Notice(
+                    f"{data.source}: {count} of {sum(streams):,} frames in all, run through the "
+                    f"states ({pairs}); give --state none where frames are apart"
+                )
+            )
 
     def __contains__(self, role: str) -> bool:
         return role in self._judged
 
-    def __getitem__(self, role: str) -> Dataset:
+    def __getitem__(self, role: str) -> Recorded:
         """Validation or hold-out data."""
         return self._judged[role]
 
@@ -131,7 +176,7 @@ class Recordings:
         if isinstance(self._calibration, Dataset):
             yield self._calibration
         else:
-            yield from datasets.stream(self._calibration, self._host.signature)
+            yield from self._handed_on(datasets.stream(self._calibration, self._host.signature))
 
     def describe(self) -> dict[str, Description]:
         """What is known of the data by role; of calibration data once they have been streamed."""
@@ -145,7 +190,8 @@ class Recordings:
         inputs = {}
         for spec in self._host.signature:
             shape = [SYNTHETIC_STEPS if not isinstance(n, int) else n for n in spec.shape]
-            shape[spec.batch_axis] = self._host.batch or SYNTHETIC_SEQUENCES
+            if spec.batch_axis is not None:
+                shape[spec.batch_axis] = self._host.batch or SYNTHETIC_SEQUENCES
             if np.issubdtype(spec.dtype, np.floating):
                 inputs[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
             else:  # lengths

@@ -100,7 +100,7 @@ def annotated_distance(session: Session, written: Written) -> dict[str, Any]:
     Compared where a layer's states leave it as real numbers, on the first validation sequences.
     """
     data = session.data["validation"]
-    part = data.take(session.host.batch or min(data.size, session.config.verify))
+    part = data.take(min(data.size, session.config.verify))
     probed = onnx.ModelProto()
     probed.CopyFrom(session.annotated(written.program, written.scheme, Form()))
     names = {}

@@ -18,7 +18,7 @@ from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.config import Config
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import DataError, ModelError, SchemeError
 from onnxgru.core.integers import ACCUMULATOR_BITS
 from onnxgru.core.program import IntegerProgram
@@ -44,6 +44,7 @@ from onnxgru.rounding import given, methods
 from onnxgru.rounding.given import Given
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
+from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate, observe_moments
 
 Array = npt.NDArray[Any]
@@ -97,7 +98,7 @@ class Session:
             listener(Notice(f"{refusal.node} stays in float: {refusal.reason}"))
         self.form = Form(config.recurrence, config.float_state, config.steps)
         self._time_axes = self._check_form()
-        self.host = Host(self.model, self.layers)
+        self.host = Host(self.model, self.layers, Wishes.parse(config.batch_axis, config.state))
         self.data = Recordings(path, self.host, config, listener)
         self._judges: dict[str, Judge] = {}
         self._references: dict[str, dict[str, Array]] = {}
@@ -139,7 +140,7 @@ class Session:
     @cached_property
     def observation(self) -> Observation:
         """The decomposed float graph with every operator visible."""
-        return Observation(self.model, self.layers)
+        return Observation(self.model, self.layers, self.host.batch)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -251,7 +252,9 @@ class Session:
         Retune(self.layers, tuned.weights, tuned.initializers)(other.model)
         found = recognize(other.model, self.config.include, self.config.exclude)
         other.layers = require(found, str(self.path))
-        other.host = Host(other.model, other.layers)
+        other.host = Host(
+            other.model, other.layers, Wishes.parse(self.config.batch_axis, self.config.state)
+        )
         other._judges = {}
         if self.config.needs_moments:
             other.moments = self.moments
@@ -263,14 +266,16 @@ class Session:
             other.rounding = Given(tuned.rounded, "fine-tuning")
         return other
 
+    @property
+    def handed_on(self) -> dict[str, str]:
+        """Outputs by the input that each is in the next call; none where calls are apart."""
+        streams = any(part.streams for part in self.data["validation"].parts)
+        return self.host.interface.states if streams else {}
+
     def reference(self, role: str) -> dict[str, Array]:
         """Outputs of the float model on the data of a role, the batch first."""
         if role not in self._references:
-            data = self.data[role]
-            size = self.host.batch or 256
-            self._references[role] = self.host.join(
-                [self.host.whole(part.inputs) for part in data.chunks(size)]
-            )
+            self._references[role] = self.host.outputs_of(self.data[role])
         return self._references[role]
 
     def targets(self, role: str) -> dict[str, Array]:
@@ -306,7 +311,7 @@ class Session:
         """A program's figure on the data of a role."""
         return self.judge(role).quality(program)
 
-    def values(self, program: IntegerProgram, data: Dataset) -> Iterator[dict[str, Array]]:
+    def values(self, program: IntegerProgram, data: Recorded) -> Iterator[dict[str, Array]]:
         """Values of the host graph, chunk by chunk: inputs, and the layers' dequantised states."""
         return (values for values, _ in Evaluator(self.host, data).states(program))
 

@@ -33,8 +33,8 @@ _ROLE = "validation"
 
 _KEYED = (
     "granularity", "observer", "ranges", "rounding", "bias_correction", "input_bits",
-    "accumulator_bits", "include", "exclude", "metric", "output_name", "genome", "search_inputs",
-    "widths", "genes", "share", "population", "seed",
+    "accumulator_bits", "include", "exclude", "batch_axis", "state", "metric", "output_name",
+    "genome", "search_inputs", "widths", "genes", "share", "population", "seed",
 )  # fmt: skip
 
 

@@ -13,8 +13,14 @@ import numpy.typing as npt
 from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core import files
-from onnxgru.core.data import Dataset
-from onnxgru.core.errors import DivergedError, ModelError, OutputError, OverflowProofError
+from onnxgru.core.dataset import Dataset
+from onnxgru.core.errors import (
+    DataError,
+    DivergedError,
+    ModelError,
+    OutputError,
+    OverflowProofError,
+)
 from onnxgru.core.integers import MAXIMUM_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
@@ -100,6 +106,13 @@ def training_data(session: Session) -> Dataset | None:
     nodes = [layer.node for layer in session.layers]
     require_gradients(source.proto(session.model), nodes, session.output)
     data = datasets.load(config.finetune, host.signature)
+    if not isinstance(data, Dataset) or data.streams:
+        raise DataError(
+            f"{data.source}: training data must hold sequences of one length, each on its own, "
+            "they hold "
+            + ("frames of recordings" if isinstance(data, Dataset) else "several lengths")
+            + "; pad or cut them to one length"
+        )
     settings = _settings(config, config.epochs)
     check(data, session.reference("validation")[session.output], settings, host.batch)
     return data
@@ -295,7 +308,7 @@ def _fitted(
         program,
         scheme,
         session.output,
-        session.host.batch_axis(session.output),
+        session.host.interface.outputs[session.output] or 0,
         settings,
         session.host.batch,
     )
@@ -436,9 +449,7 @@ def _settings(config: Config, epochs: int) -> Settings:
 
 def _outputs(session: Session, data: Dataset) -> Array:
     """What the float model of a session computes for training data, the batch first."""
-    size = session.host.batch or 256
-    parts = [session.host.whole(part.inputs) for part in data.chunks(size)]
-    return session.host.join(parts)[session.output]
+    return session.host.outputs_of(data)[session.output]
 
 
 def load_tuned(session: Session, folder: Path) -> Tuned:

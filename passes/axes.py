@@ -1,23 +1,53 @@
-"""Axes: which axis of which graph input becomes the batch or the time axis of a layer.
+"""Axes: which axis of which graph input an axis of a value comes from.
 
-Followed backwards from a layer's input through operators that keep axes apart. What cannot be
-followed (a Reshape that mixes axes) ends in None.
+Followed backwards through every operator that keeps axes apart, into all of its operands: the
+batch of a sum comes from both addends. What mixes axes (a Reshape that joins two, a reduction
+over the axis, a subgraph) ends the way there; the way through other operands goes on.
 """
+
+from collections.abc import Iterator
+from math import prod
 
 import onnx_ir as ir
 
 _KEEPING = frozenset(
     {
-        "Identity", "Cast", "Relu", "LeakyRelu", "Elu", "Selu", "Sigmoid", "HardSigmoid", "Tanh",
-        "Softplus", "Softsign", "Abs", "Neg", "Exp", "Log", "Sqrt", "Clip", "Dropout", "Pow",
-        "LayerNormalization", "Erf", "Gelu", "HardSwish", "PRelu", "Softmax",
+        "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization",
+        "BitwiseNot", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "CumSum",
+        "DequantizeLinear", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "GroupNormalization",
+        "HardSigmoid", "HardSwish", "Hardmax", "Identity", "InstanceNormalization", "IsInf",
+        "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization",
+        "MeanVarianceNormalization", "Mish", "Neg", "Not", "Pad", "QuantizeLinear",
+        "RMSNormalization", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
+        "Sin", "Sinh", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Swish", "Tan",
+        "Tanh", "ThresholdedRelu", "Tile", "TopK", "Trilu", "ScatterElements", "ScatterND",
     }
 )  # fmt: skip
-_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Where"})
+"""Operators whose result has the axes of their first operand."""
+
+_BROADCASTING = frozenset(
+    {
+        "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal",
+        "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul",
+        "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+    }
+)  # fmt: skip
+_PRODUCTS = frozenset({"MatMul", "MatMulInteger", "QLinearMatMul"})
+_SPATIAL = frozenset(
+    {
+        "AveragePool", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DeformConv",
+        "DepthToSpace", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool", "QLinearConv",
+        "Resize", "SpaceToDepth", "Upsample",
+    }
+)  # fmt: skip
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+_MIXED = frozenset({"DepthToSpace", "GlobalAveragePool", "GlobalMaxPool", "SpaceToDepth", "Col2Im"})
+
+Place = tuple[ir.Value | None, int]
 
 
 def origin(value: ir.Value | None, axis: int) -> tuple[str, int] | None:
-    """Graph input and axis that an axis of a value comes from.
+    """The first graph input, and its axis, that an axis of a value comes from.
 
     Parameters
     ----------
@@ -30,76 +60,293 @@ def origin(value: ir.Value | None, axis: int) -> tuple[str, int] | None:
     -------
     tuple of str and int, or None
     """
-    while value is not None:
-        if value.is_graph_input():
-            return str(value.name), axis
-        node = value.producer()
-        if node is None or not node.inputs:
-            return None
-        found = _before(node, axis)
-        if found is None:
-            return None
-        value, axis = found
-    return None
+    return next(iter(origins(value, axis).items()), None)
 
 
-def _rank(value: ir.Value | None) -> int | None:
+def origins(value: ir.Value | None, axis: int) -> dict[str, int]:
+    """All graph inputs, with their axes, that an axis of a value comes from.
+
+    Parameters
+    ----------
+    value : onnx_ir.Value
+        A value of a normalised graph.
+    axis : int
+        Axis of it, not negative.
+
+    Returns
+    -------
+    dict of str to int
+        Axis by graph input, in the order in which they were found.
+    """
+    found: dict[str, int] = {}
+    pending: list[Place] = [(value, axis)]
+    seen: set[tuple[ir.Value, int]] = set()
+    while pending:
+        current, place = pending.pop()
+        if current is None or place < 0 or (current, place) in seen:
+            continue
+        seen.add((current, place))
+        if current.is_graph_input():
+            if current.const_value is None:
+                found.setdefault(str(current.name), place)
+            continue
+        node = current.producer()
+        if node is not None and node.domain in ("", "ai.onnx"):
+            pending.extend(reversed(list(_before(node, current, place))))
+    return found
+
+
+def rank(value: ir.Value | None) -> int | None:
+    """Number of axes of a value, None where it is not known."""
     return None if value is None or value.shape is None else len(value.shape)
 
 
-def _before(node: ir.Node, axis: int) -> tuple[ir.Value | None, int] | None:
-    first, result = node.inputs[0], node.outputs[0]
+def _before(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    """Values and axes that an axis of a node's output comes from."""
+    first = node.inputs[0] if node.inputs else None
     kind = node.op_type
     if kind in _KEEPING:
-        return first, axis
-    if kind == "Transpose":
-        order: list[int] = list(node.attributes.get_ints("perm", ()))
-        rank = _rank(first) or len(order)
-        order = order or list(range(rank))[::-1]
-        return first, order[axis]
-    if kind in ("Squeeze", "Unsqueeze"):
-        return _resized(node, axis)
-    if kind == "MatMul":
-        same = _rank(result) == _rank(first)
-        return (first, axis) if same and _rank(result) != axis + 1 else None
-    if kind == "Concat":
-        along = node.attributes.get_int("axis", 0)
-        size = _rank(result)
-        return (first, axis) if size is not None and along % size != axis else None
-    if kind == "Reshape":
-        return _reshaped(node, axis)
-    if kind in _BROADCASTING:
-        for operand in node.inputs:
-            if (
-                operand is not None
-                and operand.const_value is None
-                and _rank(operand) == _rank(result)
-            ):
-                return operand, axis
-    return None
+        yield first, axis
+    elif kind in _BROADCASTING:
+        yield from (_aligned(operand, result, axis) for operand in node.inputs)
+    elif kind in _SPATIAL:
+        if axis == 0 or (axis > 1 and kind not in _MIXED) or "Pool" in kind:
+            yield first, axis
+    elif kind in _RECURRENT:
+        yield from _recurrent(node, result, axis)
+    elif kind in _STRUCTURAL:
+        yield from _STRUCTURAL[kind](node, result, axis)
+    elif kind.startswith(("Reduce", "ArgM")):
+        yield from _reduced(node, axis)
 
 
-def _resized(node: ir.Node, axis: int) -> tuple[ir.Value | None, int] | None:
+def _aligned(operand: ir.Value | None, result: ir.Value, axis: int) -> Place:
+    """Axis of an operand that is broadcast to a result; -1 where it has none there."""
+    own, whole = rank(operand), rank(result)
+    if operand is None or operand.shape is None or own is None or whole is None:
+        return operand, -1 if operand is None or operand.const_value is not None else axis
+    place = axis - (whole - own)
+    spread = place >= 0 and operand.shape[place] == 1 and _size(result, axis) != 1
+    return operand, -1 if spread else place
+
+
+def _size(value: ir.Value, axis: int) -> object:
+    return None if value.shape is None or axis >= len(value.shape) else value.shape[axis]
+
+
+def _recurrent(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    batched = node.attributes.get_int("layout", 0)
+    sequence = result is node.outputs[0]
+    time, batch = (
+        (1, 0) if batched and sequence else (0, 2) if sequence else (-1, 0 if batched else 1)
+    )
+    if axis == time:
+        yield node.inputs[0], 1 if batched else 0
+    elif axis == batch:
+        place = 0 if batched else 1
+        yield node.inputs[0], place
+        for index in (5, 6):
+            if len(node.inputs) > index:
+                yield node.inputs[index], place
+
+
+def _transpose(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    order: list[int] = list(node.attributes.get_ints("perm", ()))
+    count = rank(node.inputs[0]) or rank(result) or len(order)
+    order = order or list(range(count))[::-1]
+    yield node.inputs[0], order[axis]
+
+
+def _product(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    left = node.inputs[0]
+    right = node.inputs[3 if node.op_type == "QLinearMatMul" else 1]
+    whole, a, b = rank(result), rank(left), rank(right)
+    if whole is None or a is None or b is None:
+        return
+    last = axis == whole - 1 and b > 1
+    row = axis == whole - 1 - (b > 1) and a > 1
+    if last:
+        yield right, b - 1
+    elif row:
+        yield left, a - 2
+    else:  # axes of a stack of matrices are broadcast
+        for operand, own in ((left, a), (right, b)):
+            place = axis - (whole - max(own, 2))
+            if own > 2 and place >= 0 and operand is not None and operand.shape is not None:
+                spread = operand.shape[place] == 1 and _size(result, axis) != 1
+                yield operand, -1 if spread else place
+
+
+def _gemm(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    name, index = (("transA", 0), ("transB", 1))[axis]
+    yield node.inputs[index], axis if not node.attributes.get_int(name, 0) else 1 - axis
+
+
+def _concat(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    yield from ((operand, axis) for operand in node.inputs)
+
+
+def _expand(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    yield _aligned(node.inputs[0], result, axis)
+
+
+def _gather(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    data, indices = node.inputs[0], node.inputs[1]
+    size, count = rank(data), rank(indices)
+    if size is None or count is None:
+        return
+    along = node.attributes.get_int("axis", 0) % size
+    if axis < along:
+        yield data, axis
+    elif axis < along + count:
+        yield indices, axis - along
+    else:
+        yield data, axis - count + 1
+
+
+def _one_hot(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    count = rank(node.inputs[0])
+    if count is not None:
+        new = node.attributes.get_int("axis", -1) % (count + 1)
+        yield node.inputs[0], -1 if axis == new else axis - (axis > new)
+
+
+def _gather_elements(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    yield node.inputs[0], axis
+    yield node.inputs[1], axis
+
+
+def _flatten(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     first = node.inputs[0]
-    rank = _rank(first)
-    axes = node.inputs[1] if len(node.inputs) > 1 else None
-    if rank is None or axes is None or axes.const_value is None:
-        return None
-    numbers = [int(a) for a in axes.const_value.numpy()]
-    if node.op_type == "Squeeze":
-        kept = [a for a in range(rank) if a not in {n % rank for n in numbers}]
-        return first, kept[axis]
-    new = {n % (rank + len(numbers)) for n in numbers}
-    kept = [a for a in range(rank + len(numbers)) if a not in new]
-    return (first, kept.index(axis)) if axis in kept else None
+    count = rank(first)
+    if first is None or first.shape is None or count is None:
+        return
+    along = node.attributes.get_int("axis", 1)
+    along += count if along < 0 else 0
+    group = range(along) if axis == 0 else range(along, count)
+    kept = [place for place in group if first.shape[place] != 1]
+    if len(kept) == 1 or (len(group) == 1):
+        yield first, (kept or list(group))[0]
 
 
-def _reshaped(node: ir.Node, axis: int) -> tuple[ir.Value | None, int] | None:
-    """An axis survives a Reshape if all sizes up to it are the same."""
-    before, after = node.inputs[0], node.outputs[0]
-    if before is None or before.shape is None or after.shape is None:
-        return None
-    if len(before.shape) <= axis or len(after.shape) <= axis:
-        return None
-    same = all(before.shape[i] == after.shape[i] for i in range(axis + 1))
-    return (before, axis) if same else None
+def _einsum(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    equation = node.attributes.get_string("equation", "").replace(" ", "")
+    if "->" not in equation or "." in equation:
+        return
+    before, after = equation.split("->")
+    letter = after[axis]
+    for operand, letters in zip(node.inputs, before.split(","), strict=True):
+        if letter in letters:
+            yield operand, letters.index(letter)
+
+
+def _numbers(node: ir.Node, index: int, attribute: str) -> list[int] | None:
+    """Axes of a node, an input since opset 13 or 18 and an attribute before; None if computed."""
+    if attribute in node.attributes:
+        return [int(n) for n in node.attributes.get_ints(attribute, ())]
+    value = node.inputs[index] if len(node.inputs) > index else None
+    if value is None:
+        return []
+    return None if value.const_value is None else [int(n) for n in value.const_value.numpy()]
+
+
+def _squeeze(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    first = node.inputs[0]
+    count, numbers = rank(first), _numbers(node, 1, "axes")
+    if count is None or numbers is None or first is None or first.shape is None:
+        return
+    gone = {n % count for n in numbers} or {n for n in range(count) if first.shape[n] == 1}
+    kept = [place for place in range(count) if place not in gone]
+    if axis < len(kept):
+        yield first, kept[axis]
+
+
+def _unsqueeze(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    count, numbers = rank(node.inputs[0]), _numbers(node, 1, "axes")
+    if count is None or numbers is None:
+        return
+    new = {n % (count + len(numbers)) for n in numbers}
+    kept = [place for place in range(count + len(numbers)) if place not in new]
+    if axis in kept:
+        yield node.inputs[0], kept.index(axis)
+
+
+def _reduced(node: ir.Node, axis: int) -> Iterator[Place]:
+    first = node.inputs[0]
+    count = rank(first)
+    if node.op_type.startswith("Arg"):
+        numbers: list[int] | None = [node.attributes.get_int("axis", 0)]
+    else:
+        numbers = _numbers(node, 1, "axes")
+    if count is None or numbers is None:
+        return
+    gone = {n % count for n in numbers}
+    if not gone and not node.attributes.get_int("noop_with_empty_axes", 0):
+        gone = set(range(count))
+    if node.attributes.get_int("keepdims", 1):
+        yield first, -1 if axis in gone else axis
+    else:
+        kept = [place for place in range(count) if place not in gone]
+        yield first, kept[axis] if axis < len(kept) else -1
+
+
+def _reshape(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    """An axis survives a Reshape if what is before it, or behind it, has the same sizes.
+
+    So it does where the axes that it is joined with have size 1.
+    """
+    first, target = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
+    wanted = None
+    if target is not None and target.const_value is not None:
+        wanted = [int(n) for n in target.const_value.numpy()]
+        if axis < len(wanted) and wanted[axis] == 0 and not node.attributes.get_int("allowzero", 0):
+            yield first, axis
+            return
+    if first is None or first.shape is None or result.shape is None:
+        return
+    before: list[object] = list(first.shape)
+    after: list[object] = list(result.shape)
+    if axis >= len(after):
+        return
+    for place in range(len(before)):
+        if _stays(before, after, place, axis):
+            yield first, place
+            return
+
+
+def _stays(before: list[object], after: list[object], place: int, axis: int) -> bool:
+    """Whether axis `place` of a shape is axis `axis` of the reshaped one."""
+    if not _same(before[place], after[axis]):
+        return False
+    return _equal(before[:place], after[:axis]) or _equal(before[place + 1 :], after[axis + 1 :])
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, int) or isinstance(other, int):
+        return one == other
+    return getattr(one, "value", None) is not None and one == other
+
+
+def _equal(one: list[object], other: list[object]) -> bool:
+    """Whether sizes have one product: the same symbols, and numbers of one product."""
+    symbols = [sorted(str(n) for n in sizes if not isinstance(n, int)) for sizes in (one, other)]
+    known = all(getattr(n, "value", n) is not None for n in (*one, *other))
+    numbers = [prod(n for n in sizes if isinstance(n, int)) for sizes in (one, other)]
+    return known and symbols[0] == symbols[1] and numbers[0] == numbers[1]
+
+
+_STRUCTURAL = {
+    "Transpose": _transpose,
+    "Concat": _concat,
+    "Einsum": _einsum,
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "Gemm": _gemm,
+    "OneHot": _one_hot,
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    **dict.fromkeys(_PRODUCTS, _product),
+}

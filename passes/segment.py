@@ -1,16 +1,16 @@
-"""Segment: the part of a graph that lies between given values.
+"""Segment: nodes of a graph that are run by themselves.
 
 The evaluator runs the integer layers itself and leaves what is before, between and after them to
-onnxruntime: one segment for the inputs of every layer, one for the model's outputs.
+onnxruntime.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 from onnx import helper
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """Names a node reads, those that its subgraphs capture included."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
@@ -19,47 +19,48 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
             inner.update(value.name for value in graph.input)
             inner.update(tensor.name for tensor in graph.initializer)
             for member in graph.node:
-                yield from (name for name in _reads(member) if name not in inner)
+                yield from (name for name in reads(member) if name not in inner)
             yield from (value.name for value in graph.output if value.name not in inner)
 
 
-def segment(
-    model: onnx.ModelProto, outputs: Iterable[str], cuts: Iterable[str]
-) -> onnx.ModelProto | None:
-    """Model that computes `outputs` from the graph's inputs and the values in `cuts`.
+def carve(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+) -> onnx.ModelProto:
+    """Model of some nodes of a model.
 
     Parameters
     ----------
     model : onnx.ModelProto
+        With shapes; values whose type is not known are float32.
+    nodes : sequence of onnx.NodeProto
         Topologically sorted.
+    inputs : iterable of str
+        Values that become inputs.
     outputs : iterable of str
-        Values to compute; those that are graph inputs or cuts themselves are left out.
-    cuts : iterable of str
-        float32 values that become inputs.
-
-    Returns
-    -------
-    onnx.ModelProto or None
-        None if there is nothing to compute.
+        Values that the nodes compute and that become outputs.
     """
     graph = model.graph
-    given = {value.name: value for value in graph.input}
-    cut = {n: helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in cuts}
-    known = given | cut
-    outputs = [name for name in dict.fromkeys(outputs) if name and name not in known]
-    if not outputs:
-        return None
-    needed, nodes = set(outputs), []
-    for node in reversed(graph.node):
-        if any(name in needed and name not in cut for name in node.output):
-            nodes.append(node)
-            needed.update(_reads(node))
-    typed = {v.name: v for v in [*graph.value_info, *graph.output, *graph.input]}
+    typed: dict[str, onnx.ValueInfoProto] = {
+        v.name: v for v in [*graph.value_info, *graph.output, *graph.input]
+    }
+
+    def info(name: str) -> onnx.ValueInfoProto:
+        known = typed.get(name)
+        if known is None or not known.type.tensor_type.elem_type:
+            return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        if all(size.HasField("dim_value") for size in known.type.tensor_type.shape.dim):
+            return known
+        return helper.make_tensor_value_info(name, known.type.tensor_type.elem_type, None)
+
+    names = {name for node in nodes for name in reads(node)}
     result = helper.make_graph(
-        nodes[::-1],
+        nodes,
         "segment",
-        [value for name, value in known.items() if name in needed],
-        [typed.get(name, onnx.ValueInfoProto(name=name)) for name in outputs],
-        [tensor for tensor in graph.initializer if tensor.name in needed],
+        [info(name) for name in inputs],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [tensor for tensor in graph.initializer if tensor.name in names],
     )
     return helper.make_model(result, opset_imports=model.opset_import, ir_version=model.ir_version)

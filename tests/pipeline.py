@@ -7,10 +7,10 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset
 from onnxgru.core.integers import WIDTHS
 from onnxgru.core.network import Layer
-from onnxgru.core.program import IntegerProgram
+from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import GRANULARITIES, LinearScheme, OutputScheme, Scheme
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
@@ -21,6 +21,7 @@ from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate
+from onnxgru.runtime.walk import Group, Job, Walk
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ def pipeline(
 
 def dataset(host: Host, inputs: dict[str, np.ndarray]) -> Dataset:
     return Dataset(inputs, None, "test", {s.name: s.batch_axis for s in host.signature})
+
+
+def first_job(made: Pipeline, layer: IntegerLayer, inputs: dict[str, np.ndarray]) -> Job:
+    """What the first layer of a program is to run."""
+    (job,) = Walk(Group(made.host.plan(), [dataset(made.host, inputs)], [0])).jobs(0, layer)
+    return job
 
 
 def random_scheme(layers: tuple[Layer, ...], seed: int) -> Scheme:

@@ -16,7 +16,7 @@ import onnxgru
 from onnxgru.cli import main
 from onnxgru.config import Config
 from onnxgru.core.alignment import is_aligned
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import DataError, OnnxgruError, UsageError
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.events import Notice, Tuned

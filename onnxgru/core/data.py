@@ -9,129 +9,26 @@ may hold sequences of different lengths, and :func:`load` joins them along the b
 Nothing is ever unpickled.
 """
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core import reading, wav
+from onnxgru.core import frames, reading, wav
+from onnxgru.core.dataset import LABELS, Corpus, Dataset, InputSpec, Recorded, Signature
 from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.reading import Examples, NamedExamples, Source
 
-LABELS = "labels"
 ROLES = ("calibration", "validation", "holdout")
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class InputSpec:
-    """What one graph input takes.
-
-    Parameters
-    ----------
-    name : str
-        Name in the graph.
-    dtype : numpy.dtype
-        Element type.
-    shape : tuple of int, str or None
-        Fixed sizes; a name or None where any size will do. The batch axis takes any size in
-        data even where the model fixes it: evaluation slices it.
-    batch_axis : int
-        Axis of the sequences, 0 or 1.
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...]
-    batch_axis: int = 0
-
-    def __str__(self) -> str:
-        sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
-        return f"{self.name} {self.dtype} ({sizes})"
-
-
-Signature = tuple[InputSpec, ...]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Sequences for every input of a model, with labels or without.
-
-    Parameters
-    ----------
-    inputs : mapping of str to array
-        By graph input name, in the model's order; B sequences along each one's batch axis.
-    labels : array or None
-        int64 classes, (B,) per sequence or (B, T) per frame, negative where a padded frame does
-        not count; or floating targets, (B, ...). The batch is always axis 0.
-    source : str
-        Where they come from, for messages and reports.
-    batch_axes : mapping of str to int
-        Axis of the sequences by input name; 0 for names that are left out.
-    """
-
-    inputs: Mapping[str, Array]
-    labels: Array | None
-    source: str
-    batch_axes: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        """Number of sequences."""
-        name, array = next(iter(self.inputs.items()))
-        return int(array.shape[self.batch_axes.get(name, 0)])
-
-    def part(self, start: int, stop: int) -> "Dataset":
-        """Sequences `start` up to, not including, `stop`; views, no copies."""
-        inputs = {
-            name: array[(slice(None),) * self.batch_axes.get(name, 0) + (slice(start, stop),)]
-            for name, array in self.inputs.items()
-        }
-        labels = None if self.labels is None else self.labels[start:stop]
-        return Dataset(inputs, labels, self.source, self.batch_axes)
-
-    def take(self, count: int) -> "Dataset":
-        """Return the first `count` sequences, or all where there are fewer.
-
-        Raises
-        ------
-        UsageError
-            If `count` is below 1.
-        """
-        return self.part(0, _positive(count, "sequences taken"))
-
-    def chunks(self, count: int) -> Iterator["Dataset"]:
-        """Return consecutive slices of `count` sequences; the last one may be shorter.
-
-        Raises
-        ------
-        UsageError
-            If `count` is below 1.
-        """
-        step = _positive(count, "sequences a chunk")
-        return (self.part(start, start + step) for start in range(0, self.size, step))
-
-    def digest(self) -> str:
-        """SHA-256 (64 hexadecimal digits) over names, types, shapes and values, not the source."""
-        digest = hashlib.sha256()
-        arrays = [(f"input:{name}", self.inputs[name]) for name in sorted(self.inputs)]
-        if self.labels is not None:
-            arrays.append((LABELS, self.labels))
-        for name, array in arrays:
-            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            digest.update(repr((name, little.dtype.str, array.shape)).encode())
-            digest.update(little.reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
-
-
-def load(source: Source, signature: Signature) -> Dataset:
-    """Load all data of a source into one :class:`Dataset`.
+def load(source: Source, signature: Signature) -> Recorded:
+    """Load all data of a source.
 
     Parameters
     ----------
@@ -146,8 +43,9 @@ def load(source: Source, signature: Signature) -> Dataset:
 
     Returns
     -------
-    Dataset
-        Arrays in the model's types, finite, with equal numbers of sequences.
+    Dataset or Corpus
+        Arrays in the model's types, finite, with equal numbers of sequences; a `Corpus` where
+        batches hold sequences of different lengths.
 
     Raises
     ------
@@ -156,10 +54,30 @@ def load(source: Source, signature: Signature) -> Dataset:
     UsageError
         If ``package.module:name`` cannot be imported.
     """
-    batches = list(stream(source, signature))
+    return join(list(stream(source, signature)), signature, name_of(source))
+
+
+def join(batches: Sequence[Dataset], signature: Signature, name: str) -> Recorded:
+    """Join batches along the batch axis: one `Dataset` per length of the sequences.
+
+    Parameters
+    ----------
+    batches : sequence of Dataset
+        At least one.
+    signature : tuple of InputSpec
+        The model's inputs.
+    name : str
+        Where they come from.
+
+    Raises
+    ------
+    DataError
+        If some hold labels and others do not, labels differ in kind, or an input that is given
+        once has several values.
+    """
     if len(batches) == 1:
         return batches[0]
-    _check_same_lengths(batches, signature)
+    _check_given_once(batches, signature)
     labelled = [batch.labels for batch in batches if batch.labels is not None]
     if labelled and len(labelled) != len(batches):
         bare = next(batch.source for batch in batches if batch.labels is None)
@@ -168,12 +86,29 @@ def load(source: Source, signature: Signature) -> Dataset:
         )
     if labelled:
         _check_same_labels(batches)
+    alike: dict[object, list[Dataset]] = {}
+    for batch in batches:
+        shapes = tuple(
+            _beside_batch(batch.inputs[spec.name].shape, spec.batch_axis) for spec in signature
+        )
+        rows = None if batch.labels is None else batch.labels.shape[1:]
+        alike.setdefault((shapes, rows, bool(batch.streams)), []).append(batch)
+    parts = tuple(_concatenated(group, signature, name) for group in alike.values())
+    return parts[0] if len(parts) == 1 else Corpus(parts, name)
+
+
+def _concatenated(batches: Sequence[Dataset], signature: Signature, name: str) -> Dataset:
     inputs = {
-        spec.name: np.concatenate([batch.inputs[spec.name] for batch in batches], spec.batch_axis)
+        spec.name: batches[0].inputs[spec.name]
+        if spec.batch_axis is None
+        else np.concatenate([batch.inputs[spec.name] for batch in batches], spec.batch_axis)
         for spec in signature
     }
-    labels = np.concatenate(labelled) if labelled else None
-    return Dataset(inputs, labels, _name(source), _batch_axes(signature))
+    labels = [batch.labels for batch in batches if batch.labels is not None]
+    streams = tuple(length for batch in batches for length in batch.streams)
+    return Dataset(
+        inputs, np.concatenate(labels) if labels else None, name, _batch_axes(signature), streams
+    )
 
 
 def stream(source: Source, signature: Signature) -> Iterator[Dataset]:
@@ -208,7 +143,7 @@ def stream(source: Source, signature: Signature) -> Iterator[Dataset]:
         yield _checked(_named(batch, signature, where, single=single), signature, where)
         empty = False
     if empty:
-        raise DataError(f"{_name(source)}: must hold at least one batch, it holds none")
+        raise DataError(f"{name_of(source)}: must hold at least one batch, it holds none")
 
 
 def beside(model: str | os.PathLike[str], role: str) -> Path | None:
@@ -268,7 +203,11 @@ def _named(
         if names[0] not in arrays:  # the only array of a model with one input
             arrays = {names[0] if name == others[0] else name: a for name, a in arrays.items()}
     if isinstance(batch, Examples | NamedExamples):
-        axes = {spec.name: spec.batch_axis for spec in signature if len(spec.shape) > 1}
+        axes = {
+            spec.name: spec.batch_axis
+            for spec in signature
+            if len(spec.shape) > 1 and spec.batch_axis is not None
+        }
         return {
             name: np.moveaxis(a, 0, axes[name]) if axes.get(name, a.ndim) < a.ndim else a
             for name, a in arrays.items()
@@ -289,17 +228,20 @@ def _in_order(batch: Iterable[object], names: list[str], where: str) -> dict[str
 
 def _batched(arrays: dict[str, Any], signature: Signature) -> dict[str, Any]:
     """Give arrays of one sequence their batch axis, where every input lacks exactly that."""
-    specs = {spec.name: spec for spec in signature if spec.name in arrays}
+    specs = {
+        spec.name: spec for spec in signature if spec.name in arrays and spec.batch_axis is not None
+    }
     if not specs or any(
         not isinstance(array := arrays[name], np.ndarray) or array.ndim != len(spec.shape) - 1
         for name, spec in specs.items()
     ):
         return arrays
     return {
-        name: np.expand_dims(array, specs[name].batch_axis if name in specs else 0)
-        if isinstance(array, np.ndarray)
+        name: np.expand_dims(array, axis)
+        if isinstance(array, np.ndarray) and axis is not None
         else array
         for name, array in arrays.items()
+        for axis in (specs[name].batch_axis if name in specs else 0,)
     }
 
 
@@ -309,6 +251,8 @@ def _of_sound(sound: wav.Sound, signature: Signature, where: str) -> dict[str, o
         spec.name: array
         for spec in signature
         if spec.dtype.kind == "f"
+        and spec.batch_axis is not None
+        and not spec.state
         and (array := wav.placed(sound, spec.shape, spec.batch_axis)) is not None
     }
     channels = sound.samples.shape[2]
@@ -324,6 +268,7 @@ def _of_sound(sound: wav.Sound, signature: Signature, where: str) -> dict[str, o
 
 def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> Dataset:
     """One batch against the signature."""
+    arrays, streams = frames.cut(arrays, signature, where)
     names = [spec.name for spec in signature]
     wanted = f"the model wants: {_list(names)}"
     for name in names:
@@ -339,7 +284,11 @@ def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> 
             f"{where}: has no use for {_list(unknown)}; {wanted} (and {LABELS!r}, optional)"
         )
     inputs = {spec.name: _checked_input(arrays[spec.name], spec, where) for spec in signature}
-    sizes = {spec.name: inputs[spec.name].shape[spec.batch_axis] for spec in signature}
+    sizes = {
+        spec.name: inputs[spec.name].shape[spec.batch_axis]
+        for spec in signature
+        if spec.batch_axis is not None
+    }
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise DataError(
@@ -347,8 +296,8 @@ def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> 
         )
     labels = None
     if LABELS in arrays and not labels_are_input:
-        labels = _checked_labels(arrays[LABELS], sizes[names[0]], where)
-    return Dataset(inputs, labels, where, _batch_axes(signature))
+        labels = _checked_labels(arrays[LABELS], next(iter(sizes.values()), 1), where)
+    return Dataset(inputs, labels, where, _batch_axes(signature), streams)
 
 
 def _checked_input(value: object, spec: InputSpec, where: str) -> Array:
@@ -437,18 +386,18 @@ def _check_finite(array: Array, name: str, where: str) -> None:
         )
 
 
-def _check_same_lengths(batches: Iterable[Dataset], signature: Signature) -> None:
-    """Batches that are joined must agree beside the batch axis."""
+def _check_given_once(batches: Sequence[Dataset], signature: Signature) -> None:
+    """An input that is no recording has one value in all batches."""
     first, *others = batches
     for spec in signature:
-        expected = _beside_batch(first.inputs[spec.name].shape, spec.batch_axis)
+        if spec.batch_axis is not None:
+            continue
         for batch in others:
-            shape = batch.inputs[spec.name].shape
-            if _beside_batch(shape, spec.batch_axis) != expected:
+            if not np.array_equal(batch.inputs[spec.name], first.inputs[spec.name]):
                 raise DataError(
-                    f"{batch.source}: array {spec.name!r} must have the sizes of the first batch, "
-                    f"{first.inputs[spec.name].shape}, beside axis {spec.batch_axis} (the "
-                    f"sequences), it has {shape}; pad the sequences to one length"
+                    f"{batch.source}: array {spec.name!r} is no recording and must have one value "
+                    f"in all data, that of {first.source}, but has another; give it once, or say "
+                    f"with --batch-axis {spec.name}=AXIS which axis holds the recordings"
                 )
 
 
@@ -457,32 +406,27 @@ def _check_same_labels(batches: Iterable[Dataset]) -> None:
     for where, labels in others:
         if first[1] is None or labels is None:  # told apart before
             continue
-        if labels.shape[1:] != first[1].shape[1:] or labels.dtype.kind != first[1].dtype.kind:
+        if labels.ndim != first[1].ndim or labels.dtype.kind != first[1].dtype.kind:
             raise DataError(
                 f"{where}: array {LABELS!r} must be like the first batch's, {first[1].dtype} "
                 f"{first[1].shape}, it is {labels.dtype} {labels.shape}"
             )
 
 
-def _beside_batch(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]
+def _beside_batch(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    return () if axis is None else shape[:axis] + shape[axis + 1 :]
 
 
-def _batch_axes(signature: Signature) -> dict[str, int]:
+def _batch_axes(signature: Signature) -> dict[str, int | None]:
     return {spec.name: spec.batch_axis for spec in signature}
-
-
-def _positive(count: int, what: str) -> int:
-    if count < 1:
-        raise UsageError(f"the number of {what} must be at least 1, got {count}")
-    return count
 
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(names) or "nothing"
 
 
-def _name(source: Source) -> str:
+def name_of(source: Source) -> str:
+    """Where data come from, for messages and reports."""
     if isinstance(source, str | os.PathLike | reading.Held):
         return str(source)
     return reading.describe(source)

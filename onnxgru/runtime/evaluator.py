@@ -1,200 +1,95 @@
-"""Exact evaluation of integer programs with NumPy, and of the float parts around them."""
+"""Exact evaluation of integer programs on recordings, equal to the emitted graph."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.data import Dataset
-from onnxgru.core.errors import DataError
-from onnxgru.core.integers import Codes, Quantization
-from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerProgram, IntegerRecurrence
-from onnxgru.custom_ops import stage
-from onnxgru.custom_ops.arrays import ArrayPrimitives
-from onnxgru.runtime.host import Entry, Host
+from onnxgru.core.dataset import Dataset, Recorded
+from onnxgru.core.program import IntegerLayer, IntegerProgram
+from onnxgru.runtime.engines import Engine, LayerEvaluator, States
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.plan import LoopError
+from onnxgru.runtime.walk import Group, Walk
 
 Array = npt.NDArray[Any]
+Layers = Sequence[tuple[IntegerLayer, Engine]]
 
 CHUNK_BYTES = 32 * 2**20
-"""Working memory that a chunk of sequences may take."""
+"""Working memory that calls which are run together may take."""
 
 MOST_ROWS = 1024
-"""Sequences in a chunk at most: a step's accumulators stay in the processor's cache."""
-
-
-@dataclass(frozen=True, eq=False)
-class States:
-    """What one layer computed for a chunk of sequences.
-
-    Parameters
-    ----------
-    y : ndarray of uint8, shape (T, D, B, H)
-        Codes of the states.
-    y_h : ndarray of uint8, shape (D, B, H)
-        Codes of the last states.
-    trace : dict of str to ndarray of uint8, shape (T, B, H)
-        Codes of every operator, where asked for.
-    """
-
-    y: Codes
-    y_h: Codes
-    trace: dict[str, Codes] = field(default_factory=dict)
-
-
-def together(directions: Sequence[tuple[Codes, Codes]]) -> tuple[Codes, Codes]:
-    """States (T, B, H) and last states (B, H) of each direction as (T, D, B, H) and (D, B, H)."""
-    if len(directions) == 1:
-        ((states, last),) = directions
-        return states[:, None], last[None]
-    return (
-        np.stack([states for states, _ in directions], axis=1),
-        np.stack([last for _, last in directions]),
-    )
-
-
-class Engine(Protocol):
-    """Runs one integer layer."""
-
-    def __call__(
-        self,
-        x: Codes,
-        initial: Codes | None,
-        lengths: npt.NDArray[np.integer] | None,
-        *,
-        trace: bool,
-    ) -> States:
-        """States of sequences (T, B, I); see `LayerEvaluator`."""
-
-
-class LayerEvaluator:
-    """Runs one integer layer over NumPy primitives.
-
-    Parameters
-    ----------
-    layer : IntegerLayer
-        The layer; its parameters are prepared once.
-    """
-
-    def __init__(self, layer: IntegerLayer) -> None:
-        self._layer = layer
-        self._primitives = ArrayPrimitives()
-        self._parameters: dict[tuple[str, ...], Mapping[str, Array]] = {}
-        for recurrence in layer.recurrences:
-            for part in recurrence.stages:
-                self._parameters |= stage.prepare(self._primitives, part)
-
-    def __call__(
-        self,
-        x: Codes,
-        initial: Codes | None = None,
-        lengths: npt.NDArray[np.integer] | None = None,
-        *,
-        trace: bool = False,
-    ) -> States:
-        """Run the layer.
-
-        Parameters
-        ----------
-        x : ndarray of uint8, shape (T, B, I)
-            Input codes.
-        initial : ndarray of uint8, shape (D, B, H), optional
-            Codes of the initial state; the code of 0.0 if left out.
-        lengths : ndarray of int, shape (B,), optional
-            Steps of every sequence.
-        trace : bool
-            Keep every operator's codes.
-        """
-        layer = self._layer
-        if initial is None:
-            shape = (len(layer.recurrences), x.shape[1], layer.hidden_size)
-            initial = np.full(shape, layer.state.quantization.zero_point, np.uint8)
-        kept: dict[str, Codes] = {}
-        results = [
-            self._direction(recurrence, x, initial[index], lengths, kept if trace else None)
-            for index, recurrence in enumerate(layer.recurrences)
-        ]
-        return States(*together(results), kept)
-
-    def _run(self, operators: Sequence[IntegerOperator], values: dict[str, Array]) -> None:
-        for operator in operators:
-            operands = (values[name] for name in operator.inputs)
-            results = operator.compute(
-                self._primitives, self._parameters[operator.outputs], *operands
-            )
-            values.update(zip(operator.outputs, results, strict=True))
-
-    def _direction(
-        self,
-        recurrence: IntegerRecurrence,
-        x: Codes,
-        state: Codes,
-        lengths: npt.NDArray[np.integer] | None,
-        trace: dict[str, Codes] | None,
-    ) -> tuple[Codes, Codes]:
-        zero = np.uint8(self._layer.state.quantization.zero_point)
-        steps, batch = x.shape[:2]
-        sequence: dict[str, Array] = {recurrence.input: x}
-        self._run(recurrence.prologue.operators, sequence)
-        del sequence[recurrence.input]
-        states = np.empty((steps, batch, self._layer.hidden_size), np.uint8)
-        body = [name for operator in recurrence.body.operators for name in operator.outputs]
-        if trace is not None:
-            trace.update(sequence)
-            trace.update({name: np.empty_like(states) for name in body})
-        order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
-        for t in order:
-            values = {name: value[t] for name, value in sequence.items()}
-            values[recurrence.state] = state
-            self._run(recurrence.body.operators, values)
-            new = values[recurrence.result]
-            if lengths is None:
-                states[t] = state = new
-            else:
-                going = (t < lengths)[:, None]
-                states[t] = np.where(going, new, zero)
-                state = np.where(going, new, state)
-            if trace is not None:
-                for name in body:
-                    trace[name][t] = values[name]
-        if lengths is not None:
-            state = np.where((lengths > 0)[:, None], state, zero)
-        return states, state
+"""Sequences that are run together at most: a step's accumulators stay in the processor's cache."""
 
 
 class Evaluator:
     """Evaluates programs of one model on one set of data, equal to the emitted graph.
 
-    What no layer influences, such as the first layer's input, is computed once.
+    What no layer influences, such as the first layer's input, is computed once. Where the data
+    have streams, the states that a call writes are those that the next one reads.
 
     Parameters
     ----------
     host : Host
         The float parts of the model.
-    data : Dataset
+    data : Dataset or Corpus
         Sequences.
     engine : callable
         Makes what runs a layer.
+    outputs : sequence of str, optional
+        Outputs of the model that are wanted; all where left out.
+    most : int, optional
+        Sequences per call at most, where the model takes any number.
     """
 
     def __init__(
         self,
         host: Host,
-        data: Dataset,
+        data: Recorded,
         engine: Callable[[IntegerLayer], Engine] = LayerEvaluator,
+        *,
+        outputs: Sequence[str] | None = None,
+        most: int | None = None,
     ) -> None:
-        self._host = host
-        self._engine = engine
-        size = host.batch or min(MOST_ROWS, max(1, CHUNK_BYTES // self._bytes(data)))
-        if data.size % (host.batch or 1):
-            raise DataError(
-                f"{data.source}: the model takes {host.batch} sequences at a time, so their number "
-                f"must be a multiple of it, got {data.size}; add or leave out some"
-            )
-        self._chunks = list(data.chunks(size))
-        self._first: list[Entry | None] = [None] * len(self._chunks)
-        self._codes: dict[tuple[int, Quantization], Codes] = {}
+        self._host, self._engine = host, engine
+        self._outputs = outputs
+        self._groups: list[Group] = []
+        self._looped: list[tuple[Dataset, tuple[int, ...]]] = []
+        self._plan = host.plan(outputs)
+        for part in data.parts:
+            self._add(part, most)
+
+    def _add(self, data: Dataset, most: int | None) -> None:
+        together = max(1, CHUNK_BYTES // self._bytes(data))
+        rows = min(MOST_ROWS, together)
+        batch = self._host.batch
+        calls = list(data.calls(batch, min(rows, most or rows)))
+        if data.streams:
+            self._add_streams(data, calls, together)
+            return
+        size = max(1, min(rows, most or rows) // batch) if batch else 1
+        for start in range(0, len(calls), size):
+            part = calls[start : start + size]
+            self._groups.append(Group(self._plan, [c for c, _ in part], [n for _, n in part]))
+
+    def _add_streams(
+        self, data: Dataset, calls: Sequence[tuple[Dataset, int]], together: int
+    ) -> None:
+        try:
+            plan = self._host.plan(self._outputs, calls[0][0].inputs)
+        except LoopError:
+            self._looped.append((data, data.streams))
+            return
+        start, members = 0, list(data.streams)
+        while members:
+            streams = [members.pop(0)]
+            while members and sum(streams) + members[0] <= together:
+                streams.append(members.pop(0))
+            part = calls[start : start + sum(streams)]
+            start += len(part)
+            self._groups.append(Group(plan, [c for c, _ in part], [n for _, n in part], streams))
 
     def _bytes(self, data: Dataset) -> int:
         """Estimate of the working memory of a sequence: inputs, codes, and a layer's values."""
@@ -205,10 +100,23 @@ class Evaluator:
     def _extent(self, data: Dataset) -> tuple[int, int]:
         """Elements of a sequence's largest input, and the steps that these may be at most."""
         longest = max(
-            (array.size // max(1, data.size) for array in data.inputs.values()), default=1
+            (
+                array.size // max(1, data.size)
+                for name, array in data.inputs.items()
+                if data.batch_axes.get(name, 0) is not None
+            ),
+            default=1,
         )
         narrowest = min((layer.input_size for layer in self._host.layers), default=1)
         return longest, max(1, longest // narrowest)
+
+    @property
+    def calls(self) -> Iterator[Dataset]:
+        """What the model is given call by call, in the order of `states`."""
+        for group in self._groups:
+            yield from group.calls
+        for data, _ in self._looped:
+            yield from (call for call, _ in data.calls(self._host.batch, 1))
 
     def states(
         self, program: IntegerProgram, *, trace: bool = False
@@ -225,58 +133,77 @@ class Evaluator:
         Yields
         ------
         values : dict of str to ndarray
-            Values of the host graph for a chunk of sequences, the layers' states among them.
+            Values of the host graph in one call: inputs, with the states that calls hand on, and
+            what the layers gave.
         states : dict of str to States
             By layer name.
         """
-        layers = [(layer, self._engine(layer)) for layer in program.layers]
-        for index, chunk in enumerate(self._chunks):
-            values: dict[str, Array] = dict(chunk.inputs)
-            found: dict[str, States] = {}
-            for position, (layer, evaluate) in enumerate(layers):
-                x, initial, lengths = self._given(index, position, layer, values)
-                states = found[layer.name] = evaluate(x, initial, lengths, trace=trace)
-                self._keep(layer, (states.y, states.y_h), values)
-            yield values, found
+        names = [spec.name for spec in self._host.signature]
+        for walk, found in self._walks(program, trace=trace, apart=True):
+            given = {name: walk.value(name) for name in names}
+            columns = {**walk.values, **given}
+            for call in range(len(given[names[0]])):
+                values = {name: arrays[call] for name, arrays in columns.items()}
+                yield values, {name: states[call] for name, states in found.items()}
+
+    def calls_outputs(self, program: IntegerProgram) -> Iterator[dict[str, Array]]:
+        """Model outputs call by call, as the model gives them, by name."""
+        for walk, _ in self._walks(program):
+            yield from walk.outputs(self._outputs)
 
     def outputs(self, program: IntegerProgram) -> dict[str, Array]:
         """Model outputs over all sequences, joined along the batch axis, by name."""
-        return self._host.join([self._host.finish(values) for values, _ in self.states(program)])
+        parts: list[dict[str, Array]] = []
+        counts: list[int] = []
+        for walk, _ in self._walks(program):
+            parts += walk.outputs(self._outputs)
+            counts += walk.counts
+        return self._host.join(parts, counts)
 
-    def _given(
-        self, index: int, position: int, layer: IntegerLayer, values: Mapping[str, Array]
-    ) -> tuple[Codes, Codes | None, Array | None]:
-        """Codes of a layer's input and initial state, and lengths, for a chunk of sequences."""
-        entry, state = self._entry(index, position, layer, values), layer.state.quantization
-        return (
-            self._quantized(index, position, layer.input.quantization, entry.x),
-            None if entry.initial is None else state.quantize(entry.initial),
-            entry.lengths,
-        )
+    def _walks(
+        self, program: IntegerProgram, *, trace: bool = False, apart: bool = False
+    ) -> Iterator[tuple[Walk, dict[str, list[States]]]]:
+        """Walk through all calls; `apart` gives the states of every layer call by call too."""
+        layers = [(layer, self._engine(layer)) for layer in program.layers]
+        for group in self._groups:
+            yield self._walked(group, layers, trace=trace, apart=apart)
+        for data, streams in self._looped:
+            yield from self._in_turn(data, streams, layers, trace=trace, apart=apart)
 
-    def _keep(
-        self, layer: IntegerLayer, states: tuple[Codes | None, Codes], values: dict[str, Array]
-    ) -> None:
-        """Give a layer's states (T, D, B, H) and last states (D, B, H) to the host graph."""
-        for name, codes in zip(self._host.outputs(layer.node), states, strict=True):
-            if name is not None and codes is not None:
-                values[name] = layer.state.quantization.dequantize(codes)
+    def _walked(
+        self, group: Group, layers: Layers, *, trace: bool, apart: bool
+    ) -> tuple[Walk, dict[str, list[States]]]:
+        walk = Walk(group)
+        found: dict[str, list[States]] = {}
+        for place in group.plan.order:
+            layer, evaluate = layers[place]
+            jobs = walk.jobs(place, layer)
+            results = [evaluate(job.x, job.initial, job.lengths, trace=trace) for job in jobs]
+            walk.keep(place, layer, jobs, [(r.y, r.y_h) for r in results])
+            if apart:
+                found[layer.name] = walk.states(place, jobs, results)
+        return walk, found
 
-    def _quantized(self, index: int, position: int, quantization: Quantization, x: Array) -> Codes:
-        """Codes of a layer's input; those of the first layer depend on few genes, and are kept."""
-        if position:
-            return quantization.quantize(x)
-        key = index, quantization
-        if key not in self._codes:
-            self._codes[key] = np.ascontiguousarray(quantization.quantize(x))
-        return self._codes[key]
-
-    def _entry(
-        self, index: int, position: int, layer: IntegerLayer, values: Mapping[str, Array]
-    ) -> Entry:
-        if position:
-            return self._host.entry(layer.node, values)
-        known = self._first[index]
-        if known is None:
-            known = self._first[index] = self._host.entry(layer.node, values)
-        return known
+    def _in_turn(
+        self,
+        data: Dataset,
+        streams: Sequence[int],
+        layers: Layers,
+        *,
+        trace: bool,
+        apart: bool,
+    ) -> Iterator[tuple[Walk, dict[str, list[States]]]]:
+        """Call after call, for models whose frames depend on each other in other ways too."""
+        fed_by = self._host.interface.states
+        whole = self._host.plan(None)
+        firsts = set(np.cumsum([0, *streams])[:-1].tolist())
+        following: dict[str, Array] = {}
+        for index, (call, count) in enumerate(data.calls(self._host.batch, 1)):
+            if index in firsts:
+                following = {}
+            inputs = {**call.inputs, **following}
+            group = Group(whole, [replace(call, inputs=inputs)], [count])
+            walk, found = self._walked(group, layers, trace=trace, apart=apart)
+            (results,) = walk.outputs()
+            following = {name: results[output] for name, output in fed_by.items()}
+            yield walk, found

@@ -12,7 +12,7 @@ from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
 from onnxgru.custom_ops import kernel, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
-from onnxgru.runtime.evaluator import LayerEvaluator, States, together
+from onnxgru.runtime.engines import LayerEvaluator, States, together
 from onnxgru.runtime.kernels import compiled
 from onnxgru.runtime.products import Product, fastest
 

@@ -1,45 +1,27 @@
 """The float parts of a model around its integer layers, run in onnxruntime."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 
-from onnxgru.core.data import InputSpec, Signature
-from onnxgru.core.errors import ModelError
+from onnxgru.core.dataset import Corpus, Dataset, Recorded, Signature, joined
+from onnxgru.core.errors import DataError
 from onnxgru.core.network import Layer
 from onnxgru.passes import source
-from onnxgru.passes.axes import origin
-from onnxgru.passes.segment import segment
+from onnxgru.runtime.delays import Tracer
+from onnxgru.runtime.interface import INITIAL, LENGTHS, Interface, Wishes, find
+from onnxgru.runtime.plan import LoopError, Plan, Ports
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 
 Array = npt.NDArray[Any]
 
-_LENGTHS, _INITIAL = 4, 5
-_X_BATCH, _INITIAL_BATCH, _LENGTHS_BATCH = 1, 1, 0
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """What a layer reads.
-
-    Parameters
-    ----------
-    x : ndarray of float32, shape (T, B, I)
-        The sequence.
-    lengths : ndarray of int, shape (B,), optional
-        Steps of every sequence.
-    initial : ndarray of float32, shape (D, B, H), optional
-        Initial state.
-    """
-
-    x: Array
-    lengths: Array | None
-    initial: Array | None
+MOST = 256
+"""Sequences per call of the whole float model, where it takes any number."""
 
 
 class Host:
@@ -51,117 +33,160 @@ class Host:
         Normalised; its recurrent nodes still in place.
     layers : sequence of Layer
         The nodes that are cut out.
+    wishes : Wishes, optional
+        What the user says of inputs and outputs.
+
+    Raises
+    ------
+    ModelError
+        If an input is no tensor, or no batch axis can be found.
+    UsageError
+        If the user names an input, output or axis that the model does not have.
     """
 
-    def __init__(self, model: ir.Model, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self, model: ir.Model, layers: Sequence[Layer], wishes: Wishes | None = None
+    ) -> None:
         self.layers = tuple(layers)
         self._graph = model.graph
         self._proto = source.proto(model)
-        self._cuts: list[str] = []
-        self._segments: dict[str, tuple[Run | None, tuple[str, str, str]]] = {}
-        self._whole: Run | None = None
-        self._batch_axes: dict[str, int] | None = None
-        for layer in self.layers:
-            node = model.graph.node(layer.node)
-            inputs = [*node.inputs, None, None, None]
-            x, lengths, initial = (
-                str(value.name) if value is not None else ""
-                for value in (inputs[0], inputs[_LENGTHS], inputs[_INITIAL])
-            )
-            names = x, lengths, initial
-            self._segments[layer.node] = self._session(names), names
-            self._cuts += [str(value.name) for value in node.outputs if value.name]
         self._outputs = [output.name for output in self._proto.graph.output]
-        self._last = self._session(self._outputs)
-        self.signature = self._signature()
+        self.interface: Interface = find(
+            self._proto, model.graph, self.layers, lambda: self.whole, wishes
+        )
+        """What inputs and outputs are."""
+        self._ports = tuple(self._ports_of(layer) for layer in self.layers)
+        self._plans: dict[object, Plan] = {}
 
-    def _session(self, names: Sequence[str]) -> Run | None:
-        constant = {tensor.name for tensor in self._proto.graph.initializer}
-        wanted = [name for name in names if name]
-        part = segment(self._proto, wanted, self._cuts)
-        if part is None:
-            return None
-        if any(name in constant for name in wanted):  # an initializer cannot be a graph output
-            for name in set(wanted) & constant:
-                for value in part.graph.output:
-                    if value.name == name:
-                        value.name = f"{name}/copy"
-                part.graph.node.append(onnx.helper.make_node("Identity", [name], [f"{name}/copy"]))
-        run = onnxruntime_session(part, threads=1)
+    def _ports_of(self, layer: Layer) -> Ports:
+        node = self._graph.node(layer.node)
+        inputs = [*node.inputs, *[None] * 6]
+        x, lengths, initial = (
+            str(value.name) if value is not None else ""
+            for value in (inputs[0], inputs[LENGTHS], inputs[INITIAL])
+        )
+        y, y_h = self.outputs(layer.node)
+        return Ports(x, lengths, initial, y or "", y_h or "")
 
-        def renamed(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            return {name.removesuffix("/copy"): value for name, value in run(inputs).items()}
+    def plan(
+        self, outputs: Sequence[str] | None = None, frame: Mapping[str, Array] | None = None
+    ) -> Plan:
+        """The order in which float parts and layers are run.
 
-        return renamed
+        Parameters
+        ----------
+        outputs : sequence of str, optional
+            Outputs of the model that are wanted; all where left out.
+        frame : mapping of str to ndarray, optional
+            Inputs of one call, where calls hand states on.
 
-    def _signature(self) -> Signature:
-        axes: dict[str, int] = {}
-        sizes: dict[tuple[str, int], int] = {}  # what the layers fix, whatever the file calls it
-        for layer in self.layers:
-            inputs = [*self._graph.node(layer.node).inputs, None, None, None]
-            for index, axis in (
-                (0, _X_BATCH),
-                (_LENGTHS, _LENGTHS_BATCH),
-                (_INITIAL, _INITIAL_BATCH),
-            ):
-                found = origin(inputs[index], axis)
-                if found is not None:
-                    axes.setdefault(*found)
-            for index, axis, size in (
-                (0, 2, layer.input_size),
-                (_INITIAL, 0, len(layer.recurrences)),
-                (_INITIAL, 2, layer.hidden_size),
-            ):
-                found = origin(inputs[index], axis)
-                if found is not None:
-                    sizes.setdefault(found, size)
-        specs = []
-        initializers = {tensor.name for tensor in self._proto.graph.initializer}
-        for value in self._proto.graph.input:
-            if value.name in initializers:
-                continue
-            tensor = value.type.tensor_type
-            if not value.type.HasField("tensor_type"):
-                raise ModelError(
-                    f"input {value.name!r} must be a tensor, it is "
-                    f"{value.type.WhichOneof('value')}; export the model with tensor inputs"
-                )
-            shape = tuple(
-                d.dim_value
-                if d.HasField("dim_value")
-                else sizes.get((value.name, axis), d.dim_param or None)
-                for axis, d in enumerate(tensor.shape.dim)
+        Raises
+        ------
+        LoopError
+            If calls depend on each other through more than the layers' own states.
+        """
+        wanted = tuple(self._outputs if outputs is None else outputs)
+        shapes = None if frame is None else tuple(array.shape for array in frame.values())
+        key = wanted, shapes
+        if key not in self._plans:
+            states = {} if frame is None else self.interface.states
+            lines = {}
+            if frame is not None:
+                try:
+                    lines = Tracer(self._proto, states, frame).lines
+                except ValueError as error:
+                    raise LoopError(str(error)) from error
+            self._plans[key] = Plan(
+                self._proto, self.layers, self._ports, wanted, lines, tuple(states)
             )
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-            specs.append(InputSpec(value.name, dtype, shape, axes.get(value.name, 0)))
-        return tuple(specs)
+        return self._plans[key]
+
+    @property
+    def signature(self) -> Signature:
+        """What the inputs take."""
+        return self.interface.inputs
 
     @property
     def batch(self) -> int | None:
         """The number of sequences the model is fixed to, None if any will do."""
-        for spec in self.signature:
-            if len(spec.shape) > spec.batch_axis:
-                size = spec.shape[spec.batch_axis]
-                if isinstance(size, int):
-                    return size
-        return None
+        return self.interface.batch
 
-    def whole(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs of the unquantised model, by name."""
-        if self._whole is None:
-            self._whole = onnxruntime_session(self._proto, threads=1)
-        return self._whole(inputs)
+    @cached_property
+    def whole(self) -> Run:
+        """The unquantised model, one call of it."""
+        return onnxruntime_session(self._proto, threads=1)
 
-    def entry(self, node: str, values: Mapping[str, Array]) -> Entry:
-        """What a layer's node reads, given graph inputs and the states of earlier layers."""
-        run, names = self._segments[node]
-        known = dict(values)
-        if run is not None:
-            known.update(run(values))
-        x, lengths, initial = (known[name] if name else None for name in names)
-        if x is None:
-            raise ModelError(f"node {node!r} has no input sequence; export the model again")
-        return Entry(x, lengths, initial)
+    def outputs_of(self, data: Recorded, *, through_states: bool = False) -> dict[str, Array]:
+        """Outputs of the model for all sequences, the batch first, by name.
+
+        Parameters
+        ----------
+        data : Dataset or Corpus
+            Sequences.
+        through_states : bool
+            Hand on this model's own states where the data have streams, not those in the data.
+        """
+        if through_states:
+            parts = tuple(self.handed_on(p) if p.streams else p for p in data.parts)
+            data = parts[0] if len(parts) == 1 else Corpus(parts, data.source)
+        calls = list(data.calls(self.batch, MOST))
+        return self.join([self.whole(c.inputs) for c, _ in calls], [count for _, count in calls])
+
+    def ends_in(self, output: str, kinds: Container[str]) -> bool:
+        """Whether an output is what a node of some kinds computes."""
+        node = next(v for v in self._graph.outputs if v.name == output).producer()
+        return node is not None and node.op_type in kinds
+
+    def handed_on(self, data: Dataset) -> Dataset:
+        """Data whose states are those that the float model hands from call to call.
+
+        Of data that hold a state for every frame, those belong together whose states are what
+        the float model makes of the frame before; others begin a recording.
+
+        Parameters
+        ----------
+        data : Dataset
+            Frames along the batch axis.
+        """
+        fed_by = self.interface.states
+        if not fed_by or (not data.streams and not self._continues(data)):
+            return data
+        if not data.streams:
+            data = replace(data, streams=self._streams(data))
+        calls = [call for call, _ in data.calls(self.batch, 1)]
+        begins = set(np.cumsum([0, *data.streams]).tolist())
+        found: dict[str, list[Array]] = {name: [] for name in fed_by}
+        following: dict[str, Array] = {}
+        for index, call in enumerate(calls):
+            if index in begins:
+                following = {name: call.inputs[name] for name in fed_by}
+            for name, value in following.items():
+                found[name].append(value)
+            outputs = self.whole({**call.inputs, **following})
+            following = {name: outputs[output] for name, output in fed_by.items()}
+        states = {
+            name: np.concatenate(values, axis=data.batch_axes[name] or 0)
+            for name, values in found.items()
+        }
+        return replace(data, inputs={**data.inputs, **states})
+
+    def _continues(self, data: Dataset) -> bool:
+        """Whether the second frame's states are what the float model makes of the first."""
+        return data.size > 1 and (self.batch or 1) == 1 and len(self._streams(data.part(0, 2))) == 1
+
+    def _streams(self, data: Dataset) -> tuple[int, ...]:
+        """Numbers of consecutive frames whose states continue those before."""
+        lengths, expected = [0], None
+        for call, _ in data.calls(1, 1):
+            if expected is not None and not all(
+                np.allclose(call.inputs[name], value, rtol=1e-2, atol=1e-3)
+                for name, value in expected.items()
+            ):
+                lengths.append(0)
+            lengths[-1] += 1
+            outputs = self.whole(call.inputs)
+            expected = {n: outputs[output] for n, output in self.interface.states.items()}
+        return tuple(lengths)
 
     def outputs(self, node: str) -> tuple[str | None, str | None]:
         """Names of a node's Y and Y_h, None for what nobody reads."""
@@ -172,36 +197,40 @@ class Host:
         y, y_h, *_ = [*found, None, None]
         return y, y_h
 
-    def finish(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The model's outputs, given graph inputs and the states of all layers."""
-        known = dict(values)
-        if self._last is not None:
-            known.update(self._last(values))
-        return {name: known[name] for name in self._outputs}
+    def join(self, parts: Sequence[Mapping[str, Array]], counts: Sequence[int]) -> dict[str, Array]:
+        """Outputs of several calls with the batch as axis 0, joined along it.
 
-    def join(self, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-        """Outputs of several chunks with the batch as axis 0, joined along it."""
-        if self._batch_axes is None:
-            self._batch_axes = {name: self.batch_axis(name) for name in self._outputs}
-        moved = {
-            name: [np.moveaxis(part[name], self._batch_axes[name], 0) for part in parts]
-            for name in self._outputs
-        }
-        return {
-            name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-            for name, arrays in moved.items()
-        }
+        Parameters
+        ----------
+        parts : sequence of mapping of str to ndarray
+            Outputs of one call each, all or some of the model's.
+        counts : sequence of int
+            Sequences of every call that count: what a call was filled up with is left out.
 
-    def batch_axis(self, name: str) -> int:
-        """Axis of an output that carries the batch: the one that changes with it."""
-        shape = next(
-            o.type.tensor_type.shape.dim for o in self._proto.graph.output if o.name == name
-        )
-        for spec in self.signature:
-            symbol = spec.shape[spec.batch_axis] if len(spec.shape) > spec.batch_axis else None
-            for axis, size in enumerate(shape):
-                if isinstance(symbol, str) and size.dim_param == symbol:
-                    return axis
-                if isinstance(symbol, int) and axis == spec.batch_axis and size.dim_value == symbol:
-                    return axis
-        return 0
+        Returns
+        -------
+        dict of str to ndarray
+            (N, ...) by name; frames (frames, ...) where calls differ in the number of them. An
+            output that carries no batch is stacked, one entry per call.
+
+        Raises
+        ------
+        DataError
+            If outputs of calls differ in more than the number of frames.
+        """
+        found = {}
+        for name in parts[0]:
+            axis = self.interface.outputs[name]
+            arrays = [
+                part[name][None] if axis is None else np.moveaxis(part[name], axis, 0)[:count]
+                for part, count in zip(parts, counts, strict=True)
+            ]
+            try:
+                found[name] = joined(arrays)
+            except ValueError as error:
+                shapes = " and ".join(dict.fromkeys(str(array.shape) for array in arrays))
+                raise DataError(
+                    f"output {name!r} must have one shape for all recordings, but for their "
+                    f"number and length, it has {shapes}; give recordings of one length"
+                ) from error
+        return found

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.moments import Moment, Moments
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.integers import Codes, Floats, Quantization
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerProgram
@@ -49,10 +49,12 @@ class Observation:
         Normalised.
     layers : sequence of Layer
         Its layers.
+    batch : int, optional
+        Sequences that the model takes per call, where it is fixed to a number.
     """
 
-    def __init__(self, model: ir.Model, layers: Sequence[Layer]) -> None:
-        self._layers = tuple(layers)
+    def __init__(self, model: ir.Model, layers: Sequence[Layer], batch: int | None = None) -> None:
+        self._layers, self._batch = tuple(layers), batch
         clone = model.clone()
         self._lengths = {layer.name: self._length_name(clone, layer) for layer in layers}
         decompose = Decompose(layers, observe=True)
@@ -77,7 +79,11 @@ class Observation:
 
     def chunk(self, data: Dataset) -> int:
         """Sequences that fit the memory of a chunk."""
-        longest = max(array.size // data.size for array in data.inputs.values())
+        longest = max(
+            array.size // data.size
+            for name, array in data.inputs.items()
+            if data.batch_axes.get(name, 0) is not None
+        )
         width = sum(o.width for layer in self._layers for o in layer.operators)
         narrowest = min(layer.input_size for layer in self._layers)
         return max(1, CHUNK_BYTES // (4 * width * max(1, longest // max(1, narrowest))))
@@ -94,15 +100,24 @@ class Observation:
         going : ndarray of bool, shape (T, B), or None
             Steps that belong to the sequences, where they have lengths.
         """
-        outputs = self._run(data.inputs)
-        known: dict[str, Any] = {**data.inputs, **outputs}
+        calls = [(call.inputs, count) for call, count in data.calls(self._batch, data.size)]
+        outputs = [self._run(inputs) for inputs, _ in calls]
+        known: list[dict[str, Any]] = [
+            {**inputs, **values} for (inputs, _), values in zip(calls, outputs, strict=True)
+        ]
         for output, name in self._names.items():
-            array = outputs[output]
             lengths = self._lengths[self._owners[name]]
+            kept = [self._counted(v[output], n) for v, (_, n) in zip(outputs, calls, strict=True)]
+            array = kept[0] if len(kept) == 1 else np.concatenate(kept, axis=-2)
             going = None
             if lengths is not None and array.ndim == 3:
-                going = np.arange(len(array))[:, None] < np.asarray(known[lengths])[None]
+                ends = np.concatenate([np.asarray(values[lengths]) for values in known])
+                going = np.arange(len(array))[:, None] < ends[None, : array.shape[1]]
             yield name, array, going
+
+    def _counted(self, array: Floats, count: int) -> Floats:
+        """Values (T, B, N) or (B, H) of a call without the sequences that it was filled up with."""
+        return array[..., :count, :] if array.shape[-2] == self._batch else array
 
 
 def calibrate(
@@ -270,7 +285,7 @@ class Standstill:
 
 
 def compare(
-    observation: Observation, host: Host, program: IntegerProgram, data: Dataset
+    observation: Observation, host: Host, program: IntegerProgram, data: Recorded
 ) -> Comparison:
     """Compare a program with the float graph on some data.
 
@@ -292,26 +307,33 @@ def compare(
         for layer in program.layers
         for recurrence in layer.recurrences
     }
+    evaluator = Evaluator(host, data, most=observation.chunk(data.parts[0]))
+    moving: dict[str, list[tuple[Floats, Codes, Mask | None]]] = {name: [] for name in still}
     seen = 0
-    for part in data.chunks(host.batch or observation.chunk(data)):
-        traces: dict[str, Codes] = {}
-        for _, states in Evaluator(host, part).states(program, trace=True):
-            for found in states.values():
-                for name, codes in found.trace.items():
-                    traces[name] = (
-                        np.concatenate([traces[name], codes], axis=1) if name in traces else codes
-                    )
-        for name, values, going in observation.values(part):
+    for call, (_, states) in zip(
+        evaluator.calls, evaluator.states(program, trace=True), strict=True
+    ):
+        traces = {n: codes for found in states.values() for n, codes in found.trace.items()}
+        for name, values, going in observation.values(call):
             if name not in traces:
                 continue
+            codes = traces[name][:, : values.shape[1]]
             if name in still and seen < FIRST:
-                still[name][1].update(values, traces[name], going)
-            real = program.values[name].dequantize(traces[name])
+                moving[name].append((values, codes, going))
+            real = program.values[name].dequantize(codes)
             exact, found_ = (values, real) if going is None else (values[going], real[going])
             signal[name] = signal.get(name, 0.0) + float(np.square(exact, dtype=np.float64).sum())
             error = np.subtract(exact, found_, dtype=np.float64)
             noise[name] = noise.get(name, 0.0) + float(np.square(error).sum())
-        seen += part.size
+        seen += call.size
+    frames = any(part.streams for part in data.parts)
+    for name, (_, standstill) in still.items():
+        if frames and moving[name]:  # a state moves from frame to frame
+            values, codes = (np.concatenate([m[i] for m in moving[name]]) for i in (0, 1))
+            standstill.update(values, codes, None)
+        else:
+            for values, codes, going in moving[name]:
+                standstill.update(values, codes, going)
     sqnr = {
         name: float("inf")
         if not noise[name]

@@ -4,13 +4,13 @@ The integer layers of all candidates run together, as stacks of tensors; the flo
 run in onnxruntime on the processor, candidate by candidate.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import UsageError, VerificationError
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
@@ -18,6 +18,7 @@ from onnxgru.runtime.devices import require_exact_products
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.tensors import Stacked, Tensor, TensorPrimitives, stacked
+from onnxgru.runtime.walk import Walk
 
 Array = npt.NDArray[Any]
 
@@ -207,21 +208,31 @@ class PopulationEvaluator(Evaluator):
     ----------
     host : Host
         The float parts of the model.
-    data : Dataset
+    data : Dataset or Corpus
         Sequences.
     device : torch.device
         Where integer layers run.
     memory : int, optional
         Bytes of device memory that candidates may take together; chosen from what is free where
         left out.
+    outputs : sequence of str, optional
+        Outputs of the model that are wanted; all where left out.
     """
 
-    def __init__(self, host: Host, data: Dataset, device: Any, memory: int | None = None) -> None:
-        super().__init__(host, data)
+    def __init__(
+        self,
+        host: Host,
+        data: Recorded,
+        device: Any,
+        memory: int | None = None,
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(host, data, outputs=outputs)
         self._device = device
         self._memory = _budget(device) if memory is None else memory
-        self._rows = max(chunk.size for chunk in self._chunks)
-        self._steps = self._extent(data)[1]
+        self._rows = max((sum(group.counts) for group in self._groups), default=1)
+        self._steps = max(self._extent(part)[1] for part in data.parts)
         self._most: int | None = None
 
     def together(self, program: IntegerProgram) -> int:
@@ -245,7 +256,7 @@ class PopulationEvaluator(Evaluator):
         while done < len(programs):
             part = programs[done : done + self.together(programs[done])]
             try:
-                outputs = self._outputs(part)
+                outputs = self._outputs_together(part)
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
                     raise UsageError(
@@ -266,48 +277,66 @@ class PopulationEvaluator(Evaluator):
         VerificationError
             If a value differs.
         """
-        plain = zip(*(self.states(program) for program in programs), strict=True)
-        for found, expected in zip(self._values(programs), plain, strict=True):
+        plain = zip(*(self._walks(program) for program in programs), strict=True)
+        for found, expected in zip(self._walked_together(programs), plain, strict=True):
             for program, ours, (theirs, _) in zip(programs, found, expected, strict=True):
                 self._require_equal(program, ours, theirs)
 
-    def _require_equal(
-        self, program: IntegerProgram, found: Mapping[str, Array], expected: Mapping[str, Array]
-    ) -> None:
+    def _require_equal(self, program: IntegerProgram, found: Walk, expected: Walk) -> None:
         for layer in program.layers:
             for name in self._host.outputs(layer.node):
-                if name is None or np.array_equal(found[name], expected[name]):
+                if name is None:
                     continue
-                count = int((found[name] != expected[name]).sum())
+                ours, theirs = (np.stack(walk.values[name]) for walk in (found, expected))
+                if np.array_equal(ours, theirs):
+                    continue
                 raise VerificationError(
                     f"device {self._device} must compute the states that the processor computes, "
-                    f"but {count} of {found[name].size} of {layer.name} differ; leave out device, "
-                    "and please report it"
+                    f"but {int((ours != theirs).sum())} of {ours.size} of {layer.name} differ; "
+                    "leave out device, and please report it"
                 )
 
-    def _outputs(self, programs: Sequence[IntegerProgram]) -> list[dict[str, Array]]:
-        chunks = [
-            [self._host.finish(values) for values in candidates]
-            for candidates in self._values(programs)
-        ]
-        return [self._host.join(parts) for parts in zip(*chunks, strict=True)]
+    def _outputs_together(self, programs: Sequence[IntegerProgram]) -> list[dict[str, Array]]:
+        parts: list[list[dict[str, Array]]] = [[] for _ in programs]
+        counts: list[int] = []
+        for walks in self._walked_together(programs):
+            counts += walks[0].counts
+            for part, walk in zip(parts, walks, strict=True):
+                part.extend(walk.outputs(self._outputs))
+        return [self._host.join(part, counts) for part in parts]
 
-    def _values(self, programs: Sequence[IntegerProgram]) -> Iterator[list[dict[str, Array]]]:
-        """Values of the host graph for a chunk of sequences, one mapping a candidate."""
+    def _walked_together(self, programs: Sequence[IntegerProgram]) -> Iterator[list[Walk]]:
+        """Walks of all programs through a group of calls."""
         stacks = list(zip(*(program.layers for program in programs), strict=True))
         engines = [PopulationEngine(layers, self._device) for layers in stacks]
-        for index, chunk in enumerate(self._chunks):
-            candidates: list[dict[str, Array]] = [dict(chunk.inputs) for _ in programs]
-            for position, (layers, evaluate) in enumerate(zip(stacks, engines, strict=True)):
-                given = [
-                    self._given(index, position, layer, values)
-                    for layer, values in zip(layers, candidates, strict=True)
+        for group in self._groups:
+            walks = [Walk(group) for _ in programs]
+            for place in group.plan.order:
+                layers, port = stacks[place], group.plan.ports[place]
+                sequence = bool(port.y) or place in group.plan.carried
+                jobs = [w.jobs(place, layer) for w, layer in zip(walks, layers, strict=True)]
+                results = [
+                    engines[place](
+                        [job.x for job in together],
+                        [job.initial for job in together],
+                        [job.lengths for job in together],
+                        sequence=sequence,
+                    )
+                    for together in zip(*jobs, strict=True)
                 ]
-                sequence = self._host.outputs(layers[0].node)[0] is not None
-                states = evaluate(*zip(*given, strict=True), sequence=sequence)
-                for layer, pair, values in zip(layers, states, candidates, strict=True):
-                    self._keep(layer, pair, values)
-            yield candidates
+                for index, (walk, layer) in enumerate(zip(walks, layers, strict=True)):
+                    walk.keep(place, layer, jobs[index], [result[index] for result in results])
+            yield walks
+        if self._looped:
+            for found in zip(*(self._in_turn_of(program) for program in programs), strict=True):
+                yield list(found)
+
+    def _in_turn_of(self, program: IntegerProgram) -> Iterator[Walk]:
+        """Calls that depend on each other, one program after the other on the processor."""
+        layers = [(layer, self._engine(layer)) for layer in program.layers]
+        for data, streams in self._looped:
+            for walk, _ in self._in_turn(data, streams, layers, trace=False, apart=False):
+                yield walk
 
 
 def _budget(device: Any) -> int:

@@ -18,15 +18,16 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.errors import VerificationError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.passes.states import first_values, recorded
 from onnxgru.runtime import oracle
-from onnxgru.runtime.evaluator import Engine, States
+from onnxgru.runtime.engines import Engine, States
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.sessions import Run, onnxruntime_session, require_equal
+from onnxgru.runtime.walk import Group, Walk
 
 Array = npt.NDArray[Any]
 Loader = Callable[[onnx.ModelProto], Run]
@@ -179,7 +180,7 @@ def verify(
     model: onnx.ModelProto,
     host: Host,
     program: IntegerProgram,
-    data: Dataset,
+    data: Recorded,
     *,
     load: Loader = onnxruntime_session,
     time_axes: Mapping[str, int] | None = None,
@@ -196,8 +197,8 @@ def verify(
         The float parts of the model it came from.
     program : IntegerProgram
         The program.
-    data : Dataset
-        Sequences to run.
+    data : Dataset or Corpus
+        Sequences to run; where they have streams, states are handed on within each.
     load : callable
         Loads the model in a runtime.
     time_axes : mapping of str to int, optional
@@ -242,13 +243,14 @@ class _Check:
         self._chains = bool(self._handed) and not self._time_axes
         self._codes = self._ties = 0
 
-    def run(self, data: Dataset, report: Report | None) -> Verification:
+    def run(self, data: Recorded, report: Report | None) -> Verification:
         """Check all sequences."""
-        parts = list(self._parts(data))
-        lengths = [self._length(part) for part in parts]
+        parts = [found for part in data.parts for found in self._parts(part)]
+        lengths = [self._length(part) for part, _ in parts]
         total, done, sequences = sum(lengths), 0, 0
         left: dict[str, Array] = {}
-        for part, length in zip(parts, lengths, strict=True):
+        for (part, begins), length in zip(parts, lengths, strict=True):
+            left = {} if begins else left
             inputs: dict[str, Array] = dict(part.inputs)
             current = inputs | first_values(self._recorded, part.size)
             fresh = True
@@ -269,8 +271,13 @@ class _Check:
         row = total if self._chains else max(lengths, default=1)
         return Verification(sequences, self._codes, row, self._ties)
 
-    def _parts(self, data: Dataset) -> Iterator[Dataset]:
-        """Sequences of every call, or of every row of calls."""
+    def _parts(self, data: Dataset) -> Iterator[tuple[Dataset, bool]]:
+        """Sequences of every call, or of every row of calls, and whether states start anew."""
+        if data.streams:
+            firsts = set(np.cumsum([0, *data.streams]).tolist())
+            for index, (call, _) in enumerate(data.calls(self._host.batch, 1)):
+                yield call, index in firsts
+            return
         longest = max((a.size // max(1, data.size) for a in data.inputs.values()), default=1)
         narrowest = min(layer.input_size for layer in self._program.layers)
         width = sum(
@@ -281,7 +288,8 @@ class _Check:
         size = max(1, CHUNK_BYTES // (width * max(1, longest // narrowest)))
         if self._chains:
             size = max(1, data.size // CALLS)
-        yield from data.chunks(self._host.batch or size)
+        for index, (call, _) in enumerate(data.calls(self._host.batch, size)):
+            yield call, index == 0
 
     def _length(self, part: Dataset) -> int:
         """Calls of a chunk of sequences."""
@@ -314,19 +322,19 @@ class _Check:
 
         `fresh`: whether the states that the step form hands on are the first ones.
         """
-        values = dict(inputs)
-        for layer in self._program.layers:
-            entry = self._host.entry(layer.node, values)
-            x = self._input(layer, entry.x, calls)
-            initial = self._initial(layer, entry.initial, calls[0], fresh=fresh)
-            y, y_h, _ = oracle.run(layer, x, initial, entry.lengths)
+        walk = Walk(Group(self._host.plan(), [Dataset(inputs, None, WHERE)], [1]))
+        for place in self._host.plan().order:
+            layer = self._program.layers[place]
+            (ours,), lengths, given = walk.entry(place, layer.node)
+            x = self._input(layer, ours, calls)
+            initial = self._initial(
+                layer, None if given is None else given[0], calls[0], fresh=fresh
+            )
+            y, y_h, _ = oracle.run(layer, x, initial, None if lengths is None else lengths[0])
             self._require_states(layer, y, y_h, calls)
-            quantization = layer.state.quantization
-            for name, codes in zip(self._host.outputs(layer.node), (y, y_h), strict=True):
-                if name is not None:
-                    values[name] = quantization.dequantize(codes)
+            walk.put(place, layer, [(y, y_h)])
         if not self._time_axes or len(calls) == self._steps(inputs):
-            self._require_handed_on(values, calls[-1])
+            self._require_handed_on(walk, calls[-1])
 
     def _input(
         self, layer: IntegerLayer, ours: Array, calls: Sequence[Mapping[str, Array]]
@@ -420,9 +428,9 @@ class _Check:
             require_equal(expected, found, names, where)
             self._codes += sum(int(np.size(found[name])) for name in names)
 
-    def _require_handed_on(self, values: Mapping[str, Array], call: Mapping[str, Array]) -> None:
+    def _require_handed_on(self, walk: Walk, call: Mapping[str, Array]) -> None:
         """Check the states that the float parts make of the layers' last states."""
-        outputs = self._host.finish(values) if self._given else {}
+        outputs = walk.outputs(tuple(self._given.values()))[0] if self._given else {}
         for name in self._given.values():
             ours, theirs = outputs[name], call[name]
             largest = float(np.abs(ours).max(initial=0.0))

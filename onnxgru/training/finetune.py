@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxgru.core.data import Dataset
+from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import DataError, DivergedError, UsageError
 from onnxgru.core.integers import TINY, Floats
 from onnxgru.core.network import Layer

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from onnxgru.core.data import Dataset, InputSpec, load, stream
+from onnxgru.core.data import load, stream
+from onnxgru.core.dataset import Dataset, InputSpec
 from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.reading import Held
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.io import wavfile
 
 from onnxgru.core import wav
-from onnxgru.core.data import InputSpec, load, stream
+from onnxgru.core.data import load, stream
+from onnxgru.core.dataset import InputSpec
 from onnxgru.core.errors import DataError
 
 FLOAT = np.dtype(np.float32)

@@ -8,7 +8,8 @@ import onnxruntime
 import pytest
 
 from onnxgru.cli import main
-from onnxgru.core.data import InputSpec, beside, load
+from onnxgru.core.data import beside, load
+from onnxgru.core.dataset import InputSpec
 from onnxgru.core.metrics import accuracy
 from onnxgru.models import digits, images
 

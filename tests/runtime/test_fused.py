@@ -5,12 +5,13 @@ import pytest
 
 from onnxgru.core.integers import WIDTHS
 from onnxgru.runtime import products
-from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.intrinsics import TABLE, look_up_permuted, look_up_plain, permutes
 from onnxgru.runtime.verify import verify
 from tests import grus
-from tests.pipeline import dataset, pipeline
+from tests.pipeline import dataset, first_job, pipeline
 
 CASES = {
     "reset after": grus.Case(T=5, B=7, I=20, H=70),
@@ -43,13 +44,9 @@ def test_equals_plain(name: str, kind: type, monkeypatch: pytest.MonkeyPatch) ->
     programs = [made.uniform(bits) for bits in WIDTHS] + [made.mixed(seed) for seed in range(6)]
     for program in programs:
         (layer,) = program.layers
-        entry = made.host.entry(layer.node, inputs)
-        x = layer.input.quantization.quantize(entry.x)
-        initial = None
-        if entry.initial is not None:
-            initial = layer.state.quantization.quantize(entry.initial)
-        plain = LayerEvaluator(layer)(x, initial, entry.lengths)
-        fused = FusedEngine(layer)(x, initial, entry.lengths)
+        job = first_job(made, layer, inputs)
+        plain = LayerEvaluator(layer)(job.x, job.initial, job.lengths)
+        fused = FusedEngine(layer)(job.x, job.initial, job.lengths)
         np.testing.assert_array_equal(plain.y, fused.y)
         np.testing.assert_array_equal(plain.y_h, fused.y_h)
 

@@ -13,13 +13,14 @@ from onnxgru.core.integers import WIDTHS
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.runtime import population
 from onnxgru.runtime.devices import require_exact_products
-from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.population import PopulationEngine, PopulationEvaluator, footprint
 from onnxgru.runtime.tensors import EXACT_INPUTS, TensorPrimitives
 from onnxgru.runtime.verify import oracle_engine
 from tests import grus
 from tests.devices import DEVICES, torch_device
-from tests.pipeline import Pipeline, dataset, pipeline
+from tests.pipeline import Pipeline, dataset, first_job, pipeline
 from tests.runtime.test_fused import CASES
 
 CHAINS = {
@@ -120,20 +121,16 @@ def test_codes_equal_plain_and_oracle(device: Any, name: str) -> None:
     inputs = grus.feeds(case)
     made = pipeline(grus.model(case), inputs)
     layers = [program.layers[0] for program in programs_of(made)]
-    entry = made.host.entry(layers[0].node, inputs)
-    x = [layer.input.quantization.quantize(entry.x) for layer in layers]
-    initial = [
-        None if entry.initial is None else layer.state.quantization.quantize(entry.initial)
-        for layer in layers
-    ]
-    lengths = [entry.lengths] * len(layers)
+    jobs = [first_job(made, layer, inputs) for layer in layers]
+    x, initial = [job.x for job in jobs], [job.initial for job in jobs]
+    lengths = [job.lengths for job in jobs]
     engine = PopulationEngine(layers, device)
     found = engine(x, initial, lengths)
     last = engine(x, initial, lengths, sequence=False)
     for index, layer in enumerate(layers):
         makers = (LayerEvaluator, oracle_engine) if index % 4 == 0 else (LayerEvaluator,)
         for make in makers:
-            expected = make(layer)(x[index], initial[index], entry.lengths, trace=False)
+            expected = make(layer)(x[index], initial[index], lengths[index], trace=False)
             np.testing.assert_array_equal(found[index][0], expected.y)
             np.testing.assert_array_equal(found[index][1], expected.y_h)
         assert last[index][0] is None

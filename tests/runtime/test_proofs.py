@@ -15,7 +15,7 @@ from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.passes.lower import Lowering
 from onnxgru.runtime import oracle
-from onnxgru.runtime.evaluator import LayerEvaluator
+from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.observation import Observation, calibrate
 from tests import grus
 from tests.pipeline import dataset

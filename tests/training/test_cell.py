@@ -14,7 +14,8 @@ from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.passes import source
 from onnxgru.passes.lower import Lowering
 from onnxgru.rounding.given import Given
-from onnxgru.runtime.evaluator import Evaluator, LayerEvaluator
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.training import loops
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.finetune import Finetuning, Settings
@@ -56,7 +57,7 @@ MODELS += [(grus.stacked(cases, between), cases[0]) for cases, between in STACKS
 def twin(made: Pipeline, scheme: Scheme, output: str, **settings: object) -> Finetuning:
     return Finetuning(
         source.proto(made.model), made.layers, made.lower(scheme), scheme, output,
-        made.host.batch_axis(output), Settings(**settings),
+        made.host.interface.outputs[output], Settings(**settings),
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def layer_of(case: grus.Case, seed: int | None, scales: str) -> QuantizedLayer:
     output = str(made.model.graph.outputs[0].name)
     twin = Finetuning(
         source.proto(made.model), made.layers, made.lower(scheme), scheme, output,
-        made.host.batch_axis(output), Settings(scales=scales),
+        made.host.interface.outputs[output], Settings(scales=scales),
     )  # fmt: skip
     (layer,) = twin._layers
     return layer

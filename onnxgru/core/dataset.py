@@ -1,0 +1,269 @@
+"""Sequences for the inputs of a model: one array per input, cut into the calls that a model takes.
+
+Letters: B sequences that a model takes per call, N sequences of some data, T steps.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.errors import UsageError
+
+Array = npt.NDArray[Any]
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What one graph input takes.
+
+    Parameters
+    ----------
+    name : str
+        Name in the graph.
+    dtype : numpy.dtype
+        Element type.
+    shape : tuple of int, str or None
+        Fixed sizes; a name or None where any size will do. The batch axis takes any size in
+        data even where the model fixes it: sequences are run in calls of the model's batch.
+    batch_axis : int or None
+        Axis of the sequences; None for an input that is no recording (a sampling rate, a
+        window, a table), which is given once and is the same for all sequences.
+    state : bool
+        Whether it is a state of the model: zero where the data lack it.
+    fed_by : str, optional
+        For a state: the output whose value the next call reads here.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+    batch_axis: int | None = 0
+    state: bool = False
+    fed_by: str | None = None
+
+    @property
+    def batch(self) -> int | None:
+        """Number of sequences that the model takes per call here, None if any number will do."""
+        if self.batch_axis is None or self.batch_axis >= len(self.shape):
+            return None
+        size = self.shape[self.batch_axis]
+        return size if isinstance(size, int) else None
+
+    def __str__(self) -> str:
+        sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
+        return f"{self.name} {self.dtype} ({sizes})"
+
+
+Signature = tuple[InputSpec, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Sequences of one length for every input of a model, with labels or without.
+
+    Parameters
+    ----------
+    inputs : mapping of str to array
+        By graph input name, in the model's order; N sequences along each one's batch axis.
+    labels : array or None
+        int64 classes, (N,) per sequence or (N, T) per frame, negative where a padded frame does
+        not count; or floating targets, (N, ...). The batch is always axis 0.
+    source : str
+        Where they come from, for messages and reports.
+    batch_axes : mapping of str to int or None
+        Axis of the sequences by input name; None for inputs that are given once, 0 for names
+        that are left out.
+    streams : tuple of int
+        For a model that is called once per frame: numbers of consecutive calls that hand their
+        states on, one per recording; their sum is the number of calls. Empty where every
+        sequence begins anew.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Array | None
+    source: str
+    batch_axes: Mapping[str, int | None] = field(default_factory=dict)
+    streams: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> tuple["Dataset", ...]:
+        """The data of each length: here one."""
+        return (self,)
+
+    @property
+    def size(self) -> int:
+        """Number of sequences; frames where `streams` hands states on."""
+        for name, array in self.inputs.items():
+            axis = self.batch_axes.get(name, 0)
+            if axis is not None:
+                return int(array.shape[axis])
+        return 1
+
+    def part(self, start: int, stop: int) -> "Dataset":
+        """Sequences `start` up to, not including, `stop`; views, no copies, each on its own."""
+        inputs = {
+            name: array if axis is None else array[(slice(None),) * axis + (slice(start, stop),)]
+            for name, array in self.inputs.items()
+            for axis in (self.batch_axes.get(name, 0),)
+        }
+        labels = None if self.labels is None else self.labels[start:stop]
+        return Dataset(inputs, labels, self.source, self.batch_axes)
+
+    def pick(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "Dataset":
+        """Sequences by number, in that order, each on its own; copies."""
+        inputs = {
+            name: array if axis is None else np.take(array, indices, axis=axis)
+            for name, array in self.inputs.items()
+            for axis in (self.batch_axes.get(name, 0),)
+        }
+        labels = None if self.labels is None else self.labels[np.asarray(indices)]
+        return Dataset(inputs, labels, self.source, self.batch_axes)
+
+    def take(self, count: int) -> "Dataset":
+        """Return the first `count` sequences, or all where there are fewer.
+
+        Of data with `streams`, the first frames: states are handed on in them as before.
+
+        Raises
+        ------
+        UsageError
+            If `count` is below 1.
+        """
+        first = self.part(0, _positive(count, "sequences taken"))
+        if not self.streams:
+            return first
+        left, streams = max(1, first.size * sum(self.streams) // max(1, self.size)), []
+        for length in self.streams:
+            if left > 0:
+                streams.append(min(left, length))
+            left -= length
+        return replace(first, streams=tuple(streams))
+
+    def chunks(self, count: int) -> Iterator["Dataset"]:
+        """Return consecutive slices of `count` sequences; the last one may be shorter.
+
+        Raises
+        ------
+        UsageError
+            If `count` is below 1.
+        """
+        step = _positive(count, "sequences a chunk")
+        return (self.part(start, start + step) for start in range(0, self.size, step))
+
+    def calls(self, batch: int | None, most: int) -> Iterator[tuple["Dataset", int]]:
+        """Return what a model is given call by call, and how many sequences of it count.
+
+        Parameters
+        ----------
+        batch : int or None
+            Sequences that the model takes per call: the last call is filled up by repeating the
+            last sequence, which does not count. None if it takes any number.
+        most : int
+            Sequences per call where it takes any number; frames that hand states on go one by
+            one.
+        """
+        size = batch or (1 if self.streams else most)
+        for part in self.chunks(size):
+            if batch is None or part.size == batch:
+                yield part, part.size
+            else:
+                yield part.pick(np.minimum(np.arange(batch), part.size - 1)), part.size
+
+    def digest(self) -> str:
+        """SHA-256 (64 hexadecimal digits) over names, types, shapes and values, not the source."""
+        digest = hashlib.sha256()
+        arrays = [(f"input:{name}", self.inputs[name]) for name in sorted(self.inputs)]
+        if self.labels is not None:
+            arrays.append((LABELS, self.labels))
+        for name, array in arrays:
+            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            digest.update(repr((name, little.dtype.str, array.shape)).encode())
+            digest.update(little.reshape(-1).view(np.uint8).data)
+        if self.streams:
+            digest.update(repr(self.streams).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sequences of several lengths: one `Dataset` per length.
+
+    Parameters
+    ----------
+    parts : tuple of Dataset
+        One per length, at least two.
+    source : str
+        Where they come from.
+    """
+
+    parts: tuple[Dataset, ...]
+    source: str
+
+    @property
+    def size(self) -> int:
+        """Number of sequences."""
+        return sum(part.size for part in self.parts)
+
+    @cached_property
+    def labels(self) -> Array | None:
+        """Labels of all sequences, (N,) or (N, ...); those per frame in one row, (frames, ...)."""
+        found = [part.labels for part in self.parts]
+        if any(labels is None for labels in found):
+            return None
+        return joined([labels for labels in found if labels is not None])
+
+    def take(self, count: int) -> "Corpus | Dataset":
+        """Return the first `count` sequences, or all where there are fewer."""
+        left, parts = _positive(count, "sequences taken"), []
+        for part in self.parts:
+            if left > 0:
+                parts.append(part.take(left))
+            left -= part.size
+        return parts[0] if len(parts) == 1 else Corpus(tuple(parts), self.source)
+
+    def chunks(self, count: int) -> Iterator[Dataset]:
+        """Return slices of at most `count` sequences of one length."""
+        return (chunk for part in self.parts for chunk in part.chunks(count))
+
+    def calls(self, batch: int | None, most: int) -> Iterator[tuple[Dataset, int]]:
+        """Return what a model is given call by call; as `Dataset.calls`."""
+        return (call for part in self.parts for call in part.calls(batch, most))
+
+    def digest(self) -> str:
+        """SHA-256 over all parts."""
+        digests = "".join(part.digest() for part in self.parts)
+        return hashlib.sha256(digests.encode()).hexdigest()
+
+
+Recorded = Dataset | Corpus
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """Join arrays along axis 0: those that differ in a second axis, the frames, in one row.
+
+    Parameters
+    ----------
+    arrays : sequence of array
+        (N, ...) of one rank; (N, T, ...) of several T become (frames, ...).
+
+    Raises
+    ------
+    ValueError
+        If they differ otherwise.
+    """
+    if len({array.shape[1:] for array in arrays}) > 1:
+        arrays = [array.reshape(-1, *array.shape[2:]) for array in arrays]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _positive(count: int, what: str) -> int:
+    if count < 1:
+        raise UsageError(f"the number of {what} must be at least 1, got {count}")
+    return count

@@ -1,0 +1,250 @@
+"""Plan: in which order the float parts of a model and its integer layers are run.
+
+Every float node has a *level*: how many layers stand before it on the longest way. The nodes of a
+level are one segment, run in onnxruntime, after which the layers of that level run; each node is
+run once. A value that is moved out of states (see `onnxgru.runtime.delays`) is put together
+between the segments, for all calls of a recording at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from onnxgru.core.network import Layer
+from onnxgru.passes.segment import carve, reads
+from onnxgru.runtime.delays import Line
+from onnxgru.runtime.sessions import Run, onnxruntime_session
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Names of what a layer's node reads and writes; empty where it has none.
+
+    Parameters
+    ----------
+    x, lengths, initial : str
+        Sequence, steps of every sequence, initial state.
+    y, y_h : str
+        States of all steps and last states, where something reads them.
+    """
+
+    x: str
+    lengths: str
+    initial: str
+    y: str
+    y_h: str
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Float nodes that are run together.
+
+    Parameters
+    ----------
+    reads : tuple of str
+        Values it is given.
+    gives : tuple of str
+        Values that are kept of it.
+    run : callable
+        Runs it for one call.
+    """
+
+    reads: tuple[str, ...]
+    gives: tuple[str, ...]
+    run: Run
+
+
+class LoopError(Exception):
+    """Frames depend on each other through more than the layers' own states."""
+
+
+class Plan:
+    """The order of everything, for one model.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Normalised, sorted, with shapes.
+    layers : sequence of Layer
+        The nodes that are cut out.
+    ports : sequence of Ports
+        Of every layer.
+    outputs : sequence of str
+        Outputs of the model that are wanted.
+    lines : mapping of str to Line, optional
+        Values that are moved out of states, where calls hand them on.
+    states : sequence of str
+        State inputs, where calls hand them on.
+
+    Raises
+    ------
+    LoopError
+        If calls depend on each other through more than the layers' own states.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        layers: Sequence[Layer],
+        ports: Sequence[Ports],
+        outputs: Sequence[str],
+        lines: Mapping[str, Line] | None = None,
+        states: Sequence[str] = (),
+    ) -> None:
+        self._model, self.states = model, tuple(states)
+        self.ports, self.outputs, self.lines = tuple(ports), tuple(outputs), dict(lines or {})
+        self._places = {layer.node: place for place, layer in enumerate(layers)}
+        self.constants = {
+            tensor.name: numpy_helper.to_array(tensor)
+            for tensor in model.graph.initializer
+            if any(tensor.name in (p.x, p.lengths, p.initial) for p in ports)
+            or tensor.name in outputs
+        }
+        self.carried = frozenset(
+            place
+            for place, (layer, port) in enumerate(zip(layers, ports, strict=True))
+            if self._carries(layer, port)
+        )
+        """Layers that start where they ended in the call before."""
+        self.levels = self._levelled()
+        count = 1 + max([*self._node_levels.values(), *self.levels], default=0)
+        needed = self._needed()
+        self.segments = tuple(self._segment(level, needed) for level in range(count))
+        self.order = tuple(sorted(range(len(ports)), key=lambda place: self.levels[place]))
+        """Places of the layers in the order in which they run."""
+
+    def _carries(self, layer: Layer, port: Ports) -> bool:
+        line = self.lines.get(port.initial)
+        backwards = len(layer.recurrences) > 1 or layer.recurrences[0].reverse
+        if line is None or backwards or port.lengths:
+            return False
+        single = (port.y_h, port.y) if self._one_step(port) else (port.y_h,)
+        return line.hands_on({name for name in single if name})
+
+    def _one_step(self, port: Ports) -> bool:
+        typed = next((value for value in self._typed if value.name == port.y), None)
+        if typed is None or not typed.type.tensor_type.shape.dim:
+            return False
+        return bool(typed.type.tensor_type.shape.dim[0].dim_value == 1)
+
+    @property
+    def _typed(self) -> list[onnx.ValueInfoProto]:
+        graph = self._model.graph
+        return [*graph.value_info, *graph.output]
+
+    def _levelled(self) -> list[int]:
+        """Level of every layer; notes those of nodes, and when values are ready."""
+        graph = self._model.graph
+        ready: dict[str, int] = {}  # after so many levels a value is there
+        floats = {
+            n for node in graph.node if node.name not in self._places for n in node.output if n
+        }
+        levels = [0] * len(self.ports)
+        self._node_levels: dict[int, int] = {}
+        limit = len(self.ports) + len(self.lines) + 2
+        changed = True
+        while changed:
+            changed = False
+
+            def put(name: str, level: int) -> None:
+                nonlocal changed
+                if name and ready.get(name, 0) < level:
+                    if level > limit:
+                        raise LoopError(name)
+                    ready[name], changed = level, True
+
+            for name, line in self.lines.items():
+                sources = {tap.source for tap in line.taps}
+                put(name, max((ready.get(s, 0) + (s in floats) for s in sources), default=0))
+            for index, node in enumerate(graph.node):
+                place = self._places.get(node.name)
+                names = list(reads(node))
+                if place is not None:
+                    port = self.ports[place]
+                    names = [port.x, port.lengths, port.initial]
+                    if place in self.carried:
+                        names.pop()
+                level = max((ready.get(name, 0) for name in names), default=0)
+                if place is not None:
+                    levels[place] = level
+                    level += 1
+                else:
+                    self._node_levels[index] = level
+                for name in node.output:
+                    if name not in self.lines:
+                        put(name, level)
+        return levels
+
+    def _needed(self) -> dict[str, set[int]]:
+        """Values that something needs, by name, with the levels that need them."""
+        graph = self._model.graph
+        last = 1 + max([*self._node_levels.values(), *self.levels], default=0)
+        needed: dict[str, set[int]] = {}
+
+        def need(name: str, level: int) -> None:
+            if not name:
+                return
+            new = name not in needed
+            needed.setdefault(name, set()).add(level)
+            if new and name in self.lines:
+                for tap in self.lines[name].taps:
+                    need(tap.source, last)
+
+        for name in self.outputs:
+            need(name, last)
+        for place, port in enumerate(self.ports):
+            for name in (port.x, port.lengths, port.initial):
+                # kept beyond its level: a layer is no node of the segment
+                need(name, last if name not in self.lines else self.levels[place])
+        self._kept_nodes: set[int] = set()
+        grown = True
+        while grown:
+            grown = False
+            for index in reversed(range(len(graph.node))):
+                node = graph.node[index]
+                if node.name in self._places or index in self._kept_nodes:
+                    continue
+                if any(n in needed and n not in self.lines for n in node.output if n):
+                    self._kept_nodes.add(index)
+                    grown = True
+                    for name in reads(node):
+                        need(name, self._node_levels[index])
+        return needed
+
+    def _segment(self, level: int, needed: Mapping[str, set[int]]) -> Segment | None:
+        graph = self._model.graph
+        nodes = [
+            graph.node[index]
+            for index in sorted(self._kept_nodes)
+            if self._node_levels[index] == level
+        ]
+        if not nodes:
+            return None
+        made = {name for node in nodes for name in node.output if name}
+        gives = [
+            name
+            for node in nodes
+            for name in node.output
+            if name
+            and name not in self.lines
+            and any(user > level for user in needed.get(name, ()))
+        ]
+        constant = {tensor.name for tensor in graph.initializer}
+        taken = list(
+            dict.fromkeys(
+                name
+                for node in nodes
+                for name in reads(node)
+                if name in self.lines or (name not in made and name not in constant)
+            )
+        )
+        if not gives:
+            return None
+        part = carve(self._model, nodes, taken, gives)
+        return Segment(tuple(taken), tuple(gives), onnxruntime_session(part, threads=1))

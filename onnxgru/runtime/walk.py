@@ -1,0 +1,335 @@
+"""Walk: one program's way through a model, for some calls at a time.
+
+Float parts are run call by call, because that is what the model takes; an integer layer runs the
+sequences of all calls together, and where calls hand its state on, their steps one after another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.dataset import Dataset
+from onnxgru.core.errors import ModelError
+from onnxgru.core.integers import Codes, Quantization
+from onnxgru.core.program import IntegerLayer
+from onnxgru.runtime.engines import States
+from onnxgru.runtime.plan import Plan
+
+Array = npt.NDArray[Any]
+
+REMEMBERED_BYTES = 64 * 2**20
+"""What a segment is given at most, for its results to be kept for the next program."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a layer is to run at once.
+
+    Parameters
+    ----------
+    x : ndarray of uint8, shape (T, B, I)
+        Input codes.
+    initial : ndarray of uint8, shape (D, B, H), optional
+        Codes of the initial state.
+    lengths : ndarray of int, shape (B,), optional
+        Steps of every sequence.
+    calls : tuple of tuple of int
+        For every call in it: its number, first step and end, first sequence and end.
+    """
+
+    x: Codes
+    initial: Codes | None
+    lengths: Array | None
+    calls: tuple[tuple[int, int, int, int, int], ...]
+
+
+class Group:
+    """Calls that are walked through together, with what is the same for all programs.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the model.
+    calls : sequence of Dataset
+        All of one shape.
+    counts : sequence of int
+        Sequences of every call that count.
+    streams : sequence of int
+        Numbers of consecutive calls that hand states on.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        calls: Sequence[Dataset],
+        counts: Sequence[int],
+        streams: Sequence[int] = (),
+    ) -> None:
+        self.plan, self.calls, self.counts = plan, tuple(calls), tuple(counts)
+        self.streams = tuple(streams) or (1,) * len(self.calls)
+        self._remembered: dict[int, tuple[list[list[Array]], list[list[Array]]]] = {}
+        self._codes: dict[tuple[int, Quantization], Codes] = {}
+
+    def segment(self, level: int, given: list[list[Array]]) -> list[list[Array]]:
+        """Run a segment for every call; not again if what it is given has not changed.
+
+        Parameters
+        ----------
+        level : int
+            Whose segment.
+        given : list of list of ndarray
+            Per value that it reads, one array per call.
+
+        Returns
+        -------
+        list of list of ndarray
+            Per value that it gives, one array per call.
+        """
+        segment = self.plan.segments[level]
+        assert segment is not None
+        known = self._remembered.get(level)
+        if known is not None and _same(known[0], given):
+            return known[1]
+        found: list[list[Array]] = [[] for _ in segment.gives]
+        for call in range(len(self.calls)):
+            feeds = {name: g[call] for name, g in zip(segment.reads, given, strict=True)}
+            results = segment.run(feeds)
+            for name, values in zip(segment.gives, found, strict=True):
+                values.append(results[name])
+        size = sum(array.nbytes for values in given for array in values)
+        if not level or size <= REMEMBERED_BYTES:
+            self._remembered[level] = given, found
+        return found
+
+    def codes(self, place: int, quantization: Quantization, x: Array) -> Codes:
+        """Codes of what a layer reads; kept where that is the same for all programs."""
+        if self.plan.levels[place]:
+            return quantization.quantize(x)
+        key = place, quantization
+        if key not in self._codes:
+            self._codes[key] = np.ascontiguousarray(quantization.quantize(x))
+        return self._codes[key]
+
+
+class Walk:
+    """The values of one program in a group of calls.
+
+    Parameters
+    ----------
+    group : Group
+        The calls.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group, self._plan = group, group.plan
+        self._level = -1
+        self.values: dict[str, list[Array]] = {
+            name: [call.inputs[name] for call in group.calls]
+            for name in group.calls[0].inputs
+            if name not in self._plan.lines
+        }
+        """What is known so far: one array per call, by name."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Sequences of every call that count."""
+        return self._group.counts
+
+    def jobs(self, place: int, layer: IntegerLayer) -> list[Job]:
+        """What a layer has to run.
+
+        Parameters
+        ----------
+        place : int
+            Of the layer in the program.
+        layer : IntegerLayer
+            The layer.
+        """
+        x, lengths, initial = self.entry(place, layer.node)
+        if place in self._plan.carried:
+            return self._carried(place, layer, x)
+        alike = len({array.shape for array in x}) == 1
+        members = [range(len(x))] if alike else [range(c, c + 1) for c in range(len(x))]
+        return [
+            Job(
+                self._quantized(place, layer, [x[c] for c in member]),
+                None
+                if initial is None
+                else layer.state.quantization.quantize(_beside([initial[c] for c in member])),
+                None if lengths is None else np.concatenate([lengths[c] for c in member]),
+                tuple(
+                    (c, 0, x[c].shape[0], n * x[c].shape[1], (n + 1) * x[c].shape[1])
+                    for n, c in enumerate(member)
+                ),
+            )
+            for member in members
+        ]
+
+    def entry(
+        self, place: int, node: str
+    ) -> tuple[list[Array], list[Array] | None, list[Array] | None]:
+        """What a layer's node reads in every call.
+
+        Returns
+        -------
+        x : list of ndarray of float32, shape (T, B, I)
+            The sequences.
+        lengths : list of ndarray of int, shape (B,), or None
+            Steps of every sequence.
+        initial : list of ndarray of float32, shape (D, B, H), or None
+            Initial states; None as well where calls hand them on.
+        """
+        self._advance(self._plan.levels[place])
+        port = self._plan.ports[place]
+        if not port.x:
+            raise ModelError(f"node {node!r} has no input sequence; export the model again")
+        given = port.initial and place not in self._plan.carried
+        return (
+            self.value(port.x),
+            self.value(port.lengths) if port.lengths else None,
+            self.value(port.initial) if given else None,
+        )
+
+    def put(self, place: int, layer: IntegerLayer, results: Sequence[tuple[Codes, Codes]]) -> None:
+        """Take the states (T, D, B, H) and last states (D, B, H) of a layer in every call."""
+        port, quantization = self._plan.ports[place], layer.state.quantization
+        for index, name in enumerate((port.y, port.y_h)):
+            if name:
+                self.values[name] = [quantization.dequantize(codes[index]) for codes in results]
+
+    def _quantized(self, place: int, layer: IntegerLayer, x: Sequence[Array]) -> Codes:
+        return self._group.codes(place, layer.input.quantization, _beside(x))
+
+    def _carried(self, place: int, layer: IntegerLayer, x: list[Array]) -> list[Job]:
+        """The steps of all calls of a recording one after another, recordings side by side."""
+        line = self._plan.lines[self._plan.ports[place].initial]
+        starts = np.cumsum([0, *self._group.streams])[:-1]
+        found: list[Job] = []
+        steps, batch = x[0].shape[:2]
+        for length in dict.fromkeys(self._group.streams):
+            members = [
+                int(start)
+                for start, own in zip(starts, self._group.streams, strict=True)
+                if own == length
+            ]
+            sequences = [np.concatenate(x[start : start + length]) for start in members]
+            initial = [line.values({}, self._first(start), 1)[0] for start in members]
+            found.append(
+                Job(
+                    layer.input.quantization.quantize(_beside(sequences)),
+                    layer.state.quantization.quantize(_beside(initial)),
+                    None,
+                    tuple(
+                        (start + f, f * steps, (f + 1) * steps, n * batch, (n + 1) * batch)
+                        for n, start in enumerate(members)
+                        for f in range(length)
+                    ),
+                )
+            )
+        return found
+
+    def _first(self, call: int) -> Array:
+        """Elements of the states of a recording's first call."""
+        return np.concatenate(
+            [self._group.calls[call].inputs[name].reshape(-1) for name in self._plan.states]
+        )
+
+    def keep(
+        self,
+        place: int,
+        layer: IntegerLayer,
+        jobs: Sequence[Job],
+        results: Sequence[tuple[Codes | None, Codes]],
+    ) -> None:
+        """Take what a layer computed: states (T, D, B, H), where wanted, and last states."""
+        port, quantization = self._plan.ports[place], layer.state.quantization
+        for name, last in ((port.y, False), (port.y_h, True)):
+            if not name:
+                continue
+            found: list[Array | None] = [None] * len(self._group.calls)
+            for job, (y, y_h) in zip(jobs, results, strict=True):
+                for call, codes in self._parts(place, job, y, y_h, last=last):
+                    found[call] = quantization.dequantize(codes)
+            self.values[name] = [array for array in found if array is not None]
+
+    def _parts(
+        self, place: int, job: Job, y: Codes | None, y_h: Codes, *, last: bool
+    ) -> list[tuple[int, Codes]]:
+        carried = place in self._plan.carried
+        parts = []
+        for call, start, end, low, high in job.calls:
+            if last and not carried:
+                parts.append((call, y_h[:, low:high]))
+                continue
+            assert y is not None
+            codes = y[end - 1, :, low:high] if last else y[start:end, :, low:high]
+            parts.append((call, codes))
+        return parts
+
+    def states(self, place: int, jobs: Sequence[Job], results: Sequence[States]) -> list[States]:
+        """States of a layer call by call."""
+        found: dict[int, States] = {}
+        for job, result in zip(jobs, results, strict=True):
+            every = self._parts(place, job, result.y, result.y_h, last=False)
+            final = self._parts(place, job, result.y, result.y_h, last=True)
+            for (call, y), (_, y_h), (_, start, end, low, high) in zip(
+                every, final, job.calls, strict=True
+            ):
+                trace = {n: codes[start:end, low:high] for n, codes in result.trace.items()}
+                found[call] = States(y, y_h, trace)
+        return [found[call] for call in range(len(self._group.calls))]
+
+    def outputs(self, names: Sequence[str] | None = None) -> list[dict[str, Array]]:
+        """Outputs of the model in every call, all that the plan has where none are named."""
+        self._advance(len(self._plan.segments) - 1)
+        columns = {name: self.value(name) for name in names or self._plan.outputs}
+        return [
+            {name: values[call] for name, values in columns.items()}
+            for call in range(len(self._group.calls))
+        ]
+
+    def _advance(self, level: int) -> None:
+        """Run the segments up to a level."""
+        while self._level < level:
+            self._level += 1
+            segment = self._plan.segments[self._level]
+            if segment is None:
+                continue
+            given = [self.value(name) for name in segment.reads]
+            found = self._group.segment(self._level, given)
+            self.values.update(zip(segment.gives, found, strict=True))
+
+    def value(self, name: str) -> list[Array]:
+        """A value in every call."""
+        if name not in self.values:
+            if name not in self._plan.lines:
+                return [self._plan.constants[name]] * len(self._group.calls)
+            self.values[name] = self._lined(name)
+        return self.values[name]
+
+    def _lined(self, name: str) -> list[Array]:
+        """A value that is moved out of states, recording by recording."""
+        line, values, start = self._plan.lines[name], [], 0
+        sources = {tap.source: self.value(tap.source) for tap in line.taps}
+        for length in self._group.streams:
+            part = {n: found[start : start + length] for n, found in sources.items()}
+            values += line.values(part, self._first(start), length)
+            start += length
+        return values
+
+
+def _beside(arrays: Sequence[Array]) -> Array:
+    """Arrays (T, B, N) of several calls with their sequences side by side."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
+
+
+def _same(known: list[list[Array]], given: list[list[Array]]) -> bool:
+    """Whether values are the same in every call."""
+    return all(
+        a is b or np.array_equal(a, b)
+        for one, other in zip(known, given, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
