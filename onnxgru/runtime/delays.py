@@ -113,11 +113,11 @@ class Line:
         places, elements = self.kept
         whole[:, places] = first[elements]
         for tap in self.taps:
-            found = sources[tap.source]
             for call in range(min(tap.delay, calls)):
                 whole[call, tap.places] = first[tap.before[call]]
             if calls > tap.delay:
-                flat = np.stack([array.reshape(-1) for array in found[: calls - tap.delay]])
+                found = sources[tap.source][: calls - tap.delay]
+                flat = np.stack([array.reshape(-1) for array in found])
                 whole[tap.delay :, tap.places] = flat[:, tap.elements]
         return [row.reshape(self.shape) for row in whole]
 
