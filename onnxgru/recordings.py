@@ -65,6 +65,7 @@ class Recordings:
 
     def __init__(self, path: Path, host: Host, config: Config, listener: Listener) -> None:
         self._host, self._seed, self._listener = host, config.seed, listener
+        self._steps = config.steps or SYNTHETIC_STEPS
         sources: dict[str, Source] = {}
         for role in datasets.ROLES:
             given: Source = getattr(config, role)
@@ -189,13 +190,13 @@ class Recordings:
         generator = np.random.default_rng([self._seed, seed])
         inputs = {}
         for spec in self._host.signature:
-            shape = [SYNTHETIC_STEPS if not isinstance(n, int) else n for n in spec.shape]
+            shape = [self._steps if not isinstance(n, int) else n for n in spec.shape]
             if spec.batch_axis is not None:
                 shape[spec.batch_axis] = self._host.batch or SYNTHETIC_SEQUENCES
             if np.issubdtype(spec.dtype, np.floating):
                 inputs[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
             else:  # lengths
-                inputs[spec.name] = np.full(shape, SYNTHETIC_STEPS, spec.dtype)
+                inputs[spec.name] = np.full(shape, self._steps, spec.dtype)
         axes = {spec.name: spec.batch_axis for spec in self._host.signature}
         return Dataset(inputs, None, SYNTHETIC, axes)
 

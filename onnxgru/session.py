@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnxgru import outputs
+from onnxgru import forms, outputs
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.config import Config
@@ -37,8 +37,6 @@ from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.retune import Retune
-from onnxgru.passes.start import Start
-from onnxgru.passes.step import Step, time_axes
 from onnxgru.recordings import Recordings
 from onnxgru.rounding import given, methods
 from onnxgru.rounding.given import Given
@@ -97,30 +95,16 @@ class Session:
         for refusal in self.recognition.refusals:
             listener(Notice(f"{refusal.node} stays in float: {refusal.reason}"))
         self.form = Form(config.recurrence, config.float_state, config.steps)
-        self._time_axes = self._check_form()
+        self._time_axes = forms.check(self.model, self.layers, self.form, listener)
         self.host = Host(self.model, self.layers, Wishes.parse(config.batch_axis, config.state))
         self.data = Recordings(path, self.host, config, listener)
+        judged = (self.data[role] for role in self.data.judged)
+        forms.check_data(self.model.graph, self.layers, self.form, judged)
         self._judges: dict[str, Judge] = {}
         self._references: dict[str, dict[str, Array]] = {}
         self.outputs = outputs.describe(self.model.graph, self.layers)
         self.choice = self._chosen()
         self.metric = self.choice.metric
-
-    def _cut(self, form: Form) -> ir.Model:
-        """Copy of the model that takes the steps of a form."""
-        clone = self.model.clone()
-        if form.name == "step":
-            Start(self.layers)(clone)
-        Step(self.layers, form.length)(clone)
-        return clone
-
-    def _check_form(self) -> dict[str, int] | None:
-        """Time axes of the inputs in step form; a form that cannot be is refused beforehand."""
-        if self.form.name != "step":
-            return None
-        clone = self._cut(self.form)
-        Decompose(self.layers, self.form)(clone)
-        return time_axes(self.model.graph, self.layers)
 
     def _chosen(self) -> Choice:
         """What is judged; labels that fit no output are refused before any work."""
@@ -340,7 +324,7 @@ class Session:
 
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The emitted graph of a program."""
-        model = self._cut(self.form)
+        model = forms.cut(self.model, self.layers, self.form)
         Emit(program, self.form)(model)
         Pack()(model)
         return source.compact(self._finished(model, program, scheme))
@@ -350,7 +334,7 @@ class Session:
     ) -> onnx.ModelProto:
         """The annotated graph of a program, in the configured form or another one."""
         form = form or self.form
-        model = self._cut(form)
+        model = forms.cut(self.model, self.layers, form)
         Decompose(self.layers, form)(model)
         Annotate(program)(model)
         for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:

@@ -445,15 +445,25 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         return y, state
 
     def _length(self) -> int:
-        if self.form.steps is not None:
-            return self.form.steps
-        shape = self.x.shape if self.x is not None else None
-        if shape is None or not isinstance(shape[0], int):
-            raise ModelError(
-                f"{self.layer.name} has no fixed number of steps, which the unrolled form needs; "
-                "give it with --steps, or use --recurrence scan"
-            )
-        return shape[0]
+        return length(self.form, self.layer.name, self.x)
+
+
+def length(form: Form, layer: str, x: ir.Value | None) -> int:
+    """Steps of an unrolled layer: those of its sequence, or where that has any number, the form's.
+
+    Raises
+    ------
+    ModelError
+        If neither has any.
+    """
+    size = x.shape[0] if x is not None and x.shape is not None else None
+    steps = size if isinstance(size, int) else form.steps
+    if steps is None:
+        raise ModelError(
+            f"{layer} has no fixed number of steps, which the unrolled form needs; "
+            "give it with --steps, or use --recurrence scan"
+        )
+    return steps
 
 
 def expand(

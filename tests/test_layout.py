@@ -29,7 +29,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     page
 #     remarks   report   comparison   inspection   charts   tuning
 #     session
-#     recordings   allocation   judge   outputs
+#     recordings   allocation   judge   outputs   forms
 #     events   encoding   config   folder   front   drawing   interrupts
 #     runtime
 #     passes
@@ -58,12 +58,13 @@ ALLOWED = {
     "recordings": {"config", "events", "runtime", "core"},
     "judge": {"config", "runtime", "core"},
     "outputs": {"passes", "core"},
-    "session": {"recordings", "judge", "outputs", "config", "events"}
+    "session": {"recordings", "judge", "outputs", "forms", "config", "events"}
     | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
     "comparison": {"outputs", "runtime", "passes", "core"},
     "remarks": set(),
     "states": set(),
+    "forms": {"events", "passes", "core"},
     "report": {"session", "states", "remarks", "runtime", "passes", "core"},
     "drawing": {"core"},
     "charts": {"front", "core"},
