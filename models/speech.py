@@ -188,18 +188,21 @@ def _samples(path: Path, name: str, content: bytes) -> Waves:
     return np.frombuffer(samples, "<i2").astype(np.int16)
 
 
-def features(samples: npt.NDArray[np.floating[Any]]) -> Floats:
+def features(samples: npt.NDArray[np.floating[Any]], rate: int = RATE) -> Floats:
     """Logarithmic mel energies.
 
     Parameters
     ----------
-    samples : array (16000,), floating
-        A second of sound, -1 to 1.
+    samples : array (N,), floating
+        Sound, -1 to 1.
+    rate : int
+        Samples per second.
 
     Returns
     -------
-    array (63, 40), float32
-        Natural logarithms, frames centred on every 16 ms from 8 ms on, bands from 20 Hz to 8 kHz.
+    array (T, 40), float32
+        Natural logarithms, frames of 32 ms centred on every 16 ms from 8 ms on, bands from 20 Hz to
+        half the rate. A second has 63 frames.
 
     Raises
     ------
@@ -211,6 +214,7 @@ def features(samples: npt.NDArray[np.floating[Any]]) -> Floats:
     except ImportError as error:
         raise missing("kaldi-native-fbank") from error
     options = kaldi.FbankOptions()
+    options.frame_opts.samp_freq = rate
     options.frame_opts.dither = 0.0  # random otherwise
     options.frame_opts.snip_edges = False
     options.frame_opts.frame_shift_ms = HOP_MS
@@ -218,7 +222,7 @@ def features(samples: npt.NDArray[np.floating[Any]]) -> Floats:
     options.frame_opts.window_type = "hann"
     options.mel_opts.num_bins = BANDS
     bank = kaldi.OnlineFbank(options)
-    bank.accept_waveform(RATE, samples)
+    bank.accept_waveform(rate, samples)
     bank.input_finished()
     return np.stack([bank.get_frame(index) for index in range(bank.num_frames_ready)])
 

@@ -6,6 +6,7 @@ are understood.
 """
 
 import argparse
+import codecs
 import io
 import json
 import logging
@@ -217,6 +218,16 @@ _COMMANDS = {
 }
 
 
+def _widen(stream: object) -> None:
+    """Let a stream take any text: UTF-8 in the C locale, as Python itself has it where it may."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return
+    if codecs.lookup(stream.encoding).name == "ascii":
+        stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    elif stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -232,8 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     verbose = False
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # whatever the locale can write
+        _widen(stream)
     logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # tracebacks of what is handled here
     if not (sys.argv[1:] if arguments is None else arguments):
         sys.stderr.write(flags.usage())

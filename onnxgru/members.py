@@ -401,7 +401,7 @@ def _model_of(place: Path, before: Mapping[str, Any], model: object) -> Any:
     """
     if model is not None:
         return Path(model) if isinstance(model, str) else origin(model)
-    recorded = Path(before["model"]["path"])
+    recorded = files.recorded(before["model"]["path"])
     for path in (recorded, place / SOURCE, place.parent / SOURCE):
         if path.is_file():
             return path
@@ -436,13 +436,15 @@ def _find_data(
             if role != CALIBRATION:
                 listener(Notice(gone))
             source = None
+        if isinstance(source, str) and not entrypoint.is_entrypoint(source):
+            source = files.recorded(source)
         settings[role] = source
     if settings[CALIBRATION] is None:  # ranges and moments are in the folder
         settings[CALIBRATION] = settings[VALIDATION]
 
 
 def _is_there(source: str) -> bool:
-    return Path(source).exists() or entrypoint.is_entrypoint(source)
+    return files.recorded(source).exists() or entrypoint.is_entrypoint(source)
 
 
 def _check_metric(place: Path, settings: Mapping[str, Any]) -> None:

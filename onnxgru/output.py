@@ -165,7 +165,7 @@ def _write(
     document = reports.build(session, written, sizes, summary, tuning)
     for sentence in remarks(document):
         session.listener(Notice(sentence))
-    contents["report.md"] = reports.markdown(document).encode()
+    contents["report.md"] = files.encoded(reports.markdown(document))
     contents[PAGE] = report_page(session, home, document, front, _sensitivity(session, home))
     contents[REPORT] = files.dump(document)
     folder.write(contents, force=session.config.force and outcome is None)
@@ -192,7 +192,7 @@ def report_page(
         evaluations = history(session, folder, front, drop, session.listener)
     return page.build(
         report,
-        folder=str(folder.path),
+        folder=files.shown(folder.path),
         front=front,
         evaluations=evaluations,
         sensitivity=sensitivity,

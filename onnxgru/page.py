@@ -13,6 +13,7 @@ from typing import Any
 from onnxgru import charts
 from onnxgru.charts import Evaluation
 from onnxgru.core.cells import CELLS
+from onnxgru.core.files import encoded
 from onnxgru.drawing import BOX, draw
 from onnxgru.remarks import (
     TITLES,
@@ -120,7 +121,7 @@ def build(
             "widths": _widths(report),
         },
     )
-    return text.encode()
+    return encoded(text)
 
 
 def _qualities(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from onnxgru.config import Config
 from onnxgru.core import data as datasets
+from onnxgru.core import wav
 from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.reading import Source
-from onnxgru.events import Listener, Notice
+from onnxgru.events import Listener, Notice, Stage
 from onnxgru.runtime.host import Host
 
 SYNTHETIC = "random input"
@@ -93,6 +94,9 @@ class Recordings:
                 other = next(name for name in others if name in sources)
                 listener(Notice(_missing(role, other)))
                 sources[role] = sources[other]
+        folders = {role: Path(s) for role, s in sources.items() if isinstance(s, str | Path)}
+        for text in wav.compared(folders):
+            listener(Stage(text))
         self._calibration = sources.pop(CALIBRATION)
         self._judged = {role: self._loaded(source) for role, source in sources.items()}
         for data in self._judged.values():

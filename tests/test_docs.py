@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def test_python_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -21,7 +21,7 @@ def test_python_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys)
     monkeypatch.chdir(tmp_path)
     (snippet,) = blocks("python")
     exec(compile(snippet, "README.md", "exec"), {})
-    assert "'integer'" in capsys.readouterr().out
+    assert "95 % interval" in capsys.readouterr().out
     assert (tmp_path / "digits-4" / "integer.onnx").is_file()
 
 
@@ -51,9 +51,41 @@ def test_first_command_names_the_shipped_model() -> None:
     assert (ROOT / "models" / "digits_row.onnx").is_file()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/data.md"])
 def test_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     for target in targets:
         assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_data_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Its code in its order, with small models and recordings that it names."""
+    import numpy as np
+    import onnx
+    from scipy.io import wavfile
+
+    from tests import grus
+
+    pytest.importorskip("kaldi_native_fbank")
+    generator = np.random.default_rng(0)
+    (tmp_path / "digits_row.onnx").write_bytes((ROOT / "models/digits_row.onnx").read_bytes())
+    onnx.save(grus.model(grus.Case(I=1, H=4)), tmp_path / "denoiser.onnx")
+    for folder, names in (("noisy", "ab"), ("words", ("no_1", "no_2", "yes_1", "yes_2"))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            samples = generator.normal(0, 3000, 4000).astype(np.int16)
+            wavfile.write(tmp_path / folder / f"{name}.wav", 8000, samples)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "data.md").read_text("utf-8")
+    first, second, module, third = blocks("python", page)
+    names: dict = {}
+    exec(compile(first, "first", "exec"), names)
+    exec(compile(second, "second", "exec"), names)
+    assert "200 sequences" in capsys.readouterr().out
+    Path("recordings.py").write_text(module)
+    for command in blocks("sh", page):
+        assert main([*shlex.split(command)[1:], "-q"]) == 0
+    exec(compile(third, "third", "exec"), {})
+    with np.load("words.npz") as data:
+        assert data["features"].shape == (4, 31, 40) and data["labels"].tolist() == [0, 0, 1, 1]

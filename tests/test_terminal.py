@@ -19,6 +19,7 @@ from onnxgru.terminal import _grown
 from tests.journeys import (
     PLAIN,
     SHORT,
+    copy_digits,
     environment,
     names,
     prepared,
@@ -243,3 +244,20 @@ def test_front_grows_by_what_nothing_else_beats():
     ):
         front = _grown(front, member)
         assert front == kept
+
+
+def test_any_path_in_the_c_locale(tmp_path):
+    """Also where Python may not fall back to UTF-8; what is written is UTF-8."""
+    place = tmp_path / "мой путь"
+    place.mkdir()
+    copy_digits(place, 60)
+    settings = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = process(
+        place, "quantize", "../мой путь/digits_row.onnx", "-o", "мой out", *SHORT, **settings
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "onnxgru pick 'мой out' --index N" in ran.stdout
+    assert read(place / "мой out/report.json")["model"]["path"] == str(place / "digits_row.onnx")
+    ran = process(place, "pick", "мой out", "--index", "0", "-q", **settings)
+    assert ran.returncode == 0, ran.stderr
+    assert r"\u043c\u043e\u0439 out" in (place / "мой out/member-00/report.html").read_text("utf-8")

@@ -44,7 +44,22 @@ def is_partial(name: str) -> bool:
 def dump(document: object) -> bytes:
     """JSON with stable bytes: keys in the order given, two spaces, a newline at the end."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode()
+    return encoded(text + "\n")
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; bytes of file names that the locale could not decode are what they were."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def shown(path: Path) -> str:
+    """Path as text that every document can hold, whatever the locale."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def recorded(text: str) -> Path:
+    """Path that a document of ours names, as this process's locale has it."""
+    return Path(os.fsdecode(encoded(text)))
 
 
 def parse(path: Path, kind: str) -> dict[str, Any]:

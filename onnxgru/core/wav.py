@@ -11,7 +11,7 @@ are whole numbers are the classes themselves; others are numbered from 0 in alph
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,48 @@ def said(folder: Path) -> str | None:
     listed = list(classes(found))
     shown = ", ".join(listed[:10]) + (", ..." if len(listed) > 10 else "")
     return f"{text}, {len(listed)} classes by their names ({shown})"
+
+
+def compared(folders: Mapping[str, Path]) -> list[str]:
+    """What to say of the folders of .wav files among some data, which must be alike.
+
+    Parameters
+    ----------
+    folders : mapping of str to Path
+        Data by role, of any kind.
+
+    Raises
+    ------
+    DataError
+        If sampling rates differ, or the classes that names stand for.
+    """
+    found = {role: path for role, path in folders.items() if path.is_dir() and files(path)}
+    told = [f"{role} data in {path}: {said(path)}" for role, path in found.items()]
+    if len(found) > 1:
+        first, *others = found.values()
+        rate, labels = read(files(first)[0]).rate, names(first)
+        for path in others:
+            other = read(files(path)[0]).rate
+            if other != rate:
+                raise DataError(
+                    f"{path}: must have the sampling rate of {first}, {rate} Hz, it has {other} "
+                    "Hz; resample the recordings to the rate of the model"
+                )
+            known = names(path)
+            if labels and known and _renumbered(classes(labels), classes(known)):
+                raise DataError(
+                    f"{path}: labels in the names of files must be those of {first}, "
+                    f"{', '.join(classes(labels))}, they are {', '.join(classes(known))}; classes "
+                    "are numbered in alphabetical order, so give every folder all of them"
+                )
+    return list(dict.fromkeys(told))
+
+
+def _renumbered(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+    """Whether names stand for other classes in two folders."""
+    return any(other.get(name, number) != number for name, number in one.items()) or (
+        one != other and list(one) != [str(n) for n in one.values()]
+    )
 
 
 def placed(sound: Sound, shape: tuple[int | str | None, ...], batch_axis: int) -> Any:

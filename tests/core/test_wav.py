@@ -168,3 +168,35 @@ def test_files_without_samples(tmp_path: Path) -> None:
     store(tmp_path / "a.wav", sound(0))
     assert "a.wav: must hold at least one sample" in refused(tmp_path)
     assert wav.said(tmp_path / "a.wav") is None
+
+
+def folders(place: Path, **contents: tuple[str, ...]) -> dict[str, Path]:
+    for folder, names in contents.items():
+        (place / folder).mkdir()
+        for name in names:
+            store(place / folder / f"{name}.wav", sound())
+    return {folder: place / folder for folder in contents}
+
+
+def test_folders_are_told_and_compared(tmp_path: Path) -> None:
+    words = ("no_1", "no_2", "yes_1", "yes_2")
+    found = folders(tmp_path, calibration=words, validation=words, holdout=("a", "b"))
+    told = wav.compared(found | {"other": tmp_path / "none.npz"})
+    assert [text.partition(":")[0] for text in told] == [
+        f"{role} data in {tmp_path / role}" for role in found
+    ]
+    store(tmp_path / "holdout" / "a.wav", sound(), rate=16000)
+    with pytest.raises(DataError, match=r"holdout: must have the sampling rate of .*, 8000 Hz, it"):
+        wav.compared(found)
+
+
+def test_classes_of_folders_are_the_same(tmp_path: Path) -> None:
+    words = ("no_1", "no_2", "yes_1", "yes_2")
+    found = folders(tmp_path, a=words, b=("up_1", "up_2", "yes_1", "yes_2"))
+    with pytest.raises(DataError, match=r"must be those of .*a, no, yes, they are u"):
+        wav.compared(found)
+    (tmp_path / "digits").mkdir()
+    digits = folders(
+        tmp_path / "digits", a=("0_a", "0_b", "3_a", "3_b"), b=("3_a", "3_b", "5_a", "5_b")
+    )
+    assert len(wav.compared(digits)) == 2  # numbers are the classes themselves
