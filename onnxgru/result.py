@@ -1,5 +1,6 @@
 """What a quantisation left behind: its figures with types, and its files."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -157,6 +158,11 @@ class Result:
             )
             for member in (self.front or {}).get("members", ())
         )
+
+    @property
+    def pick_command(self) -> str:
+        """Command that picks another member, but for the flag that says which."""
+        return f"onnxgru pick {shlex.quote(str(self.home or self.folder))}"
 
     def _rows(self) -> list[tuple[str, str]]:
         rows = [

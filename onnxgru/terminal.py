@@ -2,7 +2,6 @@
 
 import math
 import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -295,10 +294,9 @@ def show_result(result: Result) -> None:
         chosen, uniform = document["search"]["chosen"], document["search"]["uniform_8"]
         share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
         widened = f" (widened from {chosen['widened_from']})" if "widened_from" in chosen else ""
-        place = shlex.quote(str(result.home or result.folder))
         console.print(
             f"chosen: number {chosen['index']}{widened}, {share:.0f} % of the flash of uniform 8 "
-            f"bits; another one with: onnxgru pick {place} --index N",
+            f"bits; another one with: {result.pick_command} --index N",
             style="bold",
         )
     checked = document["verification"]
