@@ -83,7 +83,7 @@ def test_data_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> N
     exec(compile(first, "first", "exec"), names)
     exec(compile(second, "second", "exec"), names)
     assert "200 sequences" in capsys.readouterr().out
-    Path("recordings.py").write_text(module)
+    Path("my_recordings.py").write_text(module)
     for command in blocks("sh", page):
         assert main([*shlex.split(command)[1:], "-q"]) == 0
     exec(compile(third, "third", "exec"), {})
