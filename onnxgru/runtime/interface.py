@@ -301,9 +301,12 @@ class _Search:
             shape = self._specs[name].shape
             free = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
             alike = [axis for axis, size in enumerate(shape) if size in (batches or {1})]
-            likely = [axis for axis in self._batch.get(name, ()) if axis not in alike]
+            likely = [
+                axis for axis in self._batch.get(name, ()) if axis not in alike and not batches
+            ]
             some: list[int | None] = [*dict.fromkeys([*likely, *free, *alike])]
-            choices.append([None, *some] if axes and not likely and not free else [*some, None])
+            table = bool(axes) and name not in self._batch and not free
+            choices.append([None, *some] if table else [*some, None])
         if all(len(options) == 1 for options in choices):
             return axes | {name: o[0] for name, o in zip(names, choices, strict=True)}, None
         for chosen in islice(product(*choices), MOST_TRIALS):
