@@ -8,8 +8,15 @@ weights are rounded for every operator at every width, as the first candidates o
 and for all. "uint8 weights" is the product for processors where that by int8 saturates.
 
     python -m benchmarks.evaluator [--quick] [--json FILE]
+
+``--model FILE`` measures a candidate of a search on a model of your own instead, with the data
+beside it or ``--calibration`` and ``--validation``: against the float model's own run in onnxruntime
+over the same calls, states handed on where calls hand them on, on one core.
+
+    python -m benchmarks.evaluator --model FILE [--calibration DATA] [--validation DATA]
 """
 
+import argparse
 import os
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -17,22 +24,28 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import onnx
 
-from benchmarks.measure import Bench, arguments, bench, medians, show
+from benchmarks.measure import Bench, bench, medians, parser_of, show
+from onnxgru.config import Config
 from onnxgru.core.dataset import Dataset
 from onnxgru.core.integers import WIDTHS
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.pack import Pack
+from onnxgru.problem import encoding
 from onnxgru.runtime import products
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
+from onnxgru.runtime.host import MOST
 from onnxgru.runtime.sessions import onnxruntime_session
+from onnxgru.session import Session
 
 HIDDEN, INPUTS, STEPS, SEQUENCES = 128, 28, 28, 1000
 POPULATION = 8
@@ -47,9 +60,61 @@ def plain_way(made: Bench, data: Dataset, seed: int) -> np.ndarray:
     return onnxruntime_session(source.proto(model), threads=1)(data.inputs)["Y_h"]
 
 
+def own_model(parsed: argparse.Namespace) -> dict[str, float | str]:
+    """Figures of a user's model."""
+    config = Config(
+        search=True,
+        calibration=parsed.calibration,
+        validation=parsed.validation,
+        rounding="nearest",
+    )
+    session = Session(parsed.model, config)
+    data = session.data["validation"]
+    space = encoding(session.layers, config).space
+    judge, host = session.judge("validation"), session.host
+    schemes = encoding(session.layers, config)
+    generator = np.random.default_rng(0)
+    for bits in WIDTHS:
+        session.lowering(Scheme.uniform(session.layers, bits))
+    calls = [call for part in data.parts for call, _ in part.calls(host.batch, MOST)]
+    begins = {0} | {int(n) for part in data.parts for n in np.cumsum(part.streams)}
+    fed_by = host.interface.states if any(part.streams for part in data.parts) else {}
+    run = onnxruntime_session(onnx.load(parsed.model), threads=1)
+
+    def floats() -> None:
+        """The float model, states handed on."""
+        following: dict[str, np.ndarray] = {}
+        for index, call in enumerate(calls):
+            if index in begins:
+                following = {name: call.inputs[name] for name in fed_by}
+            outputs = run({**call.inputs, **following})
+            following = {name: outputs[output] for name, output in fed_by.items()}
+
+    def candidate() -> None:
+        judge.quality(session.lowering(schemes.scheme(space.random(generator))))
+
+    candidate()
+    float_time, own_time = medians(floats, candidate, rounds=3 if parsed.quick else 9)
+    return {
+        "model": parsed.model.name,
+        "recurrent layers": str(len(session.layers)),
+        "calls": str(len(calls)),
+        "float model, us per call": 1e6 * float_time / len(calls),
+        "candidate, us per call": 1e6 * own_time / len(calls),
+        "ratio to the float model": own_time / float_time,
+    }
+
+
 def main() -> None:
     """Measure and print."""
-    parsed = arguments(__doc__)
+    parser = parser_of(__doc__)
+    parser.add_argument("--model", type=Path, metavar="FILE", help="measure on this model")
+    parser.add_argument("--calibration", metavar="DATA", help="for --model")
+    parser.add_argument("--validation", metavar="DATA", help="for --model")
+    parsed = parser.parse_args()
+    if parsed.model is not None:
+        show(own_model(parsed), parsed)
+        return
     rounds = 5 if parsed.quick else 15
     made = bench(HIDDEN, INPUTS, STEPS)
     data = made.data(SEQUENCES, STEPS)

@@ -114,13 +114,19 @@ def medians(*works: Callable[[], object], rounds: int) -> list[float]:
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
-def arguments(description: str | None, model: Path | None = None) -> argparse.Namespace:
-    """``--quick`` and ``--json FILE``, and a model to measure on if there is one by default."""
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Takes ``--quick`` and ``--json FILE``."""
     parser = argparse.ArgumentParser(description=description)
-    if model is not None:
-        parser.add_argument("model", nargs="?", type=Path, default=model, help="with its data")
     parser.add_argument("--quick", action="store_true", help="under 50 seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    return parser
+
+
+def arguments(description: str | None, model: Path | None = None) -> argparse.Namespace:
+    """``--quick`` and ``--json FILE``, and a model to measure on if there is one by default."""
+    parser = parser_of(description)
+    if model is not None:
+        parser.add_argument("model", nargs="?", type=Path, default=model, help="with its data")
     return parser.parse_args()
 
 
