@@ -10,8 +10,8 @@ and for all. "uint8 weights" is the product for processors where that by int8 sa
     python -m benchmarks.evaluator [--quick] [--json FILE]
 
 ``--model FILE`` measures a candidate of a search on a model of your own instead, with the data
-beside it or ``--calibration`` and ``--validation``: against the float model's own run in onnxruntime
-over the same calls, states handed on where calls hand them on, on one core.
+beside it or ``--calibration`` and ``--validation``: against the float model's own run in
+onnxruntime over the same calls, states handed on where calls hand them on, on one core.
 
     python -m benchmarks.evaluator --model FILE [--calibration DATA] [--validation DATA]
 """

@@ -64,7 +64,7 @@ class GraphPrimitives:
 
     def table(self, name: str, entries: npt.NDArray[np.uint8]) -> ir.Value:
         """Initializer."""
-        return self._tape.constant(name, entries)
+        return self._tape.shared(name, entries)
 
     def bytes(self, name: str, values: npt.NDArray[np.uint8]) -> ir.Value:
         """Initializer, cast to int32."""

@@ -10,6 +10,7 @@ The table is computed in float64 when the program is made; the arithmetic is a g
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
-from onnxgru.core.tape import Tape
+from onnxgru.core.tape import Tape, digest
 
 
 def equation(tape: Tape, operator: Operator, x: ir.Value) -> ir.Value:
@@ -124,8 +125,13 @@ class Lookup(IntegerOperator):
         return (primitives.gather(parameters["table"], operands[0]),)
 
     def flash(self) -> Iterator[FlashItem]:
-        """A byte an entry."""
-        yield FlashItem(f"{self.name}/table", "table", self.table.size)
+        """One byte per entry."""
+        yield FlashItem(f"{self.name}/table", "table", self.table.size, content=self.content)
+
+    @cached_property
+    def content(self) -> bytes:
+        """Digest of the table: functions with equal tables, such as complements, share one."""
+        return digest(self.table)
 
     def proofs(self) -> Iterator[Proof]:
         """A gather accumulates nothing."""

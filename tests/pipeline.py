@@ -20,6 +20,7 @@ from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.runtime.host import Host
+from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate
 from onnxgru.runtime.walk import Group, Job, Walk
 
@@ -48,13 +49,16 @@ class Pipeline:
 
 
 def pipeline(
-    message: onnx.ModelProto, inputs: dict[str, np.ndarray], ranges: str = "plain"
+    message: onnx.ModelProto,
+    inputs: dict[str, np.ndarray],
+    ranges: str = "plain",
+    wishes: Wishes | None = None,
 ) -> Pipeline:
     """Calibrate a model on some inputs."""
     model = ir.from_proto(message)
     Normalize()(model)
     layers = require(recognize(model), "test")
-    host = Host(model, layers)
+    host = Host(model, layers, wishes)
     calibration = calibrate(Observation(model, layers), layers, [dataset(host, inputs)], "0" * 64)
     lower = Lowering(model.graph, layers, calibration, ranges=ranges)
     return Pipeline(model, layers, host, calibration, lower)
