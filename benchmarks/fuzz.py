@@ -25,29 +25,29 @@ import io
 import json
 import multiprocessing
 import os
+import queue
 import re
+import resource
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
+from benchmarks import damage
 from onnxgru.cli import main as onnxgru
 
 SECONDS = 60
-"""Time that a case may take."""
-
-Generator = np.random.Generator
-Model = onnx.ModelProto
+"""Time of a processor that a case may take; ten times as much on the clock."""
 
 
 @dataclass(frozen=True)
@@ -72,340 +72,20 @@ class Case:
     ending: str
 
 
-# --- what is valid -------------------------------------------------------------------------------
-
-
-def valid_model(generator: Generator) -> Model:
-    """A small model: one or two GRUs with a dense layer, in one of several shapes."""
-    inputs, hidden, classes = 3, int(generator.integers(2, 6)), 4
-    arrays: dict[str, Any] = {}
-    nodes = []
-    x, size = "x", inputs
-    for index in range(int(generator.integers(1, 3))):
-        name = f"gru{index}"
-        for part, shape in (
-            ("W", (1, 3 * hidden, size)),
-            ("R", (1, 3 * hidden, hidden)),
-            ("B", (1, 6 * hidden)),
-        ):
-            arrays[f"{name}.{part}"] = generator.normal(0, 0.5, shape).astype(np.float32)
-        parts = [f"{name}.{part}" for part in "WRB"]
-        attributes = {"hidden_size": hidden, "linear_before_reset": int(generator.integers(2))}
-        nodes.append(helper.make_node("GRU", [x, *parts], [f"{name}.Y", ""], name, **attributes))
-        nodes.append(
-            helper.make_node("Squeeze", [f"{name}.Y", "axis"], [f"{name}.out"], f"{name}.squeeze")
-        )
-        x, size = f"{name}.out", hidden
-    arrays["axis"] = np.asarray([1], np.int64)
-    arrays["dense"] = generator.normal(0, 0.5, (hidden, classes)).astype(np.float32)
-    nodes.append(helper.make_node("MatMul", [x, "dense"], ["scores"], "head"))
-    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["T", "B", classes])]
-    graph = helper.make_graph(
-        nodes,
-        "fuzz",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", inputs])],
-        outputs,
-        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
-    )
-    opset = int(generator.integers(14, 22))
-    return helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", opset)],
-        ir_version=int(generator.integers(7, 11)),
-    )
-
-
-def valid_data(generator: Generator) -> dict[str, Any]:
-    """Eight sequences of five steps, with labels per frame in half of the cases."""
-    data: dict[str, Any] = {"x": generator.standard_normal((5, 8, 3)).astype(np.float32)}
-    if generator.integers(2):
-        data["labels"] = generator.integers(0, 4, (8, 5))
-    return data
-
-
-# --- what is changed -----------------------------------------------------------------------------
-
-
-def _pick(generator: Generator, items: Any) -> Any:
-    return items[int(generator.integers(len(items)))]
-
-
-def drop_node(model: Model, generator: Generator) -> None:
-    """Remove a node."""
-    del model.graph.node[int(generator.integers(len(model.graph.node)))]
-
-
-def double_node(model: Model, generator: Generator) -> None:
-    """Write a node twice, with its outputs or with others."""
-    node = model.graph.node.add()
-    node.CopyFrom(_pick(generator, model.graph.node[:-1]))
-    if generator.integers(2):
-        node.output[0] += ".again"
-
-
-def reorder(model: Model, generator: Generator) -> None:
-    """Put nodes into another order."""
-    nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
-    generator.shuffle(nodes)  # type: ignore[arg-type]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def rename_operator(model: Model, generator: Generator) -> None:
-    """Give a node another type or domain."""
-    node = _pick(generator, model.graph.node)
-    if generator.integers(4):
-        kinds = [
-            "LSTM",
-            "RNN",
-            "Relu",
-            "Identity",
-            "Add",
-            "Transpose",
-            "Gru",
-            "",
-            "Loop",
-            "If",
-            "Softmax",
-        ]
-        node.op_type = _pick(generator, kinds)
-    else:
-        node.domain = _pick(generator, ["ai.onnx", "com.microsoft", "ai.onnx.ml", "own"])
-
-
-def connect(model: Model, generator: Generator) -> None:
-    """Let a node read or write another value."""
-    node = _pick(generator, model.graph.node)
-    names = [n for other in model.graph.node for n in (*other.input, *other.output)]
-    names += ["", "nowhere", "x"]
-    side = node.input if generator.integers(4) else node.output
-    side[int(generator.integers(len(side)))] = _pick(generator, names)
-
-
-def arity(model: Model, generator: Generator) -> None:
-    """Give a node more or fewer inputs or outputs."""
-    node = _pick(generator, model.graph.node)
-    side = node.input if generator.integers(2) else node.output
-    if generator.integers(2):
-        side.append(_pick(generator, ["x", "", "more", "axis"]))
-    else:
-        del side[-1]
-
-
-def attribute(model: Model, generator: Generator) -> None:
-    """Change, remove or add an attribute of a node."""
-    node = _pick(generator, model.graph.node)
-    names = {
-        "hidden_size": [0, -1, 1, 7, 2**40, 2.5, "4", [4]],
-        "direction": ["reverse", "bidirectional", "sideways", 3, ""],
-        "linear_before_reset": [2, -1, 1.0],
-        "activations": [
-            ["Tanh"],
-            ["Sigmoid", "Tanh", "Tanh"],
-            ["Relu", "Relu"],
-            [],
-            ["Elu", "Sine"],
-        ],
-        "clip": [0.0, -1.0, 0.01, float("nan"), float("inf"), 1],
-        "layout": [1, 2, 0.5],
-        "activation_alpha": [[1.0], [], [float("nan")] * 2],
-        "unknown": [1, "text"],
-    }
-    name = _pick(generator, list(names))
-    for index, found in enumerate(node.attribute):
-        if found.name == name:
-            del node.attribute[index]
-            break
-    value = _pick(generator, names[name])
-    if value == []:
-        return
-    node.attribute.append(helper.make_attribute(name, value))
-
-
-def sizes(model: Model, generator: Generator) -> None:
-    """Change a declared size, type or name of an input or output."""
-    value = _pick(generator, [*model.graph.input, *model.graph.output])
-    tensor = value.type.tensor_type
-    choice = int(generator.integers(6))
-    if choice == 0:
-        value.name = _pick(generator, ["", "other", "gru0.Y", "scores", "x"])
-    elif choice == 1:
-        tensor.elem_type = int(generator.integers(0, 24))
-    elif choice == 2:
-        del tensor.shape.dim[int(generator.integers(len(tensor.shape.dim)))]
-    elif choice == 3:
-        value.type.ClearField("tensor_type")
-    else:
-        dimension = _pick(generator, tensor.shape.dim)
-        dimension.Clear()
-        if generator.integers(4):
-            dimension.dim_value = _pick(generator, [0, -1, 1, 2, 5, 8, 2**31, 2**60])
-
-
-def weights(model: Model, generator: Generator) -> None:
-    """Change an initializer: values, type, shape, name, or where its data are."""
-    tensor = _pick(generator, model.graph.initializer)
-    array = numpy_helper.to_array(tensor).copy()
-    choice = int(generator.integers(9))
-    if choice == 0:
-        array.reshape(-1)[0] = np.nan if array.dtype.kind == "f" else 99
-    elif choice == 1:
-        array = array * np.asarray(_pick(generator, [0, 1e30, 1e-30, -1]), array.dtype)
-    elif choice == 2:
-        array = array.astype(
-            _pick(generator, [np.float64, np.float16, np.int8, np.int32, np.bool_])
-        )
-    elif choice == 3:
-        array = array[..., :-1] if array.ndim else array
-    elif choice == 4:
-        array = array[np.newaxis]
-    elif choice == 5:
-        tensor.name = _pick(generator, ["", "gru0.W", "x", "axis"])
-        return
-    elif choice == 6:
-        tensor.raw_data = tensor.raw_data[: int(generator.integers(len(tensor.raw_data) + 1))]
-        return
-    elif choice == 7:
-        tensor.dims[0] = _pick(generator, [0, -1, 2**33, 7])
-        return
-    else:
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=_pick(generator, ["w.bin", "../m", "/etc"]))
-        return
-    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-
-
-def versions(model: Model, generator: Generator) -> None:
-    """Change the opset, its domain, or the IR version."""
-    choice = int(generator.integers(4))
-    if choice == 0:
-        model.opset_import[0].version = int(_pick(generator, [0, 1, 3, 7, 11, 13, 25, 99, -1]))
-    elif choice == 1:
-        model.opset_import[0].domain = _pick(generator, ["ai.onnx", "other"])
-    elif choice == 2:
-        del model.opset_import[:]
-    else:
-        model.ir_version = int(_pick(generator, [0, 1, 2, 3, 4, 13, 99]))
-
-
-def surroundings(model: Model, generator: Generator) -> None:
-    """Drop or add inputs, outputs, initializers and metadata."""
-    graph = model.graph
-    choice = int(generator.integers(6))
-    if choice == 0:
-        del graph.input[:]
-    elif choice == 1:
-        del graph.output[:]
-    elif choice == 2:
-        del graph.initializer[int(generator.integers(len(graph.initializer)))]
-    elif choice == 3:
-        tensor = _pick(generator, graph.initializer)
-        graph.input.add().CopyFrom(
-            helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-        )
-    elif choice == 4:
-        key, text = _pick(
-            generator, [("onnxgru.scheme", "{}"), ("onnxgru.batch_axes", "[1]"), ("a", "")]
-        )
-        model.metadata_props.add(key=key, value=text)
-    else:
-        graph.output.add().CopyFrom(_pick(generator, [*graph.input, *graph.output]))
-
-
-MODEL_CHANGES: tuple[Callable[[Model, Generator], None], ...] = (
-    drop_node, double_node, reorder, rename_operator, connect, arity, attribute, sizes, weights,
-    versions, surroundings,
-)  # fmt: skip
-
-
-def values(data: dict[str, Any], generator: Generator) -> None:
-    """Change the values, the type or the shape of the input."""
-    x = data["x"]
-    others: list[Callable[[], Any]] = [
-        lambda: np.where(generator.random(x.shape) < 0.05, np.nan, x).astype(np.float32),
-        lambda: np.full_like(x, np.inf),
-        lambda: x * 0,
-        lambda: x * np.float32(1e30),
-        lambda: x * np.float32(1e-30),
-        lambda: x.astype(_pick(generator, [np.float64, np.float16, np.int64, np.uint8, np.bool_])),
-        lambda: x.astype(complex),
-        lambda: x.astype(str),
-        lambda: x[0],
-        lambda: x[..., :2],
-        lambda: x[:, :0],
-        lambda: x[:1],
-        lambda: x[:, :1],
-        lambda: x[np.newaxis],
-        lambda: np.float32(1),
-        lambda: np.array([{"a": 1}], object),
-        lambda: x.view([("a", np.float32)]),
-        lambda: x.astype(">f4"),
-        lambda: np.asfortranarray(x),
-    ]
-    data["x"] = _pick(generator, others)()
-
-
-def labels(data: dict[str, Any], generator: Generator) -> None:
-    """Change the labels."""
-    others = [
-        np.arange(8), np.zeros((8, 5), int), np.full((8, 5), 99), np.full((8, 5), -1),
-        np.zeros((5, 8), int), np.ones(3, int), np.zeros((8, 5, 4)),
-        np.eye(4)[np.zeros((8, 5), int)],
-        np.array(["a"] * 8), np.full((8, 5), np.nan), np.asarray(1), np.zeros((8, 0), int),
-        np.full((8, 5), 2.0), np.full((8, 5), 2**63 - 1), np.zeros((8, 5), bool),
-    ]  # fmt: skip
-    data["labels"] = _pick(generator, others)
-
-
-def names(data: dict[str, Any], generator: Generator) -> None:
-    """Rename, drop or add arrays."""
-    choice = int(generator.integers(4))
-    if choice == 0:
-        data["y"] = data.pop("x")
-    elif choice == 1:
-        data.pop("x")
-    elif choice == 2:
-        data["extra"] = np.ones(3)
-    else:
-        data["X"] = data["x"]
-
-
-DATA_CHANGES: tuple[Callable[[dict[str, Any], Generator], None], ...] = (values, labels, names)
-
-
-def damage_bytes(content: bytes, generator: Generator) -> bytes:
-    """Cut off, flip, drop, double or overwrite bytes."""
-    array = bytearray(content)
-    place = int(generator.integers(len(array)))
-    choice = int(generator.integers(5))
-    if choice == 0:
-        return bytes(array[:place])
-    if choice == 1:
-        for _ in range(int(generator.integers(1, 20))):
-            array[int(generator.integers(len(array)))] ^= 1 << int(generator.integers(8))
-    elif choice == 2:
-        del array[place : place + int(generator.integers(1, 50))]
-    elif choice == 3:
-        array[place:place] = array[place : place + int(generator.integers(1, 50))]
-    else:
-        array[place : place + 8] = generator.bytes(8)
-    return bytes(array)
-
-
 def prepare(number: int, seed: int, place: Path) -> tuple[str, list[str]]:
     """Write the files of a case; what was changed, and the flags of its command."""
     generator = np.random.default_rng([seed, number])
-    model, data = valid_model(generator), valid_data(generator)
+    model, data = damage.valid_model(generator), damage.valid_data(generator)
     changes = []
     kind = int(generator.integers(10))
     for _ in range(int(generator.integers(1, 3))):
         if kind < 6:
-            change = _pick(generator, MODEL_CHANGES)
+            change = damage.pick(generator, damage.MODEL_CHANGES)
             changes.append(change.__name__)
             with contextlib.suppress(IndexError, ValueError, TypeError):  # nothing left to change
                 change(model, generator)
         elif kind < 8:
-            other = _pick(generator, DATA_CHANGES)
+            other = damage.pick(generator, damage.DATA_CHANGES)
             changes.append(other.__name__)
             with contextlib.suppress(KeyError, ValueError, TypeError):
                 other(data, generator)
@@ -415,14 +95,14 @@ def prepare(number: int, seed: int, place: Path) -> tuple[str, list[str]]:
     stored = stream.getvalue()
     if kind == 8:
         changes.append("bytes of the model")
-        content = damage_bytes(content, generator)
+        content = damage.damage_bytes(content, generator)
     elif kind == 9:
         changes.append("bytes of the data")
-        stored = damage_bytes(stored, generator)
+        stored = damage.damage_bytes(stored, generator)
     (place / "m.onnx").write_bytes(content)
     (place / "m.calibration.npz").write_bytes(stored)
     forms = ([], [], ["--recurrence", "step"], ["--recurrence", "unrolled", "--steps", "5"])
-    flags = [*_pick(generator, forms), *_pick(generator, ([], [], ["--bits", "3"]))]
+    flags = [*damage.pick(generator, forms), *damage.pick(generator, ([], [], ["--bits", "3"]))]
     return ", ".join(dict.fromkeys(changes)), flags
 
 
@@ -491,6 +171,7 @@ def run(number: int, seed: int, place: Path) -> Case:
 
 
 def _child(number: int, seed: int, place: Path, answer: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     answer.put(run(number, seed, place))
 
 
@@ -501,15 +182,27 @@ def isolated(number: int, seed: int, place: Path) -> Case:
     process = context.Process(target=_child, args=(number, seed, place, answer))
     process.start()
     try:
-        case: Case = answer.get(timeout=SECONDS)
-    except Exception:
-        hung = process.is_alive()
+        case = _awaited(process, answer)
+    finally:
         process.kill()
+        process.join()
+    if case is None:
         change, _ = prepare(number, seed, place)
-        what = f"no end within {SECONDS} s" if hung else f"crash: signal {process.exitcode}"
+        ended = process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)
+        what = f"no end within {SECONDS} s" if ended else f"crash: exit code {process.exitcode}"
         case = Case(number, change, what, "crash")
-    process.join()
     return case
+
+
+def _awaited(process: Any, answer: Any) -> Case | None:
+    """The answer of a process, None if it ends without one or takes too long."""
+    for _ in range(10 * SECONDS):
+        with contextlib.suppress(queue.Empty):
+            case: Case = answer.get(timeout=1)
+            return case
+        if not process.is_alive() and answer.empty():
+            return None
+    return None
 
 
 def main() -> int:

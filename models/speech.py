@@ -311,8 +311,8 @@ def load(
         return Examples(standardised(computed(indices[:limit])), labels[indices[:limit]])
 
     def batch(indices: Integers, _epoch: int, generator: np.random.Generator) -> Floats:
-        varied = [features(_varied(s, recipe, generator)) for s in sound[train[indices]]]
-        return _masked(standardised(np.stack(varied)), recipe, generator)
+        varied = [features(varied(s, recipe, generator)) for s in sound[train[indices]]]
+        return masked(standardised(np.stack(varied)), recipe, generator)
 
     examples = Examples(standardised(of_train), labels[train[:limit]])
     parts = Parts(examples, part(calibration), part(validation), part(holdout))
@@ -324,17 +324,17 @@ def _listed(values: Floats) -> list[float]:
     return [round(float(value), DIGITS) for value in values]
 
 
-def _varied(
-    samples: Floats, recipe: SpeechRecipe, generator: np.random.Generator
+def varied(
+    samples: Floats, recipe: SpeechRecipe, generator: np.random.Generator, rate: int = RATE
 ) -> npt.NDArray[np.float64]:
-    """A recording at another speed, time and level, with noise."""
+    """Return a recording (N,) at another speed, time and level, with noise."""
     speed, shift, gain = (
         generator.uniform(-reach, reach) for reach in (recipe.speed, recipe.shift, recipe.gain)
     )
     middle = len(samples) / 2
     time = np.arange(len(samples))
     moved = np.interp(
-        (time - middle) * (1 + speed) + middle + shift * RATE, time, samples, left=0.0, right=0.0
+        (time - middle) * (1 + speed) + middle + shift * rate, time, samples, left=0.0, right=0.0
     )
     level = generator.uniform(*recipe.noise)
     noise = generator.standard_normal(len(samples), np.float32)
@@ -342,8 +342,8 @@ def _varied(
     return varied
 
 
-def _masked(values: Floats, recipe: SpeechRecipe, generator: np.random.Generator) -> Floats:
-    """Standardised features with bands and frames set to 0, which is their mean."""
+def masked(values: Floats, recipe: SpeechRecipe, generator: np.random.Generator) -> Floats:
+    """Return standardised features (B, T, I) with bands and frames at 0, which is their mean."""
     bands, frames = recipe.masks
     for example in values:
         for _ in range(2):

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from onnxgru import flags
@@ -184,12 +185,17 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     from onnxgru import terminal
+    from onnxgru.models import folder as folders
     from onnxgru.models.make import make, make_data
     from onnxgru.models.zoo import TASKS
 
     task = TASKS.get(arguments.task)
+    if task is None and Path(arguments.task).is_dir():
+        task = folders.make_task(Path(arguments.task))
     if task is None:
-        raise UsageError(f"task {arguments.task!r}: must be one of {', '.join(TASKS)}")
+        raise UsageError(
+            f"task {arguments.task!r}: must be one of {', '.join(TASKS)}, or a folder of .wav files"
+        )
     given = {name: getattr(arguments, name) for name in ("epochs", "seed")}
     recipe = replace(task.recipe, **{name: v for name, v in given.items() if v is not None})
     folder, limit = arguments.output, arguments.limit

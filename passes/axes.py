@@ -247,7 +247,11 @@ def _numbers(node: ir.Node, index: int, attribute: str) -> list[int] | None:
     value = node.inputs[index] if len(node.inputs) > index else None
     if value is None:
         return []
-    return None if value.const_value is None else [int(n) for n in value.const_value.numpy()]
+    return (
+        None
+        if value.const_value is None
+        else value.const_value.numpy().reshape(-1).astype(int).tolist()
+    )
 
 
 def _squeeze(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fuzz
+from benchmarks import damage, fuzz
 
 COUNT, TOGETHER = 100, 25
 
@@ -26,8 +26,8 @@ def test_the_fuzzer_sees_wrong_results(tmp_path: Path, monkeypatch: pytest.Monke
     import numpy as np
 
     generator = np.random.default_rng(3)
-    (tmp_path / "m.onnx").write_bytes(fuzz.valid_model(generator).SerializeToString())
-    np.savez(tmp_path / "m.calibration.npz", **fuzz.valid_data(generator))
+    (tmp_path / "m.onnx").write_bytes(damage.valid_model(generator).SerializeToString())
+    np.savez(tmp_path / "m.calibration.npz", **damage.valid_data(generator))
     assert fuzz.examine(tmp_path, []) == ("", "done")
     golden = tmp_path / "out" / "test_data_set_0" / "output_0.pb"
     content = bytearray(golden.read_bytes())

@@ -149,15 +149,15 @@ def test_augmentation():
     generator = np.random.default_rng(0)
     plain = replace(recipe, speed=0.0, shift=0.0)
     samples = (TONE / 2**15).astype(np.float32)
-    np.testing.assert_allclose(speech._varied(samples, plain, generator), samples, atol=1e-6)
+    np.testing.assert_allclose(speech.varied(samples, plain, generator), samples, atol=1e-6)
     click = np.zeros(16_000, np.float32)
     click[8000:8010] = 1.0
     shifts = replace(recipe, speed=0.0, shift=0.1)
-    places = [speech._varied(click, shifts, generator).argmax() for _ in range(40)]
+    places = [speech.varied(click, shifts, generator).argmax() for _ in range(40)]
     assert 6400 <= min(places) < 7000 and 9000 < max(places) <= 9610
-    noise = speech._varied(click * 0, replace(plain, noise=(-40.0, -40.0)), generator)
+    noise = speech.varied(click * 0, replace(plain, noise=(-40.0, -40.0)), generator)
     assert 20 * np.log10(noise.std()) == pytest.approx(-40, abs=0.2)
-    ones = speech._masked(np.ones((30, 63, 40), np.float32), recipe, generator)
+    ones = speech.masked(np.ones((30, 63, 40), np.float32), recipe, generator)
     for example in ones:
         assert (example.max(axis=0) == 0).sum() <= 12 and (example.max(axis=1) == 0).sum() <= 16
     assert 0.5 < ones.mean() < 0.9

@@ -164,7 +164,7 @@ def refused(capsys, *arguments: str) -> str:
 def test_unknown_task(capsys):
     assert refused(capsys, "train", "imagenet") == (
         "2 onnxgru: task 'imagenet': must be one of digits-row, mnist-row, mnist-pixel, speech-4, "
-        "speech-10"
+        "speech-10, or a folder of .wav files"
     )
 
 
