@@ -66,6 +66,7 @@ def valid_data(generator: Generator) -> dict[str, Any]:
 
 
 def pick(generator: Generator, items: Any) -> Any:
+    """Choose one of several."""
     return items[int(generator.integers(len(items)))]
 
 
@@ -241,7 +242,7 @@ def surroundings(model: Model, generator: Generator) -> None:
             helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
         )
     elif choice == 4:
-        key, text = _pick(
+        key, text = pick(
             generator, [("onnxgru.scheme", "{}"), ("onnxgru.batch_axes", "[1]"), ("a", "")]
         )
         model.metadata_props.add(key=key, value=text)
