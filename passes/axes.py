@@ -18,9 +18,11 @@ _KEEPING = frozenset(
         "HardSigmoid", "HardSwish", "Hardmax", "Identity", "InstanceNormalization", "IsInf",
         "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization",
         "MeanVarianceNormalization", "Mish", "Neg", "Not", "Pad", "QuantizeLinear",
-        "RMSNormalization", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign",
+        "RMSNormalization", "Reciprocal", "Relu", "ReverseSequence", "Round", "Selu", "Shrink",
+        "Sigmoid", "Sign",
         "Sin", "Sinh", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Swish", "Tan",
-        "Tanh", "ThresholdedRelu", "Tile", "TopK", "Trilu", "ScatterElements", "ScatterND",
+        "Tanh", "ThresholdedRelu", "Tile", "TopK", "Trilu", "Bernoulli", "DynamicQuantizeLinear",
+        "RandomNormalLike", "RandomUniformLike",
     }
 )  # fmt: skip
 """Operators whose result has the axes of their first operand."""
@@ -110,7 +112,7 @@ def _before(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     elif kind in _BROADCASTING:
         yield from (_aligned(operand, result, axis) for operand in node.inputs)
     elif kind in _SPATIAL:
-        if axis == 0 or (axis > 1 and kind not in _MIXED) or "Pool" in kind:
+        if axis == 0 or (axis > 1 and kind not in _MIXED) or (axis == 1 and "Pool" in kind):
             yield first, axis
     elif kind in _RECURRENT:
         yield from _recurrent(node, result, axis)
@@ -171,7 +173,7 @@ def _product(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
         yield left, a - 2
     else:  # axes of a stack of matrices are broadcast
         for operand, own in ((left, a), (right, b)):
-            place = axis - (whole - max(own, 2))
+            place = axis - (whole + (a == 1) + (b == 1) - own)
             if own > 2 and place >= 0 and operand is not None and operand.shape is not None:
                 spread = operand.shape[place] == 1 and _size(result, axis) != 1
                 yield operand, -1 if spread else place
@@ -180,6 +182,8 @@ def _product(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
 def _gemm(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     name, index = (("transA", 0), ("transB", 1))[axis]
     yield node.inputs[index], axis if not node.attributes.get_int(name, 0) else 1 - axis
+    if len(node.inputs) > 2:
+        yield _aligned(node.inputs[2], result, axis)
 
 
 def _concat(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
@@ -214,6 +218,19 @@ def _one_hot(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
 def _gather_elements(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     yield node.inputs[0], axis
     yield node.inputs[1], axis
+
+
+def _scatter(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
+    """Of both: the tensor, often zeros, and what is written into it."""
+    yield node.inputs[0], axis
+    indices, updates = node.inputs[1], node.inputs[2]
+    if node.op_type == "ScatterElements":
+        yield updates, axis
+    elif indices is not None and indices.shape is not None:
+        count = rank(indices) or 0
+        leading = indices.shape[count - 1]  # axes of the tensor that an index names
+        if isinstance(leading, int) and axis >= leading:
+            yield updates, axis - leading + count - 1
 
 
 def _flatten(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
@@ -312,8 +329,10 @@ def _reshape(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     after: list[object] = list(result.shape)
     if axis >= len(after):
         return
-    for place in range(len(before)):
-        if _stays(before, after, place, axis):
+    rest = wanted is not None and axis < len(wanted) and wanted[axis] == -1
+    # Between axes of size 1 that are alike, the one that stands where it stood.
+    for place in sorted(range(len(before)), key=lambda place: place != axis):
+        if _stays(before, after, place, axis) or (rest and _left(before, after, place, axis)):
             yield first, place
             return
 
@@ -323,6 +342,11 @@ def _stays(before: list[object], after: list[object], place: int, axis: int) -> 
     if not _same(before[place], after[axis]):
         return False
     return _equal(before[:place], after[:axis]) or _equal(before[place + 1 :], after[axis + 1 :])
+
+
+def _left(before: list[object], after: list[object], place: int, axis: int) -> bool:
+    """Whether axis `place` of a shape is what is left for axis `axis`, whose size is not known."""
+    return _equal(before[:place], after[:axis]) and _equal(before[place + 1 :], after[axis + 1 :])
 
 
 def _same(one: object, other: object) -> bool:
@@ -350,6 +374,8 @@ _STRUCTURAL = {
     "Gemm": _gemm,
     "OneHot": _one_hot,
     "Reshape": _reshape,
+    "ScatterElements": _scatter,
+    "ScatterND": _scatter,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     **dict.fromkeys(_PRODUCTS, _product),

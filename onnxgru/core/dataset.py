@@ -39,6 +39,9 @@ class InputSpec:
         Whether it is a state of the model: zero where the data lack it.
     fed_by : str, optional
         For a state: the output whose value the next call reads here.
+    frames : tuple of int, optional
+        Axes along which data may hold several frames for several calls; None where nothing is
+        known of the axes.
     """
 
     name: str
@@ -47,6 +50,7 @@ class InputSpec:
     batch_axis: int | None = 0
     state: bool = False
     fed_by: str | None = None
+    frames: tuple[int, ...] | None = None
 
     @property
     def batch(self) -> int | None:
@@ -139,7 +143,8 @@ class Dataset:
         first = self.part(0, _positive(count, "sequences taken"))
         if not self.streams:
             return first
-        left, streams = max(1, first.size * sum(self.streams) // max(1, self.size)), []
+        beside = max(1, self.size // sum(self.streams))  # frames of so many recordings per call
+        left, streams = -(-first.size // beside), []
         for length in self.streams:
             if left > 0:
                 streams.append(min(left, length))

@@ -54,8 +54,10 @@ def cut(
         for spec in recorded
         if isinstance(array := arrays.get(spec.name), np.ndarray)
     }
-    if len(found) < len(recorded) or not recorded:  # told by what checks the arrays
-        return result, ()
+    axes = {spec.name: len(spec.shape) for spec in recorded}
+    odd = any(array.ndim - axes[name] not in (0, 1) for name, array in found.items())
+    if len(found) < len(recorded) or not recorded or odd:  # told by what checks the arrays
+        return _filled(result, signature, 1), ()
     handed_on = any(spec.fed_by is not None for spec in signature)
     spread = [_spread(spec, found[spec.name]) for spec in recorded]
     counts = {s for s in spread if s is not None}
@@ -110,7 +112,7 @@ def _longer(spec: InputSpec, array: Array) -> int | None:
         for place, (wanted, size) in enumerate(zip(spec.shape, array.shape, strict=True))
         if isinstance(wanted, int) and place != spec.batch_axis and size != wanted
     ]
-    if len(places) != 1:
+    if len(places) != 1 or (spec.frames is not None and places[0] not in spec.frames):
         return None
     wanted = spec.shape[places[0]]
     size = array.shape[places[0]]

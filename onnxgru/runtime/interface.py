@@ -165,6 +165,7 @@ class _Search:
         self._sequence: dict[str, list[int]] = {}  # axes of time by input
         self._batch: dict[str, list[int]] = {}  # axes that may be the batch's, by input
         self._sizes: dict[tuple[str, int], int] = {}  # what layers fix, whatever the file says
+        self._features: dict[str, set[int]] = {}  # axes of a layer's features, by input
         self._lengths: set[str] = set()
         self._follow()
         self._specs = {spec.name: spec for spec in self._inputs()}
@@ -181,6 +182,8 @@ class _Search:
                 for name, place in origins(inputs[index], axis).items():
                     if place not in found.setdefault(name, []):
                         found[name].append(place)
+            for name, place in origins(inputs[0], 2).items():
+                self._features.setdefault(name, set()).add(place)
             for index, axis, size in (
                 (0, 2, layer.input_size),
                 (INITIAL, 0, len(layer.recurrences)),
@@ -235,7 +238,13 @@ class _Search:
         states = self._states(specs)
         begun = set(states) | starts(self._graph)
         specs = [
-            replace(spec, fed_by=states.get(spec.name), state=spec.name in begun) for spec in specs
+            replace(
+                spec,
+                fed_by=states.get(spec.name),
+                state=spec.name in begun,
+                frames=self._frames(spec),
+            )
+            for spec in specs
         ]
         return Interface(tuple(specs), axes_out)
 
@@ -326,6 +335,21 @@ class _Search:
             f"be followed to a recurrent layer, and running the model on {SEQUENCES} recordings "
             f"does not tell; say it with --batch-axis {name}=0, or --batch-axis {name}=none for an "
             "input that is given once"
+        )
+
+    def _frames(self, spec: InputSpec) -> tuple[int, ...] | None:
+        """Axes along which data may hold frames for several calls: a layer's time, of size 1.
+
+        Where no such axis can be followed, any that is no feature of a layer.
+        """
+        axes = [axis for axis in range(len(spec.shape)) if axis != spec.batch_axis]
+        steps = tuple(
+            axis
+            for axis in axes
+            if axis in self._sequence.get(spec.name, ()) and spec.shape[axis] == 1
+        )
+        return steps or tuple(
+            axis for axis in axes if axis not in self._features.get(spec.name, ())
         )
 
     def _is_table(self, name: str) -> bool:

@@ -223,7 +223,7 @@ class Finetuning:
         losses = []
         for start in range(0, data.size - size + 1, size):
             chosen = np.sort(order[start : start + size])
-            losses.append(course.descent.follow(self._loss(_rows(data, chosen), teacher[chosen])))
+            losses.append(course.descent.follow(self._loss(data.pick(chosen), teacher[chosen])))
         return losses
 
     def outputs(self, data: Dataset) -> Floats:
@@ -237,8 +237,8 @@ class Finetuning:
         import torch
 
         parts = [
-            self._graph(part.inputs).movedim(self._batch_axis, 0)
-            for part in data.chunks(self._fixed or data.size)
+            self._graph(call.inputs).movedim(self._batch_axis, 0)[:count]
+            for call, count in data.calls(self._fixed, data.size)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -395,13 +395,3 @@ def _is_sound(result: Tuned) -> bool:
     ]
     sound = all(bool(np.isfinite(array).all()) for array in arrays)
     return sound and all(float(value.scales.min()) >= TINY for value in rounded)
-
-
-def _rows(data: Dataset, chosen: npt.NDArray[np.integer]) -> Dataset:
-    """Some of the sequences."""
-    inputs = {
-        name: np.take(array, chosen, axis=data.batch_axes.get(name, 0))
-        for name, array in data.inputs.items()
-    }
-    labels = None if data.labels is None else data.labels[chosen]
-    return Dataset(inputs, labels, data.source, data.batch_axes)
