@@ -106,6 +106,7 @@ def _quantized(file: Origin, config: Config, folder: Folder, listener: Listener)
     """Quantise by one scheme."""
     session = Session(file, config, listener)
     training = training_data(session)
+    session.examine(training)
     if config.scheme is None:
         scheme = Scheme.uniform(
             session.layers,
@@ -134,6 +135,7 @@ def _searched(file: Origin, config: Config, folder: Folder, listener: Listener) 
 
         session = Session(file, config, heard)
         training = training_data(session)
+        session.examine(training)
         if training is not None and config.force:
             folder.clear()  # before a teacher leaves its checkpoint there
         study, lesson = study_of(session, training, checkpoints)
@@ -223,6 +225,7 @@ def measure_sensitivity(
     folder = Folder(_output(file.path, config))
     folder.check_beside(MEASURED, force=config.force)
     session = Session(file.at(folder.path / SOURCE), config, listener, fused=True)
+    session.examine()
     found = sensitivities.measure(session)
     document = found.document
     contents = {HEAT_MAP: sensitivities.picture(document), SENSITIVITY: files.dump(document)}

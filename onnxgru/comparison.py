@@ -148,7 +148,9 @@ def evaluate(
             name: _matching(path, found, name, index, first[name])
             for index, name in enumerate(first)
         }
-        own = [intervals.sums(choice.metric, arrays[name], targets[name]) for name in first]
+        own = [
+            intervals.sums_of(choice.metric, arrays[name], targets[name], loaded) for name in first
+        ]
         worst = min if choice.metric.higher_is_better else max
         quality = worst(_figure(choice.metric, arrays[n], targets[n], loaded.source) for n in first)
         apart = intervals.difference(own, sums) if rows else None
@@ -172,7 +174,7 @@ def evaluate(
         choice.metric.unit,
         choice.outputs,
         choice.reason,
-        loaded.size,
+        intervals.recordings(loaded),
         counted,
         tuple(rows),
     )
@@ -222,7 +224,8 @@ def _host(file: source.Origin) -> tuple[Host, tuple[outputs.Output, ...]]:
     if noted is None:
         Normalize()(model)
         layers = recognize(model).layers
-        return Host(model, layers), outputs.describe(model.graph, layers)
+        host = Host(model, layers)
+        return host, outputs.describe(model.graph, layers, host.interface.states.values())
     kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
     return Host(model, (), Wishes(json.loads(noted))), tuple(
         outputs.Output(o.name, o.maker, o.name in kept, o.state)

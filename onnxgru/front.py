@@ -189,6 +189,19 @@ def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -
     if document["float_validation"] is not None:
         axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
     sizes_shown, qualities_shown = view(document)
+    widest = uniform[0]
+    if widest[size] > sizes_shown[1]:
+        axes.text(
+            0.99,
+            0.97,
+            f"not shown: uniform {widest['bits']} bits, {widest[size]:,.0f} and "
+            f"{widest['validation']:.2f} {unit}".rstrip(),
+            color="tab:orange",
+            fontsize=8,
+            ha="right",
+            va="top",
+            transform=axes.transAxes,
+        )
     axes.set_xlim(*sizes_shown)
     axes.set_ylim(*qualities_shown)
     axes.set_xlabel(document["objectives"][size])

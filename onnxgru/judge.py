@@ -98,7 +98,7 @@ class Judge:
     def sums(self, outputs: Mapping[str, Array]) -> list[Sums | None]:
         """What every recording adds to the figure of each output that is judged."""
         return [
-            intervals.sums(self.metric, outputs[name], target)
+            intervals.sums_of(self.metric, outputs[name], target, self._data)
             for name, target in self.targets.items()
         ]
 
@@ -113,7 +113,8 @@ class Judge:
         figure = self.figure(outputs)
         sums = self.sums(outputs)
         counted = next((found.counted for found in sums if found is not None), self._data.size)
-        return Estimate(figure, intervals.interval(sums), self._data.size, counted)
+        number = intervals.recordings(self._data)
+        return Estimate(figure, intervals.interval(sums), number, counted)
 
     @cached_property
     def _population(self) -> PopulationEvaluator:

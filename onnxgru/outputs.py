@@ -14,8 +14,7 @@ the logits of a classifier. A dense layer per frame may be a signal as well as l
 a signal.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +35,6 @@ FEATURES = range(2, 1001)
 
 ONE_CLASS, MANY = 0.95, 20
 """Share of so many sequences with the same arg-max from which on it tells nothing of logits."""
-
-_AFFIXES = frozenset(
-    {"in", "out", "input", "output", "new", "next", "prev", "previous", "old", "last", "updated"}
-)
 
 
 @dataclass(frozen=True)
@@ -83,10 +78,21 @@ class Choice:
     reason: str
 
 
-def describe(graph: ir.Graph, layers: Sequence[Layer]) -> tuple[Output, ...]:
-    """Outputs of a normalised graph, in its order."""
+def describe(
+    graph: ir.Graph, layers: Sequence[Layer], taken_back: Collection[str] = ()
+) -> tuple[Output, ...]:
+    """Outputs of a normalised graph, in its order.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        The model.
+    layers : sequence of Layer
+        What is quantised of it.
+    taken_back : collection of str
+        Outputs that the next call reads as states.
+    """
     depending = reached(graph, layers)
-    taken_back = returned(graph)
     found = []
     for value in graph.outputs:
         name = str(value.name)
@@ -94,34 +100,6 @@ def describe(graph: ir.Graph, layers: Sequence[Layer]) -> tuple[Output, ...]:
         state = made.last_state or name in taken_back
         found.append(Output(name, made, name in depending, state))
     return tuple(found)
-
-
-def returned(graph: ir.Graph) -> frozenset[str]:
-    """Outputs that a streaming model takes back as inputs: name and shape leave no doubt."""
-    inputs = {_stem(str(value.name)): value for value in graph.inputs}
-    found = set()
-    for value in graph.outputs:
-        given = inputs.get(_stem(str(value.name)))
-        if _stem(str(value.name)) and given is not None and _alike(given, value):
-            found.add(str(value.name))
-    return frozenset(found)
-
-
-def _stem(name: str) -> str:
-    """A name without what tells an input from an output: ``h_in``, ``h_out``, ``hn``, ``h0``."""
-    parts = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part not in _AFFIXES]
-    stem = "".join(part for part in parts if part not in ("n", "0", "t"))
-    return stem[:-1] if len(stem) > 1 and stem[-1] in "n0" else stem
-
-
-def _alike(one: ir.Value, other: ir.Value) -> bool:
-    """Whether two values may be one: type, rank, and every size that both have."""
-    if one.shape is None or other.shape is None or one.dtype != other.dtype:
-        return False
-    if len(one.shape) != len(other.shape) or not len(one.shape):
-        return False
-    pairs = zip(one.shape, other.shape, strict=True)
-    return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
 
 
 def choose(

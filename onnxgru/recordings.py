@@ -1,7 +1,7 @@
 """The data of a session by role: a stream to calibrate on, and what candidates are judged by."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,6 +57,8 @@ class Recordings:
         Names the sources.
     listener : callable
         Is told what serves for what is missing.
+    tables : mapping of str to int, optional
+        How many values integer inputs may take, `onnxgru.passes.tables`, for random ones.
 
     Raises
     ------
@@ -64,9 +66,17 @@ class Recordings:
         If validation or hold-out data do not fit the model.
     """
 
-    def __init__(self, path: Path, host: Host, config: Config, listener: Listener) -> None:
+    def __init__(
+        self,
+        path: Path,
+        host: Host,
+        config: Config,
+        listener: Listener,
+        tables: Mapping[str, int] | None = None,
+    ) -> None:
         self._host, self._seed, self._listener = host, config.seed, listener
         self._steps = config.steps or SYNTHETIC_STEPS
+        self._tables = tables or {}
         sources: dict[str, Source] = {}
         for role in datasets.ROLES:
             given: Source = getattr(config, role)
@@ -177,6 +187,12 @@ class Recordings:
             name = str(self._calibration)
         self._described = Description(name, count, whole.hexdigest())
 
+    @property
+    def calibration_source(self) -> str:
+        """Where the calibration data come from."""
+        known = self._calibration
+        return known.source if isinstance(known, Dataset) else str(known)
+
     def _batches(self) -> Iterator[Dataset]:
         if isinstance(self._calibration, Dataset):
             yield self._calibration
@@ -199,6 +215,11 @@ class Recordings:
                 shape[spec.batch_axis] = self._host.batch or SYNTHETIC_SEQUENCES
             if np.issubdtype(spec.dtype, np.floating):
                 inputs[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+            elif spec.name in self._tables:
+                values = generator.integers(0, self._tables[spec.name], shape)
+                inputs[spec.name] = values.astype(spec.dtype)
+            elif spec.dtype.kind == "b":
+                inputs[spec.name] = generator.integers(0, 2, shape).astype(bool)
             else:  # lengths
                 inputs[spec.name] = np.full(shape, self._steps, spec.dtype)
         axes = {spec.name: spec.batch_axis for spec in self._host.signature}

@@ -131,10 +131,11 @@ def falls(document: Mapping[str, Any]) -> list[str]:
             said = f"only {after:.1f} dB are left between the float model's outputs and the noise"
         else:
             continue
-        found.append(
-            f"{said} on {TITLES[role]} data; give more bits, --search, or fine-tune (onnxgru "
-            "finetune)"
-        )
+        if document.get("sizes", {}).get("mean_bits", 0) >= WIDEST:
+            cure = "weights have 8 bits already, so check that calibration data are like these"
+        else:
+            cure = "give more bits, --search, or fine-tune (onnxgru finetune)"
+        found.append(f"{said} on {TITLES[role]} data; {cure}")
         break  # one is enough: the first is that of the hold-out data, where there are any
     return found
 

@@ -252,7 +252,7 @@ def _quality(session: Session, role: str, outputs: Mapping[str, Array]) -> dict[
     judge = session.judge(role)
     before, after = (judge.estimate(one) for one in (session.reference(role), outputs))
     apart = intervals.difference(judge.sums(outputs), judge.sums(session.reference(role)))
-    if math.isinf(before.figure):  # the float model is what is compared with
+    if session.metric.target == "reference":  # the float model is what is compared with
         apart = None
     return {
         "float": _finite(before.figure),

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnxgru import forms, outputs
+from onnxgru import forms, outputs, suspicion
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.config import Config
-from onnxgru.core import files, metrics
+from onnxgru.core import files, intervals, metrics
 from onnxgru.core.account import account
 from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import DataError, ModelError, SchemeError
@@ -27,7 +27,7 @@ from onnxgru.core.weights import Tuned
 from onnxgru.events import Calibrated, Listener, Notice, Stage, silent
 from onnxgru.judge import Judge
 from onnxgru.outputs import Choice
-from onnxgru.passes import source
+from onnxgru.passes import source, tables
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
@@ -44,6 +44,7 @@ from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate, observe_moments
+from onnxgru.suspicion import Summary
 
 Array = npt.NDArray[Any]
 
@@ -97,12 +98,14 @@ class Session:
         self.form = Form(config.recurrence, config.float_state, config.steps)
         self._time_axes = forms.check(self.model, self.layers, self.form, listener)
         self.host = Host(self.model, self.layers, Wishes.parse(config.batch_axis, config.state))
-        self.data = Recordings(path, self.host, config, listener)
+        self.data = Recordings(path, self.host, config, listener, tables.sizes(self.model.graph))
         judged = (self.data[role] for role in self.data.judged)
         forms.check_data(self.model.graph, self.layers, self.form, judged)
         self._judges: dict[str, Judge] = {}
         self._references: dict[str, dict[str, Array]] = {}
-        self.outputs = outputs.describe(self.model.graph, self.layers)
+        self.outputs = outputs.describe(
+            self.model.graph, self.layers, self.host.interface.states.values()
+        )
         self.choice = self._chosen()
         self.metric = self.choice.metric
 
@@ -115,6 +118,48 @@ class Session:
             return outputs.choose(self.outputs, reference, data.labels, self.config.metric, names)
         except DataError as error:
             raise DataError(f"{data.source}: {error}") from error
+
+    def examine(self, training: Recorded | None = None) -> None:
+        """Name what looks wrong with the data before any work.
+
+        Parameters
+        ----------
+        training : Dataset or Corpus, optional
+            Data to fine-tune on.
+
+        Raises
+        ------
+        DataError
+            If data do not fit the model.
+        """
+        if not self.data.synthetic:
+            for sentence in dict.fromkeys(self._suspicions(training)):
+                self.listener(Notice(sentence))
+
+    def _suspicions(self, training: Recorded | None) -> Iterator[str]:
+        states = [spec.name for spec in self.host.signature if spec.state]
+        summaries: dict[str, Summary] = {}
+        if self.config.calibration_file is None:
+            summaries["calibration"] = suspicion.summarise(
+                self.data.calibration(), self.data.calibration_source, states
+            )
+        for role in self.data.judged:
+            data = self.data[role]
+            summaries[role] = suspicion.summarise(data.parts, data.source, states)
+        if training is not None:
+            summaries["training"] = suspicion.summarise(training.parts, training.source, states)
+        yield from suspicion.of_inputs(summaries)
+        classes = self.metric.target == "labels" and self.metric.unit == "%"
+        for role in self.data.judged:
+            data = self.data[role]
+            yield from suspicion.of_count(role, data.source, intervals.recordings(data))
+            self.float_quality(role)  # refuses labels that do not fit
+            if classes:
+                found_outputs = self.reference(role)[self.output]
+                labels = self.targets(role)[self.output]
+                yield from suspicion.of_labels(role, data.source, found_outputs, labels)
+        if not classes:
+            yield from suspicion.of_bytes(summaries)
 
     @property
     def output(self) -> str:

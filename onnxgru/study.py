@@ -362,7 +362,7 @@ class Study:
             "size": self._size,
             "accumulator_bits": config.accumulator_bits,
             "float_validation": self._float_quality("validation"),
-            "sequences": {role: known.size for role, known in data.items()},
+            "sequences": {role: intervals.recordings(known) for role, known in data.items()},
             "genes": [gene.name for gene in self.encoding.space.genes],
             "uniform": uniform,
             "members": entries,

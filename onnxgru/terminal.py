@@ -39,7 +39,6 @@ from onnxgru.remarks import (
     counted,
     figure,
     optimistic,
-    remarks,
     signed,
     verdict,
 )
@@ -308,7 +307,7 @@ def show_result(result: Result) -> None:
 
 
 def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
-    """Print the figures with their intervals, how they compare, and what stands out."""
+    """Print the figures with their intervals, and how they compare."""
     unit = document["metric"]["unit"]
     table = _table(
         f"<{document['metric']['name']}", "float", "integer", "95 % interval", "<recordings"
@@ -333,9 +332,6 @@ def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
     for text in (verdict(document, first), f"judged: {judged(document)}", optimistic(document)):
         if text is not None:
             console.print(f"{text[0].lower()}{text[1:]}")
-    for text in remarks(document):
-        if text != RANDOM:
-            console.print(f"note: {text}", style="yellow")
 
 
 def _front_table(front: Mapping[str, Any]) -> Table:

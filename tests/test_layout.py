@@ -29,7 +29,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     page
 #     remarks   report   comparison   inspection   charts   tuning
 #     session
-#     recordings   allocation   judge   outputs   forms
+#     recordings   allocation   judge   outputs   forms   suspicion
 #     events   encoding   config   folder   front   drawing   interrupts
 #     runtime
 #     passes
@@ -58,7 +58,8 @@ ALLOWED = {
     "recordings": {"config", "events", "runtime", "core"},
     "judge": {"config", "runtime", "core"},
     "outputs": {"passes", "core"},
-    "session": {"recordings", "judge", "outputs", "forms", "config", "events"}
+    "suspicion": {"core"},
+    "session": {"recordings", "judge", "outputs", "forms", "suspicion", "config", "events"}
     | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
     "comparison": {"outputs", "runtime", "passes", "core"},

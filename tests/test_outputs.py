@@ -1,11 +1,10 @@
 """Which outputs are judged, by which metric, and what is said of it."""
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from onnxgru.core.errors import DataError, UsageError
-from onnxgru.outputs import Output, choose, one_hot, returned, split
+from onnxgru.outputs import Output, choose, one_hot, split
 from onnxgru.passes.reach import Maker
 
 N, T = 40, 7
@@ -149,26 +148,3 @@ def test_what_does_not_fit_is_refused(error, parts, settings, said):
 def test_one_hot():
     assert one_hot(np.eye(3)) and one_hot(np.eye(3, dtype=bool)[[[0, 1], [2, 2]]])
     assert not one_hot(np.ones((2, 2))) and not one_hot(np.array([[0.5, 0.5]]))
-
-
-@pytest.mark.parametrize(
-    ("given", "back", "expected"),
-    [
-        (["x", "h"], ["y", "hn"], {"hn"}),
-        (["x", "h0"], ["y", "h_n"], {"h_n"}),
-        (["mix", "conv_cache", "tra_cache"], ["enh", "conv_cache_out", "tra_cache_out"],
-         {"conv_cache_out", "tra_cache_out"}),
-        (["input", "state_in"], ["output", "state_out"], {"state_out"}),
-        (["input"], ["output"], set()),
-        (["x", "hidden"], ["x_hat", "prev_hidden"], {"prev_hidden"}),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_states_that_a_streaming_model_takes_back(given, back, expected):
-    def value(name, size=4):
-        return ir.Value(name=name, shape=ir.Shape([1, size]), type=ir.TensorType(ir.DataType.FLOAT))
-
-    graph = ir.Graph([value(n) for n in given], [value(n) for n in back], nodes=[])
-    assert returned(graph) == expected
-    other = ir.Graph([value(n, 5) for n in given], [value(n) for n in back], nodes=[])
-    assert returned(other) == frozenset()

@@ -82,6 +82,11 @@ def test_falls_are_remarked(unit, before, after, target, said):
     assert all(said in text and "onnxgru finetune" in text for text in found)
 
 
+def test_a_fall_at_8_bits_points_at_the_data():
+    (text,) = falls(document(quality={"integer": 40.0}, sizes={"mean_bits": 8.0}))
+    assert text.endswith("so check that calibration data are like these") and "more" not in text
+
+
 def test_frozen_states_at_8_bits_point_at_the_data():
     rows = [{"layer": "/gru", "units": 3, "of": 64, "bits": bits} for bits in (4, 8)]
     narrow, wide = stuck(document(stuck_states=rows))

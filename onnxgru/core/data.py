@@ -11,6 +11,7 @@ Nothing is ever unpickled.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from onnxgru.core import frames, reading, wav
 from onnxgru.core.dataset import LABELS, Corpus, Dataset, InputSpec, Recorded, Signature
 from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.reading import Examples, NamedExamples, Source
+
+CLASS_AXES = 2
+"""Axes that classes have at most: the sequences, and their frames."""
 
 ROLES = ("calibration", "validation", "holdout")
 
@@ -76,7 +80,8 @@ def join(batches: Sequence[Dataset], signature: Signature, name: str) -> Recorde
         once has several values.
     """
     if len(batches) == 1:
-        return batches[0]
+        return _with_classes(batches)[0]
+    batches = _with_classes(batches)
     _check_given_once(batches, signature)
     labelled = [batch.labels for batch in batches if batch.labels is not None]
     if labelled and len(labelled) != len(batches):
@@ -109,6 +114,22 @@ def _concatenated(batches: Sequence[Dataset], signature: Signature, name: str) -
     return Dataset(
         inputs, np.concatenate(labels) if labels else None, name, _batch_axes(signature), streams
     )
+
+
+def _with_classes(batches: Sequence[Dataset]) -> list[Dataset]:
+    """Batches whose labels are int64 where all are classes that were stored as real numbers."""
+    labels = [batch.labels for batch in batches if batch.labels is not None]
+    real = [array for array in labels if array.dtype.kind == "f"]
+    if len(real) < len(labels) or not all(map(_whole, real)):
+        return list(batches)
+    return [
+        batch if batch.labels is None else replace(batch, labels=batch.labels.astype(np.int64))
+        for batch in batches
+    ]
+
+
+def _whole(labels: Array) -> bool:
+    return labels.ndim <= CLASS_AXES and bool((labels == np.rint(labels)).all())
 
 
 def stream(source: Source, signature: Signature) -> Iterator[Dataset]:

@@ -13,6 +13,7 @@ and how they become the figure. So one rule gives the interval of every metric:
 A user's own metric has no known parts, and so no interval.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.core.dataset import Recorded
 from onnxgru.core.metrics import METRICS, SQNR_LIMIT, Metric, answers, classes
 
 Array = npt.NDArray[Any]
@@ -179,6 +181,42 @@ def sums(metric: Metric, outputs: Array, target: Array) -> Sums | None:
     if known is None or known.function is not metric.function:
         return None
     return PARTS[metric.name](outputs, target)
+
+
+def sums_of(metric: Metric, outputs: Array, target: Array, data: Recorded) -> Sums | None:
+    """What every recording of some data adds to a figure, however many rows it has in outputs."""
+    found = sums(metric, outputs, target)
+    if found is None:
+        return None
+    lengths = rows_of(data, len(found.parts))
+    if all(length == 1 for length in lengths):
+        return found
+    starts = np.cumsum([0, *lengths[:-1]])
+    return dataclasses.replace(found, parts=np.add.reduceat(found.parts, starts, axis=0))
+
+
+def recordings(data: Recorded) -> int:
+    """Recordings of some data: streams of frames that hand states on are one each."""
+    return sum(len(part.streams) or part.size for part in data.parts)
+
+
+def rows_of(data: Recorded, rows: int) -> list[int]:
+    """Rows that every recording has in outputs of so many rows.
+
+    One each; or one per frame where states are handed on, or where recordings differ in length and
+    the frames of all stand in one row.
+    """
+    streams = [length for part in data.parts for length in (part.streams or [1] * part.size)]
+    if sum(streams) == rows:
+        return streams
+    first = data.parts[0]
+    for name, array in first.inputs.items():
+        for axis in range(array.ndim):
+            steps = [part.inputs[name].shape[axis] for part in data.parts]
+            each = [t for t, part in zip(steps, data.parts, strict=True) for _ in range(part.size)]
+            if axis != first.batch_axes.get(name, 0) and sum(each) == rows:
+                return each
+    return [1] * rows
 
 
 def weights(sequences: int, seed: int = 0) -> Floats:

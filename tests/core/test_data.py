@@ -267,6 +267,16 @@ def test_not_finite(bad):
     refused_arrays("'labels'", "1 of 8", "(2, 1)", rows=rows(), labels=targets)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("shape", [(4,), (4, 5)], ids=str)
+def test_whole_real_labels_are_classes(shape, dtype):
+    labels = np.arange(np.prod(shape)).reshape(shape) % 3
+    whole, half = labels.astype(dtype), labels.astype(dtype) + dtype(0.5)
+    found = load(lambda: [{"rows": rows(), "labels": whole}], ONE).labels
+    assert found.dtype == np.int64 and (found == labels).all()
+    assert load(lambda: [{"rows": rows(), "labels": half}], ONE).labels.dtype == dtype
+
+
 def test_values_beyond_float32():
     values = rows().astype(np.float64)
     values[0, 0, 1] = 1e300

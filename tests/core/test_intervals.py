@@ -3,13 +3,17 @@ import math
 import numpy as np
 import pytest
 
+from onnxgru.core.dataset import Corpus, Dataset
 from onnxgru.core.intervals import (
     PARTS,
     Z,
     difference,
     interval,
     paired_shares,
+    recordings,
+    rows_of,
     sums,
+    sums_of,
     wilson,
 )
 from onnxgru.core.metrics import METRICS, Metric, sqnr
@@ -136,3 +140,31 @@ def test_draws_are_the_same_every_time():
     outputs, target = arrays("sqnr")
     found = [interval([sums(METRICS["sqnr"], outputs, target)]) for _ in range(2)]
     assert found[0] == found[1] and math.isfinite(found[0][0])
+
+
+def streamed(*streams: int) -> Dataset:
+    return Dataset({"x": np.zeros((sum(streams), 1, 3))}, None, "test", {"x": 0}, streams)
+
+
+def test_frames_of_one_recording_are_one():
+    outputs, target = arrays("sqnr")
+    outputs, target = outputs[:30, 0], target[:30, 0]
+    data = streamed(10, 5, 15)
+    found = sums_of(METRICS["sqnr"], outputs, target, data)
+    assert found is not None and len(found.parts) == recordings(data) == 3
+    plain = sums(METRICS["sqnr"], outputs, target)
+    assert np.allclose(found.parts[1], plain.parts[10:15].sum(axis=0))
+    single = streamed(*[1] * 30)
+    assert len(sums_of(METRICS["sqnr"], outputs, target, single).parts) == 30
+
+
+def test_rows_of_recordings_of_several_lengths():
+    parts = tuple(
+        Dataset({"x": np.zeros((steps, count, 3))}, None, "test", {"x": 1})
+        for steps, count in ((7, 2), (4, 3))
+    )
+    data = Corpus(parts, "test")
+    assert recordings(data) == 5
+    assert rows_of(data, 5) == [1] * 5
+    assert rows_of(data, 26) == [7, 7, 4, 4, 4]
+    assert rows_of(data, 9) == [1] * 9  # nothing is known of these rows
