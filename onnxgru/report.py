@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxgru import states
+from onnxgru import drift, states
 from onnxgru.core import intervals, metrics
 from onnxgru.core.account import account
 from onnxgru.core.network import Layer
@@ -195,6 +195,12 @@ def build(
         },
         "quality": {role: _quality(session, role, found[role]) for role in roles},
         "outputs": _outputs(session, found["validation"]),
+        "drift": drift.measure(
+            session.host,
+            session.data["validation"],
+            session.reference("validation"),
+            found["validation"],
+        ),
         "sizes": account(program).to_dict(),
         "files": dict(file_bytes),
         "operators": operators,
@@ -415,7 +421,7 @@ def _quality_lines(document: Mapping[str, Any], unit: str) -> list[str]:
             "|---|---|---|---:|---:|---:|",
         ]
         lines += [f"| {' | '.join(row)} |" for row in outputs_table(document)]
-    return lines
+    return lines + drift.lines(document)
 
 
 def outputs_table(document: Mapping[str, Any]) -> list[tuple[str, ...]]:

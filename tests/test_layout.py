@@ -29,7 +29,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     page
 #     remarks   report   comparison   inspection   charts   tuning
 #     session
-#     recordings   allocation   judge   outputs   forms   suspicion
+#     recordings   allocation   judge   outputs   forms   suspicion   drift
 #     events   encoding   config   folder   front   drawing   interrupts
 #     runtime
 #     passes
@@ -66,7 +66,8 @@ ALLOWED = {
     "remarks": set(),
     "states": set(),
     "forms": {"events", "passes", "core"},
-    "report": {"session", "states", "remarks", "runtime", "passes", "core"},
+    "drift": {"runtime", "core"},
+    "report": {"drift", "session", "states", "remarks", "runtime", "passes", "core"},
     "drawing": {"core"},
     "charts": {"front", "core"},
     "page": {"charts", "drawing", "remarks", "report", "core"},

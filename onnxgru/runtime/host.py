@@ -1,6 +1,6 @@
 """The float parts of a model around its integer layers, run in onnxruntime."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from onnxgru.core.dataset import Corpus, Dataset, Recorded, Signature, joined
 from onnxgru.core.errors import DataError
 from onnxgru.core.network import Layer
 from onnxgru.passes import source
+from onnxgru.passes.axes import origins
 from onnxgru.runtime.delays import Tracer
 from onnxgru.runtime.interface import INITIAL, LENGTHS, Interface, Wishes, find
 from onnxgru.runtime.plan import LoopError, Plan, Ports
@@ -132,10 +133,21 @@ class Host:
         calls = list(data.calls(self.batch, MOST))
         return self.join([self.whole(c.inputs) for c, _ in calls], [count for _, count in calls])
 
-    def ends_in(self, output: str, kinds: Container[str]) -> bool:
-        """Whether an output is what a node of some kinds computes."""
-        node = next(v for v in self._graph.outputs if v.name == output).producer()
-        return node is not None and node.op_type in kinds
+    def time_axis(self, output: str) -> int | None:
+        """Axis of an output, with the batch first, that comes from the layers' time; or None."""
+        value = next(v for v in self._graph.outputs if v.name == output)
+        batch = self.interface.outputs[output]
+        times = {
+            place
+            for layer in self.layers
+            for place in origins(self._graph.node(layer.node).inputs[0], 0).items()
+        }
+        size = 0 if value.shape is None else len(value.shape)
+        axes = [axis for axis in range(size) if axis != batch]
+        for place, axis in enumerate(axes):
+            if times & set(origins(value, axis).items()):
+                return place + 1
+        return None
 
     def handed_on(self, data: Dataset) -> Dataset:
         """Data whose states are those that the float model hands from call to call.
