@@ -209,8 +209,12 @@ def _output_noise(
 ) -> float:
     """Mean squared error of the output's codes."""
     histogram = calibration.histograms[value]
-    fixed = None if operator.function is None else operator.function.quantization(bits)
-    limits = calibration.range(value, observer, bits) if fixed is None else fixed.range
+    codomain = None if operator.function is None else operator.function.quantization(bits)
+    limits = (
+        calibration.range(value, observer, bits)
+        if codomain is None
+        else calibration.gate(value, codomain, observer).range
+    )
     return squared_error(histogram, *limits, bits)
 
 

@@ -1,7 +1,8 @@
 """Lower: layers, calibration and scheme become the frozen integer program.
 
-Quantisations: gates whose function has a fixed codomain get it exactly, the complement of a gate
-too; everything else is calibrated. One state a layer: its quantisation serves all directions. A
+Quantisations: gates whose function has a bounded codomain get it exactly, but for those that use a
+small part of it and have no complement; the complement of a gate gets it too. Everything else is
+calibrated. One state a layer: its quantisation serves all directions. A
 layer that reads another layer's states through movements reads that layer's codes.
 
 Weights are rounded, and ranges looked up, once for every operator and width: a search lowers
@@ -213,11 +214,16 @@ class Lowering:
         entry = scheme.operators[operator.name]
         function = operator.function
         if function is not None:
-            fixed = function.quantization(entry.bits)
+            codomain = function.quantization(entry.bits)
             if function.name == "Complement" and self._unit(recurrence, operator.inputs[0]):
-                fixed = Quantization(float(np.float32(1 / (2**entry.bits - 1))), 0, entry.bits)
-            if fixed is not None:
-                return fixed
+                return Quantization(float(np.float32(1 / (2**entry.bits - 1))), 0, entry.bits)
+            if codomain is not None:
+                # 1 - z is exact on the whole codomain alone, and h' = (1 - z) n + z h leans on it.
+                return (
+                    codomain
+                    if self._has_complement(recurrence, operator)
+                    else self._calibration.gate(operator.name, codomain, entry.observer)
+                )
         return self._quantization(operator.name, entry, self._reader(recurrence, operator, scheme))
 
     def _reader(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Reader | None:
@@ -231,6 +237,13 @@ class Lowering:
     def _unit(recurrence: Recurrence, name: str) -> bool:
         gate = next(o for o in recurrence.operators if o.name == name)
         return gate.function is not None and FORMS[gate.function.name].codomain == "unit"
+
+    @staticmethod
+    def _has_complement(recurrence: Recurrence, operator: Operator) -> bool:
+        return any(
+            o.function is not None and o.function.name == "Complement" and operator.name in o.inputs
+            for o in recurrence.operators
+        )
 
     def _operators(
         self,

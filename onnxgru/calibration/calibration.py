@@ -35,11 +35,11 @@ from typing import Any
 import numpy as np
 
 from onnxgru.calibration.histogram import Histogram
-from onnxgru.calibration.observers import PERCENTILE, observe, require_observer
+from onnxgru.calibration.observers import PERCENTILE, observe, require_observer, squared_error
 from onnxgru.calibration.saturation import Reader, observe_saturation
 from onnxgru.core import files
 from onnxgru.core.errors import SchemeError
-from onnxgru.core.integers import IntegerType
+from onnxgru.core.integers import IntegerType, Quantization
 
 FORMAT = "onnxgru.calibration/1"
 
@@ -50,6 +50,11 @@ _ENTRY_KEYS = ("minimum", "maximum", "count", "range", "histogram")
 _LIMIT = float(np.finfo(np.float32).max)
 
 Range = tuple[float, float]
+
+QUIET = 2.0
+"""By how much the squared error must fall before a gate's codes leave its function's codomain."""
+MARGIN = 1 / 16
+"""Of the measured range of a gate: what it is widened by, for values that were not seen."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,9 @@ class Calibration:
     model: str
     sequences: int
     _ranges: dict[tuple[str, str, int, float, Reader | None], Range] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _gates: dict[tuple[str, str, Quantization], Quantization] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
@@ -155,6 +163,53 @@ class Calibration:
                 else observe_saturation(histogram, reader, bits)
             )
         return self._ranges[key]
+
+    def gate(self, name: str, codomain: Quantization, observer: str) -> Quantization:
+        """Quantisation of a function's values where its codomain is bounded.
+
+        A function that uses a small part of its codomain, such as tanh within -0.05 .. 0.05, gets
+        codes for that part if their squared error is by far the smaller.
+
+        Parameters
+        ----------
+        name : str
+            Operator.
+        codomain : Quantization
+            Of the whole codomain.
+        observer : str
+            One of `onnxgru.calibration.observers.OBSERVERS`.
+
+        Returns
+        -------
+        Quantization
+            With the width of `codomain`: the override, `codomain` itself, or that of the measured
+            range and `MARGIN`, within the codomain.
+
+        Raises
+        ------
+        SchemeError
+            If there is no such operator.
+        UsageError
+            If the observer is unknown.
+        """
+        self._require(name)
+        require_observer(observer)
+        bits, histogram = codomain.bits, self.histograms[name]
+        if name not in self.overrides and not histogram.count:
+            return codomain
+        low, high = self.range(name, observer, bits)
+        if name in self.overrides:
+            return Quantization.of_range(low, high, bits)
+        key = name, observer, codomain
+        if key not in self._gates:
+            margin, (least, most) = MARGIN * (high - low), codomain.range
+            limits = max(least, low - margin * (low < 0)), min(most, high + margin * (high > 0))
+            measured, whole = (
+                squared_error(histogram, *ends, bits) for ends in (limits, codomain.range)
+            )
+            quiet = high > low and QUIET * measured <= whole
+            self._gates[key] = Quantization.of_range(*limits, bits) if quiet else codomain
+        return self._gates[key]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; the same calibration gives the same bytes.

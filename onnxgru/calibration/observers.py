@@ -33,6 +33,12 @@ REFINED_SCALES = 4
 # A code that stands for clipped values alone gets this count, as in onnxruntime's smoothing.
 SMOOTHING = 1e-4
 
+# "entropy" chooses among ranges of at most this multiple of the least squared error.
+MOST_ERROR = 2.0
+
+# Of the largest squared error: differences below come from rounding.
+_ROUNDING = 1e-12
+
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Range = tuple[float, float]
@@ -387,9 +393,17 @@ def _entropy(histogram: Histogram, bits: int, percentile: float) -> Range:
     Migacz 2017, "8-bit inference with TensorRT" (GTC), and onnxruntime's EntropyCalibrater, here
     with 2**b codes and both sides cut independently. As there, a code has a bin at least; half
     the values at least are kept. Of equal ranges, the widest.
+
+    The divergence counts a clipped value once, however far it is clipped: of values with heavy
+    tails it keeps the middle alone, and the large ones, which carry the signal, are lost. So only
+    ranges are compared whose squared error is at most `MOST_ERROR` times the least.
     """
     scales = scale_grid(histogram, bits)
-    divergences = _divergences(histogram, scales, bits)
+    errors = _squared_errors(_Tails.of_histogram(histogram), scales, bits)
+    near = errors <= MOST_ERROR * max(float(errors.min()), 0.0) + _ROUNDING * float(errors.max())
+    divergences = np.where(near, _divergences(histogram, scales, bits), np.inf)
+    if not np.isfinite(divergences).any():  # every such range clips more than half the values
+        return _mse(histogram, bits, percentile)
     # Differences of rounding do not decide.
     close = divergences <= divergences.min() + 1e-12
     row, zero_point = divmod(int(np.argmax(close)), divergences.shape[1])

@@ -262,6 +262,12 @@ def test_divergences_are_those_of_the_definition(kind, bits):
     assert np.isfinite(ours).sum() > 5
 
 
+def ends(histogram, scale, zero_point, top):
+    """Range of a scale in bins and a zero point."""
+    real = float(np.float32(scale * histogram.width))
+    return -zero_point * real, (top - zero_point) * real
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "lopsided", "negative", "outlier"])
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
 def test_entropy_has_the_least_divergence(kind, bits):
@@ -271,11 +277,14 @@ def test_entropy_has_the_least_divergence(kind, bits):
         histogram, quantization.scale / histogram.width, quantization.zero_point, bits
     )
     top = 2**bits - 1
+    least = squared_error(histogram, *observe(histogram, "mse", bits), bits)
     others = [
         divergence(histogram, scale, zero_point, bits)
         for scale in np.geomspace(2.0 * len(histogram.counts) / top, 1.0, 30)
         for zero_point in range(0, top + 1, max(1, top // 7))
+        if squared_error(histogram, *ends(histogram, scale, zero_point, top), bits) <= 2.0 * least
     ]
+    assert len(others) > 3
     # Between its own scales, 2.2 % apart, a bin more or less may move a code's edge.
     assert ours <= min(others) * 1.02 + 1e-9
 
@@ -285,6 +294,23 @@ def test_entropy_cuts_an_outlier_and_keeps_the_bulk():
     low, high = observe(histogram, "entropy", 4)
     assert high < 20.0
     assert low < -1.5
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("tails", ["student", "lognormal", "rare"])
+def test_entropy_keeps_heavy_tails(tails, bits):
+    generator = np.random.default_rng(11)
+    values = {
+        "student": generator.standard_t(3, 50_000),
+        "lognormal": generator.lognormal(0.0, 1.5, 50_000),
+        "rare": np.where(generator.random(50_000) < 0.01, 60.0, 1.0)
+        * generator.normal(size=50_000),
+    }[tails]
+    histogram = of(values)
+    found = {name: sqnr(values, *observe(histogram, name, bits), bits) for name in OBSERVERS}
+    # A factor of two in the squared error, and the histogram's own bins.
+    assert found["entropy"] > found["mse"] - 3.1
+    assert found["entropy"] > found["minmax"] - 3.1
 
 
 def test_entropy_does_not_take_a_few_values_for_all():
