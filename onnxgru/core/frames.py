@@ -78,13 +78,14 @@ def cut(
     given = False
     for spec in (s for s in signature if s.state and isinstance(arrays.get(s.name), np.ndarray)):
         state = np.asarray(arrays[spec.name])
-        given |= state.ndim == len(spec.shape) and state.shape[spec.batch_axis or 0] != recordings
+        every = state.ndim == len(spec.shape) and state.shape[spec.batch_axis or 0] != recordings
+        given |= every or frames == 1
         result[spec.name] = _begun(spec, state, recordings, frames)
     result = _filled(result, signature, recordings * frames)
     if isinstance(labels := arrays.get(LABELS), np.ndarray) and LABELS not in found:
         result[LABELS] = _labels(labels, recordings, frames, where)
     batch = next((spec.batch for spec in recorded if spec.batch is not None), None) or 1
-    streams = () if given and frames > 1 else (frames,) * recordings
+    streams = () if given else (frames,) * recordings
     if batch > 1 and streams:
         return _grouped(result, signature, recordings, frames, batch)
     return result, streams
