@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from onnxgru import outputs
 from onnxgru.core import data as datasets
@@ -19,14 +20,13 @@ from onnxgru.core.metrics import Function, Metric
 from onnxgru.core.reading import Source
 from onnxgru.outputs import Choice
 from onnxgru.passes import source
+from onnxgru.passes.axes import rank
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 
 Array = npt.NDArray[Any]
-
-_NOTED = "onnxgru.batch_axes"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def evaluate(
         raise UsageError("evaluate takes at least one model")
     if not (isinstance(metric, str) or callable(metric)):
         raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
-    hosts = [_host(file) for file in files]
+    read = [source.read(file) for file in files]
+    told = next((wishes for model in read if (wishes := _noted(model)) is not None), Wishes())
+    hosts = [_host(model, told) for model in read]
     host, described = hosts[0]
     loaded = _recorded(data, host)
     choice: Choice | None = None
@@ -217,25 +219,48 @@ def _sqnr(first: Mapping[str, Array], found: Mapping[str, Array]) -> float | Non
     return min((metrics.sqnr(first[name], found[name]) for name in names), default=None)
 
 
-def _host(file: source.Origin) -> tuple[Host, tuple[outputs.Output, ...]]:
-    """A model ready to run, and its outputs; as onnxgru wrote them down, where it did."""
-    model = source.read(file)
-    noted = model.metadata_props.get(_NOTED)
+def _noted(model: ir.Model) -> Wishes | None:
+    """What onnxgru wrote down of the inputs of a graph that it made; None for other models."""
+    noted = model.metadata_props.get("onnxgru.batch_axes")
+    if noted is None:
+        return None
+    handed_on = model.metadata_props.get("onnxgru.handed_on")
+    return Wishes(json.loads(noted), None if handed_on is None else json.loads(handed_on))
+
+
+def _host(model: ir.Model, told: Wishes) -> tuple[Host, tuple[outputs.Output, ...]]:
+    """A model ready to run, and its outputs; as onnxgru wrote them down, where it did.
+
+    Other models are read as the first of those was: its user may have said what the inputs are.
+    """
+    noted = _noted(model)
     if noted is None:
         Normalize()(model)
         layers = recognize(model).layers
-        host = Host(model, layers)
+        host = Host(model, layers, _fitting(told, model))
         return host, outputs.describe(model.graph, layers, host.interface.states.values())
     kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
-    return Host(model, (), Wishes(json.loads(noted))), tuple(
+    host = Host(model, (), noted)
+    return host, tuple(
         outputs.Output(o.name, o.maker, o.name in kept, o.state)
-        for o in outputs.describe(model.graph, ())
+        for o in outputs.describe(model.graph, (), host.interface.states.values())
     )
+
+
+def _fitting(told: Wishes, model: ir.Model) -> Wishes:
+    """Nothing where a model has other inputs or outputs than those that were told of."""
+    inputs = {value.name: rank(value) or 0 for value in model.graph.inputs}
+    names = {value.name for value in model.graph.outputs}
+    fits = all(
+        name in inputs and (axis is None or axis < inputs[name])
+        for name, axis in told.batch_axes.items()
+    )
+    return told if fits and names.issuperset((told.states or {}).values()) else Wishes()
 
 
 def _recorded(data: Source, host: Host) -> Recorded:
     """The data, with the states that the first model hands from call to call."""
-    batches = [host.handed_on(batch) for batch in datasets.stream(data, host.signature)]
+    batches = list(host.continued(datasets.stream(data, host.signature)))
     return datasets.join(batches, host.signature, datasets.name_of(data))
 
 

@@ -1,8 +1,8 @@
 """The data of a session by role: a stream to calibrate on, and what candidates are judged by."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -114,32 +114,8 @@ class Recordings:
 
     def _loaded(self, source: Source) -> Recorded:
         signature = self._host.signature
-        batches = list(self._handed_on(datasets.stream(source, signature)))
+        batches = list(self._host.continued(datasets.stream(source, signature)))
         return datasets.join(batches, signature, datasets.name_of(source))
-
-    def _handed_on(self, batches: Iterable[Dataset]) -> Iterator[Dataset]:
-        """Batches with the states that the float model hands on.
-
-        Batches of one frame each that follow one another are one recording.
-        """
-        single: list[Dataset] = []
-        for batch in batches:
-            if self._host.interface.states and batch.size == 1:
-                single.append(batch)
-                continue
-            yield from self._one_by_one(single)
-            single = []
-            yield self._host.handed_on(batch)
-        yield from self._one_by_one(single)
-
-    def _one_by_one(self, frames: list[Dataset]) -> Iterator[Dataset]:
-        if not frames:
-            return
-        whole = datasets.join(frames, self._host.signature, frames[0].source)
-        for part in whole.parts:
-            lacking = bool(part.streams)  # the data hold no states
-            one = replace(part, streams=(part.size,)) if lacking else part
-            yield self._host.handed_on(one)
 
     def _tell(self, data: Recorded) -> None:
         """Say that calls hand states on."""
@@ -197,7 +173,9 @@ class Recordings:
         if isinstance(self._calibration, Dataset):
             yield self._calibration
         else:
-            yield from self._handed_on(datasets.stream(self._calibration, self._host.signature))
+            yield from self._host.continued(
+                datasets.stream(self._calibration, self._host.signature)
+            )
 
     def describe(self) -> dict[str, Description]:
         """What is known of the data by role; of calibration data once they have been streamed."""

@@ -399,6 +399,7 @@ class Session:
         model.metadata_props["onnxgru.sizes"] = _minified(account(program).to_dict())
         axes = {spec.name: spec.batch_axis for spec in self.host.signature}
         model.metadata_props["onnxgru.batch_axes"] = _minified(axes)
+        model.metadata_props["onnxgru.handed_on"] = _minified(self.host.interface.states)
         kept = [o.name for o in self.outputs if o.reached and not o.state]
         model.metadata_props["onnxgru.outputs"] = _minified(kept or [self.output])
         message = source.proto(model)

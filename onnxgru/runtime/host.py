@@ -1,6 +1,6 @@
 """The float parts of a model around its integer layers, run in onnxruntime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxgru.core.data import join
 from onnxgru.core.dataset import Corpus, Dataset, Recorded, Signature, joined
 from onnxgru.core.errors import DataError
 from onnxgru.core.network import Layer
@@ -181,6 +182,34 @@ class Host:
             for name, values in found.items()
         }
         return replace(data, inputs={**data.inputs, **states})
+
+    def continued(self, batches: Iterable[Dataset]) -> Iterator[Dataset]:
+        """Batches as `handed_on` makes them.
+
+        Batches of one frame each that follow one another are one recording, or as many as their
+        states tell apart.
+
+        Parameters
+        ----------
+        batches : iterable of Dataset
+            As they are read.
+        """
+        single: list[Dataset] = []
+        for batch in batches:
+            if self.interface.states and batch.size == 1:
+                single.append(batch)
+                continue
+            yield from self._one_by_one(single)
+            single = []
+            yield self.handed_on(batch)
+        yield from self._one_by_one(single)
+
+    def _one_by_one(self, frames: list[Dataset]) -> Iterator[Dataset]:
+        if not frames:
+            return
+        for part in join(frames, self.signature, frames[0].source).parts:
+            lacking = bool(part.streams)  # the data hold no states
+            yield self.handed_on(replace(part, streams=(part.size,)) if lacking else part)
 
     def _continues(self, data: Dataset) -> bool:
         """Whether the second frame's states are what the float model makes of the first."""

@@ -246,10 +246,11 @@ class _Check:
     def run(self, data: Recorded, report: Report | None) -> Verification:
         """Check all sequences."""
         parts = [found for part in data.parts for found in self._parts(part)]
-        lengths = [self._length(part) for part, _ in parts]
-        total, done, sequences = sum(lengths), 0, 0
+        lengths = [self._length(part) for part, _, _ in parts]
+        sequences = sum(count for _, _, count in parts)
+        total, done = sum(lengths), 0
         left: dict[str, Array] = {}
-        for (part, begins), length in zip(parts, lengths, strict=True):
+        for (part, begins, _), length in zip(parts, lengths, strict=True):
             left = {} if begins else left
             inputs: dict[str, Array] = dict(part.inputs)
             current = inputs | first_values(self._recorded, part.size)
@@ -267,16 +268,18 @@ class _Check:
                 if report is not None:
                     report(done, total)
             self._compare(inputs, calls, fresh=fresh)
-            sequences += part.size
         row = total if self._chains else max(lengths, default=1)
         return Verification(sequences, self._codes, row, self._ties)
 
-    def _parts(self, data: Dataset) -> Iterator[tuple[Dataset, bool]]:
-        """Sequences of every call, or of every row of calls, and whether states start anew."""
+    def _parts(self, data: Dataset) -> Iterator[tuple[Dataset, bool, int]]:
+        """Sequences of every call, or of every row of calls, and whether states start anew.
+
+        Behind these, how many sequences count: the last call may have been filled up.
+        """
         if data.streams:
             firsts = set(np.cumsum([0, *data.streams]).tolist())
-            for index, (call, _) in enumerate(data.calls(self._host.batch, 1)):
-                yield call, index in firsts
+            for index, (call, count) in enumerate(data.calls(self._host.batch, 1)):
+                yield call, index in firsts, count
             return
         longest = max((a.size // max(1, data.size) for a in data.inputs.values()), default=1)
         narrowest = min(layer.input_size for layer in self._program.layers)
@@ -288,8 +291,8 @@ class _Check:
         size = max(1, CHUNK_BYTES // (width * max(1, longest // narrowest)))
         if self._chains:
             size = max(1, data.size // CALLS)
-        for index, (call, _) in enumerate(data.calls(self._host.batch, size)):
-            yield call, index == 0
+        for index, (call, count) in enumerate(data.calls(self._host.batch, size)):
+            yield call, index == 0, count
 
     def _length(self, part: Dataset) -> int:
         """Calls of a chunk of sequences."""
