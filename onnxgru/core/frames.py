@@ -45,7 +45,8 @@ def cut(
     Raises
     ------
     DataError
-        If inputs hold different numbers of recordings or frames.
+        If inputs hold different numbers of recordings or frames, or a model of a fixed batch
+        does not take so many recordings.
     """
     result = dict(arrays)
     recorded = [s for s in signature if s.batch_axis is not None and not s.state]
@@ -87,6 +88,12 @@ def cut(
     batch = next((spec.batch for spec in recorded if spec.batch is not None), None) or 1
     streams = () if given else (frames,) * recordings
     if batch > 1 and streams:
+        if recordings % batch:
+            raise DataError(
+                f"{where}: must hold a multiple of {batch} recordings, because the model takes so "
+                f"many per call and hands their states on, it holds {recordings}; leave some out, "
+                "or export the model with a batch of 1"
+            )
         return _grouped(result, signature, recordings, frames, batch)
     return result, streams
 
@@ -203,8 +210,8 @@ def _grouped(
     arrays: dict[str, object], signature: Signature, recordings: int, frames: int, batch: int
 ) -> tuple[dict[str, object], tuple[int, ...]]:
     """For a model that takes several recordings per call: frames of so many side by side."""
-    groups = -(-recordings // batch)
-    number = np.minimum(np.arange(groups * batch), recordings - 1).reshape(groups, 1, batch)
+    groups = recordings // batch
+    number = np.arange(recordings).reshape(groups, 1, batch)
     order = (number * frames + np.arange(frames)[None, :, None]).reshape(-1)
     axes = {s.name: s.batch_axis for s in signature if s.batch_axis is not None} | {LABELS: 0}
     for name, axis in axes.items():

@@ -172,6 +172,13 @@ def test_several_recordings_per_call() -> None:
     np.testing.assert_array_equal(found["x"], expected)
     np.testing.assert_array_equal(found["labels"], LABELS[: 2 * F].reshape(2, F).T.reshape(-1))
     assert np.shape(found["h"]) == (1, 2 * F, H)
+    with pytest.raises(
+        DataError,
+        match=r"^test: must hold a multiple of 2 recordings, because the model takes so many per "
+        r"call and hands their states on, it holds 3; leave some out, or export the model with a "
+        r"batch of 1$",
+    ):
+        cut({"x": WHOLE}, signature, "test")
 
 
 def test_errors() -> None:
