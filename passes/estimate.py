@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.core.account import Account, account
+from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes.lower import Lowering
@@ -22,6 +23,10 @@ class _Anything(Calibration):
     def range(self, name: str, observer: str, bits: int, **_: Any) -> tuple[float, float]:
         """One range for all."""
         return -4.0, 4.0
+
+    def gate(self, name: str, codomain: Quantization, observer: str) -> Quantization:
+        """The whole range of the function."""
+        return codomain
 
 
 def estimate(graph: ir.Graph, layers: Sequence[Layer], widths: Sequence[int]) -> dict[int, Account]:
