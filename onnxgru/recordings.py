@@ -201,7 +201,8 @@ class Recordings:
             else:  # lengths
                 inputs[spec.name] = np.full(shape, self._steps, spec.dtype)
         axes = {spec.name: spec.batch_axis for spec in self._host.signature}
-        return Dataset(inputs, None, SYNTHETIC, axes)
+        bare = frozenset(spec.name for spec in self._host.signature if spec.bare)
+        return Dataset(inputs, None, SYNTHETIC, axes, bare=bare)
 
 
 def _missing(role: str, other: str) -> str:

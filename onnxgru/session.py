@@ -397,7 +397,7 @@ class Session:
         model.metadata_props["onnxgru.source_sha256"] = self.digest
         model.metadata_props["onnxgru.scheme"] = _minified(json.loads(scheme.dumps()))
         model.metadata_props["onnxgru.sizes"] = _minified(account(program).to_dict())
-        axes = {spec.name: spec.batch_axis for spec in self.host.signature}
+        axes = {s.name: None if s.bare else s.batch_axis for s in self.host.signature}
         model.metadata_props["onnxgru.batch_axes"] = _minified(axes)
         model.metadata_props["onnxgru.handed_on"] = _minified(self.host.interface.states)
         kept = [o.name for o in self.outputs if o.reached and not o.state]

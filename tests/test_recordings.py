@@ -59,14 +59,17 @@ def odd() -> onnx.ModelProto:
     return message
 
 
-def test_states_go_on_in_evaluate_as_they_were_told(tmp_path: Path) -> None:
-    message = odd()
+@pytest.mark.parametrize(("message", "told"), [(odd(), ("two=one",)), (streaming.flat(), ())])
+def test_states_go_on_in_evaluate(
+    tmp_path: Path, message: onnx.ModelProto, told: tuple[str, ...]
+) -> None:
+    """As they were told, or found; of states without an axis of recordings, too."""
     x = np.random.default_rng(0).standard_normal((3, 6, 4)).astype(np.float32)
     data = {"x": x}
     result = onnxgru.quantize(
         message,
         bits=8,
-        state=("two=one",),
+        state=told,
         calibration=data,
         validation=data,
         output=tmp_path / "o",

@@ -111,9 +111,8 @@ def _concatenated(batches: Sequence[Dataset], signature: Signature, name: str) -
     }
     labels = [batch.labels for batch in batches if batch.labels is not None]
     streams = tuple(length for batch in batches for length in batch.streams)
-    return Dataset(
-        inputs, np.concatenate(labels) if labels else None, name, _batch_axes(signature), streams
-    )
+    whole = np.concatenate(labels) if labels else None
+    return replace(batches[0], inputs=inputs, labels=whole, source=name, streams=streams)
 
 
 def _with_classes(batches: Sequence[Dataset]) -> list[Dataset]:
@@ -318,7 +317,8 @@ def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> 
     labels = None
     if LABELS in arrays and not labels_are_input:
         labels = _checked_labels(arrays[LABELS], next(iter(sizes.values()), 1), where)
-    return Dataset(inputs, labels, where, _batch_axes(signature), streams)
+    bare = frozenset(spec.name for spec in signature if spec.bare)
+    return Dataset(inputs, labels, where, _batch_axes(signature), streams, bare)
 
 
 def _checked_input(value: object, spec: InputSpec, where: str) -> Array:

@@ -51,6 +51,7 @@ class InputSpec:
     state: bool = False
     fed_by: str | None = None
     frames: tuple[int, ...] | None = None
+    bare: bool = False
 
     @property
     def batch(self) -> int | None:
@@ -88,6 +89,8 @@ class Dataset:
         For a model that is called once per frame: numbers of consecutive calls that hand their
         states on, one per recording; their sum is the number of calls. Empty where every
         sequence begins anew.
+    bare : frozenset of str
+        Inputs that the model takes without the axis of sequences, one sequence per call.
     """
 
     inputs: Mapping[str, Array]
@@ -95,6 +98,7 @@ class Dataset:
     source: str
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
     streams: tuple[int, ...] = ()
+    bare: frozenset[str] = frozenset()
 
     @property
     def parts(self) -> tuple["Dataset", ...]:
@@ -118,7 +122,7 @@ class Dataset:
             for axis in (self.batch_axes.get(name, 0),)
         }
         labels = None if self.labels is None else self.labels[start:stop]
-        return Dataset(inputs, labels, self.source, self.batch_axes)
+        return replace(self, inputs=inputs, labels=labels, streams=())
 
     def pick(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "Dataset":
         """Sequences by number, in that order, each on its own; copies."""
@@ -128,7 +132,7 @@ class Dataset:
             for axis in (self.batch_axes.get(name, 0),)
         }
         labels = None if self.labels is None else self.labels[np.asarray(indices)]
-        return Dataset(inputs, labels, self.source, self.batch_axes)
+        return replace(self, inputs=inputs, labels=labels, streams=())
 
     def take(self, count: int) -> "Dataset":
         """Return the first `count` sequences, or all where there are fewer.
@@ -177,9 +181,18 @@ class Dataset:
         size = batch or (1 if self.streams else most)
         for part in self.chunks(size):
             if batch is None or part.size == batch:
-                yield part, part.size
+                yield part._given(), part.size
             else:
-                yield part.pick(np.minimum(np.arange(batch), part.size - 1)), part.size
+                filled = part.pick(np.minimum(np.arange(batch), part.size - 1))
+                yield filled._given(), part.size
+
+    def _given(self) -> "Dataset":
+        """What a model is given: without the axis of sequences where it has none."""
+        if not self.bare:
+            return self
+        inputs = {n: array[0] if n in self.bare else array for n, array in self.inputs.items()}
+        axes = {**self.batch_axes, **dict.fromkeys(self.bare)}
+        return replace(self, inputs=inputs, batch_axes=axes, bare=frozenset())
 
     def digest(self) -> str:
         """SHA-256 (64 hexadecimal digits) over names, types, shapes and values, not the source."""

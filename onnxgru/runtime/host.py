@@ -178,7 +178,9 @@ class Host:
             outputs = self.whole({**call.inputs, **following})
             following = {name: outputs[output] for name, output in fed_by.items()}
         states = {
-            name: np.concatenate(values, axis=data.batch_axes[name] or 0)
+            name: np.stack(values)
+            if name in data.bare
+            else np.concatenate(values, axis=data.batch_axes[name] or 0)
             for name, values in found.items()
         }
         return replace(data, inputs={**data.inputs, **states})

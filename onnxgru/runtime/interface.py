@@ -239,7 +239,7 @@ class _Search:
         begun = set(states) | starts(self._graph)
         specs = [
             replace(
-                spec,
+                self._kept_per_frame(spec) if spec.name in states else spec,
                 fed_by=states.get(spec.name),
                 state=spec.name in begun,
                 frames=self._frames(spec),
@@ -313,7 +313,13 @@ class _Search:
             likely = [
                 axis for axis in self._batch.get(name, ()) if axis not in alike and not batches
             ]
-            some: list[int | None] = [*dict.fromkeys([*likely, *free, *alike])]
+            # bands of one recording in a layer's batch: the axis of size 1 in front of them
+            front = [
+                axis
+                for axis in alike
+                if axis < min(likely, default=0) and axis not in self._sequence.get(name, ())
+            ]
+            some: list[int | None] = [*dict.fromkeys([*front, *likely, *free, *alike])]
             table = bool(axes) and name not in self._batch and not free
             choices.append([None, *some] if table else [*some, None])
         if all(len(options) == 1 for options in choices):
@@ -336,6 +342,15 @@ class _Search:
             f"does not tell; say it with --batch-axis {name}=0, or --batch-axis {name}=none for an "
             "input that is given once"
         )
+
+    @staticmethod
+    def _kept_per_frame(spec: InputSpec) -> InputSpec:
+        """A state without a batch axis, of a model of one recording per call, gets one for data."""
+        if spec.batch_axis is not None:
+            return spec
+        if 1 in spec.shape:
+            return replace(spec, batch_axis=spec.shape.index(1))
+        return replace(spec, shape=(1, *spec.shape), batch_axis=0, bare=True)
 
     def _frames(self, spec: InputSpec) -> tuple[int, ...] | None:
         """Axes along which data may hold frames for several calls: a layer's time, of size 1.

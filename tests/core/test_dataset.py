@@ -65,6 +65,15 @@ def test_calls_of_any_batch() -> None:
     assert [(numbers(c), n) for c, n in data().calls(None, 3)] == [([0, 1, 2], 3), ([3, 4], 2)]
 
 
+def test_calls_take_away_an_axis_that_the_model_lacks() -> None:
+    states = np.arange(10.0).reshape(5, 2)
+    some = replace(data(), inputs={"h": states, **data().inputs}, bare=frozenset({"h"}))
+    assert [part.inputs["h"].shape for part in some.chunks(2)] == [(2, 2), (2, 2), (1, 2)]
+    calls = [call for call, _ in some.calls(1, 9)]
+    assert [call.inputs["h"].tolist() for call in calls] == states.tolist()
+    assert {call.size for call in calls} == {1}
+
+
 def test_frames_that_hand_states_on_go_one_by_one() -> None:
     frames = replace(data(), streams=(2, 3))
     assert [numbers(call) for call, _ in frames.calls(None, 100)] == [[0], [1], [2], [3], [4]]

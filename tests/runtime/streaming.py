@@ -207,6 +207,19 @@ def single() -> onnx.ModelProto:
     return g.model({"x": (1, I), "h": (1, H)}, {"y": (1, H), "hn": (1, H)})
 
 
+def flat(shape: tuple[int, ...] = (H,)) -> onnx.ModelProto:
+    """A state that has no axis for recordings."""
+    g = Graph(6)
+    g.ints("front", 0)
+    g.ints("three", 1, 1, H)
+    g.add("Unsqueeze", "x, front", "seq")
+    g.add("Reshape", "h, three", "h0")
+    g.gru("seq", "h0", "y0", "last", I, H)
+    g.add("Reshape", f"last, {g.ints('own', *shape)}", "hn")
+    g.add("Squeeze", f"y0, {g.ints('axes', 0, 1)}", "y")
+    return g.model({"h": shape, "x": (1, I)}, {"y": (1, H), "hn": shape})
+
+
 def both() -> onnx.ModelProto:
     """A bidirectional layer over two frames whose states go on in the next call."""
     g = Graph(5)
@@ -227,7 +240,8 @@ class Streaming:
 def recordings(message: onnx.ModelProto, lengths: Sequence[int], seed: int = 3) -> list[Array]:
     """Random input x of every recording, (1, F, ...) with an axis of frames in front."""
     generator = np.random.default_rng(seed)
-    shape = [d.dim_value for d in message.graph.input[0].type.tensor_type.shape.dim]
+    x = next(value for value in message.graph.input if value.name == "x")
+    shape = [d.dim_value for d in x.type.tensor_type.shape.dim]
     return [generator.standard_normal((1, n, *shape[1:])).astype(np.float32) for n in lengths]
 
 

@@ -31,6 +31,8 @@ MODELS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bands": (streaming.dual, ()),
     "delayed": (streaming.delayed, ()),
     "single steps": (streaming.single, ()),
+    "flat": (streaming.flat, ()),
+    "flat row": (streaming.flat, ((1, streaming.H),)),
 }
 LOOPED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mask": (streaming.stacked, ("slice", "concat", "mask")),
@@ -39,7 +41,8 @@ LOOPED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "going round": (streaming.delayed, (True,)),
 }
 CARRIED = {"slices, joined": {0, 1}, "gathered, scattered": {0, 1}, "split, joined": {0, 1},
-           "bands": {1}, "delayed": {0}, "single steps": {0}}  # fmt: skip
+           "bands": {1}, "delayed": {0}, "single steps": {0}, "flat": {0},
+           "flat row": {0}}  # fmt: skip
 
 
 @cache
@@ -53,7 +56,9 @@ def made(name: str) -> Streaming:
 
 def stacked(parts: list[dict[str, Array]], axes: Mapping[str, int | None]) -> dict[str, Array]:
     return {
-        name: np.concatenate([np.moveaxis(part[name], axes[name] or 0, 0) for part in parts])
+        name: np.stack([part[name] for part in parts])
+        if axes[name] is None
+        else np.concatenate([np.moveaxis(part[name], axes[name] or 0, 0) for part in parts])
         for name in parts[0]
     }
 
