@@ -525,7 +525,7 @@ def test_labels_of_numbers_must_have_the_shape_of_the_output(tmp_path):
     onnx.save(small("Identity"), tmp_path / "m.onnx")
     x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
     np.savez(tmp_path / "m.validation.npz", X=x)
-    np.savez(tmp_path / "train.npz", X=x, labels=np.zeros((16, 5)))
+    np.savez(tmp_path / "train.npz", X=x, labels=np.full((16, 5), 0.5))
     config = Config(finetune=tmp_path / "train.npz", batch_size=8, output=tmp_path / "out")
     with pytest.raises(DataError, match=r"a number for every output, of shape \(16, 5, 3\)"):
         onnxgru.quantize(tmp_path / "m.onnx", config)
