@@ -66,11 +66,13 @@ def test_data_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> N
     from scipy.io import wavfile
 
     from tests import grus
+    from tests.runtime import streaming
 
     pytest.importorskip("kaldi_native_fbank")
     generator = np.random.default_rng(0)
     (tmp_path / "digits_row.onnx").write_bytes((ROOT / "models/digits_row.onnx").read_bytes())
     onnx.save(grus.model(grus.Case(I=1, H=4)), tmp_path / "denoiser.onnx")
+    onnx.save(streaming.stacked(), tmp_path / "enhancer.onnx")
     for folder, names in (("noisy", "ab"), ("words", ("no_1", "no_2", "yes_1", "yes_2"))):
         (tmp_path / folder).mkdir()
         for name in names:
@@ -78,12 +80,13 @@ def test_data_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> N
             wavfile.write(tmp_path / folder / f"{name}.wav", 8000, samples)
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "data.md").read_text("utf-8")
-    first, second, module, third = blocks("python", page)
+    first, second, module, frames, third = blocks("python", page)
     names: dict = {}
     exec(compile(first, "first", "exec"), names)
     exec(compile(second, "second", "exec"), names)
     assert "200 sequences" in capsys.readouterr().out
     Path("my_recordings.py").write_text(module)
+    exec(compile(frames, "frames", "exec"), {})
     for command in blocks("sh", page):
         assert main([*shlex.split(command)[1:], "-q"]) == 0
     exec(compile(third, "third", "exec"), {})
