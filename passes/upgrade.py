@@ -33,5 +33,8 @@ class Upgrade(ir.passes.InPlacePass):
                 f"the model has opset {version} and cannot be brought to opset {OPSET} "
                 f"({str(error).splitlines()[0]}); export it again with a later opset"
             ) from error
+        declared = [value.shape for value in model.graph.outputs]
         model.graph = ir.from_proto(message).graph
+        for value, shape in zip(model.graph.outputs, declared, strict=True):
+            value.shape = shape  # the converter names the axes that the model leaves open
         return ir.passes.PassResult(model, modified=True)
