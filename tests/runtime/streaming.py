@@ -194,7 +194,7 @@ def delayed_wishes(rotated: bool = False) -> Wishes:
     return Wishes(dict.fromkeys(("x", *states), 0), states)
 
 
-def single() -> onnx.ModelProto:
+def single(batch: int = 1) -> onnx.ModelProto:
     """The state that is handed on is Y of the one step, not Y_h."""
     g = Graph(4)
     g.ints("axes", 0, 1)
@@ -204,7 +204,8 @@ def single() -> onnx.ModelProto:
     g.gru("seq", "h0", "y0", "", I, H)
     g.add("Squeeze", "y0, axes", "hn")
     g.add("Relu", "hn", "y")
-    return g.model({"x": (1, I), "h": (1, H)}, {"y": (1, H), "hn": (1, H)})
+    outputs = {"y": (batch, H), "hn": (batch, H)}
+    return g.model({"x": (batch, I), "h": (batch, H)}, outputs)
 
 
 def flat(shape: tuple[int, ...] = (H,)) -> onnx.ModelProto:
@@ -255,7 +256,10 @@ def streaming(
     message: onnx.ModelProto, lengths: Sequence[int] = (5, 3, 5), wishes: Wishes | None = None
 ) -> Streaming:
     model, host = host_of(message, wishes)
-    given = [{"x": array} for array in recordings(message, lengths)]
+    beside = host.batch or 1
+    given = [{"x": np.repeat(a, beside, axis=0)} for a in recordings(message, lengths)]
+    for index, batch in enumerate(given):  # recordings of one call differ
+        batch["x"] += np.arange(beside).reshape(-1, *[1] * (batch["x"].ndim - 1)) * 0.1 * index
     data = load(given, host.signature)
     assert isinstance(data, Dataset)
     assert data.streams == tuple(lengths)
@@ -267,12 +271,12 @@ def streaming(
 
 
 def frame_by_frame(
-    message: onnx.ModelProto, data: Dataset, states: Mapping[str, str]
+    message: onnx.ModelProto, data: Dataset, states: Mapping[str, str], batch: int = 1
 ) -> list[dict[str, Array]]:
     """Outputs of every call of a model in onnxruntime, each recording from its first states."""
     run = onnxruntime_session(message, threads=1)
     results: list[dict[str, Array]] = []
-    calls = [call.inputs for call, _ in data.calls(1, 1)]
+    calls = [call.inputs for call, _ in data.calls(batch, 1)]
     start = 0
     for length in data.streams:
         following: dict[str, Array] = {}

@@ -106,6 +106,20 @@ def test_layers_start_where_they_ended(name: str) -> None:
     assert host.plan(None, frame).carried == CARRIED[name]
 
 
+def test_several_recordings_per_call() -> None:
+    """Of the same calls, side by side."""
+    found = streaming.streaming(streaming.single(3), (4, 2))
+    pipeline, data = found.made, found.data
+    assert (data.size, data.streams) == (18, (4, 2))
+    program = pipeline.uniform(8)
+    host = pipeline.host
+    calls = frame_by_frame(pipeline.emit(program), data, host.interface.states, 3)
+    outputs = Evaluator(host, data).outputs(program)
+    require_equal(outputs, stacked(calls, host.interface.outputs))
+    frames = outputs["y"].reshape(6, 3, -1)
+    assert not np.array_equal(frames[4:, 0], frames[4:, 1])
+
+
 @pytest.mark.parametrize("name", list(LOOPED))
 def test_what_is_computed_with_a_state_goes_call_by_call(name: str) -> None:
     host, data = made(name).made.host, made(name).data
