@@ -11,6 +11,7 @@ from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core import wav
 from onnxgru.core.dataset import Dataset, Recorded
+from onnxgru.core.intervals import recordings
 from onnxgru.core.reading import Source
 from onnxgru.events import Listener, Notice, Stage
 from onnxgru.runtime.host import Host
@@ -119,16 +120,16 @@ class Recordings:
 
     def _tell(self, data: Recorded) -> None:
         """Say that calls hand states on."""
-        streams = [length for part in data.parts for length in part.streams]
-        if streams:
+        if any(part.streams for part in data.parts):
             pairs = ", ".join(
                 f"output {output} is input {name} of the next call"
                 for name, output in self._host.interface.states.items()
             )
-            count = f"{len(streams)} recording{'s' if len(streams) > 1 else ''}"
+            number = recordings(data)
+            count = f"{number} recording{'s' if number > 1 else ''}"
             self._listener(
                 Notice(
-                    f"{data.source}: {count} of {sum(streams):,} frames in all, run through the "
+                    f"{data.source}: {count} of {data.size:,} frames in all, run through the "
                     f"states ({pairs}); give --state none where frames are apart"
                 )
             )

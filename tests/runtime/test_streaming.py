@@ -12,6 +12,7 @@ import pytest
 
 from onnxgru.config import Config
 from onnxgru.core.dataset import Dataset
+from onnxgru.core.intervals import recordings
 from onnxgru.recordings import Recordings
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.interface import Wishes
@@ -110,7 +111,7 @@ def test_several_recordings_per_call() -> None:
     """Of the same calls, side by side."""
     found = streaming.streaming(streaming.single(3), (4, 2))
     pipeline, data = found.made, found.data
-    assert (data.size, data.streams) == (18, (4, 2))
+    assert (data.size, data.streams, recordings(data)) == (18, (4, 2), 6)
     program = pipeline.uniform(8)
     host = pipeline.host
     calls = frame_by_frame(pipeline.emit(program), data, host.interface.states, 3)
