@@ -111,18 +111,42 @@ def read(given: object) -> ir.Model:
             f"{path}: its external data cannot be read from {path.parent} ({_first(error)}); "
             "put the data file beside the model, or export it as a single file"
         ) from error
-    broken = None
+    try:
+        broken = _broken(model)
+        if broken is None:
+            return ir.from_proto(model)
+    except Exception as error:  # onnx_ir raises what it meets: ValueError, SerdeError, ...
+        broken = _first(error)
+    raise ModelError(f"{path}: is not a valid ONNX model ({broken}); export the model again")
+
+
+def _broken(model: onnx.ModelProto) -> str | None:
+    """Say what is wrong with a model beside the order of its nodes, which become sorted."""
+    for name in wiring.names(model.graph):
+        if isinstance(name, bytes):  # protobuf gives text that is no UTF-8 as it is
+            return f"the name {name!r} is not UTF-8"
+    for value in model.graph.input:
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if size.HasField("dim_value") and size.dim_value < 1:
+                return f"input {value.name!r} has the size {size.dim_value} on axis {axis}"
     try:
         _check(model)
     except onnx.checker.ValidationError as error:
-        # Normalisation sorts what can be sorted.
-        broken = wiring.fault(model.graph) if _UNSORTED in str(error) else _first(error)
-    if broken is None:
-        try:
-            return ir.from_proto(model)
-        except Exception as error:  # onnx_ir raises what it meets: ValueError, SerdeError, ...
-            broken = _first(error)
-    raise ModelError(f"{path}: is not a valid ONNX model ({broken}); export the model again")
+        return _unsorted(model) if _UNSORTED in str(error) else _first(error)
+    return None
+
+
+def _unsorted(model: onnx.ModelProto) -> str | None:
+    """Sort the nodes of a model, and say what is wrong with it beside their order."""
+    if (fault := wiring.fault(model.graph)) is not None:
+        return fault
+    wiring.sort(model.graph)
+    try:
+        _check(model)
+    except onnx.checker.ValidationError as error:
+        if _UNSORTED not in str(error):  # as inner graphs may be, which normalisation sorts
+            return _first(error)
+    return None
 
 
 def _check(model: onnx.ModelProto) -> None:

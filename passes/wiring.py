@@ -49,6 +49,32 @@ def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str 
     return _circle(graph, order)
 
 
+def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """All names of a graph and its subgraphs; bytes where one is no text."""
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for inner in _graphs(node):
+            yield from names(inner)
+
+
+def sort(graph: onnx.GraphProto) -> None:
+    """Put the nodes of a graph without `fault` into an order; inner graphs stay as they are."""
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    makers.pop("", None)
+    order = TopologicalSorter(
+        {
+            index: [makers[name] for name in _read(node) if name in makers]
+            for index, node in enumerate(graph.node)
+        }
+    )
+    nodes = [graph.node[index] for index in order.static_order()]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
 def _circle(graph: onnx.GraphProto, order: TopologicalSorter[int]) -> str | None:
     try:
         order.prepare()

@@ -34,6 +34,7 @@ KINDS = (
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
 _PICKLE_MAGIC = b"\x80"
+_SHOWN = 200  # characters of another library's message
 _EXAMPLES = 64
 """Examples of a data set without batches that are given together, where their shapes are equal."""
 
@@ -353,7 +354,8 @@ def _pickled(path: Path) -> str:
 
 
 def _corrupt(path: Path, error: BaseException) -> str:
+    text = ascii(" ".join(str(error).split()))[1:-1][:_SHOWN]  # it may quote bytes of the file
     return (
         f"{path}: must be a whole {path.suffix} file, it is truncated or corrupt "
-        f"({type(error).__name__}: {error}); store it again"
+        f"({type(error).__name__}: {text}); store it again"
     )

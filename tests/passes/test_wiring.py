@@ -31,6 +31,18 @@ def test_any_order_will_do(body: str) -> None:
     assert wiring.fault(graph(body).graph) is None
 
 
+def test_what_is_wrong_beside_the_order_is_found() -> None:
+    message = graph("y = Neg(b) b = Add(a, c) a = Relu(x)")
+    wanted = [node.op_type for node in message.graph.node][::-1]
+    again = onnx.ModelProto.FromString(message.SerializeToString())
+    wiring.sort(again.graph)
+    assert [node.op_type for node in again.graph.node] == wanted
+    source.read(message)
+    del message.graph.node[1].input[1]
+    with pytest.raises(ModelError, match=r"not a valid ONNX model \(.*Add"):
+        source.read(message)
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -49,3 +61,19 @@ def test_what_cannot_be_sorted(body: str, words: str) -> None:
     assert words in str(wiring.fault(message.graph))
     with pytest.raises(ModelError, match="model: is not a valid ONNX model"):
         source.read(message)
+
+
+@pytest.mark.parametrize("size", [0, -1, -(2**40)])
+def test_sizes_that_no_input_has(size: int) -> None:
+    message = graph(SORTED)
+    message.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    with pytest.raises(ModelError, match=f"input 'x' has the size {size} on axis 0"):
+        source.read(message)
+
+
+def test_names_that_are_no_text() -> None:
+    content = graph("first = Relu(x) y = Neg(first)").SerializeToString()
+    for name in (b"first", b"Relu"):
+        broken = content.replace(name[:2], b"\x9c\xff")
+        with pytest.raises(ModelError, match=r"model \(the name b'.x9c.xff.*' is not UTF-8\)"):
+            source.read(broken)
