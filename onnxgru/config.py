@@ -21,11 +21,13 @@ STRATEGIES = ("explore-exploit", "plain")
 SCALES = ("weights", "all", "none")
 ROUNDINGS = ("nearest", "gptq")
 RANGES = ("plain", "saturating", "aligned")
+AUTO = "auto"
+"""Ranges as the data suggest: aligned where calls hand states on, else saturating."""
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "granularity": ("tensor", "gate", "channel"),
     "observer": ("minmax", "percentile", "mse", "entropy"),
     "rounding": ROUNDINGS,
-    "ranges": RANGES,
+    "ranges": (AUTO, *RANGES),
     "recurrence": ("scan", "step", "unrolled"),
     "genome": GENOMES,
     "share": SHARES,
@@ -117,7 +119,7 @@ class Config:
         What shares a weight scale.
     observer : {"mse", "minmax", "percentile", "entropy"}
         How ranges are chosen from the statistics.
-    ranges : {"plain", "saturating", "aligned"}
+    ranges : {"auto", "plain", "saturating", "aligned"}
         Whether the observer ``mse`` counts the error of a function's operand, or of its codes; and
         whether what is added up to a state has the state's scale, or a multiple of it.
     rounding : {"nearest", "gptq"}
@@ -210,7 +212,7 @@ class Config:
     resume: bool = False
     granularity: str = "channel"
     observer: str = "mse"
-    ranges: str = "saturating"
+    ranges: str = AUTO
     rounding: str = "gptq"
     bias_correction: bool = False
     input_bits: int = 8

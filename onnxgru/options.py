@@ -78,8 +78,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
     add(
         how,
         "--ranges",
-        help="saturating (default): ignore range where sigmoid and tanh are flat; aligned: also "
-        "share the state's scale (for long sequences); plain: neither",
+        help="saturating: ignore range where sigmoid and tanh are flat; aligned: also share the "
+        "state's scale (for long sequences); plain: neither; auto (default): aligned where calls "
+        "hand states on, else saturating",
     )
     add(how, "--rounding", help="how weights are rounded: gptq (default) or nearest")
     add(

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxgru import forms, outputs, suspicion
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import MOMENTS, Moments
-from onnxgru.config import Config
+from onnxgru.config import AUTO, Config
 from onnxgru.core import files, intervals, metrics
 from onnxgru.core.account import account
 from onnxgru.core.dataset import Recorded
@@ -99,6 +99,8 @@ class Session:
         self._time_axes = forms.check(self.model, self.layers, self.form, listener)
         self.host = Host(self.model, self.layers, Wishes.parse(config.batch_axis, config.state))
         self.data = Recordings(path, self.host, config, listener, tables.sizes(self.model.graph))
+        if config.ranges == AUTO:
+            self.config = config = replace(config, ranges=self._suitable_ranges())
         judged = (self.data[role] for role in self.data.judged)
         forms.check_data(self.model.graph, self.layers, self.form, judged)
         self._judges: dict[str, Judge] = {}
@@ -294,6 +296,13 @@ class Session:
         if integers:
             other.rounding = Given(tuned.rounded, "fine-tuning")
         return other
+
+    def _suitable_ranges(self) -> str:
+        """Ranges for these data: what frames add to a state must not be rounded twice."""
+        roles = self.data.judged
+        return (
+            "aligned" if any(p.streams for r in roles for p in self.data[r].parts) else "saturating"
+        )
 
     @property
     def handed_on(self) -> dict[str, str]:
