@@ -34,6 +34,10 @@ ENOUGH = 20
 TITLES = {"holdout": "hold-out"}
 
 
+BLOCK = 2**18
+"""Values of recordings that are looked at together."""
+
+
 @dataclass
 class Scale:
     """How large the values of one input are.
@@ -129,11 +133,15 @@ def _digests(batch: Dataset, left: set[str]) -> Iterator[bytes]:
 
 
 def _measure(scale: Scale, array: Array) -> None:
-    scale.low = min(scale.low, float(array.min()))
-    scale.high = max(scale.high, float(array.max()))
-    scale.whole = scale.whole and bool((array == np.rint(array)).all())
-    flat = array.reshape(len(array), -1).astype(np.float64)
-    scale.powers += np.sqrt(np.square(flat).mean(axis=1)).tolist()
+    """Take recordings, along axis 0, some at a time: copies of them all would double the memory."""
+    most = max(1, BLOCK * len(array) // max(1, array.size))
+    for start in range(0, len(array), most):
+        part = array[start : start + most]
+        scale.low = min(scale.low, float(part.min()))
+        scale.high = max(scale.high, float(part.max()))
+        scale.whole = scale.whole and bool((part == np.rint(part)).all())
+        flat = part.reshape(len(part), -1).astype(np.float64)
+        scale.powers += np.sqrt(np.square(flat).mean(axis=1)).tolist()
 
 
 def _title(role: str) -> str:

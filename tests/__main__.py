@@ -23,7 +23,7 @@ CHECKS = {
     "format": ("ruff", "format", "--check", "."),
     "lint": ("ruff", "check", "."),
     "types": ("mypy", "-p", "onnxgru"),
-    "tests": ("pytest", "--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"),
+    "tests": ("pytest", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"),
 }
 
 

@@ -15,7 +15,7 @@ A user's own metric has no known parts, and so no interval.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,9 @@ Z = 1.959963984540054
 
 DRAWS = 1000
 """Draws of the bootstrap."""
+
+BLOCK = 2**18
+"""Numbers that are drawn at a time."""
 
 FEWEST = 2
 """Recordings below which nothing is known of their spread."""
@@ -222,11 +225,20 @@ def rows_of(data: Recorded, rows: int) -> list[int]:
     return [1] * rows
 
 
-def weights(sequences: int, seed: int = 0) -> Floats:
-    """How often every recording is drawn, (draws, B); the same for the same number of them."""
+def weights(sequences: int, seed: int = 0) -> Iterator[Floats]:
+    """How often every recording is drawn, (draws, B); the same for the same number of them.
+
+    Yields
+    ------
+    ndarray of float64, shape (draws, B)
+        Some draws at a time, so that memory stays bounded; `DRAWS` in all.
+    """
     generator = np.random.default_rng([seed, sequences])
     share = np.full(sequences, 1.0 / sequences)
-    return generator.multinomial(sequences, share, size=DRAWS).astype(np.float64)
+    most = max(1, BLOCK // sequences)
+    for start in range(0, DRAWS, most):
+        count = min(most, DRAWS - start)
+        yield generator.multinomial(sequences, share, size=count).astype(np.float64)
 
 
 def wilson(right: float, count: int) -> Interval:
@@ -305,8 +317,14 @@ def interval(every: Sequence[Sums | None]) -> Interval | None:
     sequences = len(known[0].parts)
     if sequences < FEWEST:
         return None
-    drawn = weights(sequences)
-    return _percentiles(np.min([found.combine(drawn @ found.parts) for found in known], axis=0))
+    return _percentiles(
+        np.concatenate(
+            [
+                np.min([found.combine(drawn @ found.parts) for found in known], axis=0)
+                for drawn in weights(sequences)
+            ]
+        )
+    )
 
 
 def difference(
@@ -341,6 +359,7 @@ def difference(
         one, two = first[0].parts[:, 0], second[0].parts[:, 0]
         count = int(first[0].parts[:, 1].sum())
         return point, paired_shares(int((one > two).sum()), int((two > one).sum()), count)
-    drawn = weights(sequences)
-    found = _percentiles(worst(first, drawn) - worst(second, drawn))
+    found = _percentiles(
+        np.concatenate([worst(first, drawn) - worst(second, drawn) for drawn in weights(sequences)])
+    )
     return None if found is None else (point, found)
