@@ -351,7 +351,7 @@ class Session:
 
     def values(self, program: IntegerProgram, data: Recorded) -> Iterator[dict[str, Array]]:
         """Values of the host graph, chunk by chunk: inputs, and the layers' dequantised states."""
-        return (values for values, _ in Evaluator(self.host, data).states(program))
+        return (values for values, _ in Evaluator(self.host, data, once=True).states(program))
 
     def serialized(self) -> bytes:
         """The normalised model with all its weights, as a ``ModelProto``.

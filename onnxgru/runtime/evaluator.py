@@ -11,7 +11,7 @@ from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.runtime.engines import Engine, LayerEvaluator, States
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.plan import LoopError
+from onnxgru.runtime.plan import LoopError, Plan
 from onnxgru.runtime.walk import Group, Walk
 
 Array = npt.NDArray[Any]
@@ -42,6 +42,8 @@ class Evaluator:
         Outputs of the model that are wanted; all where left out.
     most : int, optional
         Sequences per call at most, where the model takes any number.
+    once : bool
+        Whether one program is evaluated and nothing has to be kept for the next.
     """
 
     def __init__(
@@ -52,8 +54,9 @@ class Evaluator:
         *,
         outputs: Sequence[str] | None = None,
         most: int | None = None,
+        once: bool = False,
     ) -> None:
-        self._host, self._engine = host, engine
+        self._host, self._engine, self._once = host, engine, once
         self._outputs = outputs
         self._groups: list[Group] = []
         self._looped: list[tuple[Dataset, tuple[int, ...]]] = []
@@ -72,7 +75,7 @@ class Evaluator:
         size = max(1, min(rows, most or rows) // batch) if batch else 1
         for start in range(0, len(calls), size):
             part = calls[start : start + size]
-            self._groups.append(Group(self._plan, [c for c, _ in part], [n for _, n in part]))
+            self._groups.append(self._group(self._plan, part))
 
     def _add_streams(
         self, data: Dataset, calls: Sequence[tuple[Dataset, int]], together: int
@@ -89,7 +92,13 @@ class Evaluator:
                 streams.append(members.pop(0))
             part = calls[start : start + sum(streams)]
             start += len(part)
-            self._groups.append(Group(plan, [c for c, _ in part], [n for _, n in part], streams))
+            self._groups.append(self._group(plan, part, streams))
+
+    def _group(
+        self, plan: Plan, calls: Sequence[tuple[Dataset, int]], streams: Sequence[int] = ()
+    ) -> Group:
+        parts, counts = [call for call, _ in calls], [count for _, count in calls]
+        return Group(plan, parts, counts, streams, once=self._once)
 
     def _bytes(self, data: Dataset) -> int:
         """Estimate of the working memory of a sequence: inputs, codes, and a layer's values."""

@@ -307,7 +307,7 @@ def compare(
         for layer in program.layers
         for recurrence in layer.recurrences
     }
-    evaluator = Evaluator(host, data, most=observation.chunk(data.parts[0]))
+    evaluator = Evaluator(host, data, most=observation.chunk(data.parts[0]), once=True)
     moving: dict[str, list[tuple[Floats, Codes, Mask | None]]] = {name: [] for name in still}
     seen = 0
     for call, (_, states) in zip(

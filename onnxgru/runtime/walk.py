@@ -59,6 +59,8 @@ class Group:
         Sequences of every call that count.
     streams : sequence of int
         Numbers of consecutive calls that hand states on.
+    once : bool
+        Whether one program is evaluated and nothing has to be kept for the next.
     """
 
     def __init__(
@@ -67,7 +69,10 @@ class Group:
         calls: Sequence[Dataset],
         counts: Sequence[int],
         streams: Sequence[int] = (),
+        *,
+        once: bool = False,
     ) -> None:
+        self._once = once
         self.plan, self.calls, self.counts = plan, tuple(calls), tuple(counts)
         self.streams = tuple(streams) or (1,) * len(self.calls)
         self._remembered: dict[int, tuple[list[list[Array]], list[list[Array]]]] = {}
@@ -100,13 +105,13 @@ class Group:
             for name, values in zip(segment.gives, found, strict=True):
                 values.append(results[name])
         size = sum(array.nbytes for values in given for array in values)
-        if not level or size <= REMEMBERED_BYTES:
+        if not self._once and (not level or size <= REMEMBERED_BYTES):
             self._remembered[level] = given, found
         return found
 
     def codes(self, place: int, quantization: Quantization, x: Array) -> Codes:
         """Codes of what a layer reads; kept where that is the same for all programs."""
-        if self.plan.levels[place]:
+        if self._once or self.plan.levels[place]:
             return quantization.quantize(x)
         key = place, quantization
         if key not in self._codes:
