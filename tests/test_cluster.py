@@ -21,7 +21,7 @@ from onnxgru.events import Notice, Searched, Stage
 from onnxgru.report import versions
 from onnxgru.session import Session
 from onnxgru.study import Study
-from tests.journeys import copy_digits
+from tests.journeys import MODELS, copy_digits
 from tests.wrong import CALLABLES
 
 COSTS = Path(__file__).parents[1] / "docs" / "costs"
@@ -346,7 +346,7 @@ def refused(command: list[str], capsys, code: int) -> str:
 def test_wrong_options(tmp_path, capsys, monkeypatch, extra, parts):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.toml").write_text("scheduler = 8786\n")
-    line = refused(["quantize", "no.onnx", "-o", "out", *extra], capsys, 2)
+    line = refused(["quantize", str(MODELS / "digits_row.onnx"), "-o", "out", *extra], capsys, 2)
     assert [part for part in parts if part not in line] == []
 
 
