@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-CPU = "--index-url https://download.pytorch.org/whl/cpu"
-"""PyTorch's own index: that of Python installs several gigabytes for GPUs with it."""
-
 LIBRARIES = {
-    "torch": f'"torch>=2.8" {CPU}',
+    "torch": '"torch>=2.8"',
     "distributed": '"distributed>=2025.1"',
     "train": "kaldi-native-fbank pooch requests scikit-learn",
 }
