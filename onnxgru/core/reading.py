@@ -198,7 +198,8 @@ def _stacked(examples: Iterator[object]) -> Iterator[object]:
         named = isinstance(example, Mapping)
         parts = example if isinstance(example, Mapping | tuple | list) else [example]
         names = tuple(parts) if named else None
-        arrays = [to_array(part) for part in (parts.values() if named else parts)]  # type: ignore[union-attr]
+        values = example.values() if isinstance(example, Mapping) else parts
+        arrays = [to_array(part) for part in values]
         found = (names, [(array.shape, array.dtype) for array in arrays])
         if waiting and (found != form or len(waiting) == _EXAMPLES):
             yield _joined(waiting, form)
