@@ -1,3 +1,4 @@
+import re
 import sys
 
 import numpy as np
@@ -5,6 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from onnxgru.core import install
 from onnxgru.core.errors import ModelError, OutputError, UsageError, VerificationError
 from onnxgru.training import trace
 from onnxgru.training.export import export, export_module
@@ -290,7 +292,7 @@ def test_options_that_do_not_fit(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="absent"):
         export(f"{HERE}:small", tmp_path / "absent" / "model.onnx")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UsageError, match=r"pip install onnxgru\[torch\]"):
+    with pytest.raises(UsageError, match=re.escape(install.hint("torch"))):
         export(f"{HERE}:small", path)
     assert not path.exists()
 
