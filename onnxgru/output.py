@@ -164,7 +164,7 @@ def _write(
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary, tuning)
     for sentence in remarks(document):
-        session.listener(Notice(sentence))
+        session.tell(sentence)
     contents["report.md"] = files.encoded(reports.markdown(document))
     contents[PAGE] = report_page(session, home, document, front, _sensitivity(session, home))
     contents[REPORT] = files.dump(document)

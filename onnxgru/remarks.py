@@ -140,10 +140,45 @@ def falls(document: Mapping[str, Any]) -> list[str]:
     return found
 
 
+CUT, KEPT, JUDGED = "cut", "kept", "judged"
+"""What was done with a glitch: cut for ranges, kept by the observer minmax, counted in figures."""
+
+
+def glitches(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to say of values that no tail explains, a sentence for each input.
+
+    Parameters
+    ----------
+    entries : sequence of mapping
+        As ``report.json`` has them.
+    """
+    found = []
+    for entry in entries:
+        place = f"recording {entry['recording']} at index {tuple(entry['position'])}"
+        if entry["frames"]:
+            place = f"recording {entry['recording']}, frame {entry['position'][0]}"
+        held = f"{entry['value']:g} in {place}"
+        if entry["count"] > 1:
+            held = f"{entry['count']} values of up to {held}"
+        done = {
+            CUT: f"ranges come from values cut to {entry['limit']:g}; correct or remove the "
+            "recording, or give --observer minmax if such values are real",
+            KEPT: "the observer minmax spends most codes on that range; correct or remove the "
+            "recording, or leave --observer out",
+            JUDGED: "figures count it as it is; correct or remove the recording",
+        }[entry["done"]]
+        found.append(
+            f"{entry['source']}: input {entry['input']!r} holds an outlier, {held} (numbers start "
+            f"at 0), while all others are within {entry['limit']:g}; {done}"
+        )
+    return found
+
+
 def remarks(document: Mapping[str, Any]) -> list[str]:
     """Everything that stands out, the gravest first, without full stops."""
     found = [RANDOM] if document.get("random_input") else []
-    return [*found, *falls(document), *stuck(document)]
+    told = glitches(document.get("glitches", []))
+    return [*found, *told, *falls(document), *stuck(document)]
 
 
 def finite(interval: Sequence[float] | None) -> list[float] | None:

@@ -185,6 +185,7 @@ def build(
             "bytes": len(session.origin.content),
         },
         "random_input": session.data.synthetic,
+        "glitches": session.glitches,
         "metric": {
             "name": session.metric.name,
             "unit": session.metric.unit,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from copy import copy
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnxgru import forms, outputs, suspicion
+from onnxgru import forms, outputs, remarks, suspicion
 from onnxgru.calibration.calibration import Calibration
+from onnxgru.calibration.glitches import Glitch, limited
 from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.config import AUTO, Config
 from onnxgru.core import files, intervals, metrics
 from onnxgru.core.account import account
-from onnxgru.core.dataset import Recorded
+from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.errors import DataError, ModelError, SchemeError
 from onnxgru.core.integers import ACCUMULATOR_BITS
 from onnxgru.core.program import IntegerProgram
@@ -104,6 +105,7 @@ class Session:
         judged = (self.data[role] for role in self.data.judged)
         forms.check_data(self.model.graph, self.layers, self.form, judged)
         self._judges: dict[str, Judge] = {}
+        self._told: set[str] = set()
         self._references: dict[str, dict[str, Array]] = {}
         self.outputs = outputs.describe(
             self.model.graph, self.layers, self.host.interface.states.values()
@@ -135,21 +137,22 @@ class Session:
             If data do not fit the model.
         """
         if not self.data.synthetic:
-            for sentence in dict.fromkeys(self._suspicions(training)):
-                self.listener(Notice(sentence))
+            for sentence in self._suspicions(training):
+                self.tell(sentence)
+
+    def tell(self, sentence: str) -> None:
+        """Hand on what the user should know, once."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self.listener(Notice(sentence))
 
     def _suspicions(self, training: Recorded | None) -> Iterator[str]:
-        states = [spec.name for spec in self.host.signature if spec.state]
-        summaries: dict[str, Summary] = {}
-        if self.config.calibration_file is None:
-            summaries["calibration"] = suspicion.summarise(
-                self.data.calibration(), self.data.calibration_source, states
-            )
-        for role in self.data.judged:
-            data = self.data[role]
-            summaries[role] = suspicion.summarise(data.parts, data.source, states)
+        summaries = dict(self._summaries)
         if training is not None:
-            summaries["training"] = suspicion.summarise(training.parts, training.source, states)
+            summaries["training"] = suspicion.summarise(
+                training.parts, training.source, self._states
+            )
+        yield from remarks.glitches(self.glitches)
         yield from suspicion.of_inputs(summaries)
         classes = self.metric.target == "labels" and self.metric.unit == "%"
         for role in self.data.judged:
@@ -162,6 +165,54 @@ class Session:
                 yield from suspicion.of_labels(role, data.source, found_outputs, labels)
         if not classes:
             yield from suspicion.of_bytes(summaries)
+
+    @property
+    def _states(self) -> list[str]:
+        return [spec.name for spec in self.host.signature if spec.state]
+
+    @cached_property
+    def _summaries(self) -> dict[str, Summary]:
+        """What is looked at in the data of every role."""
+        found: dict[str, Summary] = {}
+        if self.config.calibration_file is None:
+            found["calibration"] = suspicion.summarise(
+                self.data.calibration(), self.data.calibration_source, self._states
+            )
+        for role in self.data.judged:
+            data = self.data[role]
+            found[role] = suspicion.summarise(data.parts, data.source, self._states)
+        return found
+
+    @property
+    def _cut(self) -> list[Glitch]:
+        """Glitches that ranges are not to span."""
+        if self.config.observer == "minmax" or self.data.synthetic:
+            return []
+        return self._summaries["calibration"].glitches
+
+    @property
+    def glitches(self) -> list[dict[str, Any]]:
+        """Values that no tail explains, as a report has them."""
+        found = []
+        for role, summary in {} if self.data.synthetic else self._summaries.items():
+            done = remarks.JUDGED
+            if role == "calibration":
+                done = remarks.CUT if self._cut else remarks.KEPT
+            elif (
+                summary.source == self.data.calibration_source and "calibration" in self._summaries
+            ):
+                continue  # the same data serve for both
+            found += [{**asdict(glitch), "done": done} for glitch in summary.glitches]
+        return found
+
+    def _observed(self) -> Iterator[Dataset]:
+        """The calibration data that ranges come from."""
+        cut = self._cut
+        for sentence in remarks.glitches(self.glitches) if cut else ():
+            self.tell(sentence)
+        for batch in self.data.calibration():
+            kept = limited(batch, cut) if cut else batch
+            yield self.host.handed_on(kept) if cut and batch.streams else kept
 
     @property
     def output(self) -> str:
@@ -197,7 +248,7 @@ class Session:
         return calibrate(
             self.observation,
             self.layers,
-            self.data.calibration(),
+            self._observed(),
             self.digest,
             lambda count: self.listener(Calibrated(count)),
         )
@@ -217,9 +268,7 @@ class Session:
                 moments.require(self.layers, self.digest, str(path))
                 return moments
         self.listener(Stage("collecting input statistics for weight rounding"))
-        return observe_moments(
-            self.observation, self.layers, self.data.calibration(), self.calibration
-        )
+        return observe_moments(self.observation, self.layers, self._observed(), self.calibration)
 
     @cached_property
     def moments_files(self) -> dict[str, bytes]:

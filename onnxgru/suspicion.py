@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.calibration.glitches import Extremes, Glitch
 from onnxgru.core import metrics
 from onnxgru.core.dataset import Dataset
 from onnxgru.core.intervals import wilson
@@ -80,11 +81,14 @@ class Summary:
         Digests of the recordings, and how often each occurs.
     scales : dict of str to Scale
         Of every real input that is no state.
+    glitches : list of Glitch
+        Values that no tail explains, at most one entry for each input; not in `scales`.
     """
 
     source: str
     recordings: dict[bytes, int] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
+    glitches: list[Glitch] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -105,6 +109,7 @@ def summarise(batches: Iterable[Dataset], source: str, states: Iterable[str] = (
         Inputs that are states: zeros are usual there.
     """
     found, left = Summary(source), set(states)
+    extremes: dict[str, Extremes] = {}
     for batch in batches:
         for digest in _digests(batch, left):
             found.recordings[digest] = found.recordings.get(digest, 0) + 1
@@ -112,6 +117,14 @@ def summarise(batches: Iterable[Dataset], source: str, states: Iterable[str] = (
             axis = batch.batch_axes.get(name, 0)
             if array.dtype.kind == "f" and array.size and name not in left and axis is not None:
                 _measure(found.scales.setdefault(name, Scale()), np.moveaxis(array, axis, 0))
+                extremes.setdefault(name, Extremes(name)).update(batch)
+    for name, seen in extremes.items():
+        glitch = seen.glitch()
+        if glitch is not None:
+            found.glitches.append(glitch)
+            scale = found.scales[name]
+            scale.low = max(scale.low, -glitch.limit)
+            scale.high = min(scale.high, glitch.limit)
     return found
 
 

@@ -27,9 +27,9 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     study
 #     problem   cluster   sensitivity
 #     page
-#     remarks   report   comparison   inspection   charts   tuning
+#     report   comparison   inspection   charts   tuning
 #     session
-#     recordings   allocation   judge   outputs   forms   suspicion   drift
+#     remarks   recordings   allocation   judge   outputs   forms   suspicion   drift
 #     events   encoding   config   folder   front   drawing   interrupts
 #     runtime
 #     passes
@@ -58,8 +58,9 @@ ALLOWED = {
     "recordings": {"config", "events", "runtime", "core"},
     "judge": {"config", "runtime", "core"},
     "outputs": {"passes", "core"},
-    "suspicion": {"core"},
-    "session": {"recordings", "judge", "outputs", "forms", "suspicion", "config", "events"}
+    "suspicion": {"calibration", "core"},
+    "session": {"recordings", "judge", "outputs", "forms", "suspicion", "remarks", "config"}
+    | {"events"}
     | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
     "comparison": {"outputs", "runtime", "passes", "core"},

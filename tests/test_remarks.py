@@ -10,6 +10,7 @@ from onnxgru.remarks import (
     counted,
     falls,
     figure,
+    glitches,
     optimistic,
     remarks,
     stuck,
@@ -114,3 +115,15 @@ def test_figures_in_words():
     assert between(None) == "-" and between([1, 2.5], "%") == "1.00 to 2.50 %"
     assert counted({"sequences": 1, "counted": 1}) == "1 sequence"
     assert counted({"sequences": 20, "counted": 2000}) == "20 sequences, 2,000 frames"
+
+
+def test_glitches_name_frames_and_how_many_there_are():
+    entry = {"source": "a.npz", "input": "x", "count": 9, "recordings": 1, "recording": 2,
+             "position": [40], "frames": True, "value": -500.0, "limit": 4.25,
+             "done": "judged"}  # fmt: skip
+    assert glitches([entry]) == [
+        "a.npz: input 'x' holds an outlier, 9 values of up to -500 in recording 2, frame 40 "
+        "(numbers start at 0), while all others are within 4.25; figures count it as it is; "
+        "correct or remove the recording"
+    ]
+    assert remarks(document(glitches=[entry], quality={"integer": 20.0}))[0].startswith("a.npz: ")
