@@ -175,20 +175,24 @@ class Session:
         """What is looked at in the data of every role."""
         found: dict[str, Summary] = {}
         if self.config.calibration_file is None:
-            found["calibration"] = suspicion.summarise(
-                self.data.calibration(), self.data.calibration_source, self._states
-            )
+            found["calibration"] = self._calibrated_on
         for role in self.data.judged:
             data = self.data[role]
             found[role] = suspicion.summarise(data.parts, data.source, self._states)
         return found
+
+    @cached_property
+    def _calibrated_on(self) -> Summary:
+        """What is looked at in calibration data."""
+        data = self.data
+        return suspicion.summarise(data.calibration(), data.calibration_source, self._states)
 
     @property
     def _cut(self) -> list[Glitch]:
         """Glitches that ranges are not to span."""
         if self.config.observer == "minmax" or self.data.synthetic:
             return []
-        return self._summaries["calibration"].glitches
+        return self._calibrated_on.glitches
 
     @property
     def glitches(self) -> list[dict[str, Any]]:

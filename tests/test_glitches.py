@@ -96,3 +96,12 @@ def test_states_are_those_that_the_cut_recording_leaves(place: Path) -> None:
         found[name] = Calibration.load("s/calibration.json")
     for name, histogram in found["clean.npz"].histograms.items():
         assert found["odd.npz"].histograms[name].maximum <= 1.5 * histogram.maximum + 0.5, name
+
+
+def test_moments_beside_a_calibration_file_are_of_the_same_values(place: Path) -> None:
+    moments = {}
+    for name, extra in {"a": {}, "b": {"calibration_file": "kept.json"}}.items():
+        quantized("bad.npz", listener=silent, **extra)
+        moments[name] = (place / "out/moments.npz").read_bytes()
+        Path("kept.json").write_bytes((place / "out/calibration.json").read_bytes())
+    assert moments["a"] == moments["b"]
