@@ -208,6 +208,7 @@ def finetune(
     session = _session_of(place, before, model, changed, listener, force=clears)
     training = training_data(session)
     assert training is not None
+    session.examine(training)
     begun = None if start is None else _begun(session, Path(start))
     document = None if index is None else _front_of(place)
     scheme = _scheme_of(place, session) if document is None else None

@@ -218,8 +218,13 @@ def _shared(summaries: Mapping[str, Summary]) -> Iterator[str]:
             own, other = summaries[judged], summaries[role]
             common = sum(n for digest, n in own.recordings.items() if digest in other.recordings)
             if own.source == other.source and own.recordings == other.recordings:
-                continue  # one serves for both, which is told elsewhere
-            if common:
+                # That one serves for calibration and validation is told elsewhere.
+                if role == "training":
+                    yield (
+                        f"{own.source}: training and {_title(judged)} data are the same, so "
+                        "figures on them are optimistic; give other data for one of them"
+                    )
+            elif common:
                 yield (
                     f"{own.source}: {common:,} of {own.count:,} {_title(judged)} recordings are in "
                     f"{other.source} too, the {_title(role)} data, so figures on them are "

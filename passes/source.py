@@ -17,6 +17,8 @@ _UNSORTED = "topologically sorted"
 SHAPED = "onnxgru.shaped"
 """Metadata key of an inner value whose shape stays in a file of the smallest size."""
 
+_CONVERTED = "convert it with python -m tf2onnx.convert --{kind} {path} --output model.onnx"
+
 
 @dataclass(frozen=True, eq=False)
 class Origin:
@@ -58,9 +60,10 @@ def origin(model: object) -> Origin:
         try:
             return Origin(path, path.read_bytes())
         except OSError as error:
-            raise ModelError(
-                f"{path}: cannot be read ({error.strerror}); give the path of an ONNX file"
-            ) from error
+            cure = "give the path of an ONNX file"
+            if (path / "saved_model.pb").is_file():
+                cure = _CONVERTED.format(kind="saved-model", path=path)
+            raise ModelError(f"{path}: cannot be read ({error.strerror}); {cure}") from error
     if isinstance(model, bytes | bytearray):
         return Origin(Path("model"), bytes(model), True)
     if isinstance(model, ir.Model):
@@ -97,12 +100,14 @@ def read(given: object) -> ir.Model:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf raises its own DecodeError
         raise ModelError(
-            f"{path}: is not an ONNX file, or a truncated one "
+            _foreign(path, content)
+            or f"{path}: is not an ONNX file, or a truncated one "
             f"({len(content)} bytes); export the model again"
         ) from error
     if not model.graph.node or not model.opset_import:
-        raise ModelError(
-            f"{path}: is not an ONNX model, or holds no operators; export the model again"
+        raise ModelError(  # protobuf reads some other files, too
+            _foreign(path, content)
+            or f"{path}: is not an ONNX model, or holds no operators; export the model again"
         )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -118,6 +123,28 @@ def read(given: object) -> ir.Model:
     except Exception as error:  # onnx_ir raises what it meets: ValueError, SerdeError, ...
         broken = _first(error)
     raise ModelError(f"{path}: is not a valid ONNX model ({broken}); export the model again")
+
+
+def _foreign(path: Path, content: bytes) -> str | None:
+    """Say what to do with a model of another kind, or None."""
+    name, suffix = str(path), path.suffix.lower()
+    if content[4:8] == b"TFL3" or suffix == ".tflite":
+        return f"{name}: is a TensorFlow Lite model; {_CONVERTED.format(kind='tflite', path=name)}"
+    zipped, kept = content[:2] == b"PK", (".keras", ".h5", ".hdf5")
+    if content[:4] == b"\x89HDF" or suffix in kept or (zipped and b"model.weights.h5" in content):
+        return f"{name}: is a Keras model; {_CONVERTED.format(kind='keras', path=name)}"
+    if (zipped and b"data.pkl" in content) or suffix in (
+        ".pt",
+        ".pth",
+        ".pt2",
+        ".ckpt",
+        ".safetensors",
+    ):
+        return (
+            f"{name}: is a PyTorch model or its weights; write it as ONNX with onnxgru export "
+            "module:factory, and --weights FILE for weights alone"
+        )
+    return None
 
 
 def _broken(model: onnx.ModelProto) -> str | None:

@@ -74,6 +74,12 @@ def test_shared_recordings_are_told_once(judged, other, title):
     assert text.endswith("leave them out of one")
 
 
+def test_training_on_what_judges_is_told():
+    (text,) = said(validation=data(), training=data())
+    assert text.startswith("a.npz: training and validation data are the same, so figures on them")
+    assert text.endswith("give other data for one of them")
+
+
 def test_bytes_are_told():
     x = GENERATOR.integers(0, 256, (9, 60, 3)).astype(np.float32)
     (text,) = of_bytes(summaries(calibration=Dataset({"x": x}, None, "a.npz", {"x": 1})))

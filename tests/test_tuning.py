@@ -199,6 +199,9 @@ def test_finetune_of_a_folder_and_its_front(place, capsys):
     assert (member / "front.json").read_bytes() == front
     assert read(member / "scheme.json") == json.loads(front)["members"][1]["scheme"]
     capsys.readouterr()
+    leaking = ["finetune", str(member), "--train", "digits_row.validation.npz", *QUICK]
+    assert main([*leaking, "-o", "leaking"]) == 0
+    assert "training and validation data are the same" in capsys.readouterr().err
     again = ["finetune", str(member), "--train", "few.npz", *QUICK, "--format", "json"]
     assert main(again) == 0  # into a folder of its own
     assert json.loads(capsys.readouterr().out)["search"]["chosen"]["index"] == 1

@@ -246,6 +246,15 @@ def fill(place: Path) -> None:
     (place / "empty.onnx").write_bytes(b"")
     with zipfile.ZipFile(place / "zip.onnx", "w") as archive:
         archive.writestr("a", "b")
+    with zipfile.ZipFile(place / "zip.pkl", "w") as archive:
+        archive.writestr("net/data.pkl", "b")
+    (place / "weights.pth").write_bytes(b"\x80\x02.")
+    (place / "net.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
+    (place / "net.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
+    with zipfile.ZipFile(place / "net.keras", "w") as archive:
+        archive.writestr("model.weights.h5", "b")
+    (place / "saved").mkdir()
+    (place / "saved" / "saved_model.pb").write_bytes(b"\x08\x01")
     (place / "folder.onnx").mkdir()
     (place / "recordings.py").write_text(CALLABLES)
     fill_data(place)
