@@ -10,10 +10,12 @@ names are given:
 
 An output is scores of classes if it ends in Softmax, LogSoftmax or Hardmax, or if it is one vector
 per sequence that a last dense layer of 2 to 1000 features computes without a function behind it:
-the logits of a classifier. A dense layer per frame may be a signal as well as logits, and counts as
-a signal.
+the logits of a classifier. A dense layer per frame may be a signal as well as logits: a mask or a
+spectrum is made in the same way, and nothing in the graph or in the values tells them apart. It
+counts as scores only if the output is called so (`CALLED`), else as a signal.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,12 @@ Array = npt.NDArray[Any]
 
 FEATURES = range(2, 1001)
 """Features of a last dense layer that may be logits of a classifier."""
+
+CALLED = frozenset(
+    {"class", "classes", "label", "labels", "posterior", "posteriors", "tag", "tags"}
+)
+CALLED |= {"logit", "logits"}
+"""Words in the name of an output per frame that make it scores of classes."""
 
 ONE_CLASS, MANY = 0.95, 20
 """Share of so many sequences with the same arg-max from which on it tells nothing of logits."""
@@ -235,7 +243,9 @@ def _by_reference(
     scores = [o for o in candidates if whole[o.name] or _scores(o, arrays[o.name])]
     numbers = [o for o in candidates if o not in scores]
     if not numbers:
-        reason = "; ".join(_scores_because(o, whole[o.name]) for o in scores)
+        reason = "; ".join(
+            _scores_because(o, whole[o.name], arrays[o.name].ndim > 2) for o in scores
+        )
         return _choice(scores, metrics.METRICS["agreement"], f"no labels, and {reason}")
     real = [output for output in candidates if not whole[output.name]]
     reason = "no labels, and " + (
@@ -250,21 +260,30 @@ def _scores(output: Output, array: Array) -> bool:
     """Whether an output of real numbers is scores of classes."""
     if output.maker.operator in SCORES:
         return True
-    if output.maker.features not in FEATURES or array.ndim != 2 or array.shape[1] < 2:
+    if output.maker.features not in FEATURES or array.ndim < 2 or array.shape[-1] < 2:
         return False
-    counts = np.bincount(np.argmax(array, axis=1), minlength=2)
-    return len(array) < MANY or bool(counts.max() < ONE_CLASS * len(array))
+    if array.ndim > 2 and not _called(output.name):
+        return False
+    counts = np.bincount(np.argmax(array, axis=-1).reshape(-1), minlength=2)
+    number = int(counts.sum())
+    return number < MANY or bool(counts.max() < ONE_CLASS * number)
 
 
-def _scores_because(output: Output, whole: bool) -> str:
+def _called(name: str) -> bool:
+    """Whether an output is called scores of classes."""
+    words = re.split(r"[^A-Za-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name))
+    return any(word.lower() in CALLED for word in words)
+
+
+def _scores_because(output: Output, whole: bool, per_frame: bool) -> str:
     if whole:
         return f"output {output.name!r} holds classes"
     if output.maker.operator in SCORES:
         return f"output {output.name!r} ends in {output.maker.operator}"
-    return (
-        f"output {output.name!r} ends in a dense layer of {output.maker.features} features per "
-        "sequence, as logits do"
-    )
+    ends = f"output {output.name!r} ends in a dense layer of {output.maker.features} features"
+    if per_frame:
+        return f"{ends} per frame and is called scores of classes"
+    return f"{ends} per sequence, as logits do"
 
 
 def _first(candidates: Sequence[Output], names: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ def numbers(*shape: int) -> np.ndarray:
 LOGITS = output("logits", "Gemm", 5), numbers(5)
 PROBABILITIES = output("probabilities", "Softmax"), numbers(5)
 FRAMES = output("frames", "Add", 5), numbers(T, 5)
+TAGS = output("frameLogits_1", "Add", 5), numbers(T, 5)
 SIGNAL = output("signal", "MatMul", 80), numbers(T, 80)
 CLASSES = output("classes", "ArgMax"), GENERATOR.integers(0, 5, N)
 SPEECH = output("speech", "Greater"), GENERATOR.integers(0, 2, (N, T)).astype(bool)
@@ -44,6 +45,7 @@ def chosen(*parts, labels=None, metric="auto", names=()):
         ([SPEECH], ["speech"], "agreement", "holds classes"),
         ([LOGITS, CLASSES], ["logits", "classes"], "agreement", "holds classes"),
         ([FRAMES], ["frames"], "sqnr", "is no scores of classes"),
+        ([TAGS], ["frameLogits_1"], "agreement", "5 features per frame and is called scores of"),
         ([SIGNAL], ["signal"], "sqnr", "is no scores of classes"),
         ([SIGNAL, GAIN], ["signal", "gain"], "sqnr", "are no scores of classes"),
         ([GAIN, SPEECH], ["gain"], "sqnr", "as well as other numbers"),
@@ -143,6 +145,12 @@ def test_named_outputs_are_judged_whatever_reaches_them():
 def test_what_does_not_fit_is_refused(error, parts, settings, said):
     with pytest.raises(error, match=said):
         chosen(*parts, **settings)
+
+
+def test_frames_that_are_nearly_all_of_one_class_tell_nothing():
+    described, array = TAGS
+    array = array + 100 * np.eye(5, dtype=np.float32)[2]
+    assert chosen((described, array)).metric.name == "sqnr"
 
 
 def test_one_hot():
