@@ -135,11 +135,10 @@ def _digests(batch: Dataset, left: set[str]) -> Iterator[bytes]:
         for name, array in batch.inputs.items()
         if name not in left and (axis := batch.batch_axes.get(name, 0)) is not None
     }
-    lengths = batch.streams or (1,) * batch.size
-    for end, length in zip(np.cumsum(lengths), lengths, strict=True):
+    for place in batch.rows():
         digest = hashlib.blake2b(digest_size=16)
         for name, array in sorted(rows.items()):
-            row = np.ascontiguousarray(array[end - length : end])
+            row = np.ascontiguousarray(array[place.start : place.stop : place.step])
             digest.update(f"{name}{row.dtype.str}{row.shape}".encode())
             digest.update(row.tobytes())
         yield digest.digest()

@@ -111,8 +111,8 @@ class _Batch:
     first: int
     """Recordings and frames in batches before."""
     streams: tuple[int, ...]
-    beside: int
-    """Recordings that a call takes."""
+    widths: tuple[int, ...]
+    """Recordings side by side in the calls of every stream."""
 
 
 @dataclass
@@ -157,11 +157,9 @@ class Extremes:
         """
         axis = data.batch_axes.get(self.name, 0) or 0
         array = np.moveaxis(data.inputs[self.name], axis, 0)
-        first, frames = len(self.peaks), sum(data.streams)
-        beside = max(1, len(array) // frames) if frames else 1
-        batch = _Batch(data.source, array.shape, axis, first, data.streams, beside)
-        self._batches.append(batch)
-        self.recordings += len(data.streams) * beside if frames else len(array)
+        first, widths = len(self.peaks), data.widths
+        self._batches.append(_Batch(data.source, array.shape, axis, first, data.streams, widths))
+        self.recordings += sum(widths) if data.streams else len(array)
         most = max(1, BLOCK * len(array) // max(1, array.size))
         for start in range(0, len(array), most):
             rows = array[start : start + most]
@@ -264,11 +262,13 @@ def _recording(batch: _Batch, row: int) -> tuple[int, int]:
     """Number of a recording in its batch, and the frame in it: 0 where recordings are whole."""
     if not batch.streams:
         return row, 0
-    frame, column = divmod(row, batch.beside)
-    ends = np.cumsum(batch.streams)
-    stream = int(np.searchsorted(ends, frame, side="right"))
-    begin = int(ends[stream]) - batch.streams[stream]
-    return stream * batch.beside + column, frame - begin
+    number = 0
+    for length, width in zip(batch.streams, batch.widths, strict=True):
+        if row < length * width:
+            break
+        row, number = row - length * width, number + width
+    frame, column = divmod(row, width)
+    return number + column, frame
 
 
 def _heaviness(magnitudes: Doubles, count: int) -> float:

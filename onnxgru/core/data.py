@@ -111,8 +111,12 @@ def _concatenated(batches: Sequence[Dataset], signature: Signature, name: str) -
     }
     labels = [batch.labels for batch in batches if batch.labels is not None]
     streams = tuple(length for batch in batches for length in batch.streams)
+    short = any(batch.beside for batch in batches)
+    beside = tuple(width for batch in batches for width in batch.widths) if short else ()
     whole = np.concatenate(labels) if labels else None
-    return replace(batches[0], inputs=inputs, labels=whole, source=name, streams=streams)
+    return replace(
+        batches[0], inputs=inputs, labels=whole, source=name, streams=streams, beside=beside
+    )
 
 
 def _with_classes(batches: Sequence[Dataset]) -> list[Dataset]:
@@ -288,7 +292,7 @@ def _of_sound(sound: wav.Sound, signature: Signature, where: str) -> dict[str, o
 
 def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> Dataset:
     """One batch against the signature."""
-    arrays, streams = frames.cut(arrays, signature, where)
+    arrays, streams, beside = frames.cut(arrays, signature, where)
     names = [spec.name for spec in signature]
     wanted = f"the model wants: {_list(names)}"
     for name in names:
@@ -318,7 +322,7 @@ def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> 
     if LABELS in arrays and not labels_are_input:
         labels = _checked_labels(arrays[LABELS], next(iter(sizes.values()), 1), where)
     bare = frozenset(spec.name for spec in signature if spec.bare)
-    return Dataset(inputs, labels, where, _batch_axes(signature), streams, bare)
+    return Dataset(inputs, labels, where, _batch_axes(signature), streams, bare, beside)
 
 
 def _checked_input(value: object, spec: InputSpec, where: str) -> Array:

@@ -91,6 +91,8 @@ class Dataset:
         sequence begins anew.
     bare : frozenset of str
         Inputs that the model takes without the axis of sequences, one sequence per call.
+    beside : tuple of int
+        Recordings side by side in the calls of every stream; empty where all calls have as many.
     """
 
     inputs: Mapping[str, Array]
@@ -99,6 +101,7 @@ class Dataset:
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
     streams: tuple[int, ...] = ()
     bare: frozenset[str] = frozenset()
+    beside: tuple[int, ...] = ()
 
     @property
     def parts(self) -> tuple["Dataset", ...]:
@@ -114,6 +117,22 @@ class Dataset:
                 return int(array.shape[axis])
         return 1
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Recordings side by side in the calls of every stream."""
+        each = max(1, self.size // max(1, sum(self.streams)))
+        return self.beside or (each,) * len(self.streams)
+
+    def rows(self) -> Iterator[range]:
+        """Entries along the batch axis of every recording: one, or one per frame."""
+        if not self.streams:
+            yield from (range(index, index + 1) for index in range(self.size))
+        start = 0
+        for length, width in zip(self.streams, self.widths, strict=True):
+            stop = start + length * width
+            yield from (range(start + column, stop, width) for column in range(width))
+            start = stop
+
     def part(self, start: int, stop: int) -> "Dataset":
         """Sequences `start` up to, not including, `stop`; views, no copies, each on its own."""
         inputs = {
@@ -122,7 +141,7 @@ class Dataset:
             for axis in (self.batch_axes.get(name, 0),)
         }
         labels = None if self.labels is None else self.labels[start:stop]
-        return replace(self, inputs=inputs, labels=labels, streams=())
+        return replace(self, inputs=inputs, labels=labels, streams=(), beside=())
 
     def pick(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "Dataset":
         """Sequences by number, in that order, each on its own; copies."""
@@ -132,7 +151,7 @@ class Dataset:
             for axis in (self.batch_axes.get(name, 0),)
         }
         labels = None if self.labels is None else self.labels[np.asarray(indices)]
-        return replace(self, inputs=inputs, labels=labels, streams=())
+        return replace(self, inputs=inputs, labels=labels, streams=(), beside=())
 
     def take(self, count: int) -> "Dataset":
         """Return the first `count` sequences, or all where there are fewer.
@@ -147,13 +166,13 @@ class Dataset:
         first = self.part(0, _positive(count, "sequences taken"))
         if not self.streams:
             return first
-        beside = max(1, self.size // sum(self.streams))  # frames of so many recordings per call
-        left, streams = -(-first.size // beside), []
-        for length in self.streams:
+        left, streams, widths = first.size, [], []
+        for length, width in zip(self.streams, self.widths, strict=True):
             if left > 0:
-                streams.append(min(left, length))
-            left -= length
-        return replace(first, streams=tuple(streams))
+                streams.append(min(-(-left // width), length))
+                widths.append(width)
+            left -= length * width
+        return replace(first, streams=tuple(streams), beside=tuple(widths) if self.beside else ())
 
     def chunks(self, count: int) -> Iterator["Dataset"]:
         """Return consecutive slices of `count` sequences; the last one may be shorter.
@@ -178,13 +197,22 @@ class Dataset:
             Sequences per call where it takes any number; frames that hand states on go one by
             one.
         """
-        size = batch or (1 if self.streams else most)
-        for part in self.chunks(size):
+        for part in self._apart(batch or (1 if self.streams else most)):
             if batch is None or part.size == batch:
                 yield part._given(), part.size
             else:
                 filled = part.pick(np.minimum(np.arange(batch), part.size - 1))
                 yield filled._given(), part.size
+
+    def _apart(self, size: int) -> Iterator["Dataset"]:
+        """Slices that calls are made of: so many sequences, or a frame of recordings that go on."""
+        if not self.beside:
+            yield from self.chunks(size)
+        start = 0
+        for length, width in zip(self.streams, self.beside, strict=False):
+            for _ in range(length):
+                yield self.part(start, start + width)
+                start += width
 
     def _given(self) -> "Dataset":
         """What a model is given: without the axis of sequences where it has none."""

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 def cut(
     arrays: Mapping[str, object], signature: Signature, where: str
-) -> tuple[dict[str, object], tuple[int, ...]]:
+) -> tuple[dict[str, object], tuple[int, ...], tuple[int, ...]]:
     """Cut recordings into frames along the batch axis.
 
     Parameters
@@ -41,12 +41,13 @@ def cut(
     streams : tuple of int
         Numbers of consecutive calls, one per recording; empty where the model takes whole
         recordings, or the data hold a state for every frame.
+    beside : tuple of int
+        Recordings side by side in the calls of every stream; empty where all calls have as many.
 
     Raises
     ------
     DataError
-        If inputs hold different numbers of recordings or frames, or a model of a fixed batch
-        does not take so many recordings.
+        If inputs hold different numbers of recordings or frames.
     """
     result = dict(arrays)
     recorded = [s for s in signature if s.batch_axis is not None and not s.state]
@@ -58,13 +59,13 @@ def cut(
     axes = {spec.name: len(spec.shape) for spec in recorded}
     odd = any(array.ndim - axes[name] not in (0, 1) for name, array in found.items())
     if len(found) < len(recorded) or not recorded or odd:  # told by what checks the arrays
-        return _filled(result, signature, 1), ()
+        return _filled(result, signature, 1), (), ()
     handed_on = any(spec.fed_by is not None for spec in signature)
     spread = [_spread(spec, found[spec.name]) for spec in recorded]
     counts = {s for s in spread if s is not None}
     if not handed_on or any(not _one_step(s, found[s.name]) for s in recorded):
         if not handed_on or not counts:
-            return _filled(result, signature, _entries(recorded, found)), ()
+            return _filled(result, signature, _entries(recorded, found)), (), ()
     if len(counts) > 1:
         listed = ", ".join(
             f"{s.name} {n[0]} of {n[1]}" for s, n in zip(recorded, spread, strict=True) if n
@@ -88,14 +89,8 @@ def cut(
     batch = next((spec.batch for spec in recorded if spec.batch is not None), None) or 1
     streams = () if given else (frames,) * recordings
     if batch > 1 and streams:
-        if recordings % batch:
-            raise DataError(
-                f"{where}: must hold a multiple of {batch} recordings, because the model takes so "
-                f"many per call and hands their states on, it holds {recordings}; leave some out, "
-                "or export the model with a batch of 1"
-            )
         return _grouped(result, signature, recordings, frames, batch)
-    return result, streams
+    return result, streams, ()
 
 
 def _spread(spec: InputSpec, array: Array) -> tuple[int, int] | None:
@@ -208,13 +203,21 @@ def _labels(labels: Array, recordings: int, frames: int, where: str) -> Array:
 
 def _grouped(
     arrays: dict[str, object], signature: Signature, recordings: int, frames: int, batch: int
-) -> tuple[dict[str, object], tuple[int, ...]]:
-    """For a model that takes several recordings per call: frames of so many side by side."""
-    groups = recordings // batch
-    number = np.arange(recordings).reshape(groups, 1, batch)
-    order = (number * frames + np.arange(frames)[None, :, None]).reshape(-1)
+) -> tuple[dict[str, object], tuple[int, ...], tuple[int, ...]]:
+    """For a model that takes several recordings per call: frames of so many side by side.
+
+    The last ones may be fewer: calls are then filled up.
+    """
+    widths = [min(batch, recordings - first) for first in range(0, recordings, batch)]
+    order = np.concatenate(
+        [
+            ((batch * group + np.arange(width)) * frames + np.arange(frames)[:, None]).reshape(-1)
+            for group, width in enumerate(widths)
+        ]
+    )
     axes = {s.name: s.batch_axis for s in signature if s.batch_axis is not None} | {LABELS: 0}
     for name, axis in axes.items():
         if isinstance(array := arrays.get(name), np.ndarray):
             arrays[name] = np.take(array, order, axis=axis)
-    return arrays, (frames,) * groups
+    beside = tuple(widths) if widths[-1] < batch else ()
+    return arrays, (frames,) * len(widths), beside

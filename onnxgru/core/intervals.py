@@ -200,10 +200,7 @@ def sums_of(metric: Metric, outputs: Array, target: Array, data: Recorded) -> Su
 
 def recordings(data: Recorded) -> int:
     """Recordings of some data: streams of frames that hand states on are one each."""
-    return sum(
-        len(part.streams) * (part.size // sum(part.streams)) if part.streams else part.size
-        for part in data.parts
-    )
+    return sum(sum(part.widths) if part.streams else part.size for part in data.parts)
 
 
 def rows_of(data: Recorded, rows: int) -> list[int]:

@@ -166,15 +166,18 @@ class Host:
             return data
         if not data.streams:
             data = replace(data, streams=self._streams(data))
-        calls = [call for call, _ in data.calls(self.batch, 1)]
+        calls = list(data.calls(self.batch, 1))
         begins = set(np.cumsum([0, *data.streams]).tolist())
         found: dict[str, list[Array]] = {name: [] for name in fed_by}
         following: dict[str, Array] = {}
-        for index, call in enumerate(calls):
+        for index, (call, count) in enumerate(calls):
             if index in begins:
                 following = {name: call.inputs[name] for name in fed_by}
             for name, value in following.items():
-                found[name].append(value)
+                # Without the recordings that a call was filled up with.
+                axis = 0 if name in data.bare else data.batch_axes[name] or 0
+                whole = name in data.bare or count == value.shape[axis]
+                found[name].append(value if whole else np.take(value, np.arange(count), axis))
             outputs = self.whole({**call.inputs, **following})
             following = {name: outputs[output] for name, output in fed_by.items()}
         states = {
@@ -210,8 +213,10 @@ class Host:
         if not frames:
             return
         for part in join(frames, self.signature, frames[0].source).parts:
-            lacking = bool(part.streams)  # the data hold no states
-            yield self.handed_on(replace(part, streams=(part.size,)) if lacking else part)
+            whole = part
+            if part.streams:  # the data hold no states
+                whole = replace(part, streams=(part.size,), beside=part.beside[:1])
+            yield self.handed_on(whole)
 
     def _continues(self, data: Dataset) -> bool:
         """Whether the second frame's states are what the float model makes of the first."""

@@ -13,7 +13,7 @@ from onnxgru.core.errors import DataError
 from onnxgru.core.frames import cut
 
 R, F, H = 3, 4, 2
-I = 5  # noqa: E741
+I = 5  # noqa: E741 - the letter for inputs, as in docs and code
 Array = npt.NDArray[Any]
 FLOAT = np.dtype("f4")
 
@@ -44,7 +44,7 @@ def test_recordings_become_frames(signature: Signature, way: str) -> None:
         ("in front", 0): WHOLE[:, :, None],
         ("in front", 1): WHOLE[:, None],
     }[way, axis]
-    found, streams = cut({"x": given}, signature, "test")
+    found, streams, _ = cut({"x": given}, signature, "test")
     assert streams == (F,) * R
     np.testing.assert_array_equal(found["x"], np.expand_dims(FRAMES, 1 - axis))
     np.testing.assert_array_equal(found["h"], np.zeros((1, R * F, H)))
@@ -52,7 +52,7 @@ def test_recordings_become_frames(signature: Signature, way: str) -> None:
 
 
 def test_frames_along_the_batch_axis_are_one_recording() -> None:
-    found, streams = cut({"x": FRAMES[:, None]}, ONE, "test")
+    found, streams, _ = cut({"x": FRAMES[:, None]}, ONE, "test")
     assert streams == (R * F,)
     np.testing.assert_array_equal(found["x"], FRAMES[:, None])
     assert np.shape(found["h"]) == (1, R * F, H)
@@ -64,19 +64,19 @@ def test_blocks_of_frames(rest: int) -> None:
     """A model that takes two frames per call; what does not fill a block is left out."""
     long = np.concatenate([WHOLE, WHOLE[:, :rest]], axis=1)
     signature = (x(1, 2, I), state(1, 1, H))
-    found, streams = cut({"x": long}, signature, "test")
+    found, streams, _ = cut({"x": long}, signature, "test")
     assert streams == (F // 2,) * R
     np.testing.assert_array_equal(found["x"], WHOLE.reshape(R * F // 2, 2, I))
     last = (x(1, I, 2), state(1, 1, H))  # features before time
-    found, streams = cut({"x": long.swapaxes(1, 2)}, last, "test")
+    found, streams, _ = cut({"x": long.swapaxes(1, 2)}, last, "test")
     expected = WHOLE.swapaxes(1, 2).reshape(R, I, F // 2, 2).swapaxes(1, 2).reshape(-1, I, 2)
     np.testing.assert_array_equal(found["x"], expected)
     moved = (x(2, I, 1, batch=2), state(1, 1, H))  # the batch last
-    found, streams = cut({"x": np.moveaxis(long, 0, 2)}, moved, "test")
+    found, streams, _ = cut({"x": np.moveaxis(long, 0, 2)}, moved, "test")
     expected = np.moveaxis(WHOLE.reshape(R * F // 2, 2, I), 0, 2)
     np.testing.assert_array_equal(found["x"], expected)
     samples = (x(1, I), state(1, 1, H))
-    found, streams = cut({"x": WHOLE.reshape(R, -1)}, samples, "test")
+    found, streams, _ = cut({"x": WHOLE.reshape(R, -1)}, samples, "test")
     assert streams == (F,) * R
     np.testing.assert_array_equal(found["x"], FRAMES)
 
@@ -96,7 +96,7 @@ def test_states_of_first_calls() -> None:
     expected = np.zeros((R, F, H))
     expected[:, 0] = begun[0]
     for given in (begun, begun.swapaxes(0, 1)[:, None]):  # (R, 1, 1, H): an axis in front
-        found, streams = cut({"x": WHOLE, "h": given}, ONE, "test")
+        found, streams, _ = cut({"x": WHOLE, "h": given}, ONE, "test")
         assert streams == (F,) * R
         np.testing.assert_array_equal(found["h"], expected.reshape(1, R * F, H))
 
@@ -105,7 +105,7 @@ def test_states_of_every_frame_are_kept() -> None:
     """Which frames belong together is found by their states (`Host.handed_on`)."""
     every = np.ones((1, R * F, H), np.float32)
     for given in (WHOLE, FRAMES[:, None]):
-        found, streams = cut({"x": given, "h": every}, ONE, "test")
+        found, streams, _ = cut({"x": given, "h": every}, ONE, "test")
         assert streams == ()
         np.testing.assert_array_equal(found["x"], FRAMES[:, None])
         assert found["h"] is every
@@ -114,13 +114,13 @@ def test_states_of_every_frame_are_kept() -> None:
 def test_inputs_with_one_entry_per_recording() -> None:
     speaker = InputSpec("v", FLOAT, (1, 2), 0)
     given = np.arange(2 * R, dtype=np.float32).reshape(R, 2)
-    found, _ = cut({"x": WHOLE, "v": given}, (*ONE, speaker), "test")
+    found, _, _ = cut({"x": WHOLE, "v": given}, (*ONE, speaker), "test")
     np.testing.assert_array_equal(found["v"], np.repeat(given, F, axis=0))
     every = np.repeat(given, F, axis=0)
-    found, _ = cut({"x": WHOLE, "v": every}, (*ONE, speaker), "test")
+    found, _, _ = cut({"x": WHOLE, "v": every}, (*ONE, speaker), "test")
     np.testing.assert_array_equal(found["v"], every)
     rate = InputSpec("rate", np.dtype("i8"), (), None)
-    found, _ = cut({"x": WHOLE, "rate": np.asarray(7)}, (*ONE, rate), "test")
+    found, _, _ = cut({"x": WHOLE, "rate": np.asarray(7)}, (*ONE, rate), "test")
     assert found["rate"] == 7
 
 
@@ -129,19 +129,19 @@ LABELS = np.arange(R * F)
 
 @pytest.mark.parametrize("shape", [(R, F), (R * F,)])
 def test_labels_of_every_frame(shape: tuple[int, ...]) -> None:
-    found, _ = cut({"x": WHOLE, "labels": LABELS.reshape(shape)}, ONE, "test")
+    found, _, _ = cut({"x": WHOLE, "labels": LABELS.reshape(shape)}, ONE, "test")
     np.testing.assert_array_equal(found["labels"], LABELS)
 
 
 def test_targets_of_every_frame() -> None:
-    found, _ = cut({"x": WHOLE, "labels": WHOLE}, ONE, "test")
+    found, _, _ = cut({"x": WHOLE, "labels": WHOLE}, ONE, "test")
     np.testing.assert_array_equal(found["labels"], FRAMES)
-    found, _ = cut({"x": FRAMES[:, None], "labels": LABELS}, ONE, "test")
+    found, _, _ = cut({"x": FRAMES[:, None], "labels": LABELS}, ONE, "test")
     np.testing.assert_array_equal(found["labels"], LABELS)
 
 
 def untouched(given: Mapping[str, object], signature: Signature) -> None:
-    found, streams = cut(given, signature, "test")
+    found, streams, _ = cut(given, signature, "test")
     assert streams == ()
     for name, array in given.items():
         assert found[name] is array
@@ -153,12 +153,12 @@ def test_models_of_whole_recordings_are_left_alone() -> None:
     untouched({"x": WHOLE}, (x("B", "T", I), state(1, "B", H)))  # many steps per call
     untouched({"x": [1, 2]}, ONE)
     assert cut({}, ONE, "test")[1] == ()
-    found, streams = cut({"x": WHOLE}, (x("B", "T", I), state(1, "B", H)), "test")
+    found, streams, _ = cut({"x": WHOLE}, (x("B", "T", I), state(1, "B", H)), "test")
     np.testing.assert_array_equal(found["h"], np.zeros((1, R, H)))
-    found, streams = cut({"x": WHOLE[:, :1]}, (x("B", "T", I), state(1, "B", H)), "test")
+    found, streams, _ = cut({"x": WHOLE[:, :1]}, (x("B", "T", I), state(1, "B", H)), "test")
     assert streams == (R,)
     begins = InputSpec("h", FLOAT, (1, "B", H), 1, state=True)  # no output feeds it
-    found, streams = cut({"x": WHOLE}, (x("B", "T", I), begins), "test")
+    found, streams, _ = cut({"x": WHOLE}, (x("B", "T", I), begins), "test")
     assert np.shape(found["h"]) == (1, R, H)
     assert streams == ()
 
@@ -166,19 +166,30 @@ def test_models_of_whole_recordings_are_left_alone() -> None:
 def test_several_recordings_per_call() -> None:
     """Frame after frame of two recordings side by side."""
     signature = (x(2, 1, I), state(1, 2, H))
-    found, streams = cut({"x": WHOLE[:2], "labels": LABELS[: 2 * F]}, signature, "test")
+    found, streams, _ = cut({"x": WHOLE[:2], "labels": LABELS[: 2 * F]}, signature, "test")
     assert streams == (F,)
     expected = WHOLE[:2].swapaxes(0, 1).reshape(2 * F, 1, I)
     np.testing.assert_array_equal(found["x"], expected)
     np.testing.assert_array_equal(found["labels"], LABELS[: 2 * F].reshape(2, F).T.reshape(-1))
     assert np.shape(found["h"]) == (1, 2 * F, H)
-    with pytest.raises(
-        DataError,
-        match=r"^test: must hold a multiple of 2 recordings, because the model takes so many per "
-        r"call and hands their states on, it holds 3; leave some out, or export the model with a "
-        r"batch of 1$",
-    ):
-        cut({"x": WHOLE}, signature, "test")
+
+
+def test_the_last_call_may_have_fewer_recordings() -> None:
+    signature = (x(2, 1, I), state(1, 2, H))
+    found, streams, beside = cut({"x": WHOLE, "labels": LABELS}, signature, "test")
+    assert (streams, beside) == ((F, F), (2, 1))
+    expected = np.concatenate([WHOLE[:2].swapaxes(0, 1).reshape(2 * F, 1, I), WHOLE[2][:, None]])
+    np.testing.assert_array_equal(found["x"], expected)
+    data = load({"x": WHOLE}, signature)
+    assert isinstance(data, Dataset) and (data.widths, data.size) == ((2, 1), R * F)
+    calls = list(data.calls(2, 99))
+    assert [count for _, count in calls] == [2] * F + [1] * F
+    assert all(call.size == 2 for call, _ in calls)
+    np.testing.assert_array_equal(calls[F + 1][0].inputs["x"], WHOLE[[2, 2], 1][:, None])
+    for place, recording in zip(data.rows(), WHOLE, strict=True):
+        np.testing.assert_array_equal(data.inputs["x"][list(place), 0], recording)
+    first = data.take(2 * F + 1)
+    assert (first.streams, first.beside) == ((F, 1), (2, 1))
 
 
 def test_errors() -> None:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from onnxgru.config import Config
+from onnxgru.core.data import load
 from onnxgru.core.dataset import Dataset
 from onnxgru.core.intervals import recordings
 from onnxgru.recordings import Recordings
@@ -18,7 +19,7 @@ from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.plan import LoopError
 from onnxgru.runtime.population import PopulationEvaluator
-from onnxgru.runtime.verify import oracle_engine
+from onnxgru.runtime.verify import oracle_engine, verify
 from tests.devices import torch_device
 from tests.runtime import streaming
 from tests.runtime.streaming import Streaming, frame_by_frame
@@ -119,6 +120,32 @@ def test_several_recordings_per_call() -> None:
     require_equal(outputs, stacked(calls, host.interface.outputs))
     frames = outputs["y"].reshape(6, 3, -1)
     assert not np.array_equal(frames[4:, 0], frames[4:, 1])
+
+
+def test_a_call_that_recordings_do_not_fill() -> None:
+    """Five recordings for calls of three: what fills the second call is never counted."""
+    message = streaming.single(3)
+    made_ = streaming.streaming(message, (4, 4))
+    pipeline, whole = made_.made, made_.data
+    host, program = pipeline.host, pipeline.uniform(8)
+    x = whole.inputs["x"].reshape(2, 4, 3, -1).swapaxes(1, 2).reshape(6, 4, -1)[:5]
+    data = load({"x": x}, host.signature)
+    assert isinstance(data, Dataset)
+    data = host.handed_on(data)
+    assert (data.size, data.streams, data.beside) == (20, (4, 4), (3, 2))
+    assert recordings(data) == 5
+    counts = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 18, 19, 21, 22]
+    for name, axis in data.batch_axes.items():
+        kept = np.take(whole.inputs[name], counts, axis=axis or 0)
+        np.testing.assert_array_equal(data.inputs[name], kept)
+    for outputs, expected in (
+        (Evaluator(host, data).outputs(program), Evaluator(host, whole).outputs(program)),
+        (host.outputs_of(data, through_states=True), host.outputs_of(whole)),
+    ):
+        require_equal(outputs, {name: array[counts] for name, array in expected.items()})
+    model = pipeline.emit(program)
+    checked = verify(model, host, program, data, states=host.interface.states)
+    assert (checked.sequences, checked.calls) == (20, 8)
 
 
 @pytest.mark.parametrize("name", list(LOOPED))
