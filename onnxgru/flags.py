@@ -186,7 +186,8 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         "--verify",
         type=int,
         metavar="N",
-        help="sequences compared bit for bit with the reference implementation (default 256)",
+        help="sequences compared bit for bit with the reference implementation, an unrolled graph "
+        "for a minute at most (default 256)",
     )
     options.add_how(parser)
     options.add_search(parser)

@@ -24,6 +24,9 @@ from onnxgru.tuning import Checkpoints, Lesson, tune
 
 GOLDEN_SEQUENCES = 2
 
+VERIFYING = 60.0
+"""Seconds that the verification of an unrolled graph may take once the graph is loaded."""
+
 
 def finish(
     session: Session,
@@ -123,6 +126,7 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
         checked = verify(
             integer, session.host, program, data.take(count),
             time_axes=session.time_axes, states=session.handed_on, report=report,
+            seconds=VERIFYING if session.form.name == "unrolled" else None,
         )  # fmt: skip
         proceed()
         first, _ = next(iter(data.calls(session.host.batch, GOLDEN_SEQUENCES)))
@@ -132,6 +136,13 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
         checked, vectors = attended(check)
     except (VerificationError, ModelError) as error:
         raise type(error)(f"{error}{kept}") from error
+    asked = min(count, data.size)
+    if checked.sequences < asked:
+        session.tell(
+            f"verification of the unrolled graph ended after {VERIFYING:g} seconds: "
+            f"{checked.sequences:,} of {asked:,} sequences are compared bit for bit; a smaller "
+            "--verify asks for as many, and --recurrence scan computes the same codes faster"
+        )
     contents = {
         "integer.onnx": integer.SerializeToString(deterministic=True),
         "annotated.onnx": annotated.SerializeToString(deterministic=True),

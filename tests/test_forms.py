@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxgru import Config, forms, quantize
+from onnxgru import Config, forms, output, quantize
 from onnxgru.core.errors import DataError, ModelError
 from onnxgru.events import Calibrated, Event, Notice
 from onnxgru.passes.recurrence import Form
@@ -48,6 +48,18 @@ def test_random_input_has_the_steps_of_the_unrolled_graph(tmp_path: Path) -> Non
     settings = Config(recurrence="unrolled", steps=3, output=tmp_path / "out")
     result = quantize(tmp_path / "small.onnx", settings)
     assert result.report["verification"]["codes"] > 0
+
+
+def test_the_check_of_an_unrolled_graph_says_how_far_it_went(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(output, "VERIFYING", 0.0)
+    onnx.save(grus.model(CASE), tmp_path / "small.onnx")
+    heard: list[Event] = []
+    settings = {"recurrence": "unrolled", "steps": 3, "output": tmp_path / "out"}
+    result = quantize(tmp_path / "small.onnx", listener=heard.append, **settings)
+    assert result.report["verification"]["sequences"] == 1
+    (text,) = [e.text for e in heard if isinstance(e, Notice) and "unrolled" in e.text]
+    assert text.startswith("verification of the unrolled graph ended after 0 seconds: 1 of 64 ")
+    assert text.endswith("--recurrence scan computes the same codes faster")
 
 
 def notices(case: grus.Case, form: Form) -> list[str]:

@@ -9,6 +9,7 @@ parts run alone, by rounding errors only. Where that makes another code, it is c
 A graph that is called once a step, or a frame, is called several times with its states handed on.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -186,6 +187,7 @@ def verify(
     time_axes: Mapping[str, int] | None = None,
     states: Mapping[str, str] | None = None,
     report: Report | None = None,
+    seconds: float | None = None,
 ) -> Verification:
     """Run an emitted model and compare the state codes of every layer with the oracle's.
 
@@ -210,13 +212,17 @@ def verify(
         states that the one before left.
     report : callable, optional
         Receives the number of calls made and of all calls.
+    seconds : float, optional
+        No call is begun that would end later, by the time that the one before took. The first
+        calls are then short, and one is always made; `Verification.sequences` says how far it went.
 
     Raises
     ------
     VerificationError
         If a code differs, or the float operators in front of a layer compute something else.
     """
-    return _Check(model, host, program, load, time_axes, states or {}).run(data, report)
+    check = _Check(model, host, program, load, time_axes, states or {}, seconds)
+    return check.run(data, report)
 
 
 class _Check:
@@ -230,8 +236,9 @@ class _Check:
         load: Loader,
         time_axes: Mapping[str, int] | None,
         states: Mapping[str, str],
+        seconds: float | None,
     ) -> None:
-        self._host, self._program = host, program
+        self._host, self._program, self._seconds = host, program, seconds
         self._step_form, self._time_axes = time_axes is not None, dict(time_axes or {})
         self._probe = Probe(model, program)
         if not self._probe.names:
@@ -247,10 +254,14 @@ class _Check:
         """Check all sequences."""
         parts = [found for part in data.parts for found in self._parts(part)]
         lengths = [self._length(part) for part, _, _ in parts]
-        sequences = sum(count for _, _, count in parts)
-        total, done = sum(lengths), 0
+        total, done, sequences = sum(lengths), 0, 0
         left: dict[str, Array] = {}
-        for (part, begins, _), length in zip(parts, lengths, strict=True):
+        begin, last = time.monotonic(), 0.0  # the last: seconds per sequence
+        for (part, begins, count), length in zip(parts, lengths, strict=True):
+            started = time.monotonic()
+            late = self._seconds is not None and started - begin + last * count > self._seconds
+            if sequences and late:
+                break
             left = {} if begins else left
             inputs: dict[str, Array] = dict(part.inputs)
             current = inputs | first_values(self._recorded, part.size)
@@ -268,6 +279,8 @@ class _Check:
                 if report is not None:
                     report(done, total)
             self._compare(inputs, calls, fresh=fresh)
+            sequences += count
+            last = (time.monotonic() - started) / count
         row = total if self._chains else max(lengths, default=1)
         return Verification(sequences, self._codes, row, self._ties)
 
@@ -291,8 +304,15 @@ class _Check:
         size = max(1, CHUNK_BYTES // (width * max(1, longest // narrowest)))
         if self._chains:
             size = max(1, data.size // CALLS)
-        for index, (call, count) in enumerate(data.calls(self._host.batch, size)):
-            yield call, index == 0, count
+        start, most = 0, size
+        if self._seconds is not None:
+            size = self._host.batch or 1
+        while start < data.size:
+            part = data.part(start, start + size) if self._seconds is not None else data
+            for call, count in part.calls(self._host.batch, size):
+                yield call, start == 0, count
+                start += count
+            size = max(size, min(2 * size, most))
 
     def _length(self, part: Dataset) -> int:
         """Calls of a chunk of sequences."""

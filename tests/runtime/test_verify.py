@@ -62,6 +62,25 @@ def test_other_floats_are_refused(floats, form: Form) -> None:
     assert "report" not in str(caught.value)
 
 
+def test_time_bounds_how_many_sequences_are_compared(floats) -> None:
+    model, inputs = floats
+    program = model.uniform(8)
+    message = model.emit(program, Form("unrolled", steps=20))
+    found = {}
+    for seconds in (0.0, 1e9, None):
+        made: list[tuple[int, int]] = []
+
+        def report(done: int, total: int, made: list[tuple[int, int]] = made) -> None:
+            made.append((done, total))
+
+        result = checked(model, message, program, inputs, seconds=seconds, report=report)
+        found[seconds] = result.sequences, result.codes, made
+    (one, codes, first), (every, most, calls), (plain, same, _) = found.values()
+    assert (one, len(first)) == (1, 1) and 0 < codes < most
+    assert every == plain == 30 and most == same
+    assert calls == [(n, 5) for n in range(1, 6)]  # 1, 2, 4, 8 and 15 sequences
+
+
 def test_other_integers_are_refused(floats) -> None:
     model, inputs = floats
     program = model.uniform(8)
