@@ -86,7 +86,7 @@ def double_node(model: Model, generator: Generator) -> None:
 def reorder(model: Model, generator: Generator) -> None:
     """Put nodes into another order."""
     nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
-    generator.shuffle(nodes)  # type: ignore[arg-type]
+    generator.shuffle(nodes)  # type: ignore[arg-type]  # any mutable sequence will do
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 

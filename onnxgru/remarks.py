@@ -59,8 +59,18 @@ def counted(quality: Mapping[str, Any]) -> str:
     return f"{sequences:,} {one}" + (f", {number:,} frames" if number != sequences else "")
 
 
-def verdict(document: Mapping[str, Any], role: str) -> str | None:
-    """How the integer graph compares with the float model, and how sure that is."""
+def verdict(document: Mapping[str, Any], role: str, *, brief: bool = False) -> str | None:
+    """How the integer graph compares with the float model, and how sure that is.
+
+    Parameters
+    ----------
+    document : mapping
+        A report.
+    role : str
+        Of the data.
+    brief : bool
+        Without the number of recordings.
+    """
     quality, unit = document["quality"][role], document["metric"]["unit"]
     if quality["difference"] is None or quality["difference_interval"] is None:
         return None
@@ -78,14 +88,27 @@ def verdict(document: Mapping[str, Any], role: str) -> str | None:
         judged = "these recordings cannot tell which is better"
     return (
         f"On {TITLES[role]} data the integer graph is {apart} the float model (95 % interval "
-        f"{signed(quality['difference_interval'], unit)}, {counted(quality)}): {judged}"
+        f"{signed(quality['difference_interval'], unit)}{'' if brief else ', ' + counted(quality)}"
+        f"): {judged}"
     )
 
 
-def optimistic(document: Mapping[str, Any]) -> str | None:
+def judged_by(document: Mapping[str, Any]) -> str:
+    """Which outputs are judged, and by what."""
+    metric = document["metric"]
+    names = ", ".join(metric["outputs"])
+    several = len(metric["outputs"]) > 1
+    what = f"the worst of outputs {names}" if several else f"output {names}"
+    return f"{what} by {metric['name']}"
+
+
+def optimistic(document: Mapping[str, Any], *, brief: bool = False) -> str | None:
     """What to say of validation figures that a search has chosen by."""
     if "search" not in document:
         return None
+    if brief:
+        unseen = "" if "holdout" in document["quality"] else "; give --holdout"
+        return f"Validation figures are optimistic, the search chose by them{unseen}"
     told = (
         "Validation figures of members that the search chose are optimistic, because it kept what "
         "looked best on these data"

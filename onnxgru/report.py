@@ -25,6 +25,7 @@ from onnxgru.remarks import (
     counted,
     figure,
     finite,
+    judged_by,
     optimistic,
     points,
     remarks,
@@ -445,12 +446,9 @@ def outputs_table(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def judged(document: Mapping[str, Any]) -> str:
     """Which outputs are judged, by what, and why, as a sentence without a full stop."""
     metric = document["metric"]
-    names = ", ".join(metric["outputs"])
-    several = len(metric["outputs"]) > 1
-    what = f"the worst of outputs {names}" if several else f"output {names}"
     other = "--metric sqnr" if metric["name"] == "agreement" else "--metric"
     return (
-        f"{what} by {metric['name']}, because {metric['reason']}; choose others with "
+        f"{judged_by(document)}, because {metric['reason']}; choose others with "
         f"--output-name and {other}"
     )
 

@@ -38,11 +38,12 @@ from onnxgru.remarks import (
     between,
     counted,
     figure,
+    judged_by,
     optimistic,
     signed,
     verdict,
 )
-from onnxgru.report import judged, outputs_table, sizes_table
+from onnxgru.report import outputs_table, sizes_table
 from onnxgru.result import Result
 from onnxgru.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
@@ -50,7 +51,9 @@ from onnxgru.training.export import Export
 PIPED_WIDTH = 10_000
 """Of tables where there is no terminal: no row is ever folded."""
 
-LINES_OF_FRONT = 12
+LINES_OF_OUTPUTS = 3
+UNIFORM = (8, 4)
+"""Widths that members are shown beside."""
 LINES_OF_OPERATORS = 20
 
 CHOSEN = "★ chosen"
@@ -272,21 +275,21 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 
 def show_result(result: Result) -> None:
-    """Print the figures of a quantisation, its front, and where the files are."""
+    """Print a summary of a quantisation: 24 lines of 80 columns, what matters last."""
     console = _console()
     document = result.report
     if document["random_input"]:
         console.print(f"{RANDOM}.", style="bold yellow")
-        console.print()
+    several = len(document["outputs"]) > 1
     if result.front is not None:
-        console.print(_front_table(result.front))
+        console.print(_front_table(result.front, most=2 if several else 3))
         console.print()
-    sizes = _table("<size", "<")
-    for name, text in sizes_table(document["sizes"]):
-        sizes.add_row(name, text)
-    for name, size in document["files"].items():
-        sizes.add_row(name, f"{size:,} bytes")
-    console.print(sizes)
+    sizes = document["sizes"]
+    console.print(f"flash  {dict(sizes_table(sizes))['flash']}")
+    console.print(
+        f"RAM {sizes['ram']:,} bytes per sequence, {sizes['macs']:,} MACs per step, accumulators "
+        f"of {sizes['accumulator_bits']} bits",
+    )
     console.print()
     _show_quality(console, document)
     if "search" in document:
@@ -298,11 +301,8 @@ def show_result(result: Result) -> None:
             f"bits; another one with: {result.pick_command} --index N",
             style="bold",
         )
-    checked = document["verification"]
-    console.print(
-        "verified: integer.onnx equals the reference implementation bit for bit "
-        f"({checked['codes']:,} values, {checked['runtime']})"
-    )
+    codes = document["verification"]["codes"]
+    console.print(f"verified: integer.onnx equals the reference bit for bit ({codes:,} values)")
     console.print(f"files are in {result.folder}/; open report.html, or read report.md first")
 
 
@@ -321,40 +321,42 @@ def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
             counted(quality),
         )
     console.print(table)
-    if len(document["outputs"]) > 1:
+    rows = outputs_table(document)
+    if len(rows) > 1:
         outputs = _table("<output, on validation", "<judged", "<metric", "float", "integer", "SQNR")
-        for row in outputs_table(document):
+        for row in rows[:LINES_OF_OUTPUTS]:
             outputs.add_row(*row)
-        console.print()
+        if len(rows) > LINES_OF_OUTPUTS:
+            outputs.caption = f"{LINES_OF_OUTPUTS} of {len(rows)} outputs; all are in report.md"
+            outputs.caption_justify = "left"
         console.print(outputs)
-    console.print()
+    console.print(f"judged: {judged_by(document)}")
     first = next(iter(document["quality"]))
-    for text in (verdict(document, first), f"judged: {judged(document)}", optimistic(document)):
+    for text in (optimistic(document, brief=True), verdict(document, first, brief=True)):
         if text is not None:
             console.print(f"{text[0].lower()}{text[1:]}")
 
 
-def _front_table(front: Mapping[str, Any]) -> Table:
+def _front_table(front: Mapping[str, Any], most: int) -> Table:
+    """Two uniform widths, and so many members around the chosen one."""
     unit = front["metric"]["unit"]
     members = front["members"]
     others = {key: title for key, title in front["objectives"].items() if key != "flash_bytes"}
     table = _table(
-        "number",
-        "flash bytes",
-        *others.values(),
-        "bits per weight",
-        "hold-out",
-        "validation",
-        "<",
-        title="front",
+        "number", "flash bytes", *others.values(), "bits per weight", "hold-out", "validation", "<"
     )
-    step = max(1, len(members) // LINES_OF_FRONT)
-    shown = {*range(0, len(members), step), len(members) - 1, front["chosen"]}
+    step = max(1, len(members) // most)
+    shown = {*range(0, len(members), step), len(members) - 1}
+    for index in sorted(shown)[1:]:  # without what the chosen one's row leaves no room for
+        if len(shown - {front["chosen"]}) >= most:
+            shown.discard(index)
+    shown.add(front["chosen"])
     allowed = front.get("accumulator_bits", 0)
     beyond = [u for u in front["uniform"] if allowed and u["accumulator_bits"] > allowed]
     rows = [
         (f"uniform {entry['bits']}" + (" *" if entry in beyond else ""), entry, "")
-        for entry in front["uniform"][::-1]
+        for entry in front["uniform"]
+        if entry["bits"] in UNIFORM
     ]
     rows += [
         (str(member["index"]), member, CHOSEN if member["index"] == front["chosen"] else "")
@@ -375,7 +377,7 @@ def _front_table(front: Mapping[str, Any]) -> Table:
         )
     captions = []
     if len(shown) < len(members):
-        captions.append(f"{len(shown)} of {len(members)} members; all are in front.csv")
+        captions.append(f"{len(shown)} of {len(members)} members; report.html shows all")
     if beyond:
         captions.append(f"* needs accumulators of more than {allowed} bits")
     if captions:

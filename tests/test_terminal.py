@@ -164,6 +164,10 @@ def test_terminals_of_80_columns_see_progress_and_whole_lines(place):
     assert code == 0, text
     assert "\x1b[" in text and "searching" in text and "generation" in text
     assert widest(text) <= 80
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()]
+    result = lines[next(n for n, line in enumerate(lines) if "number  flash bytes" in line) :]
+    assert len(result) < 24, result
+    assert "chosen: number" in text and "report.md first" in result[-1]
     for command in (
         ("inspect", "digits_row.onnx"),
         ("inspect", "plain/integer.onnx"),
