@@ -106,7 +106,7 @@ def test_narrow_accumulators_bind_members_alone(model, tmp_path, capsys):
     terminal.show_result(result)
     lines = capsys.readouterr().out.splitlines()
     starts = [line.strip().split("  ")[0] for line in lines]
-    assert "uniform 8 *" in starts and "uniform 3" in starts
+    assert "uniform 8 *" in starts and "uniform 4" in starts
     assert "* needs accumulators of more than 20 bits" in map(str.strip, lines)
     needed = front["uniform"][0]["accumulator_bits"]
     text = (result.folder / "report.md").read_text("utf-8")
