@@ -16,7 +16,6 @@ from pathlib import Path
 
 from benchmarks.measure import arguments, seconds, show
 from benchmarks.published import write_training_data
-from onnxgru.config import Config
 from onnxgru.core.account import account
 from onnxgru.core.metrics import sqnr
 from onnxgru.core.scheme import Scheme
@@ -24,6 +23,7 @@ from onnxgru.core.weights import Tuned
 from onnxgru.search.front import front
 from onnxgru.search.nsga import Settings, search
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from onnxgru.tuning import Tuning, prepare, training_data, tune
 
@@ -46,7 +46,7 @@ def schemes(config: Config) -> list[Scheme]:
         found = search(
             study.encoding.space,
             study.evaluate,
-            Settings(config.population, config.generations, config.seed),
+            Settings(config.population, config.generations, config.seed, "plain"),
             seeds=study.starts,
             workers=workers,
         )

@@ -23,12 +23,12 @@ import numpy.typing as npt
 from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.record import Piece, Record
-from onnxgru.config import Config
 from onnxgru.core import files
 from onnxgru.core.metrics import sqnr
 from onnxgru.core.weights import Tuned
 from onnxgru.models.zoo import TASKS
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 
 BITS = (2, 3)
 METHODS = ("nearest", "gptq")

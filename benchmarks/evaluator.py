@@ -31,9 +31,8 @@ import numpy as np
 import onnx
 
 from benchmarks.measure import Bench, bench, medians, parser_of, show
-from onnxgru.config import Config
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.dataset import Dataset
-from onnxgru.core.integers import WIDTHS
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
@@ -46,6 +45,7 @@ from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.host import MOST
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 
 HIDDEN, INPUTS, STEPS, SEQUENCES = 128, 28, 28, 1000
 POPULATION = 8

@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import arguments, show
-from onnxgru.config import Config
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.choices import WIDTHS
 from onnxgru.search.evolution import unseen
 from onnxgru.search.front import Member, front, hypervolume
 from onnxgru.search.genome import Genome
 from onnxgru.search.nsga import Settings, search
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.study import Study
 
 MODEL = Path(__file__).parent.parent / "models" / "digits_row.onnx"
@@ -94,7 +94,7 @@ def main() -> None:
     coupled = Study(Session(MODEL, config.merged({"genome": "coupled"})))
     limit = ours.baseline + ours.max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
-    plain = Settings(POPULATION, GENERATIONS)
+    plain = Settings(POPULATION, GENERATIONS, strategy="plain")
     guided = Settings(POPULATION, GENERATIONS, strategy=Config().strategy, limit=limit)
     starts = ours.starts
     arms = {

@@ -17,7 +17,7 @@ from itertools import count
 import torch
 
 from benchmarks.measure import arguments, bench, medians, show
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.runtime.evaluator import Evaluator

@@ -50,18 +50,19 @@ from scipy import stats
 from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.record import Piece, Record
-from onnxgru.config import RANGES, Config
 from onnxgru.core import files
 from onnxgru.core.account import Account, account
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.metrics import sqnr
 from onnxgru.core.scheme import Scheme
 from onnxgru.models.zoo import TASKS
+from onnxgru.passes import RANGES
 from onnxgru.search.front import Member, front
 from onnxgru.search.nsga import Progress, Settings, search
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.study import Study
-from onnxgru.training.finetune import SCALES
+from onnxgru.training import LEARNED_SCALES
 from onnxgru.tuning import tune
 
 MOST_BITS, MOST_FLASH = 2.24, 0.4
@@ -224,7 +225,7 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
         members = search(
             study.encoding.space,
             study.evaluate,
-            Settings(plan.population, plan.generations, seed),
+            Settings(plan.population, plan.generations, seed, "plain"),
             report=report,
             workers=workers,
         )
@@ -391,7 +392,7 @@ def main() -> None:
     parser.add_argument("--averaging", type=float, default=USUAL.averaging)
     parser.add_argument("--distillation", type=float, default=USUAL.distillation)
     parser.add_argument("--teacher-epochs", type=int, default=USUAL.teacher_epochs)
-    parser.add_argument("--learned-scales", choices=SCALES, default=USUAL.learned_scales)
+    parser.add_argument("--learned-scales", choices=LEARNED_SCALES, default=USUAL.learned_scales)
     parser.add_argument(
         "--sequences", type=int, default=DEFAULT_SEQUENCES, help="of the training data"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.draws import METHODS
 from benchmarks.published import DEFAULT_SEQUENCES, SHOWN_GENERATIONS, USUAL, interval
-from onnxgru.config import RANGES
+from onnxgru.passes import RANGES
 
 ROOT = Path(__file__).parent.parent
 STORED = ROOT / "benchmarks" / "results"

@@ -23,7 +23,7 @@ POINT = "--point"
 def point(sequences: int, steps: int, candidates: int) -> dict[str, float]:
     """Seconds and peak MB of evaluating some candidates."""
     from benchmarks.measure import bench, seconds
-    from onnxgru.core.integers import WIDTHS
+    from onnxgru.core.choices import WIDTHS
     from onnxgru.core.scheme import Scheme
     from onnxgru.runtime.evaluator import Evaluator
     from onnxgru.runtime.fused import FusedEngine

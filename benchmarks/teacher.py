@@ -20,9 +20,9 @@ import numpy as np
 from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.published import DEFAULT_SEQUENCES, write_training_data
-from onnxgru.config import Config
 from onnxgru.models.zoo import TASKS
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.tuning import tune
 
 ROLE = "holdout"

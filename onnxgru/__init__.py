@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from onnxgru.api import measure_sensitivity as measure_sensitivity
     from onnxgru.api import quantize as quantize
     from onnxgru.comparison import evaluate as evaluate
-    from onnxgru.config import Config as Config
     from onnxgru.core.dataset import Dataset as Dataset
     from onnxgru.core.errors import OnnxgruError as OnnxgruError
     from onnxgru.core.errors import OnnxgruWarning as OnnxgruWarning
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
     from onnxgru.members import finetune as finetune
     from onnxgru.members import pick as pick
     from onnxgru.result import Result as Result
+    from onnxgru.settings.config import Config as Config
     from onnxgru.training.export import export as export
 
 _HOMES = {
-    "Config": "onnxgru.config",
+    "Config": "onnxgru.settings.config",
     "Dataset": "onnxgru.core.dataset",
     "OnnxgruError": "onnxgru.core.errors",
     "OnnxgruWarning": "onnxgru.core.errors",

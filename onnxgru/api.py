@@ -12,7 +12,6 @@ from onnxgru import cluster, events, output
 from onnxgru import front as fronts
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
-from onnxgru.config import BITS, PROCESSOR, TASKS, Config
 from onnxgru.core import files, metrics, objectives
 from onnxgru.core.errors import UsageError
 from onnxgru.core.scheme import Scheme
@@ -38,6 +37,9 @@ from onnxgru.search.batches import Batches
 from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
 from onnxgru.session import Session
+from onnxgru.settings.config import TASKS, Config
+from onnxgru.settings.quantization import BITS
+from onnxgru.settings.search import PROCESSOR
 from onnxgru.study import Outcome
 from onnxgru.tuning import Checkpoints, training_data
 

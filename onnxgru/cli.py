@@ -17,56 +17,61 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from onnxgru import flags
+from onnxgru import flags, options
 from onnxgru.core.errors import OnnxgruError, OutputError, UsageError
+from onnxgru.settings import toml
+from onnxgru.settings.config import TASKS, Config
+from onnxgru.settings.declare import declared, dependent
+from onnxgru.settings.finetuning import Finetuning
+from onnxgru.settings.search import Search
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, object]:
-    """Settings of the configuration file, if any, and of the flags, which go before it."""
-    from onnxgru import config
-
-    names = {field for field in config.Config.__dataclass_fields__ if hasattr(arguments, field)}
-    settings = config.load(arguments.config) if arguments.config is not None else {}
-    if names.intersection(config.TASKS):  # what to do is one choice, whoever makes it
-        others = config.TASKS if "search" in names else (*config.TASKS, "scheduler")
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the configuration file, if any, and of the flags, which take precedence."""
+    flags = options.given(arguments, Config)
+    settings = toml.load(arguments.config) if arguments.config is not None else {}
+    if flags.keys() & set(TASKS):  # what to do is one choice, whoever makes it
+        others = TASKS if "search" in flags else (*TASKS, "scheduler")
         settings = {name: v for name, v in settings.items() if name not in others}
-    return settings | {
-        name: tuple(value) if isinstance(value := getattr(arguments, name), list) else value
-        for name in names
-    }
+    return settings | flags
 
 
 def _quantize(arguments: argparse.Namespace) -> None:
-    from onnxgru import api, config, terminal
+    from onnxgru import api, terminal
 
-    settings: dict[str, Any] = _settings(arguments)
-    wanted = config.Config(**settings)
-    for task, others in (("search", config.OF_SEARCH), ("finetune", config.OF_FINETUNING)):
-        given = [name for name in others if hasattr(arguments, name)]
-        if given and not settings.get(task):
-            flag = "--" + given[0].replace("_", "-")
-            raise UsageError(f"{flag} says how to {task}; give --{task} too, or leave out {flag}")
+    settings = _settings(arguments)
+    wanted = Config(**settings)
+    for theme in (Search, Finetuning):
+        switch = theme.about.switch
+        given = [name for name in dependent(theme) if hasattr(arguments, name)]
+        if given and not settings.get(switch):
+            flag, needed = (declared(theme)[name].flag for name in (given[0], switch))
+            raise UsageError(f"{flag} says how to {switch}; give {needed} too, or leave out {flag}")
     with terminal.Progress(quiet=arguments.quiet) as progress:
         result = api.quantize(arguments.model, wanted, listener=progress)
     _print_result(result, arguments)
 
 
 def _sensitivity(arguments: argparse.Namespace) -> None:
-    from onnxgru import api, config, terminal
+    from onnxgru import api, terminal
 
     # A file may be for quantize as well.
-    others = (*config.TASKS, "resume", "device", "scheduler", "finetune", "weights_file")
-    settings: dict[str, Any] = {
-        name: value for name, value in _settings(arguments).items() if name not in others
-    }
+    others = (*TASKS, "resume", "device", "scheduler", "finetune", "weights_file")
+    settings = {n: value for n, value in _settings(arguments).items() if n not in others}
     with terminal.Progress(quiet=arguments.quiet) as progress:
-        done = api.measure_sensitivity(
-            arguments.model, config.Config(**settings), listener=progress
-        )
+        done = api.measure_sensitivity(arguments.model, Config(**settings), listener=progress)
     _show(
         arguments,
         lambda: done.sensitivity.document | {"folder": str(done.folder)},
         lambda: terminal.show_sensitivity(done),
+    )
+
+
+def _config(arguments: argparse.Namespace) -> None:
+    _show(
+        arguments,
+        lambda: {name: one.default for name, one in declared(Config).items()},
+        lambda: sys.stdout.write(toml.template()),
     )
 
 
@@ -91,13 +96,10 @@ def _pick(arguments: argparse.Namespace) -> None:
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    from onnxgru import config, members, terminal
+    from onnxgru import members, terminal
 
-    settings: dict[str, Any] = {
-        name: getattr(arguments, name)
-        for name in (*config.OF_FINETUNING, "seed")
-        if hasattr(arguments, name)
-    }
+    given = options.given(arguments, Config)
+    settings = {n: v for n, v in given.items() if n in (*dependent(Finetuning), "seed")}
     with terminal.Progress(quiet=arguments.quiet) as progress:
         result = members.finetune(
             arguments.folder,
@@ -129,7 +131,7 @@ def _print_result(result: "object", arguments: argparse.Namespace) -> None:
 
 
 def _show(
-    arguments: argparse.Namespace, document: Callable[[], object], text: Callable[[], None]
+    arguments: argparse.Namespace, document: Callable[[], object], text: Callable[[], object]
 ) -> None:
     """Print results in the form asked for."""
     try:
@@ -221,6 +223,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "export": _export,
     "train": _train,
+    "config": _config,
 }
 
 

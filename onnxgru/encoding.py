@@ -2,15 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.choices import GRANULARITIES, OBSERVERS, WIDTHS
 from onnxgru.core.network import Layer, Operator
-from onnxgru.core.scheme import (
-    GRANULARITIES,
-    OBSERVERS,
-    LinearScheme,
-    OutputScheme,
-    Scheme,
-)
+from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.search.genome import Gene, Genome, Space
 
 WEIGHT = ".weight"

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from onnxgru.config import PROCESSOR
 from onnxgru.core import intervals
 from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import DataError
@@ -18,6 +17,7 @@ from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.population import PopulationEvaluator
+from onnxgru.settings.search import PROCESSOR
 
 Array = npt.NDArray[Any]
 

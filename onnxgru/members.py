@@ -5,11 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from onnxgru import config as settings_of
 from onnxgru import events, output, report
 from onnxgru import front as fronts
 from onnxgru.calibration.moments import MOMENTS
-from onnxgru.config import OF_FINETUNING, Config
 from onnxgru.core import entrypoint, files, metrics, size
 from onnxgru.core.data import ROLES
 from onnxgru.core.dataset import Dataset
@@ -24,6 +22,9 @@ from onnxgru.recordings import CALIBRATION, SYNTHETIC, VALIDATION
 from onnxgru.remarks import figure
 from onnxgru.result import Result
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
+from onnxgru.settings.declare import check_names, defaults, dependent
+from onnxgru.settings.finetuning import Finetuning
 from onnxgru.study import Study
 from onnxgru.tuning import Candidates, Checkpoints, Lesson, load_tuned, prepare, training_data
 
@@ -199,10 +200,9 @@ def finetune(
     if settings is not None and not isinstance(settings, Mapping):
         raise UsageError(f"settings must be a dict, got a {type(settings).__name__}")
     asked = {**(settings or {}), **how}
-    settings_of.check_names(asked, "finetune: ")
+    check_names(Config, asked, "finetune: ")
     target = _tuning_target(place, index, output, force=force, resume=resume)
-    defaults = {f.name: f.default for f in fields(Config) if f.name in OF_FINETUNING}
-    changed = {**defaults, "finetune": data, **asked}
+    changed = {**defaults(Config, dependent(Finetuning)), "finetune": data, **asked}
     changed |= _again(validation=validation, holdout=holdout, metric=metric)
     clears = force and not _same(target.path, place)
     session = _session_of(place, before, model, changed, listener, force=clears)

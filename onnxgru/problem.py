@@ -11,8 +11,7 @@ import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import Moments
-from onnxgru.config import Config
-from onnxgru.core import integers, metrics
+from onnxgru.core import choices, metrics
 from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.network import Layer
@@ -28,6 +27,7 @@ from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Genome
+from onnxgru.settings.config import Config
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +41,7 @@ def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
         layers,
         coupled=config.genome == "coupled",
         inputs=config.search_inputs,
-        widths=integers.widths(config.widths),
+        widths=choices.widths(config.widths),
         observers="observer" in config.genes,
         granularities="granularity" in config.genes,
         share=config.share,

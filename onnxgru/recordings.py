@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core import wav
 from onnxgru.core.dataset import Dataset, Recorded
@@ -15,6 +14,7 @@ from onnxgru.core.intervals import recordings
 from onnxgru.core.reading import Source
 from onnxgru.events import Listener, Notice, Stage
 from onnxgru.runtime.host import Host
+from onnxgru.settings.config import Config
 
 SYNTHETIC = "random input"
 """What stands for data that there are not."""

@@ -18,14 +18,17 @@ import numpy.typing as npt
 
 from onnxgru.core import files, metrics
 from onnxgru.core.account import account
+from onnxgru.core.choices import MAXIMUM_BITS
+from onnxgru.core.choices import widths as parse_widths
 from onnxgru.core.errors import OverflowProofError, UsageError
-from onnxgru.core.integers import MAXIMUM_BITS
-from onnxgru.core.integers import widths as parse_widths
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.events import Measured, Stage
 from onnxgru.report import versions
 from onnxgru.session import Session
+from onnxgru.settings.data import Data
+from onnxgru.settings.declare import keyed
+from onnxgru.settings.quantization import Quantization
 
 Array = npt.NDArray[Any]
 
@@ -33,10 +36,6 @@ FORMAT = "onnxgru.sensitivity/1"
 OUTPUTS, WEIGHTS = "outputs", "weights"
 
 _ROLE = "validation"
-_SETTINGS = (
-    "granularity", "observer", "input_bits", "accumulator_bits", "include", "exclude", "metric",
-    "output_name",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -284,7 +283,7 @@ def _source(session: Session) -> dict[str, Any]:
         "model": {"path": str(session.path.resolve()), "sha256": session.digest},
         "data": {role: asdict(entry) for role, entry in session.data.describe().items()},
         "calibration_sha256": files.digest(session.calibration_bytes),
-        "config": {name: settings[name] for name in _SETTINGS},
+        "config": {name: settings[name] for name in (*keyed(Quantization), *keyed(Data))},
         "versions": versions(),
     }
 

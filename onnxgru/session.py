@@ -16,12 +16,11 @@ from onnxgru import forms, outputs, remarks, suspicion
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.glitches import Glitch, limited
 from onnxgru.calibration.moments import MOMENTS, Moments
-from onnxgru.config import AUTO, Config
 from onnxgru.core import files, intervals, metrics
 from onnxgru.core.account import account
+from onnxgru.core.choices import ACCUMULATOR_BITS
 from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.errors import DataError, ModelError, SchemeError
-from onnxgru.core.integers import ACCUMULATOR_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
@@ -45,6 +44,8 @@ from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate, observe_moments
+from onnxgru.settings.config import Config
+from onnxgru.settings.quantization import AUTO
 from onnxgru.suspicion import Summary
 
 Array = npt.NDArray[Any]

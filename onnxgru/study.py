@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru.allocation import Allocation
-from onnxgru.config import OF_FINETUNING
 from onnxgru.core import cache, files, intervals, objectives
 from onnxgru.core.account import Account, account
+from onnxgru.core.choices import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.errors import DivergedError, OverflowProofError
-from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.objectives import Size
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
@@ -28,14 +27,11 @@ from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, Workers, search
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
+from onnxgru.settings.declare import declared, dependent, keyed
+from onnxgru.settings.finetuning import Finetuning
 
 _ROLE = "validation"
-
-_KEYED = (
-    "granularity", "observer", "ranges", "rounding", "bias_correction", "input_bits",
-    "accumulator_bits", "include", "exclude", "batch_axis", "state", "metric", "output_name",
-    "genome", "search_inputs", "widths", "genes", "share", "population", "seed",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,20 +123,18 @@ class Study:
         """Everything that an evaluation depends on besides its genome, by the user's names."""
         session = self._session
         settings = session.settings()
+        tunes, tuning = self._make is not None, dependent(Finetuning)
         parts = {
             "model": session.digest,
             "validation data": session.data["validation"].digest(),
             "calibration": files.digest(session.calibration_bytes),
             **{name: files.digest(stored) for name, stored in session.moments_files.items()},
-            **{name: settings[name] for name in _KEYED},
+            **{name: settings[name] for name in keyed(Config) if tunes or name not in tuning},
             "objectives": [size.key for size in self.sizes],
             "cost table": [repr(s.measure) for s in self.sizes if s.key == "cost"],
             **{f"version of {name}": version for name, version in versions().items()},
         }
-        if self._make is not None:
-            tuning = {name: settings[name] for name in OF_FINETUNING}
-            parts |= {"training data": self._trained_on, **tuning}
-        return parts
+        return parts | ({"training data": self._trained_on} if tunes else {})
 
     @property
     def key(self) -> str:
@@ -394,7 +388,7 @@ class Study:
             settings = session.settings()
             summary["finetuning"] = {
                 "sha256": self._trained_on,
-                "settings": {name: settings[name] for name in ("finetune", *OF_FINETUNING)},
+                "settings": {name: settings[name] for name in declared(Finetuning)},
             }
         return Outcome(document, cloud, chosen, summary)
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.config import Config
 from onnxgru.core import data as datasets
 from onnxgru.core import files
+from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import (
     DataError,
@@ -21,7 +21,6 @@ from onnxgru.core.errors import (
     OutputError,
     OverflowProofError,
 )
-from onnxgru.core.integers import MAXIMUM_BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
@@ -33,6 +32,7 @@ from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize import recognize, require
 from onnxgru.rounding import given
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.course import Epoch
 from onnxgru.training.finetune import Finetuning, Settings, check

@@ -1,1 +1,7 @@
 """Graph passes, one a file: from any GRU model to the annotated and the integer graph."""
+
+FORMS = ("scan", "step", "unrolled")
+"""Forms of a recurrence, `onnxgru.passes.recurrence.Form`."""
+
+RANGES = ("plain", "saturating", "aligned")
+"""How `onnxgru.passes.lower.Lowering` chooses ranges."""

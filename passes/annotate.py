@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.integers import MAXIMUM_BITS, Quantization
+from onnxgru.core.choices import MAXIMUM_BITS
+from onnxgru.core.integers import Quantization
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.tape import OPERATOR, Tape
 from onnxgru.custom_ops.linear import Linear, Part

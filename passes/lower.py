@@ -21,8 +21,9 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.saturation import Reader
 from onnxgru.core.activations import FORMS
 from onnxgru.core.alignment import aligned
+from onnxgru.core.choices import ACCUMULATOR_BITS
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.integers import ACCUMULATOR_BITS, Quantization
+from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.program import (
     Boundary,

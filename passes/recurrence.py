@@ -21,11 +21,10 @@ from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.tape import Tape
+from onnxgru.passes import FORMS
 from onnxgru.passes.axes import origin
 from onnxgru.passes.source import SHAPED
 from onnxgru.passes.states import State
-
-FORMS = ("scan", "step", "unrolled")
 
 AnyLayer = TypeVar("AnyLayer", Layer, IntegerLayer)
 AnyRecurrence = TypeVar("AnyRecurrence", Recurrence, IntegerRecurrence)

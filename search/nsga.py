@@ -14,13 +14,12 @@ from typing import Protocol
 import numpy as np
 
 from onnxgru.core.errors import UsageError
+from onnxgru.search import SMALLEST_POPULATION, STRATEGIES
 from onnxgru.search.evolution import Evolution, unseen
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome, Space
 from onnxgru.search.journal import Journal
 
-SMALLEST_POPULATION = 4  # two tournaments of two
-STRATEGIES = ("plain", "explore-exploit")
 EXPLORATION = 0.5  # of the generations
 IMMIGRANTS = 0.1  # of the population
 
@@ -66,7 +65,7 @@ class Settings:
     population: int = 40
     generations: int = 20
     seed: int = 0
-    strategy: str = "plain"
+    strategy: str = "explore-exploit"
     limit: float = math.inf
 
     def __post_init__(self) -> None:

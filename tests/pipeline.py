@@ -7,11 +7,11 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
+from onnxgru.core.choices import GRANULARITIES, WIDTHS
 from onnxgru.core.dataset import Dataset
-from onnxgru.core.integers import WIDTHS
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerLayer, IntegerProgram
-from onnxgru.core.scheme import GRANULARITIES, LinearScheme, OutputScheme, Scheme
+from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.lower import Lowering

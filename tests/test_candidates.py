@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import onnxgru
-from onnxgru.config import Config
 from onnxgru.core.errors import DataError, DivergedError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Event, Stage
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from onnxgru.training.finetune import Finetuning
 from onnxgru.tuning import Candidates, training_data, tune

@@ -15,11 +15,11 @@ import pytest
 
 from onnxgru import api, cluster
 from onnxgru.cli import main
-from onnxgru.config import Config
 from onnxgru.core.errors import ClusterError, DataError
 from onnxgru.events import Notice, Searched, Stage
 from onnxgru.report import versions
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from tests.journeys import MODELS, copy_digits
 from tests.wrong import CALLABLES

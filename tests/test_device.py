@@ -10,12 +10,12 @@ import pytest
 
 from onnxgru import api
 from onnxgru.cli import main
-from onnxgru.config import Config
 from onnxgru.core.errors import OverflowProofError, UsageError, VerificationError
 from onnxgru.core.scheme import Scheme
 from onnxgru.runtime import devices
 from onnxgru.runtime.tensors import TensorPrimitives
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from tests.devices import DEVICES, torch_device
 from tests.journeys import copy_digits

@@ -51,7 +51,9 @@ def test_first_command_names_the_shipped_model() -> None:
     assert (ROOT / "models" / "digits_row.onnx").is_file()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/data.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/data.md", "docs/settings.md"]
+)
 def test_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)

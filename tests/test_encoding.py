@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from onnxgru.config import Config
+from onnxgru.core.choices import widths
 from onnxgru.core.errors import UsageError
-from onnxgru.core.integers import widths
 from onnxgru.core.scheme import Scheme
 from onnxgru.encoding import Encoding
+from onnxgru.settings.config import Config
 from tests import grus
 from tests.pipeline import pipeline
 

@@ -8,9 +8,9 @@ import pytest
 
 import onnxgru
 from onnxgru.calibration.calibration import Calibration
-from onnxgru.config import Config
 from onnxgru.events import Event, Notice, silent
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from tests.journeys import copy_digits
 from tests.runtime import streaming
 

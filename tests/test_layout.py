@@ -30,7 +30,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     report   comparison   inspection   charts   tuning
 #     session
 #     remarks   recordings   allocation   judge   outputs   forms   suspicion   drift
-#     events   encoding   config   folder   front   drawing   interrupts
+#     events   encoding   settings   folder   front   drawing   interrupts
 #     runtime
 #     passes
 #     calibration   rounding   training   search   models (on training)
@@ -48,18 +48,18 @@ ALLOWED = {
     "rounding": {"core"},
     "passes": {"calibration", "rounding", "custom_ops", "core"},
     "runtime": {"passes", "calibration", "custom_ops", "core"},
-    "config": {"core"},
+    "settings": {"search", "passes", "rounding", "training", "core"},  # names of choices alone
     "events": {"search", "core"},
     "folder": {"core"},
     "interrupts": set(),
     "front": {"core"},
     "encoding": {"search", "core"},
     "allocation": {"encoding", "calibration", "search", "core"},
-    "recordings": {"config", "events", "runtime", "core"},
-    "judge": {"config", "runtime", "core"},
+    "recordings": {"settings", "events", "runtime", "core"},
+    "judge": {"settings", "runtime", "core"},
     "outputs": {"passes", "core"},
     "suspicion": {"calibration", "core"},
-    "session": {"recordings", "judge", "outputs", "forms", "suspicion", "remarks", "config"}
+    "session": {"recordings", "judge", "outputs", "forms", "suspicion", "remarks", "settings"}
     | {"events"}
     | LIBRARY - {"search", "training"},
     "inspection": {"passes", "core"},
@@ -72,13 +72,22 @@ ALLOWED = {
     "drawing": {"core"},
     "charts": {"front", "core"},
     "page": {"charts", "drawing", "remarks", "report", "core"},
-    "sensitivity": {"session", "report", "events", "core"},
-    "problem": {"judge", "encoding", "config", "runtime", "passes", "rounding", "calibration"}
+    "sensitivity": {"session", "settings", "report", "events", "core"},
+    "problem": {"judge", "encoding", "settings", "runtime", "passes", "rounding", "calibration"}
     | {"search", "core"},
     "cluster": {"report", "events", "search", "core"},
-    "study": {"problem", "session", "report", "allocation", "encoding", "config", "events", "front"}
+    "study": {
+        "problem",
+        "session",
+        "report",
+        "allocation",
+        "encoding",
+        "settings",
+        "events",
+        "front",
+    }
     | {"search", "remarks", "core"},
-    "tuning": {"session", "config", "events", "folder", "training", "rounding", "passes", "core"},
+    "tuning": {"session", "settings", "events", "folder", "training", "rounding", "passes", "core"},
     "output": {
         "result",
         "study",
@@ -100,20 +109,21 @@ ALLOWED = {
         "session",
         "report",
         "events",
-        "config",
+        "settings",
         "tuning",
     }
     | {"remarks", "folder", "front", "passes", "calibration", "core"},
     "api": {"members", "result", "passes", "output", "study", "sensitivity", "session", "report"}
-    | {"events", "config", "tuning", "cluster", "interrupts", "folder", "front", "runtime"}
+    | {"events", "settings", "tuning", "cluster", "interrupts", "folder", "front", "runtime"}
     | {"search", "calibration", "core"},
     "terminal": {"api", "result", "comparison", "events", "inspection", "report", "sensitivity"}
     | {"remarks", "training", "models"},
-    "options": set(),
-    "flags": {"options", "core"},
-    "cli": {"flags", "terminal", "api", "members", "result", "comparison", "config"}
+    "options": {"settings"},
+    "commands": {"options", "settings", "core"},
+    "flags": {"commands", "core"},
+    "cli": {"flags", "options", "terminal", "api", "members", "result", "comparison", "settings"}
     | {"inspection", "training", "models", "core"},
-    "__init__": {"api", "members", "result", "comparison", "config", "inspection", "training"}
+    "__init__": {"api", "members", "result", "comparison", "settings", "inspection", "training"}
     | {"core"},
     "__main__": {"cli"},
 }

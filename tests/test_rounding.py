@@ -12,12 +12,12 @@ import pytest
 import onnxgru
 from onnxgru import api
 from onnxgru.cli import main
-from onnxgru.config import Config
 from onnxgru.core.errors import OutputError, SchemeError
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.rounding.gptq import Gptq
 from onnxgru.runtime.verify import verify
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from tests import grus
 from tests.journeys import PLAIN, SEARCHED, copy_digits, names, read

@@ -9,9 +9,10 @@ import pytest
 
 from onnxgru import api, terminal
 from onnxgru.cli import main
-from onnxgru.config import Config, load
 from onnxgru.core.errors import UsageError
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
+from onnxgru.settings.toml import load
 from onnxgru.study import Study
 from tests.journeys import copy_digits
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxgru.config import Config
 from onnxgru.core.dataset import Dataset
 from onnxgru.events import Notice
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.suspicion import of_bytes, of_count, of_inputs, of_labels, summarise
 from tests.journeys import copy_digits
 

@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxgru
 from onnxgru.cli import main
-from onnxgru.config import Config
 from onnxgru.core.alignment import is_aligned
 from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import DataError, OnnxgruError, UsageError
@@ -23,6 +22,7 @@ from onnxgru.events import Notice, Tuned
 from onnxgru.folder import FINETUNED
 from onnxgru.passes import source
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from onnxgru.training.finetune import Finetuning, Settings
 from onnxgru.tuning import load_tuned
 from tests import grus

@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.api import quantize
-from onnxgru.config import Config
 from onnxgru.core import files
+from onnxgru.settings.config import Config
 from tests import grus
 
 DIGITS = Path(__file__).resolve().parent.parent / "models" / "digits_row.onnx"

@@ -31,8 +31,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxgru.core.choices import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.errors import UsageError
-from onnxgru.core.integers import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.program import IntegerProgram
 
 KINDS = {"linear": "multiply-accumulate", "add": "element", "mul": "element", "lookup": "element"}

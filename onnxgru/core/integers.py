@@ -9,58 +9,18 @@ as in ONNX QuantizeLinear. Codes of weights have no zero point, see `WeightType`
 """
 
 import math
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.core.choices import MAXIMUM_BITS, MINIMUM_BITS
 from onnxgru.core.errors import UsageError
-
-MINIMUM_BITS = 2
-MAXIMUM_BITS = 8
-WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
-
-ACCUMULATOR_BITS = 32
-"""Of the widest accumulator."""
 
 TINY = float(np.finfo(np.float32).tiny)
 
 Codes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Widths as users write them: ``2-8``, ``2,4,8``, or both: ``2-4,8``.
-
-    Returns
-    -------
-    tuple of int
-        Ascending, none twice.
-
-    Raises
-    ------
-    UsageError
-        If the text is not of that form, or a width is not supported.
-    """
-    found: set[int] = set()
-    for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if match is None:
-            raise UsageError(f"widths must be such as 2-8 or 2,4,8, got {text!r}")
-        low, high = int(match[1]), int(match[2] or match[1])
-        if high == 16:
-            raise UsageError(
-                f"widths must be from {MINIMUM_BITS} to {MAXIMUM_BITS}, got {text!r}: 16-bit "
-                "paths are not supported yet"
-            )
-        if not MINIMUM_BITS <= low <= high <= MAXIMUM_BITS:
-            raise UsageError(
-                f"widths must be from {MINIMUM_BITS} to {MAXIMUM_BITS}, ascending in a range, "
-                f"got {text!r}"
-            )
-        found.update(range(low, high + 1))
-    return tuple(sorted(found))
 
 
 @dataclass(frozen=True, order=True)

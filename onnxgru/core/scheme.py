@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru.core import files
+from onnxgru.core.choices import GRANULARITIES, MAXIMUM_BITS, MINIMUM_BITS, OBSERVERS
 from onnxgru.core.errors import SchemeError, UsageError
-from onnxgru.core.integers import MAXIMUM_BITS, MINIMUM_BITS, IntegerType, WeightType
+from onnxgru.core.integers import IntegerType, WeightType
 from onnxgru.core.network import Layer, Operator
 
 FORMAT = "onnxgru.scheme/1"
-GRANULARITIES = ("tensor", "gate", "channel")
-OBSERVERS = ("minmax", "percentile", "mse", "entropy")
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,6 @@ from onnxgru.training.trace import import_torch
 
 Array = npt.NDArray[Any]
 
-SCALES = ("weights", "all", "none")
-
 
 @dataclass(frozen=True)
 class Settings:

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from onnxgru.core.activations import Activation
-from onnxgru.core.integers import MAXIMUM_BITS, Codes, Floats, Quantization, WeightType
+from onnxgru.core.choices import MAXIMUM_BITS
+from onnxgru.core.integers import Codes, Floats, Quantization, WeightType
 from onnxgru.core.weights import SPREAD
 from onnxgru.training.functions import apply
 

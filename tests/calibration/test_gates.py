@@ -6,8 +6,9 @@ import pytest
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.core.activations import Activation
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import SchemeError, UsageError
-from onnxgru.core.integers import WIDTHS, Quantization
+from onnxgru.core.integers import Quantization
 from tests import grus
 from tests.pipeline import pipeline
 

@@ -13,8 +13,9 @@ from onnxgru.calibration.observers import (
     require_observer,
     squared_error,
 )
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import DataError, UsageError
-from onnxgru.core.integers import WIDTHS, Quantization
+from onnxgru.core.integers import Quantization
 
 
 def of(values):

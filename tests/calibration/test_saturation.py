@@ -8,8 +8,9 @@ from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.observers import observe
 from onnxgru.calibration.saturation import Reader, observe_saturation
 from onnxgru.core.activations import Activation
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import DataError
-from onnxgru.core.integers import WIDTHS, Quantization
+from onnxgru.core.integers import Quantization
 from onnxgru.custom_ops import lookup
 
 SIGMOID, TANH, RELU = (Activation(name) for name in ("Sigmoid", "Tanh", "Relu"))

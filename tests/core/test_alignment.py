@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from onnxgru.core.alignment import aligned, is_aligned
-from onnxgru.core.integers import WIDTHS, Quantization
+from onnxgru.core.choices import WIDTHS
+from onnxgru.core.integers import Quantization
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes.lower import Lowering
 from tests import grus

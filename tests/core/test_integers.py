@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxgru.core.activations import FORMS, Activation
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import UsageError
-from onnxgru.core.integers import WIDTHS, IntegerType, Quantization, WeightType
+from onnxgru.core.integers import IntegerType, Quantization, WeightType
 from onnxgru.custom_ops.lookup import entries
 
 widths = st.sampled_from(WIDTHS)

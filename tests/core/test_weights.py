@@ -5,7 +5,8 @@ import onnx
 import pytest
 
 from onnxgru.core import weights
-from onnxgru.core.integers import WIDTHS, WeightType
+from onnxgru.core.choices import WIDTHS
+from onnxgru.core.integers import WeightType
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Part
 from tests import grus
 from tests.pipeline import pipeline

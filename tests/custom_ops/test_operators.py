@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from onnxgru.core.activations import ACTIVATIONS, Activation
-from onnxgru.core.integers import WIDTHS, Quantization, WeightType
+from onnxgru.core.choices import WIDTHS
+from onnxgru.core.integers import Quantization, WeightType
 from onnxgru.core.network import Operator
 from onnxgru.core.primitives import Primitives
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints

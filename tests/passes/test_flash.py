@@ -7,7 +7,7 @@ initializers.
 import onnx
 import pytest
 
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.program import IntegerProgram
 from tests import grus
 from tests.pipeline import Pipeline, pipeline

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxgru.core.integers import WIDTHS, IntegerType
+from onnxgru.core.choices import WIDTHS
+from onnxgru.core.integers import IntegerType
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.pack import Pack, pack, unpack

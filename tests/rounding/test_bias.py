@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxgru.core.scheme import GRANULARITIES
+from onnxgru.core.choices import GRANULARITIES
 from onnxgru.rounding.bias import BiasCorrection
 from onnxgru.rounding.gptq import Gptq
 from onnxgru.rounding.nearest import Nearest

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from onnxgru.core.integers import WIDTHS, WeightType
-from onnxgru.core.scheme import GRANULARITIES
+from onnxgru.core.choices import GRANULARITIES, WIDTHS
+from onnxgru.core.integers import WeightType
 from onnxgru.core.weights import SPREAD, Rounded
 from onnxgru.rounding import gptq
 from onnxgru.rounding.gptq import Gptq

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from onnxgru.config import Config
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.runtime.sessions import runtimes
 from onnxgru.runtime.verify import verify
 from onnxgru.session import Session
+from onnxgru.settings.config import Config
 from tests.pipeline import random_scheme
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "digits_row.onnx"

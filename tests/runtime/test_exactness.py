@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import VerificationError
-from onnxgru.core.integers import WIDTHS
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.passes.recurrence import Form

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxgru.core.integers import WIDTHS
+from onnxgru.core.choices import WIDTHS
 from onnxgru.runtime import products
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator

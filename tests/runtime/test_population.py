@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import UsageError, VerificationError
-from onnxgru.core.integers import WIDTHS
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.runtime import population
 from onnxgru.runtime.devices import require_exact_products

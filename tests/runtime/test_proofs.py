@@ -6,8 +6,9 @@ For every channel of every linear operator an input is built from the signs of i
 import numpy as np
 import pytest
 
+from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.integers import WIDTHS, Quantization
+from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Operator
 from onnxgru.core.program import Boundary, IntegerProgram, Proof, ZeroPoints
 from onnxgru.core.scheme import Scheme

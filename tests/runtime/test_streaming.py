@@ -10,7 +10,6 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from onnxgru.config import Config
 from onnxgru.core.data import load
 from onnxgru.core.dataset import Dataset
 from onnxgru.core.intervals import recordings
@@ -20,6 +19,7 @@ from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.plan import LoopError
 from onnxgru.runtime.population import PopulationEvaluator
 from onnxgru.runtime.verify import oracle_engine, verify
+from onnxgru.settings.config import Config
 from tests.devices import torch_device
 from tests.runtime import streaming
 from tests.runtime.streaming import Streaming, frame_by_frame

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +21,10 @@ from onnxgru.search.nsga import Progress, Settings, search
 from tests.search import toy
 
 FORK = multiprocessing.get_context("fork")
-SMALL = Settings(population=6, generations=4, seed=3)
+plain = partial(Settings, strategy="plain")
+"""NSGA-II throughout."""
+
+SMALL = plain(population=6, generations=4, seed=3)
 
 
 def run(settings=SMALL, **options):
@@ -43,7 +47,7 @@ def opened(path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_reaches_the_exact_front(seed):
-    members = run(Settings(population=40, generations=20, seed=seed))
+    members = run(plain(population=40, generations=20, seed=seed))
     assert len(set(genomes(members))) == len(members) == 800
     exact = set(toy.exact())
     found = {member.objectives for member in front(members)}
@@ -62,7 +66,7 @@ def test_reaches_all_of_a_small_front_in_a_large_space(seed):
     members = search(
         space,
         lambda genome: Member(genome, (24 - sum(genome[:3]), sum(genome))),
-        Settings(population=40, generations=20, seed=seed),
+        plain(population=40, generations=20, seed=seed),
         seeds=[space.uniform(2), space.uniform(8)],
     )
     expected = [(30.0 - size, float(size)) for size in range(12, 31)]
@@ -74,8 +78,8 @@ def test_same_seed_same_search():
 
 
 def test_another_seed_another_search():
-    assert genomes(run()) != genomes(run(Settings(population=6, generations=4, seed=4)))
-    first = [genomes(run(Settings(6, 1, seed))) for seed in (3, 4)]
+    assert genomes(run()) != genomes(run(plain(population=6, generations=4, seed=4)))
+    first = [genomes(run(plain(6, 1, seed))) for seed in (3, 4)]
     assert first[0] != first[1]
     assert first[0][:3] == first[1][:3] == list(toy.SEEDS)
 
@@ -91,7 +95,7 @@ def test_global_random_state_has_no_influence_and_is_left_alone():
 
 
 def test_more_generations_continue_the_same_search():
-    longer = run(Settings(population=6, generations=6, seed=3))
+    longer = run(plain(population=6, generations=6, seed=3))
     assert longer[: SMALL.evaluations] == run()
 
 
@@ -102,7 +106,7 @@ from onnxgru.search.front import Member
 from onnxgru.search.nsga import Settings, search
 def coarse(genome):
     return Member(genome, (max(genome[:2]), sum(genome) // 4), genome[3] % 3)
-members = search(toy.SPACE, coarse, Settings(40, 8, 0))
+members = search(toy.SPACE, coarse, Settings(40, 8, 0, "plain"))
 members += search(toy.SPACE, coarse, Settings(40, 8, 0, "explore-exploit", 5.0))
 print(hashlib.sha256(repr([member.genome for member in members]).encode()).hexdigest())
 """
@@ -181,7 +185,7 @@ def test_torn_at_random_bytes(path):
 
 
 def test_killed_five_times(path):
-    settings = Settings(population=10, generations=8, seed=1)
+    settings = plain(population=10, generations=8, seed=1)
     arguments = [str(value) for value in (path, 10, 8, 1, 0.004)]
     chance = random.Random(6)
     reached = 0
@@ -209,7 +213,7 @@ def test_killed_five_times(path):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12: none is unsafe
 def test_killed_at_fifty_random_moments(path):
     """Forked, so that a process searches within a millisecond."""
-    settings = Settings(population=10, generations=8, seed=2)
+    settings = plain(population=10, generations=8, seed=2)
     whole = run(settings)
     chance = random.Random(8)
     killed, reached = 0, set()
@@ -258,7 +262,7 @@ def test_journal_that_cannot_be_written_ends_the_search(path):
 
 def test_report(path):
     with opened(path) as journal:
-        run(Settings(6, 2, 3), journal=journal)
+        run(plain(6, 2, 3), journal=journal)
     reports: list[Progress] = []
     with opened(path) as journal:
         members = run(journal=journal, report=reports.append)
@@ -271,26 +275,26 @@ def test_report(path):
 
 def test_seeds_come_first_without_repetitions():
     seeds = [(8, 8, 8, 8), (2, 2, 2, 2), (8, 8, 8, 8), (5, 5, 5, 5)]
-    members = search(toy.SPACE, toy.evaluate, Settings(6, 1), seeds=seeds)
+    members = search(toy.SPACE, toy.evaluate, plain(6, 1), seeds=seeds)
     assert genomes(members)[:3] == [seeds[0], seeds[1], seeds[3]]
     assert len(set(genomes(members))) == 6
     many = [toy.SPACE.uniform(bits) for bits in toy.WIDTHS]
-    assert genomes(search(toy.SPACE, toy.evaluate, Settings(4, 1), seeds=many)) == many[:4]
+    assert genomes(search(toy.SPACE, toy.evaluate, plain(4, 1), seeds=many)) == many[:4]
 
 
 @pytest.mark.parametrize("population", [4, 5, 9, 40])
 def test_a_small_space_is_used_up(population):
     space = Space((Gene("a", (2, 3, 4)), Gene("b", (2, 4, 8)), Gene("c", (7,))))
     members = search(
-        space, lambda g: Member(g, (-sum(g), sum(g))), Settings(population, 20), report=None
+        space, lambda g: Member(g, (-sum(g), sum(g))), plain(population, 20), report=None
     )
     assert sorted(genomes(members)) == sorted(itertools.product((2, 3, 4), (2, 4, 8), (7,)))
 
 
 def test_one_objective_and_three():
-    one = search(toy.SPACE, lambda g: Member(g, (sum(g),)), Settings(10, 20))
+    one = search(toy.SPACE, lambda g: Member(g, (sum(g),)), plain(10, 20))
     assert genomes(front(one)) == [(2, 2, 2, 2)]
-    three = search(toy.SPACE, lambda g: Member(g, (8 - g[0], 8 - g[1], sum(g))), Settings(10, 20))
+    three = search(toy.SPACE, lambda g: Member(g, (8 - g[0], 8 - g[1], sum(g))), plain(10, 20))
     assert all(genome[2:] == (2, 2) for genome in genomes(front(three))[:5])
 
 
@@ -306,7 +310,7 @@ def test_constraint_is_met_before_objectives_count():
         member = evaluate(genome)
         return Member(genome, member.objectives)
 
-    settings = Settings(population=20, generations=30)
+    settings = plain(population=20, generations=30)
     members = search(space, evaluate, settings)
     feasible = [member for member in members if member.feasible]
     assert len(feasible) > 50
@@ -326,7 +330,7 @@ def test_constraint_is_met_before_objectives_count():
 )
 def test_settings_are_checked(values, words):
     with pytest.raises(UsageError, match=words):
-        Settings(**values)
+        plain(**values)
 
 
 def test_defaults():

@@ -121,5 +121,5 @@ def test_best_are_whole_fronts():
 
 
 def test_unknown_strategy_is_refused():
-    with pytest.raises(UsageError, match="strategy of a search must be one of plain, explore-expl"):
+    with pytest.raises(UsageError, match="strategy of a search must be one of explore-exploit, pl"):
         Settings(strategy="luck")

@@ -53,4 +53,4 @@ def main(path: Path, settings: Settings, seconds: float) -> None:
 
 if __name__ == "__main__":
     population, generations, seed = (int(text) for text in sys.argv[2:5])
-    main(Path(sys.argv[1]), Settings(population, generations, seed), float(sys.argv[5]))
+    main(Path(sys.argv[1]), Settings(population, generations, seed, "plain"), float(sys.argv[5]))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxgru.core import weights
-from onnxgru.core.integers import WIDTHS, Quantization, WeightType
+from onnxgru.core.choices import WIDTHS
+from onnxgru.core.integers import Quantization, WeightType
 from onnxgru.training.quantizers import ValueQuantizer, WeightQuantizer
 
 torch = pytest.importorskip("torch")

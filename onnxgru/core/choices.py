@@ -1,0 +1,54 @@
+"""What a scheme may say: its widths, observers and granularities.
+
+Nothing heavy is imported, so that the command line can name the choices at once.
+"""
+
+import re
+
+from onnxgru.core.errors import UsageError
+
+MINIMUM_BITS = 2
+MAXIMUM_BITS = 8
+WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
+
+ACCUMULATOR_BITS = 32
+"""Of the widest accumulator."""
+
+GRANULARITIES = ("tensor", "gate", "channel")
+"""What shares a weight scale. A gene holds a position in this tuple."""
+
+OBSERVERS = ("minmax", "percentile", "mse", "entropy")
+"""How ranges are chosen from statistics. A gene holds a position in this tuple."""
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Widths as users write them: ``2-8``, ``2,4,8``, or both: ``2-4,8``.
+
+    Returns
+    -------
+    tuple of int
+        Ascending, none twice.
+
+    Raises
+    ------
+    UsageError
+        If the text is not of that form, or a width is not supported.
+    """
+    found: set[int] = set()
+    for part in text.replace(" ", "").split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match is None:
+            raise UsageError(f"widths must be such as 2-8 or 2,4,8, got {text!r}")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high == 16:
+            raise UsageError(
+                f"widths must be from {MINIMUM_BITS} to {MAXIMUM_BITS}, got {text!r}: 16-bit "
+                "paths are not supported yet"
+            )
+        if not MINIMUM_BITS <= low <= high <= MAXIMUM_BITS:
+            raise UsageError(
+                f"widths must be from {MINIMUM_BITS} to {MAXIMUM_BITS}, ascending in a range, "
+                f"got {text!r}"
+            )
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))

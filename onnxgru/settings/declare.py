@@ -1,0 +1,216 @@
+"""How a setting is declared, and what is derived from its declaration.
+
+A theme is a frozen dataclass below `Settings` with an `About`. Each of its fields is declared by
+`setting`, which keeps everything about it in the field's metadata.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, ClassVar, TypeVar
+
+from onnxgru.core.errors import UsageError
+from onnxgru.settings.kinds import Kind, shown
+
+T = TypeVar("T")
+_KEY = "setting"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one setting; see `setting` for the parameters."""
+
+    name: str
+    default: Any
+    kind: Kind
+    help: str
+    unset: str
+    short: str
+    basic: bool
+    keyed: bool
+    example: Any
+
+    @property
+    def flag(self) -> str:
+        """Its long flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be left open with None."""
+        return self.default is None
+
+    def check(self, value: object) -> None:
+        """Check a value, apart from all other settings.
+
+        Raises
+        ------
+        UsageError
+            If it is none that the setting takes.
+        """
+        if value is None and self.optional:
+            return
+        if not self.kind.fits(value):
+            raise UsageError(f"{self.name} must be {self.kind.wanted()}, got {shown(value)}")
+        self.kind.examine(value)
+
+
+def setting(
+    default: T,
+    kind: Kind,
+    help: str,
+    *,
+    unset: str = "",
+    short: str = "",
+    basic: bool = False,
+    keyed: bool = True,
+    example: object = None,
+) -> T:
+    """Declare a setting as a field of a frozen dataclass.
+
+    Parameters
+    ----------
+    default : object
+        Its default; None where it may be left open.
+    kind : Kind
+        What values it takes.
+    help : str
+        What it says, in words, without its choices and its default.
+    unset : str
+        What is done where it is left open, for help.
+    short : str
+        A short flag beside the long one, such as ``-o``.
+    basic : bool
+        Whether most users need it: ``--help`` shows it.
+    keyed : bool
+        Whether the evaluations of a search depend on its value: then it is in the key of the
+        search's journal, and a search continues with the same value only.
+    example : object
+        A value for the commented TOML file, where the default is None.
+
+    Returns
+    -------
+    object
+        The field.
+    """
+    declared = Setting("", default, kind, help, unset, short, basic, keyed, example)
+    made: T = field(default=default, metadata={_KEY: declared})
+    return made
+
+
+@dataclass(frozen=True)
+class About:
+    """What a theme is.
+
+    Parameters
+    ----------
+    section : str
+        Its section in a TOML file.
+    title : str
+        Its title in help.
+    note : str
+        What help says below the title.
+    switch : str
+        The setting without which the others mean nothing; none where left out.
+    """
+
+    section: str
+    title: str
+    note: str = ""
+    switch: str = ""
+
+
+class Settings:
+    """Settings that are checked when they are made: the base of themes and of what joins them.
+
+    Raises
+    ------
+    UsageError
+        If there is no such setting, a value is wrong, or two contradict each other.
+    """
+
+    about: ClassVar[About]
+
+    def __new__(cls, *_values: object, **settings: object) -> "Settings":
+        """Refuse settings that there are not, in one sentence."""
+        check_names(cls, settings)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for one in declared(type(self)).values():
+            value = getattr(self, one.name)
+            one.check(value)
+            object.__setattr__(self, one.name, one.kind.kept(value))
+        for cls in type(self).__mro__:
+            if "contradictions" in vars(cls):
+                for contradicts, sentence in vars(cls)["contradictions"](self):
+                    if contradicts:
+                        raise UsageError(sentence)
+
+    def contradictions(self) -> Iterator[tuple[bool, str]]:
+        """What settings must not say together, and whether they do."""
+        return iter(())
+
+
+def themes(cls: type[Settings]) -> tuple[type[Settings], ...]:
+    """The themes that a class joins, in their order."""
+    return tuple(base for base in cls.__mro__ if "about" in vars(base))
+
+
+def declared(cls: type[Settings]) -> dict[str, Setting]:
+    """All settings of a class by name, theme by theme."""
+    found: dict[str, Setting] = {}
+    for base in [*themes(cls), cls]:
+        found |= {name: one for name, one in _fields(base).items() if name not in found}
+    return found
+
+
+def _fields(cls: type[Any]) -> dict[str, Setting]:
+    # The metadata of a field does not know its name.
+    return {
+        one.name: Setting(**{**vars(one.metadata[_KEY]), "name": one.name})
+        for one in fields(cls)
+        if _KEY in one.metadata
+    }
+
+
+def keyed(cls: type[Settings]) -> tuple[str, ...]:
+    """Names of the settings that the evaluations of a search depend on."""
+    return tuple(name for name, one in declared(cls).items() if one.keyed)
+
+
+def dependent(theme: type[Settings]) -> tuple[str, ...]:
+    """Names of a theme's settings that mean nothing without its switch."""
+    return tuple(name for name in declared(theme) if name != theme.about.switch)
+
+
+def defaults(cls: type[Settings], names: Iterable[str]) -> dict[str, Any]:
+    """The defaults of some settings, by name."""
+    return {name: declared(cls)[name].default for name in names}
+
+
+def check_names(cls: type[Settings], settings: Iterable[str], where: str = "") -> None:
+    """Refuse names that are none of a setting.
+
+    Parameters
+    ----------
+    cls : type
+        Class of the settings.
+    settings : iterable of str
+        Names.
+    where : str
+        What the sentence begins with.
+
+    Raises
+    ------
+    UsageError
+        If there is no setting of such a name.
+    """
+    known = declared(cls)
+    for name in settings:
+        if name not in known:
+            close = get_close_matches(str(name), known, n=1)
+            raise UsageError(
+                f"{where}there is no setting {name!r}; "
+                + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}")
+            )

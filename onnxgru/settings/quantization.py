@@ -1,0 +1,105 @@
+"""How weights and values become integers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxgru import passes
+from onnxgru.core.choices import (
+    ACCUMULATOR_BITS,
+    GRANULARITIES,
+    MAXIMUM_BITS,
+    MINIMUM_BITS,
+    OBSERVERS,
+)
+from onnxgru.rounding import METHODS
+from onnxgru.settings.declare import About, Settings, declared, setting
+from onnxgru.settings.kinds import Choice, Location, Switch, Texts, Whole
+
+AUTO = "auto"
+"""Ranges as the data suggest: aligned where calls hand states on, else saturating."""
+
+BITS = 8
+"""Width of all weights and outputs where nothing else is asked for."""
+
+_WIDTH = Whole(MINIMUM_BITS, MAXIMUM_BITS)
+_NODES = Texts("a list of node names or patterns", "NODE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization(Settings):
+    """How weights and values become integers."""
+
+    about = About("quantization", "quantisation")
+
+    bits: int | None = setting(
+        None,
+        _WIDTH,
+        "one width for all weights and outputs",
+        unset=str(BITS),
+        basic=True,
+        keyed=False,  # a search has widths of its own, here and below
+        example=4,
+    )
+    scheme: Path | str | None = setting(
+        None,
+        Location(),
+        "take the widths of every operator from a scheme.json instead",
+        basic=True,
+        keyed=False,
+        example="scheme.json",
+    )
+    weights_file: Path | str | None = setting(
+        None,
+        Location(),
+        "with scheme: take the integers of its weights from a finetuned.weights.npz",
+        keyed=False,
+        example="finetuned.weights.npz",
+    )
+    granularity: str = setting("channel", Choice(GRANULARITIES), "what shares one weight scale")
+    observer: str = setting(
+        "mse", Choice(OBSERVERS), "how ranges are chosen from the statistics of calibration"
+    )
+    ranges: str = setting(
+        AUTO,
+        Choice((AUTO, *passes.RANGES)),
+        "what the observer mse counts; plain: the error of a function's operand; saturating: the "
+        "error of the function's codes, which ignores where sigmoid and tanh are flat; aligned: as "
+        "saturating, and the terms of a state's sum share the state's scale, for long sequences; "
+        "auto: aligned where calls hand states on, else saturating",
+    )
+    rounding: str = setting(
+        "gptq",
+        Choice(METHODS),
+        "how weights are rounded; nearest: each by itself; gptq: so that errors cancel on the "
+        "calibration data",
+    )
+    bias_correction: bool = setting(
+        False, Switch(), "correct the biases for the mean error of the rounded weights"
+    )
+    input_bits: int = setting(MAXIMUM_BITS, _WIDTH, "width of the codes that a layer reads")
+    accumulator_bits: int = setting(
+        ACCUMULATOR_BITS,
+        Whole(8, ACCUMULATOR_BITS),
+        "refuse schemes whose accumulators could need more bits",
+    )
+    include: tuple[str, ...] = setting(
+        (), _NODES, "quantise only the GRU nodes with this name or shell pattern", unset="all"
+    )
+    exclude: tuple[str, ...] = setting(
+        (), _NODES, "keep the GRU nodes with this name or shell pattern in float", unset="none"
+    )
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether weights or biases depend on what linear operators read in calibration."""
+        return self.weights_file is None and (self.rounding != "nearest" or self.bias_correction)
+
+    def contradictions(self) -> Iterator[tuple[bool, str]]:
+        """A scheme says more than widths."""
+        usual = declared(Quantization)
+        for name in ("granularity", "observer", "input_bits"):
+            yield (
+                self.scheme is not None and getattr(self, name) != usual[name].default,
+                f"a scheme says its own {name}; leave out {name}, or the scheme",
+            )

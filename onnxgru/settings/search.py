@@ -1,0 +1,145 @@
+"""How widths are searched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnxgru.core import choices
+from onnxgru.core.errors import UsageError
+from onnxgru.search import SMALLEST_POPULATION, STRATEGIES
+from onnxgru.settings.declare import About, Settings, setting
+from onnxgru.settings.kinds import Choice, Number, Switch, Text, Whole
+from onnxgru.settings.objectives import Objectives
+
+GENOMES = ("split", "coupled")
+GENES = ("bits", "observer", "granularity")
+SHARES = ("none", "layer", "kind", "gate")
+"""Genomes, genes and groups that `onnxgru.encoding.Encoding` knows."""
+
+PROCESSOR = "cpu"
+"""The device that everything runs on where nothing else is asked for."""
+
+
+def _genes(text: str) -> None:
+    """Check what genes decide."""
+    names = [name.strip() for name in text.split(",")]
+    if names[0] != "bits" or len(set(names)) < len(names) or not set(names) <= set(GENES):
+        raise UsageError(
+            f"genes must be bits, and observer or granularity if wanted, such as bits,observer, "
+            f"got {text!r}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Settings):
+    """How widths are searched."""
+
+    about = About("search", "search", switch="search")
+
+    search: bool = setting(
+        False,
+        Switch(),
+        "search for widths: the Pareto front of accuracy and flash bytes",
+        basic=True,
+        keyed=False,
+    )
+    max_drop: float | None = setting(
+        None,
+        Number("of at least 0", lambda value: value >= 0),
+        "choose the smallest member of the front that is at most X below the best",
+        unset="0.5 points, 3 dB against the float model, 0.5 dB against targets",
+        keyed=False,
+        example=0.5,
+    )
+    population: int = setting(40, Whole(SMALLEST_POPULATION), "schemes per generation")
+    generations: int = setting(20, Whole(1), "number of generations", keyed=False)
+    widths: str = setting(
+        "2-8",
+        Text("a text such as 2-8", "2-8", parse=choices.widths),
+        "widths to search, such as 2-8 or 2,4,8",
+    )
+    objectives: str = setting(
+        "error,flash",
+        Objectives(),
+        "what is minimised: error, and one or two of flash, weights, bitops, cost:TABLE.toml; "
+        "members are chosen by the last one",
+    )
+    genome: str = setting(
+        "split",
+        Choice(GENOMES),
+        "genes of an operator; split: one for its weights, one for its output; coupled: one for "
+        "both, as published",
+    )
+    genes: str = setting(
+        "bits",
+        Text("a text such as bits,observer", "NAMES", parse=_genes),
+        "what genes decide: bits, and observer and granularity if wanted: bits,observer",
+    )
+    search_inputs: bool = setting(False, Switch(), "also search the width of each layer's input")
+    share: str = setting("none", Choice(SHARES), "which operators share a gene")
+    strategy: str = setting(
+        "explore-exploit",
+        Choice(STRATEGIES),
+        "how the search goes; explore-exploit: the second half refines the best schemes; plain: "
+        "NSGA-II throughout",
+        keyed=False,
+    )
+    finetune_candidates: bool = setting(
+        False,
+        Switch(),
+        "judge every candidate after fine-tuning it, and not only fine-tune the chosen member",
+        keyed=False,  # the key has a hash of the training data instead
+    )
+    jobs: int | None = setting(
+        None,
+        Whole(1),
+        "candidates evaluated at a time",
+        unset="one per core",
+        keyed=False,
+        example=2,
+    )
+    device: str = setting(
+        PROCESSOR,
+        Text("cpu, cuda or cuda:N", "NAME", r"cpu|cuda(:\d+)?"),
+        "device that evaluates candidates: cpu, cuda or cuda:N",
+        keyed=False,
+    )
+    scheduler: str | None = setting(
+        None,
+        Text(
+            "an address such as tcp://10.0.0.1:8786",
+            "ADDRESS",
+            r"([a-z]+://)?(\[[0-9a-fA-F:.%]+\]|[^\s/:\[\]]+):\d{1,5}/?",
+        ),
+        "evaluate candidates on the workers of a Dask scheduler, tcp://host:port",
+        unset="on this machine",
+        keyed=False,
+        example="tcp://10.0.0.1:8786",
+    )
+
+    def contradictions(self) -> Iterator[tuple[bool, str]]:
+        """Candidates are evaluated in one place, and only by a search."""
+        on_device, on_cluster = self.device != PROCESSOR, self.scheduler is not None
+        yield (
+            on_device and not self.search,
+            f"device {self.device} evaluates candidates of a search; give search too, or leave out "
+            "device",
+        )
+        yield (
+            on_cluster and not self.search,
+            "scheduler says where a search evaluates; give search too",
+        )
+        yield (
+            on_cluster and self.jobs is not None,
+            "scheduler and jobs exclude each other: a Dask worker evaluates as many candidates "
+            "at a time as it has threads; give one of them",
+        )
+        yield (
+            on_cluster and on_device,
+            "scheduler and device exclude each other: workers of Dask evaluate on their "
+            "processors; give one of them",
+        )
+        yield (
+            self.finetune_candidates and (on_device or on_cluster),
+            "finetune_candidates trains on this machine's processor; leave out device and "
+            "scheduler",
+        )
