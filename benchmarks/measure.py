@@ -20,7 +20,7 @@ from onnxgru.core.network import Layer
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize
+from onnxgru.passes.recognize.layers import recognize
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate
 

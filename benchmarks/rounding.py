@@ -59,7 +59,7 @@ def scheme(session: Session, weights: Sequence[int], outputs: Sequence[int], see
         state = int(generator.choice(outputs))
         for operator in layer.operators:
             bits, weight_bits = int(generator.choice(outputs)), int(generator.choice(weights))
-            bits = state if operator.name in layer.results else bits
+            bits = state if operator.name in layer.grids else bits
             operators[operator.name] = (
                 OutputScheme(bits)
                 if operator.weight is None

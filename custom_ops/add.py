@@ -19,14 +19,16 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import Requantization, multiplier
-from onnxgru.core.network import Operator
+from onnxgru.core.network import ElementwiseOperator
 from onnxgru.core.primitives import Primitives, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
 
-def equation(tape: Tape, operator: Operator, left: ir.Value, right: ir.Value) -> ir.Value:
+def equation(
+    tape: Tape, operator: ElementwiseOperator, left: ir.Value, right: ir.Value
+) -> ir.Value:
     """Float node: Add."""
     return tape.op("Add", left, right, name=operator.name)
 
@@ -53,7 +55,7 @@ class Add(IntegerOperator):
     @classmethod
     def derive(
         cls,
-        operator: Operator,
+        operator: ElementwiseOperator,
         inputs: tuple[str, ...],
         operands: tuple[Boundary, ...],
         result: Boundary,
@@ -71,6 +73,11 @@ class Add(IntegerOperator):
     def outputs(self) -> tuple[str, ...]:
         """The sum."""
         return (self.output.name,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the sum."""
+        return (self.output.channels,)
 
     @property
     def results(self) -> tuple[Output, ...]:

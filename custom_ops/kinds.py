@@ -1,25 +1,55 @@
-"""The table of kinds: which module computes what the cells' tables name."""
+"""The table of kinds: what computes the operators that the cells' tables name.
+
+Integer arithmetic, work and flash of a kind are in its module's class; the oracle and training
+write the arithmetic a second time on purpose, and no other module has a list of kinds.
+"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import onnx_ir as ir
 
 from onnxgru.core.program import IntegerOperator
 from onnxgru.custom_ops import add, linear, lookup, mul
 
-EQUATIONS: Mapping[str, Callable[..., ir.Value]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a kind of operator.
+
+    Parameters
+    ----------
+    equation : callable
+        Float nodes: ``equation(tape, operator, *operands)``.
+    derive : callable, optional
+        Integer operator: ``derive(operator, inputs, operands, result)``; None where operators are
+        derived in groups.
+    integer : type
+        Class of the integer operator.
+    sign : str
+        What drawings show; empty where they show the function.
+    """
+
+    equation: Callable[..., ir.Value]
+    derive: Callable[..., IntegerOperator] | None
+    integer: type[IntegerOperator]
+    sign: str = ""
+
+    def derived(self, *arguments: Any) -> IntegerOperator:
+        """Integer operator of a kind that is not derived in groups."""
+        if self.derive is None:
+            raise ValueError(f"operators of kind {self.integer.kind} are derived in groups")
+        return self.derive(*arguments)
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "linear": linear.equation,
-        "add": add.equation,
-        "mul": mul.equation,
-        "lookup": lookup.equation,
+        "linear": Kind(linear.equation, None, linear.Linear),
+        "add": Kind(add.equation, add.Add.derive, add.Add, "+"),
+        "mul": Kind(mul.equation, mul.Mul.derive, mul.Mul, "\N{MULTIPLICATION SIGN}"),
+        "lookup": Kind(lookup.equation, lookup.Lookup.derive, lookup.Lookup),
     }
 )
-"""Float nodes of every kind: ``equation(tape, operator, *operands)``."""
-
-ELEMENTWISE: Mapping[str, Callable[..., IntegerOperator]] = MappingProxyType(
-    {"add": add.Add.derive, "mul": mul.Mul.derive, "lookup": lookup.Lookup.derive}
-)
-"""Derivation of integer operators: ``derive(operator, inputs, operands, result)``; linear
-operators are derived in groups."""
+"""By the name that cells' tables use."""

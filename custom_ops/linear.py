@@ -32,7 +32,7 @@ from onnxgru.core import weights
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
 from onnxgru.core.integers import Floats, Quantization, WeightType
-from onnxgru.core.network import Operator
+from onnxgru.core.network import LinearOperator
 from onnxgru.core.primitives import Primitives, Value
 from onnxgru.core.program import (
     Boundary,
@@ -51,12 +51,14 @@ BIAS_LIMIT = 2**30
 """Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""
 
 
-def equation(tape: Tape, operator: Operator, x: ir.Value) -> ir.Value:
+def equation(tape: Tape, operator: LinearOperator, x: ir.Value) -> ir.Value:
     """Float nodes: MatMul and Add; x is (..., inputs), the result (..., outputs)."""
-    weight, bias = operator.linear
-    stored = tape.constant(f"{operator.name}/weight", np.ascontiguousarray(weight.T))
+    weight = np.ascontiguousarray(operator.weight.T)
+    stored = tape.constant(f"{operator.name}/weight", weight)
     product = tape.op("MatMul", x, stored, name=f"{operator.name}/product")
-    return tape.op("Add", product, tape.constant(f"{operator.name}/bias", bias), name=operator.name)
+    return tape.op(
+        "Add", product, tape.constant(f"{operator.name}/bias", operator.bias), name=operator.name
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class Part:
     @classmethod
     def derive(
         cls,
-        operator: Operator,
+        operator: LinearOperator,
         rounded: Rounded,
         weight_bits: int,
         operand: Quantization,
@@ -178,6 +180,11 @@ class Linear(IntegerOperator):
         return tuple(part.output.name for part in self.parts)
 
     @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """One an operator."""
+        return tuple(part.output.channels for part in self.parts)
+
+    @cached_property
     def results(self) -> tuple[Output, ...]:
         """One an operator."""
         return tuple(part.output for part in self.parts)
@@ -239,7 +246,7 @@ class Linear(IntegerOperator):
         value = requantize.compute(p, parameters, self.results, p.add(product, parameters["bias"]))
         if len(self.parts) == 1:
             return (value,)
-        return p.split(value, [part.output.channels for part in self.parts])
+        return p.split(value, self.widths)
 
     def flash(self) -> Iterator[FlashItem]:
         """Weights packed at their width, and int32 biases."""

@@ -18,17 +18,15 @@ import onnx_ir as ir
 
 from onnxgru.core.activations import Activation, Reals
 from onnxgru.core.integers import Codes, Quantization
-from onnxgru.core.network import Operator
+from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Primitives, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
 from onnxgru.core.tape import Tape, digest
 
 
-def equation(tape: Tape, operator: Operator, x: ir.Value) -> ir.Value:
+def equation(tape: Tape, operator: LookupOperator, x: ir.Value) -> ir.Value:
     """Float nodes of the function, preceded by Clip where it has one."""
     function = operator.function
-    if function is None:
-        raise ValueError(f"{operator.name} has no function")
     name = operator.name
 
     def scalar(role: str, value: float) -> ir.Value:
@@ -96,14 +94,12 @@ class Lookup(IntegerOperator):
     @classmethod
     def derive(
         cls,
-        operator: Operator,
+        operator: LookupOperator,
         inputs: tuple[str, ...],
         operands: tuple[Boundary, ...],
         result: Boundary,
     ) -> "Lookup":
         """Table of the operator's function between two quantisations."""
-        if operator.function is None:
-            raise ValueError(f"{operator.name} has no function")
         table = entries(operator.function, operands[0].quantization, result.quantization)
         return cls(operator.name, operands, inputs, operator.width, table)
 
@@ -111,6 +107,11 @@ class Lookup(IntegerOperator):
     def outputs(self) -> tuple[str, ...]:
         """The function's value."""
         return (self.name,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the function's value."""
+        return (self.channels,)
 
     def prepare(
         self, primitives: Primitives[Value], shared: Mapping[str, Value]

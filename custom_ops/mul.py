@@ -15,14 +15,16 @@ import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Quantization
-from onnxgru.core.network import Operator
+from onnxgru.core.network import ElementwiseOperator
 from onnxgru.core.primitives import Primitives, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 
 
-def equation(tape: Tape, operator: Operator, left: ir.Value, right: ir.Value) -> ir.Value:
+def equation(
+    tape: Tape, operator: ElementwiseOperator, left: ir.Value, right: ir.Value
+) -> ir.Value:
     """Float node: Mul."""
     return tape.op("Mul", left, right, name=operator.name)
 
@@ -59,7 +61,7 @@ class Mul(IntegerOperator):
     @classmethod
     def derive(
         cls,
-        operator: Operator,
+        operator: ElementwiseOperator,
         inputs: tuple[str, ...],
         operands: tuple[Boundary, ...],
         result: Boundary,
@@ -78,6 +80,11 @@ class Mul(IntegerOperator):
     def outputs(self) -> tuple[str, ...]:
         """The product."""
         return (self.output.name,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the product."""
+        return (self.output.channels,)
 
     @property
     def results(self) -> tuple[Output, ...]:

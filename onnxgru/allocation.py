@@ -25,7 +25,7 @@ from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.observers import squared_error
 from onnxgru.core import weights
 from onnxgru.core.integers import WeightType
-from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator, Recurrence
 from onnxgru.encoding import Encoding
 from onnxgru.search.genome import Genome
 
@@ -135,7 +135,7 @@ def _tallies(
     genes = {gene.name for gene in encoding.space.genes}
     for layer in layers:
         for recurrence in layer.recurrences:
-            tables = {o.inputs[0] for o in recurrence.operators if o.kind == "lookup"}
+            tables = {o.inputs[0] for o in recurrence.operators if isinstance(o, LookupOperator)}
             sums = {i: o.name for o in recurrence.operators if o.kind == "add" for i in o.inputs}
             for operator in recurrence.operators:
                 output, weight = encoding.names(layer, operator)
@@ -148,12 +148,12 @@ def _tallies(
                         _output_noise(operator, value, calibration, observer, bits) / power,
                         float(2**bits) if operator.name in tables else 0.0,
                     )
-                if weight is not None:
+                if isinstance(operator, LinearOperator) and weight is not None:
                     source = _value(layer, recurrence, operator.inputs[0])
                     tally = tallies.setdefault(weight if weight in genes else output, _Tally())
                     gain = _power(calibration.histograms[source]) / power
                     for bits, noise in _weight_noise(operator, encoding.widths):
-                        tally.add(bits, gain * noise, operator.linear[0].size * bits / 8)
+                        tally.add(bits, gain * noise, operator.weight.size * bits / 8)
     return tallies
 
 
@@ -193,8 +193,8 @@ def _rounded(rate: float) -> float:
 
 def _value(layer: Layer, recurrence: Recurrence, name: str) -> str:
     """Name under which calibration has a value."""
-    if name in (recurrence.state, recurrence.result):
-        return layer.state
+    if name in layer.grids:
+        return layer.grids[name]
     return layer.input if name == recurrence.input else name
 
 
@@ -209,7 +209,9 @@ def _output_noise(
 ) -> float:
     """Mean squared error of the output's codes."""
     histogram = calibration.histograms[value]
-    codomain = None if operator.function is None else operator.function.quantization(bits)
+    codomain = (
+        operator.function.quantization(bits) if isinstance(operator, LookupOperator) else None
+    )
     limits = (
         calibration.range(value, observer, bits)
         if codomain is None
@@ -218,9 +220,9 @@ def _output_noise(
     return squared_error(histogram, *limits, bits)
 
 
-def _weight_noise(operator: Operator, widths: Sequence[int]) -> list[tuple[int, float]]:
+def _weight_noise(operator: LinearOperator, widths: Sequence[int]) -> list[tuple[int, float]]:
     """Width and squared error of an output's weights, the mean over outputs, for every width."""
-    matrix = operator.linear[0]
+    matrix = operator.weight
     rows = matrix[:: -(-len(matrix) // ROWS)].astype(np.float64)
     found = []
     for bits in widths:

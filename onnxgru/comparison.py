@@ -22,7 +22,7 @@ from onnxgru.outputs import Choice
 from onnxgru.passes import source
 from onnxgru.passes.axes import rank
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize
+from onnxgru.passes.recognize.layers import recognize
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 

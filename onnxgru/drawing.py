@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from onnxgru.core.cells import INPUT, STATE, Cell
+from onnxgru.core.cells import INPUT, Cell
 
 BOX = (120.0, 42.0)
 """Width and height of an operator, in the units of the drawing."""
@@ -104,7 +104,7 @@ def draw(cell: Cell) -> Drawing:
 
 def _levels(cell: Cell) -> dict[str, int]:
     """Row of every operator: its longest distance from the inputs."""
-    levels = {INPUT: 0, STATE: 0}
+    levels = {INPUT: 0, **{carry.name: 0 for carry in cell.carries}}
     for row in cell.rows:
         levels[row.name] = 1 + max(levels[name] for name in row.inputs)
     return levels

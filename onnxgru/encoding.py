@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from onnxgru.core.choices import GRANULARITIES, OBSERVERS, WIDTHS
-from onnxgru.core.network import Layer, Operator
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator
 from onnxgru.search.genome import Gene, Genome, Space
 
 WEIGHT = ".weight"
@@ -17,14 +17,18 @@ def _gate(operator: Operator) -> str:
     return operator.row.partition(".")[0]
 
 
+def _matrix(operator: Operator) -> str:
+    return operator.matrix if isinstance(operator, LinearOperator) else ""
+
+
 _GROUPS: Mapping[str, Callable[[Layer, Operator], tuple[str, str]]] = {
     "none": lambda _layer, operator: (operator.name, operator.name),
     "layer": lambda layer, operator: (
         f"{layer.name}/{operator.kind}",
-        f"{layer.name}/{operator.matrix}",
+        f"{layer.name}/{_matrix(operator)}",
     ),
-    "kind": lambda _layer, operator: (operator.kind, operator.matrix),
-    "gate": lambda _layer, operator: (_gate(operator), f"{_gate(operator)}.{operator.matrix}"),
+    "kind": lambda _layer, operator: (operator.kind, _matrix(operator)),
+    "gate": lambda _layer, operator: (_gate(operator), f"{_gate(operator)}.{_matrix(operator)}"),
 }
 """What an operator's output, and its weights, share genes with."""
 
@@ -78,7 +82,12 @@ class Encoding:
         self._observers, self._granularities, self._share = observers, granularities, share
         self._granularity, self._observer, self._input_bits = granularity, observer, input_bits
         self.widths = tuple(widths)
-        self._owner = {o: layer.results[0] for layer in layers for o in layer.results}
+        self._owner = {
+            name: writers[0]
+            for layer in layers
+            for writers in layer.writers.values()
+            for name in writers
+        }
         genes: dict[str, tuple[int, ...]] = {}
         for layer in layers:
             if inputs:
@@ -102,7 +111,7 @@ class Encoding:
         output, weight = _GROUPS[self._share](layer, operator)
         return (
             self._owner.get(output, output),
-            weight + WEIGHT if operator.weight is not None else None,
+            weight + WEIGHT if isinstance(operator, LinearOperator) else None,
         )
 
     def _input(self, layer: Layer) -> str:
@@ -118,7 +127,7 @@ class Encoding:
                 bits, observer = values[output], self._observer
                 if output + OBSERVER in values and _calibrated(operator):
                     observer = OBSERVERS[values[output + OBSERVER]]
-                if operator.weight is None or weight is None:
+                if not isinstance(operator, LinearOperator) or weight is None:
                     operators[operator.name] = OutputScheme(bits, observer)
                     continue
                 granularity = self._granularity
@@ -175,4 +184,4 @@ def _granularity(weight: str) -> str:
 
 def _calibrated(operator: Operator) -> bool:
     """Whether an output's range is observed: a fixed codomain needs no observer."""
-    return operator.function is None or operator.function.quantization(WIDTHS[-1]) is None
+    return not isinstance(operator, LookupOperator) or operator.function.codomain() is None

@@ -12,6 +12,7 @@ from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.recurrence import Form, length
 from onnxgru.passes.start import Start
 from onnxgru.passes.step import Step, time_axes
+from onnxgru.passes.values import named
 
 NODES = 120
 """Nodes of one unrolled step of one direction of a layer, about: 107 to 133 were counted."""
@@ -59,8 +60,9 @@ def check(
     if form.name == "step":
         Decompose(layers, form)(clone)
         return time_axes(model.graph, layers)
+    values = named(clone.graph)
     steps = sum(
-        len(layer.recurrences) * length(form, layer.name, clone.graph.node(layer.node).inputs[0])
+        len(layer.recurrences) * length(form, layer.name, values.get(layer.ports.x))
         for layer in layers
     )
     nodes = NODES * steps

@@ -7,13 +7,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxgru.core.network import Layer
+from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, Scheme
-from onnxgru.passes import source
+from onnxgru.passes import recurrent, source
 from onnxgru.passes.elsewhere import Refusal
 from onnxgru.passes.estimate import estimate
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize
+from onnxgru.passes.recognize.layers import recognize
 
 FLOAT_BITS = 32
 WIDTHS = (8, 4, 2)
@@ -186,28 +186,19 @@ def _scheme_row(name: str, entry: Any) -> OperatorRow:
 
 def _layer_row(model: ir.Model, layer: Layer) -> LayerRow:
     node = model.graph.node(layer.node)
-    names = ("X", "W", "R", "B", "sequence_lens", "initial_h")
-    given = tuple(
-        name
-        for name, value in zip(names, node.inputs, strict=False)
-        if value is not None and name not in ("X", "W", "R")
-    )
-    read = tuple(
-        name
-        for name, value in zip(("Y", "Y_h"), node.outputs, strict=False)
-        if value.name and (value.uses() or value.is_graph_output())
-    )
+    given = tuple(role for role in recurrent.inputs(node) if role not in ("X", "W", "R"))
+    read = tuple(recurrent.read(node))
     operators = tuple(
         OperatorRow(
             o.name,
             o.kind,
             FLOAT_BITS,
-            FLOAT_BITS if o.weight is not None else None,
-            o.weight.size if o.weight is not None else 0,
+            FLOAT_BITS if isinstance(o, LinearOperator) else None,
+            o.weight.size if isinstance(o, LinearOperator) else 0,
         )
         for o in layer.operators
     )
-    x = node.inputs[0]
+    x = recurrent.inputs(node).get("X")
     return LayerRow(
         layer.name,
         layer.node,
@@ -227,10 +218,11 @@ def _float_sizes(layers: tuple[Layer, ...]) -> dict[str, Any]:
         values += layer.input_size
         for operator in layer.operators:
             values += operator.width
-            if operator.weight is not None:
+            if isinstance(operator, LinearOperator):
                 weights += operator.weight.size
                 biases += operator.width
-        values += layer.hidden_size * len(layer.recurrences)
+        for recurrence in layer.recurrences:
+            values += sum(recurrence.widths[carry.written_by] for carry in recurrence.carries)
     return {
         "weights": weights,
         "weight_bits": FLOAT_BITS * weights,

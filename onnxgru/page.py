@@ -178,7 +178,7 @@ def _cells(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 }
                 for box in drawing.boxes
             ]
-            found.append({"name": name, "drawing": drawing, "boxes": boxes, "result": cell.result})
+            found.append({"name": name, "drawing": drawing, "boxes": boxes, "result": cell.emits})
     return found
 
 

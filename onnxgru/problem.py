@@ -21,7 +21,7 @@ from onnxgru.core.scheme import Scheme
 from onnxgru.encoding import Encoding
 from onnxgru.judge import Judge
 from onnxgru.passes.lower import Lowering
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.rounding import methods
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes

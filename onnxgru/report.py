@@ -106,12 +106,9 @@ def annotated_distance(session: Session, written: Written) -> dict[str, Any]:
     probed.CopyFrom(session.annotated(written.program, written.scheme, Form()))
     names = {}
     for layer in written.program.layers:
-        node = session.model.graph.node(layer.node)
-        value = next(
-            (v for v in node.outputs if v.name and (v.uses() or v.is_graph_output())), None
-        )
-        if value is not None:
-            names[str(value.name)] = layer
+        ports = layer.ports
+        if name := ports.sequence or next(iter(ports.last.values()), ""):
+            names[name] = layer
     known = {output.name for output in probed.graph.output}
     for name in names:
         if name not in known:
@@ -123,7 +120,7 @@ def annotated_distance(session: Session, written: Written) -> dict[str, Any]:
     for values in session.values(written.program, part):
         found = run(values)
         for name, layer in names.items():
-            quantization = layer.state.quantization
+            quantization = layer.emitted
             codes = [quantization.quantize(a).astype(int) for a in (found[name], values[name])]
             distance = np.abs(codes[0] - codes[1])
             largest = max(largest, int(distance.max(initial=0)))
@@ -307,11 +304,14 @@ def _outputs(session: Session, found: Mapping[str, Array]) -> list[dict[str, Any
 
 
 def _states(layer: Layer) -> list[str]:
-    """Operators that write the states of a layer: the sums and what they are sums of."""
+    """Operators that write what a layer emits: the sums and what they are sums of."""
     return [
         name
         for recurrence in layer.recurrences
-        for name in (recurrence.result, *recurrence.summands)
+        for name in (
+            recurrence.emits,
+            *(name for name, adder in recurrence.summands.items() if adder == recurrence.emits),
+        )
     ]
 
 

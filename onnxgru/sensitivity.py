@@ -21,7 +21,7 @@ from onnxgru.core.account import account
 from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.choices import widths as parse_widths
 from onnxgru.core.errors import OverflowProofError, UsageError
-from onnxgru.core.network import Layer
+from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.events import Measured, Stage
 from onnxgru.report import versions
@@ -142,12 +142,12 @@ class Sensitivity:
 def parts(layers: Sequence[Layer]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """What is made narrow alone: name, part, and the operators that it is at once."""
     for layer in layers:
+        shared = {name: writers for writers in layer.writers.values() for name in writers}
         for operator in layer.operators:
-            if operator.name not in layer.results:
-                yield operator.name, OUTPUTS, (operator.name,)
-            elif operator.name == layer.results[0]:
-                yield operator.name, OUTPUTS, layer.results
-            if operator.weight is not None:
+            writers = shared.get(operator.name, (operator.name,))
+            if operator.name == writers[0]:
+                yield operator.name, OUTPUTS, writers
+            if isinstance(operator, LinearOperator):
                 yield operator.name, WEIGHTS, (operator.name,)
 
 

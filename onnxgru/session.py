@@ -34,7 +34,7 @@ from onnxgru.passes.emit import Emit
 from onnxgru.passes.lower import Lowering, Rounding
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.passes.retune import Retune
 from onnxgru.recordings import Recordings
@@ -240,7 +240,7 @@ class Session:
             missing = [
                 name
                 for layer in self.layers
-                for name in (layer.input, layer.state, *(o.name for o in layer.operators))
+                for name in layer.observed
                 if name not in calibration.histograms
             ]
             if missing:

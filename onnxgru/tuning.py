@@ -29,7 +29,7 @@ from onnxgru.events import Tuned as Told
 from onnxgru.folder import MEMBER, TEACHER
 from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.rounding import given
 from onnxgru.session import Session
 from onnxgru.settings.config import Config
@@ -472,8 +472,8 @@ def load_tuned(session: Session, folder: Path) -> Tuned:
     Normalize()(model)
     config = session.config
     layers = require(recognize(model, config.include, config.exclude), str(path))
-    weights = {o.name: o.linear for layer in layers for o in layer.operators if o.kind == "linear"}
-    wanted = {o.name for layer in session.layers for o in layer.operators if o.kind == "linear"}
+    weights = {o.name: (o.weight, o.bias) for layer in layers for o in layer.linears}
+    wanted = {o.name for layer in session.layers for o in layer.linears}
     if set(weights) != wanted:
         raise ModelError(
             f"{path}: must be a fine-tuned {session.path.name}, but has other layers; give a "

@@ -10,6 +10,8 @@ from math import prod
 
 import onnx_ir as ir
 
+from onnxgru.passes import recurrent
+
 _KEEPING = frozenset(
     {
         "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization",
@@ -42,7 +44,6 @@ _SPATIAL = frozenset(
         "Resize", "SpaceToDepth", "Upsample",
     }
 )  # fmt: skip
-_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 _MIXED = frozenset({"DepthToSpace", "GlobalAveragePool", "GlobalMaxPool", "SpaceToDepth", "Col2Im"})
 
 Place = tuple[ir.Value | None, int]
@@ -114,7 +115,7 @@ def _before(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     elif kind in _SPATIAL:
         if axis == 0 or (axis > 1 and kind not in _MIXED) or (axis == 1 and "Pool" in kind):
             yield first, axis
-    elif kind in _RECURRENT:
+    elif recurrent.signature(node) is not None:
         yield from _recurrent(node, result, axis)
     elif kind in _STRUCTURAL:
         yield from _STRUCTURAL[kind](node, result, axis)
@@ -137,19 +138,17 @@ def _size(value: ir.Value, axis: int) -> object:
 
 
 def _recurrent(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
-    batched = node.attributes.get_int("layout", 0)
+    given, batched = recurrent.inputs(node), recurrent.batch_first(node)
     sequence = result is node.outputs[0]
     time, batch = (
         (1, 0) if batched and sequence else (0, 2) if sequence else (-1, 0 if batched else 1)
     )
     if axis == time:
-        yield node.inputs[0], 1 if batched else 0
+        yield given.get("X"), 1 if batched else 0
     elif axis == batch:
         place = 0 if batched else 1
-        yield node.inputs[0], place
-        for index in (5, 6):
-            if len(node.inputs) > index:
-                yield node.inputs[index], place
+        for role in ("X", *recurrent.INITIAL):
+            yield given.get(role), place
 
 
 def _transpose(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:

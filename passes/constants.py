@@ -1,25 +1,17 @@
-"""Constants: what a GRU is given as a constant is an initializer.
+"""Constants: what a recurrent node is given as a constant is an initializer.
 
 1. Constant nodes become initializers, those that hold numbers or strings too;
-2. W, R, B and initial_h become initializers where they are constant, whatever Unsqueeze, Concat
-   or Identity nodes they came through;
-3. an initial_h that is zero for every batch (Expand or ConstantOfShape of 0, as exporters write
+2. weights, biases and first values become initializers where they are constant, whatever
+   Unsqueeze, Concat or Identity nodes they came through;
+3. a first value that is zero for every batch (Expand or ConstantOfShape of 0, as exporters write
    it) is left out.
 """
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from onnxgru.passes.values import (
-    INITIAL,
-    INPUTS,
-    constant,
-    constant_value,
-    is_zero,
-    recurrent_nodes,
-    unique,
-    value_names,
-)
+from onnxgru.passes import recurrent
+from onnxgru.passes.values import constant, constant_value, is_zero, unique, value_names
 
 
 class Constants(ir.passes.InPlacePass):
@@ -45,30 +37,30 @@ class Constants(ir.passes.InPlacePass):
 
 
 class Fold(ir.passes.InPlacePass):
-    """Give every GRU of the main graph its constants as initializers, zero states left out."""
+    """Give every recurrent node its constants as initializers, zero states left out."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Fold the weights, the biases and the initial state of every node."""
+        """Fold the weights, the biases and the first values of every node."""
         modified = False
-        for node in list(recurrent_nodes(model.graph)):
+        for node in list(recurrent.recurrent_nodes(model.graph)):
             modified |= self._fold(model.graph, node)
-            if len(node.inputs) > INITIAL and is_zero(node.inputs[INITIAL]):
-                node.replace_input_with(INITIAL, None)
-                modified = True
+            for role, value in recurrent.inputs(node).items():
+                if role in recurrent.INITIAL and is_zero(value):
+                    recurrent.connect(node, role, None)
+                    modified = True
         return ir.passes.PassResult(model, modified)
 
     @staticmethod
     def _fold(graph: ir.Graph, node: ir.Node) -> bool:
         modified = False
-        for index, role in enumerate(INPUTS):
-            value = node.inputs[index] if index < len(node.inputs) else None
-            if role in ("X", "sequence_lens") or value is None or value.is_initializer():
+        for role, value in recurrent.inputs(node).items():
+            if role in ("X", recurrent.LENGTHS) or value.is_initializer():
                 continue
             array = constant_value(value)
             if array is None:
                 continue
             folded = constant(unique(f"{node.name}/{role}", value_names(graph)), array)
             graph.register_initializer(folded)
-            node.replace_input_with(index, folded)
+            recurrent.connect(node, role, folded)
             modified = True
         return modified

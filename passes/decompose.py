@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.tape import OPERATOR, Tape
-from onnxgru.custom_ops.kinds import EQUATIONS
+from onnxgru.custom_ops.kinds import KINDS
 from onnxgru.passes.recurrence import Arithmetic, Form, expand
 from onnxgru.passes.states import State, record
 
@@ -28,22 +28,22 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
         _mark(value, layer.input)
         return value
 
-    def leave(self, tape: Tape, layer: Layer, y: ir.Value, name: str) -> ir.Value:
-        """The states themselves."""
+    def leave(self, tape: Tape, layer: Layer, y: ir.Value, grid: str, name: str) -> ir.Value:
+        """The values themselves."""
         return tape.op("Identity", y, name=name)
 
-    def initial(self, tape: Tape, layer: Layer, state: ir.Value) -> ir.Value:
-        """The given state itself."""
-        value = tape.op("Identity", state, name=layer.state)
-        _mark(value, layer.state)
-        return value
+    def initial(self, tape: Tape, layer: Layer, value: ir.Value, grid: str) -> ir.Value:
+        """The given value itself."""
+        kept = tape.op("Identity", value, name=grid)
+        _mark(kept, grid)
+        return kept
 
-    def zero(self, tape: Tape, layer: Layer) -> ir.Value:
+    def zero(self, tape: Tape, layer: Layer, grid: str) -> ir.Value:
         """0.0."""
         return tape.constant("onnxgru/float/zero", np.asarray(0, np.float32))
 
-    def quantization(self, layer: Layer) -> None:
-        """None: states are real numbers."""
+    def quantization(self, layer: Layer, grid: str) -> None:
+        """None: values are real numbers."""
 
     def prologue(self, tape: Tape, recurrence: Recurrence, x: ir.Value) -> dict[str, ir.Value]:
         """Operators that only read the input."""
@@ -80,7 +80,7 @@ def _mark(value: ir.Value, name: str) -> None:
 
 def _record(tape: Tape, operator: Operator, values: dict[str, ir.Value]) -> ir.Value:
     operands = [values[name] for name in operator.inputs]
-    value = EQUATIONS[operator.kind](tape, operator, *operands)
+    value = KINDS[operator.kind].equation(tape, operator, *operands)
     _mark(value, operator.name)
     return value
 
@@ -114,17 +114,12 @@ class Decompose(ir.passes.InPlacePass):
         modified = False
         states: list[State] = []
         for layer in self._layers:
-            node = next(
-                (n for n in model.graph if n.name == layer.node and n.op_type == "GRU"), None
-            )
-            if node is None:
+            if all(node.name != layer.node for node in model.graph):
                 continue
             modified = True
             observed: dict[str, ir.Value] | None = {} if self._observe else None
             tape = Tape(root)
-            states += expand(
-                model.graph, node, layer, FloatArithmetic(), self._form, tape, observed
-            )
+            states += expand(model.graph, layer, FloatArithmetic(), self._form, tape, observed)
             if observed is not None:
                 self._expose(model.graph, layer, tape, observed)
         record(model, states)
@@ -138,7 +133,7 @@ class Decompose(ir.passes.InPlacePass):
         boundary = [
             (node.metadata_props[OPERATOR], node.outputs[0])
             for node in tape.nodes
-            if node.metadata_props.get(OPERATOR) in (layer.input, layer.state)
+            if node.metadata_props.get(OPERATOR) in (layer.input, *layer.carries.values())
         ]
         for name, value in [*boundary, *observed.items()]:
             value.type = ir.TensorType(ir.DataType.FLOAT)

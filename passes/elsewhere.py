@@ -1,9 +1,9 @@
 """Elsewhere: recurrences that are left in float, and why.
 
-What is quantised are nodes of the operator ``GRU`` of the main graph. A model may hold recurrences
-in other forms, which its owner must hear of:
+What is quantised are nodes of some recurrent operators of the main graph. A model may hold
+recurrences in other forms, which its owner must hear of:
 
-1. nodes of ``LSTM``, ``RNN`` and of recurrent operators of other domains;
+1. nodes of other recurrent operators, and of those of other domains;
 2. recurrent nodes in subgraphs (``If``, ``Loop``, ``Scan``) at any depth;
 3. the body of a ``Loop`` or ``Scan`` that multiplies by weights and has a sigmoid or tanh;
 4. a cell written out: the same weights multiply again what came out of them through a sigmoid or
@@ -27,7 +27,6 @@ _MOVING = frozenset(
     | {"Transpose", "Unsqueeze"}
 )
 _MIXING = frozenset({"Add", "Mul", "Sub"}) | _MOVING
-LATER = "this version quantises nodes of the operator GRU only"
 CURE = ": export the model with its layer as one operator (torch.nn.GRU, not GRUCell)"
 
 
@@ -39,34 +38,46 @@ class Refusal:
     reason: str
 
 
-def elsewhere(model: ir.Model) -> Iterator[Refusal]:
-    """Recurrences of a normalised model that are no GRU nodes of the main graph."""
-    yield from _nodes(model.graph, "")
-    unrolled = list(_unrolled(model.graph))
-    yield from unrolled or _single(model.graph)
+def elsewhere(model: ir.Model, quantized: frozenset[str]) -> Iterator[Refusal]:
+    """Recurrences of a normalised model that are no quantised nodes of the main graph.
+
+    Parameters
+    ----------
+    model : onnx_ir.Model
+        Normalised.
+    quantized : frozenset of str
+        Recurrent operators of ONNX that are quantised.
+    """
+    words = ", ".join(sorted(quantized))
+    later = f"this version quantises nodes of the operator{'s' * (len(quantized) > 1)} {words} only"
+    yield from _nodes(model.graph, "", quantized, later)
+    unrolled = list(_unrolled(model.graph, later))
+    yield from unrolled or _single(model.graph, later)
 
 
-def _nodes(graph: ir.Graph, place: str) -> Iterator[Refusal]:
+def _nodes(graph: ir.Graph, place: str, quantized: frozenset[str], later: str) -> Iterator[Refusal]:
     """Recurrent nodes and loops, at any depth."""
     for node in graph:
         name = str(node.name or node.op_type)
         own = node.domain == ""
-        if _RECURRENT.search(node.op_type) and not (own and node.op_type == "GRU" and not place):
+        if _RECURRENT.search(node.op_type) and not (
+            own and node.op_type in quantized and not place
+        ):
             kind = node.op_type if own else f"{node.op_type} of domain {node.domain}"
             if place:
-                yield Refusal(name, f"{kind} lies in {place}; {LATER}, in the main graph")
+                yield Refusal(name, f"{kind} lies in {place}; {later}, in the main graph")
             else:
-                yield Refusal(name, f"{kind} is not supported yet; {LATER}")
+                yield Refusal(name, f"{kind} is not supported yet; {later}")
         found = False
         for inner in subgraphs(node):
             where = f"a subgraph of {node.op_type} node {name!r}"
             found |= any(_RECURRENT.search(n.op_type) for s in graphs(inner) for n in s)
-            yield from _nodes(inner, where + (f" in {place}" if place else ""))
+            yield from _nodes(inner, where + (f" in {place}" if place else ""), quantized, later)
         if own and node.op_type in _LOOPS and not found and _steps(node):
             yield Refusal(
                 name,
                 f"{node.op_type} steps through a cell written out as elementary operators; "
-                f"{LATER}{CURE}",
+                f"{later}{CURE}",
             )
 
 
@@ -76,7 +87,7 @@ def _steps(node: ir.Node) -> bool:
     return bool(kinds & _PRODUCTS) and bool(kinds & _GATES)
 
 
-def _unrolled(graph: ir.Graph) -> Iterator[Refusal]:
+def _unrolled(graph: ir.Graph, later: str) -> Iterator[Refusal]:
     """Cells whose steps follow each other in the main graph."""
     uses: dict[ir.Value, list[ir.Node]] = {}
     for node in graph:
@@ -109,7 +120,7 @@ def _unrolled(graph: ir.Graph) -> Iterator[Refusal]:
             str(uses[weight][0].name),
             f"{weight.name} multiplies {count} times what came out of it through a sigmoid or "
             "tanh: a recurrent cell written out as elementary operators, step by step; "
-            f"{LATER}{CURE}",
+            f"{later}{CURE}",
         )
 
 
@@ -123,7 +134,7 @@ def _weights(value: ir.Value | None) -> ir.Value | None:
     return value
 
 
-def _single(graph: ir.Graph) -> Iterator[Refusal]:
+def _single(graph: ir.Graph, later: str) -> Iterator[Refusal]:
     """Cells of which the graph computes one step, from a state that is a graph input."""
     for node in graph:
         if node.op_type != "Add" or node.domain != "":
@@ -134,7 +145,7 @@ def _single(graph: ir.Graph) -> Iterator[Refusal]:
             yield Refusal(
                 str(node.name),
                 "a sigmoid weighs a graph input and a tanh is added: one step of a recurrent cell "
-                f"written out as elementary operators; {LATER}{CURE}",
+                f"written out as elementary operators; {later}{CURE}",
             )
 
 

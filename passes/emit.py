@@ -43,26 +43,26 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
             return self._moved(tape, x)
         return self._quantize(tape, layer, layer.input, x)
 
-    def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, name: str) -> ir.Value:
+    def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
         """Dequantise: subtract as integers, then one product."""
         p = GraphPrimitives(tape)
-        steps = p.sub(p.widen(y), p.widen(self.zero(tape, layer)))
+        steps = p.sub(p.widen(y), p.widen(self.zero(tape, layer, grid)))
         steps = tape.op("Cast", steps, to=ir.DataType.FLOAT)
-        value = tape.op("Mul", steps, self._scale(tape, layer.state), name=name)
+        value = tape.op("Mul", steps, self._scale(tape, layer.grids[grid]), name=name)
         self._codes[value] = y
         return value
 
-    def initial(self, tape: Tape, layer: IntegerLayer, state: ir.Value) -> ir.Value:
-        """Quantise with the state's scale."""
-        return self._quantize(tape, layer, layer.state, state)
+    def initial(self, tape: Tape, layer: IntegerLayer, value: ir.Value, grid: str) -> ir.Value:
+        """Quantise with the carry's scale."""
+        return self._quantize(tape, layer, layer.grids[grid], value)
 
-    def zero(self, tape: Tape, layer: IntegerLayer) -> ir.Value:
+    def zero(self, tape: Tape, layer: IntegerLayer, grid: str) -> ir.Value:
         """The zero point."""
-        return self._zero_point(tape, layer, layer.state)
+        return self._zero_point(tape, layer, layer.grids[grid])
 
-    def quantization(self, layer: IntegerLayer) -> Quantization:
-        """The state's."""
-        return layer.state.quantization
+    def quantization(self, layer: IntegerLayer, grid: str) -> Quantization:
+        """That of the codes."""
+        return layer.grids[grid].quantization
 
     def prologue(
         self, tape: Tape, recurrence: IntegerRecurrence, x: ir.Value
@@ -174,13 +174,10 @@ class Emit(ir.passes.InPlacePass):
         modified = False
         states: list[State] = []
         for layer in self._program.layers:
-            node = next(
-                (n for n in model.graph if n.name == layer.node and n.op_type == "GRU"), None
-            )
-            if node is None:
+            if all(node.name != layer.node for node in model.graph):
                 continue
             modified = True
-            states += expand(model.graph, node, layer, arithmetic, self._form, Tape(root))
+            states += expand(model.graph, layer, arithmetic, self._form, Tape(root))
         record(model, states)
         if modified:
             common.RemoveUnusedNodesPass()(model)

@@ -2,25 +2,25 @@
 
 onnxruntime refuses layout 1::
 
-    X (B, T, I), initial_h (B, D, H)   ->  transposed by (1, 0, 2) before the node
-    Y (T, D, B, H), Y_h (D, B, H)      ->  transposed by (2, 0, 1, 3) and (1, 0, 2) behind it
+    X (B, T, I), first values (B, D, H)     ->  transposed by (1, 0, 2) before the node
+    Y (T, D, B, H), last values (D, B, H)   ->  transposed by (2, 0, 1, 3) and (1, 0, 2) behind it
 """
 
 import onnx_ir as ir
 
 from onnxgru.core.tape import Tape
-from onnxgru.passes.values import INITIAL, recurrent_nodes
+from onnxgru.passes import recurrent
 
-_ORDERS: tuple[tuple[int, ...], ...] = ((2, 0, 1, 3), (1, 0, 2))
+_SEQUENCE, _VALUES = (2, 0, 1, 3), (1, 0, 2)
 
 
 class Layout(ir.passes.InPlacePass):
-    """Rewrite every GRU of the main graph that has ``layout=1``."""
+    """Rewrite every recurrent node of the main graph that has ``layout=1``."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Transpose inputs and outputs; names of values stay at the outer ones."""
         graph = model.graph
-        nodes = [n for n in recurrent_nodes(graph) if n.attributes.get_int("layout", 0)]
+        nodes = [n for n in recurrent.recurrent_nodes(graph) if recurrent.batch_first(n)]
         for node in nodes:
             self._transpose(graph, node)
         return ir.passes.PassResult(model, bool(nodes))
@@ -29,19 +29,17 @@ class Layout(ir.passes.InPlacePass):
     def _transpose(graph: ir.Graph, node: ir.Node) -> None:
         before = Tape(graph=graph)
         after = Tape(before)
-        for index in (0, INITIAL):
-            value = node.inputs[index] if index < len(node.inputs) else None
-            if value is not None:
-                new = before.op(
-                    "Transpose", value, name=f"{node.name}/time_first_{index}", perm=[1, 0, 2]
-                )
-                new.type = value.type
-                node.replace_input_with(index, new)
+        roles = recurrent.SIGNATURES[node.op_type]
+        for role, old in recurrent.inputs(node).items():
+            if role == "X" or role in recurrent.INITIAL:
+                name = f"{node.name}/time_first_{roles.inputs.index(role)}"
+                new = before.op("Transpose", old, name=name, perm=list(_VALUES))
+                new.type = old.type
+                recurrent.connect(node, role, new)
         graph.insert_before(node, before.nodes)
-        for index, order in enumerate(_ORDERS):
-            if index >= len(node.outputs) or not node.outputs[index].name:
-                continue
-            old = node.outputs[index]
+        for role, old in recurrent.outputs(node).items():
+            index = roles.outputs.index(role)
+            order = _VALUES if role in recurrent.LAST else _SEQUENCE
             new = after.op(
                 "Transpose", old, name=f"{node.name}/batch_first_{index}", perm=list(order)
             )

@@ -9,7 +9,7 @@ Weights are rounded, and ranges looked up, once for every operator and width: a 
 hundreds of schemes with one `Lowering`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -19,12 +19,11 @@ import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.saturation import Reader
-from onnxgru.core.activations import FORMS
 from onnxgru.core.alignment import aligned
 from onnxgru.core.choices import ACCUMULATOR_BITS
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Quantization
-from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator, Recurrence
 from onnxgru.core.program import (
     Boundary,
     IntegerLayer,
@@ -36,9 +35,10 @@ from onnxgru.core.program import (
 )
 from onnxgru.core.scheme import OutputScheme, Scheme
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.kinds import ELEMENTWISE
+from onnxgru.custom_ops.kinds import KINDS
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
-from onnxgru.passes.recognize import code_source, given_state, meets_floats
+from onnxgru.passes.codes import code_source, dequantized
+from onnxgru.passes.values import named
 from onnxgru.rounding.nearest import Nearest
 
 PARTS = 256
@@ -51,7 +51,7 @@ class Rounding(Protocol):
     def __call__(
         self,
         recurrence: Recurrence,
-        operator: Operator,
+        operator: LinearOperator,
         granularity: str,
         bits: int,
         least: npt.NDArray[np.float64] | None = None,
@@ -96,11 +96,13 @@ class Lowering:
         self._layers = tuple(layers)
         self._calibration = calibration
         self._accumulator_bits = accumulator_bits
+        values = named(graph)
         self._sources = {
-            layer.name: code_source(graph.node(layer.node).inputs[0], layers) for layer in layers
+            layer.name: code_source(values.get(layer.ports.x), layers) for layer in layers
         }
-        self._given = {layer.name: given_state(graph, layer) for layer in layers}
-        self._meets_floats = {layer.name: meets_floats(graph, layer, layers) for layer in layers}
+        self._dequantized = {
+            layer.name: frozenset(dequantized(values, layer, layers)) for layer in layers
+        }
         self._rounding = rounding or Nearest(layers)
         self._rounded = lru_cache(maxsize=None)(self._rounding)
         self._quantization = lru_cache(maxsize=None)(self._calibrated)
@@ -120,13 +122,15 @@ class Lowering:
         values: dict[str, Quantization] = {}
         layers: list[IntegerLayer] = []
         for layer in self._layers:
-            state = Boundary(layer.state, self._state(layer, scheme))
+            grids = {
+                name: Boundary(name, self._shared(layer, name, scheme)) for name in layer.writers
+            }
             source = self._sources[layer.name]
-            entry = next((done.state for done in layers if done.name == source), None)
+            entry = next((done.grids[done.output] for done in layers if done.name == source), None)
             if entry is None:
                 bits = scheme.inputs[layer.name]
                 entry = Boundary(layer.input, self._quantization(layer.input, bits))
-            boundaries = self._boundaries(layer, entry, state, scheme)
+            boundaries = self._boundaries(layer, entry, grids, scheme)
             values.update({name: b.quantization for name, b in boundaries.items()})
             zero_points = ZeroPoints(
                 f"{layer.name}/zero_point",
@@ -140,14 +144,16 @@ class Lowering:
                 IntegerLayer(
                     layer.name,
                     layer.node,
+                    layer.ports,
                     entry,
-                    state,
+                    layer.carries,
+                    layer.output,
+                    grids,
                     recurrences,
                     layer.input_size,
                     layer.hidden_size,
                     reads_codes=entry.name != layer.input,
-                    given_state=self._given[layer.name],
-                    meets_floats=self._meets_floats[layer.name],
+                    dequantized=self._dequantized[layer.name],
                     zero_points=zero_points,
                 )
             )
@@ -169,27 +175,35 @@ class Lowering:
         limits = self._calibration.range(name, entry.observer, entry.bits, reader=reader)
         return Quantization.of_range(*limits, entry.bits)
 
-    def _state(self, layer: Layer, scheme: Scheme) -> Quantization:
-        return self._quantization(layer.state, scheme.operators[layer.results[0]])
+    def _shared(self, layer: Layer, name: str, scheme: Scheme) -> Quantization:
+        """Quantisation that all directions share."""
+        entry = scheme.operators[layer.writers[name][0]]
+        codomain = layer.fixed(name, entry.bits)
+        if codomain is None:
+            return self._quantization(name, entry)
+        return self._calibration.gate(name, codomain, entry.observer)
 
     def _boundaries(
-        self, layer: Layer, entry: Boundary, state: Boundary, scheme: Scheme
+        self, layer: Layer, entry: Boundary, grids: Mapping[str, Boundary], scheme: Scheme
     ) -> dict[str, Boundary]:
         """Quantisations of everything in a layer, by name of the value."""
-        boundaries = {layer.input: entry, layer.state: state}
+        boundaries = {layer.input: entry, **grids}
         for recurrence in layer.recurrences:
-            boundaries |= {recurrence.input: entry, recurrence.state: state}
+            boundaries[recurrence.input] = entry
+            for carry in recurrence.carries:
+                boundaries[carry.name] = grids[layer.grids[carry.name]]
             for operator in recurrence.operators:
+                grid = layer.grids.get(operator.name)
                 boundaries[operator.name] = (
-                    state
-                    if operator.name == recurrence.result
+                    grids[grid]
+                    if grid is not None
                     else Boundary(operator.name, self._output(recurrence, operator, scheme))
                 )
             if self._aligned:
-                for name in recurrence.summands:
-                    if name not in self._calibration.overrides:
-                        observed = boundaries[name].quantization
-                        boundaries[name] = Boundary(name, aligned(observed, state.quantization))
+                for name, adder in recurrence.summands.items():
+                    if name not in self._calibration.overrides and name not in layer.grids:
+                        observed, total = boundaries[name].quantization, boundaries[adder]
+                        boundaries[name] = Boundary(name, aligned(observed, total.quantization))
         return boundaries
 
     def _recurrence(
@@ -208,43 +222,37 @@ class Lowering:
             for name, operators in (("prologue", recurrence.prologue), ("body", recurrence.body))
         )
         return IntegerRecurrence(
-            recurrence.name, recurrence.reverse, prologue, body, recurrence.result
+            recurrence.name,
+            recurrence.reverse,
+            prologue,
+            body,
+            recurrence.carries,
+            recurrence.emits,
         )
 
     def _output(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Quantization:
         entry = scheme.operators[operator.name]
-        function = operator.function
-        if function is not None:
-            codomain = function.quantization(entry.bits)
-            if function.name == "Complement" and self._unit(recurrence, operator.inputs[0]):
-                return Quantization(float(np.float32(1 / (2**entry.bits - 1))), 0, entry.bits)
-            if codomain is not None:
-                # 1 - z is exact on the whole codomain alone, and h' = (1 - z) n + z h leans on it.
-                return (
-                    codomain
-                    if self._has_complement(recurrence, operator)
-                    else self._calibration.gate(operator.name, codomain, entry.observer)
-                )
-        return self._quantization(operator.name, entry, self._reader(recurrence, operator, scheme))
+        codomain = recurrence.fixed(operator.name, entry.bits)
+        if codomain is None:
+            reader = self._reader(recurrence, operator, scheme)
+            return self._quantization(operator.name, entry, reader)
+        # 1 - z is exact on the whole codomain alone, and h' = (1 - z) n + z h leans on it.
+        mirrored = any(map(_mirrors, (operator, *recurrence.readers(operator.name))))
+        return (
+            codomain
+            if mirrored
+            else self._calibration.gate(operator.name, codomain, entry.observer)
+        )
 
     def _reader(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Reader | None:
         """The function that alone reads an operator's codes, if ranges are to know it."""
-        readers = [o for o in recurrence.operators if operator.name in o.inputs]
-        if not self._saturating or len(readers) != 1 or readers[0].function is None:
+        readers = recurrence.readers(operator.name)
+        if not self._saturating or len(readers) != 1:
             return None
-        return Reader(readers[0].function, self._output(recurrence, readers[0], scheme))
-
-    @staticmethod
-    def _unit(recurrence: Recurrence, name: str) -> bool:
-        gate = next(o for o in recurrence.operators if o.name == name)
-        return gate.function is not None and FORMS[gate.function.name].codomain == "unit"
-
-    @staticmethod
-    def _has_complement(recurrence: Recurrence, operator: Operator) -> bool:
-        return any(
-            o.function is not None and o.function.name == "Complement" and operator.name in o.inputs
-            for o in recurrence.operators
-        )
+        (reader,) = readers
+        if not isinstance(reader, LookupOperator):
+            return None
+        return Reader(reader.function, self._output(recurrence, reader, scheme))
 
     def _operators(
         self,
@@ -260,8 +268,12 @@ class Lowering:
         for operator in operators:
             if operator.name in grouped:
                 continue
-            if operator.kind == "linear":
-                group = [o for o in operators if o.kind == "linear" and o.inputs == operator.inputs]
+            if isinstance(operator, LinearOperator):
+                group = [
+                    o
+                    for o in operators
+                    if isinstance(o, LinearOperator) and o.inputs == operator.inputs
+                ]
                 grouped.update(o.name for o in group)
                 operand = boundaries[operator.inputs[0]]
                 entries = [scheme.linear(o.name) for o in group]
@@ -280,7 +292,7 @@ class Lowering:
             else:
                 operands = tuple(boundaries[name] for name in operator.inputs)
                 result.append(
-                    ELEMENTWISE[operator.kind](
+                    KINDS[operator.kind].derived(
                         operator, operator.inputs, operands, boundaries[operator.name]
                     )
                 )
@@ -289,7 +301,7 @@ class Lowering:
     def _derived(
         self,
         recurrence: Recurrence,
-        operator: Operator,
+        operator: LinearOperator,
         operand: Quantization,
         result: Boundary,
         granularity: str,
@@ -300,3 +312,7 @@ class Lowering:
         if (rounded.scales < least).any():
             rounded = self._rounding(recurrence, operator, granularity, bits, least)
         return Part.derive(operator, rounded, bits, operand, result)
+
+
+def _mirrors(operator: Operator) -> bool:
+    return isinstance(operator, LookupOperator) and operator.function.mirrors

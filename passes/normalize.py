@@ -5,8 +5,8 @@
 2. constants are initializers, nodes topologically sorted, branches of a constant ``If`` lifted,
    and every node has a name of its own (`Constants`, `Branches`, `Naming`);
 3. recurrences compute in float32 (`Precision`);
-4. W, R, B and initial_h of every GRU are initializers where they are constant, zero states left
-   out, and every GRU has ``layout=0`` (`Fold`, `Layout`);
+4. weights, biases and first values of recurrent nodes are initializers where they are constant,
+   zero states left out, and every recurrent node has ``layout=0`` (`Fold`, `Layout`);
 5. unused nodes are removed, and shapes inferred.
 
 Graph inputs and outputs keep name, order, type and declared shape.
@@ -15,6 +15,7 @@ Graph inputs and outputs keep name, order, type and declared shape.
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from onnxgru.passes import recurrent
 from onnxgru.passes.branches import Branches
 from onnxgru.passes.constants import Constants, Fold
 from onnxgru.passes.defaults import Defaults
@@ -24,7 +25,6 @@ from onnxgru.passes.naming import Naming
 from onnxgru.passes.precision import Precision
 from onnxgru.passes.shapes import Shapes
 from onnxgru.passes.upgrade import OPSET, Upgrade
-from onnxgru.passes.values import recurrent_nodes
 
 
 class Normalize(ir.passes.InPlacePass):
@@ -58,5 +58,5 @@ class Normalize(ir.passes.InPlacePass):
         names = [node.name for node in model.graph]
         if len(set(names)) != len(names) or not all(names):
             raise ir.passes.PostconditionError("nodes must have unique names")
-        if any(node.attributes.get_int("layout", 0) for node in recurrent_nodes(model.graph)):
+        if any(map(recurrent.batch_first, recurrent.recurrent_nodes(model.graph))):
             raise ir.passes.PostconditionError("layout=1 is left")

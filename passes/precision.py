@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.tape import Tape
+from onnxgru.passes.recurrent import recurrent_nodes
 from onnxgru.passes.shapes import Shapes
-from onnxgru.passes.values import constant, constant_value, graphs, recurrent_nodes
+from onnxgru.passes.values import constant, constant_value, graphs
 
 OTHERS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 """Types that are converted."""

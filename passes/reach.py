@@ -21,7 +21,8 @@ _TAKING = frozenset({"Gather", "Slice"})
 """Operators that take a part: followed where the last axis stays whole, as for the last step."""
 
 _JOINING = frozenset({"Concat", "Split"})
-_LAST_STATE = 1
+RECURRENCE = "a recurrence"
+"""Maker of values that are nothing but states of layers."""
 _SLICED = 3
 
 
@@ -81,10 +82,10 @@ def _reads(node: ir.Node) -> Iterator[ir.Value]:
 
 def maker(graph: ir.Graph, name: str, layers: Iterable[Layer]) -> Maker:
     """How an output of a graph is made."""
-    nodes = {layer.node for layer in layers}
+    last = {name for layer in layers for name in layer.ports.last.values()}
     value = next(output for output in graph.outputs if output.name == name)
-    if _is_last_state(value, nodes):
-        return Maker("GRU", last_state=True)
+    if _is_last_state(value, last):
+        return Maker(RECURRENCE, last_state=True)
     node = _moved(value)
     if node is None:
         return Maker("")
@@ -135,18 +136,18 @@ def _features(node: ir.Node) -> int | None:
     return int(rows if turned else columns)
 
 
-def _is_last_state(value: ir.Value | None, nodes: set[str]) -> bool:
+def _is_last_state(value: ir.Value | None, last: set[str]) -> bool:
     """Whether a value is last states of layers, moved, joined or taken apart."""
     if value is None:
         return False
+    if value.name in last:
+        return True
     node = value.producer()
     if node is None:
         return False
-    if node.name in nodes:
-        return value.index() == _LAST_STATE
     if node.op_type in _JOINING:
         parts = node.inputs if node.op_type == "Concat" else node.inputs[:1]
-        return all(_is_last_state(part, nodes) for part in parts)
+        return all(_is_last_state(part, last) for part in parts)
     if node.op_type in _MOVING | _TAKING:
-        return _is_last_state(node.inputs[0], nodes)
+        return _is_last_state(node.inputs[0], last)
     return False

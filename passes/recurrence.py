@@ -16,15 +16,17 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 import onnx_ir as ir
 
+from onnxgru.core.cells import Carry
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.integers import Floats, Quantization
-from onnxgru.core.network import Layer, Recurrence
+from onnxgru.core.network import Layer, Ports, Recurrence
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.tape import Tape
 from onnxgru.passes import FORMS
 from onnxgru.passes.axes import origin
 from onnxgru.passes.source import SHAPED
-from onnxgru.passes.states import State
+from onnxgru.passes.states import State, first_value
+from onnxgru.passes.values import named
 
 AnyLayer = TypeVar("AnyLayer", Layer, IntegerLayer)
 AnyRecurrence = TypeVar("AnyRecurrence", Recurrence, IntegerRecurrence)
@@ -70,31 +72,31 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
     """How a layer is computed: what `expand` asks of the float and of the integer graph."""
 
     element: ir.DataType
-    """Type of the state."""
+    """Type of what is carried and emitted."""
 
     @abstractmethod
     def enter(self, tape: Tape, layer: AnyLayer, x: ir.Value) -> ir.Value:
         """The input sequence (T, B, I) as the recurrences read it."""
 
     @abstractmethod
-    def leave(self, tape: Tape, layer: AnyLayer, y: ir.Value, name: str) -> ir.Value:
-        """States of any shape as float32, under a given name."""
+    def leave(self, tape: Tape, layer: AnyLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
+        """What has one of the layer's shared quantisations, of any shape, as float32 `name`."""
 
     @abstractmethod
-    def initial(self, tape: Tape, layer: AnyLayer, state: ir.Value) -> ir.Value:
-        """A float32 state of any shape as the recurrences keep it."""
+    def initial(self, tape: Tape, layer: AnyLayer, value: ir.Value, grid: str) -> ir.Value:
+        """A float32 value of any shape as the recurrences carry it."""
 
     @abstractmethod
-    def zero(self, tape: Tape, layer: AnyLayer) -> ir.Value:
-        """The state 0.0, shape ()."""
+    def zero(self, tape: Tape, layer: AnyLayer, grid: str) -> ir.Value:
+        """The value 0.0, shape ()."""
 
     @abstractmethod
-    def quantization(self, layer: AnyLayer) -> Quantization | None:
-        """What codes of the state mean; None where it is no code."""
+    def quantization(self, layer: AnyLayer, grid: str) -> Quantization | None:
+        """What codes mean; None where there are none."""
 
     @abstractmethod
     def prologue(self, tape: Tape, recurrence: AnyRecurrence, x: ir.Value) -> dict[str, ir.Value]:
-        """Values (T, B, N) of everything that does not depend on the state, by operator name."""
+        """Values (T, B, N) of everything that depends on no carry, by operator name."""
 
     @abstractmethod
     def prepare(self, tape: Tape, recurrence: AnyRecurrence) -> None:
@@ -104,7 +106,7 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
     def step(
         self, tape: Tape, recurrence: AnyRecurrence, known: dict[str, ir.Value]
     ) -> dict[str, ir.Value]:
-        """Values (B, N) of one step, by operator name; `known` has the state and the prologue."""
+        """Values (B, N) of one step, by operator name; `known` has carries and the prologue."""
 
     @abstractmethod
     def select(
@@ -119,19 +121,33 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     def __init__(
         self,
         graph: ir.Graph,
-        node: ir.Node,
         layer: AnyLayer,
         arithmetic: Arithmetic[AnyLayer, AnyRecurrence],
         form: Form,
         tape: Tape,
         observed: dict[str, ir.Value] | None,
     ) -> None:
-        self.graph, self.node, self.form, self.tape = graph, node, form, tape
+        self.graph, self.form, self.tape = graph, form, tape
         self.layer: AnyLayer = layer
         self.arithmetic: Arithmetic[AnyLayer, AnyRecurrence] = arithmetic
         self.observed = observed
-        inputs = [*node.inputs, None, None, None, None, None, None]
-        self.x, self.lengths, self.initial = inputs[0], inputs[4], inputs[5]
+        self.node = graph.node(layer.node)
+        values = named(graph)
+        ports: Ports = layer.ports
+        self.x, self.lengths = values.get(ports.x), values.get(ports.lengths)
+        self.initial = {
+            carry: values.get(first_value(grid)) or values[ports.initial[carry]]
+            for carry, grid in layer.carries.items()
+            if carry in ports.initial
+        }
+        self.wanted = [
+            (values[name], grid, place)
+            for name, grid, place in (
+                (ports.sequence, layer.output, "y"),
+                *((ports.last.get(c, ""), grid, c) for c, grid in layer.carries.items()),
+            )
+            if name and self._used(values[name])
+        ]
         self.entered = self.x
         self.states: list[State] = []
 
@@ -145,18 +161,23 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         if self.form.name == "unrolled":
             self._shaped(x, [self._length(), self._named_batch(), layer.input_size])
         mask = self._mask() if self.lengths is not None else None
-        outputs = [
-            self._direction(index, recurrence, x, mask)
-            for index, recurrence in enumerate(cast("Sequence[AnyRecurrence]", layer.recurrences))
-        ]
-        for index, (name, axis) in enumerate((("y", 1), ("y_h", 0))):
-            if index < len(self.node.outputs) and self._used(self.node.outputs[index]):
-                self._replace(self.node.outputs[index], [o[index] for o in outputs], name, axis)
+        recurrences = cast("Sequence[AnyRecurrence]", layer.recurrences)
+        found = [self._direction(index, r, x, mask) for index, r in enumerate(recurrences)]
+        for value, grid, place in self.wanted:
+            if place == "y":
+                self._replace(value, [y for y, _ in found], grid, "y", 1)
+            else:
+                name = last_name(self.layer, place)
+                self._replace(value, [last[place] for _, last in found], grid, name, 0)
         self.graph.insert_before(self.node, tape.nodes)
         self.graph.remove(self.node, safe=True)
         for constant in tape.constants.values():
             if constant.name not in self.graph.initializers:
                 self.graph.register_initializer(constant)
+
+    def _label(self, name: str, carry: str) -> str:
+        """A name for something of a carry: that of the first one has no suffix."""
+        return name if carry == next(iter(self.layer.carries)) else f"{name}/{carry}"
 
     def _named_batch(self) -> int | str:
         """Size of the batch, or the name of its axis; a name of its own where there is none."""
@@ -177,12 +198,14 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     def _used(value: ir.Value) -> bool:
         return bool(value.name) and (bool(value.uses()) or value.is_graph_output())
 
-    def _replace(self, old: ir.Value, directions: Sequence[ir.Value], name: str, axis: int) -> None:
+    def _replace(
+        self, old: ir.Value, directions: Sequence[ir.Value], grid: str, name: str, axis: int
+    ) -> None:
         tape, prefix = self.tape, f"{self.layer.name}/{name}"
         label = prefix if len(directions) == 1 else f"{prefix}/direction"
         parts = [tape.op("Unsqueeze", part, tape.axes(axis), name=label) for part in directions]
         joined = parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=axis, name=prefix)
-        new = self.arithmetic.leave(tape, self.layer, joined, f"{prefix}/float")
+        new = self.arithmetic.leave(tape, self.layer, joined, grid, f"{prefix}/float")
         new.shape, new.type = old.shape, ir.TensorType(ir.DataType.FLOAT)
         kept = old.name
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
@@ -210,22 +233,42 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         some = tape.op("Unsqueeze", some, tape.axes(1), name=f"{name}/unsqueeze")
         return tape.op("Cast", some, to=ir.DataType.UINT8, name=name)
 
-    def _start(self, index: int, recurrence: AnyRecurrence) -> ir.Value:
-        """State before the first step: (B, H)."""
+    def _start(self, index: int, recurrence: AnyRecurrence) -> dict[str, ir.Value]:
+        """Values (B, H) of the carries before the first step, by carry."""
+        return {
+            carry: self._first(index, recurrence, carry, grid)
+            for carry, grid in self.layer.carries.items()
+        }
+
+    def _first(self, index: int, recurrence: AnyRecurrence, carry: str, grid: str) -> ir.Value:
         tape, layer = self.tape, self.layer
-        if self.initial is not None:
-            name = f"{layer.name}/initial"
+        if carry in self.initial:
             which = tape.constant(f"onnxgru/length/{index}", np.asarray(index, np.int64))
-            given = tape.op("Gather", self.initial, which, axis=0, name=f"{recurrence.name}/given")
-            return self.arithmetic.initial(tape.at(f"/{index}"), layer, given)
-        name = f"{recurrence.name}/initial"
+            given = tape.op(
+                "Gather",
+                self.initial[carry],
+                which,
+                axis=0,
+                name=self._label(f"{recurrence.name}/given", carry),
+            )
+            return self.arithmetic.initial(tape.at(f"/{index}"), layer, given, grid)
+        name = self._label(f"{recurrence.name}/initial", carry)
         batch = tape.op("Shape", self.entered, start=1, end=2, name=f"{name}/batch")
-        shape = tape.op("Concat", batch, tape.axes(layer.hidden_size), axis=0, name=f"{name}/shape")
-        return tape.op("Expand", self.arithmetic.zero(tape, layer), shape, name=name)
+        width = tape.axes(self._width(recurrence, carry))
+        shape = tape.op("Concat", batch, width, axis=0, name=f"{name}/shape")
+        return tape.op("Expand", self.arithmetic.zero(tape, layer, grid), shape, name=name)
+
+    def _bound(self, recurrence: AnyRecurrence) -> dict[str, Carry]:
+        """The carries of a direction, by their names in the layer."""
+        return dict(zip(self.layer.carries, recurrence.carries, strict=True))
+
+    def _width(self, recurrence: AnyRecurrence, carry: str) -> int:
+        return recurrence.widths[self._bound(recurrence)[carry].written_by]
 
     def _direction(
         self, index: int, recurrence: AnyRecurrence, x: ir.Value, mask: ir.Value | None
-    ) -> tuple[ir.Value, ir.Value]:
+    ) -> tuple[ir.Value, dict[str, ir.Value]]:
+        """What is emitted (T, B, H), and the last value (B, H) of every carry."""
         arithmetic, tape = self.arithmetic, self.tape
         scanned = arithmetic.prologue(tape, recurrence, x)
         if self.observed is not None:
@@ -240,83 +283,106 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             case _:
                 y, last = self._unrolled(index, recurrence, scanned)
         if mask is not None:
-            zero = arithmetic.zero(tape, self.layer)
-            name = f"{recurrence.name}/last"
-            last = arithmetic.select(tape, self._nonempty(), last, zero, name)
+            for carry, grid in self.layer.carries.items():
+                zero = arithmetic.zero(tape, self.layer, grid)
+                name = self._label(f"{recurrence.name}/last", carry)
+                last[carry] = arithmetic.select(tape, self._nonempty(), last[carry], zero, name)
         return y, last
 
     def _once(
-        self, tape: Tape, recurrence: AnyRecurrence, slices: dict[str, ir.Value], state: ir.Value
-    ) -> tuple[ir.Value, ir.Value, dict[str, ir.Value]]:
-        """One step: emitted state, next state, and everything computed."""
-        arithmetic = self.arithmetic
+        self,
+        tape: Tape,
+        recurrence: AnyRecurrence,
+        slices: dict[str, ir.Value],
+        carried: dict[str, ir.Value],
+    ) -> tuple[ir.Value, dict[str, ir.Value], dict[str, ir.Value]]:
+        """One step: what is emitted, the next value of every carry, and everything computed."""
+        arithmetic, layer, bound = self.arithmetic, self.layer, self._bound(recurrence)
         mask = slices.get("mask")
         known = {name: value for name, value in slices.items() if name != "mask"}
-        values = arithmetic.step(tape, recurrence, {**known, recurrence.state: state})
-        new = values[recurrence.result]
+        before = {bound[carry].name: value for carry, value in carried.items()}
+        values = arithmetic.step(tape, recurrence, known | before)
+        emitted = values[recurrence.emits]
+        following = {carry: values[bound[carry].written_by] for carry in carried}
         if mask is None:
-            return new, new, values
-        zero = arithmetic.zero(tape, self.layer)
-        emitted = arithmetic.select(tape, mask, new, zero, f"{recurrence.name}/emitted")
-        kept = arithmetic.select(tape, mask, new, state, f"{recurrence.name}/kept")
-        return emitted, kept, values
+            return emitted, following, values
+        zero = arithmetic.zero(tape, layer, layer.output)
+        emitted = arithmetic.select(tape, mask, emitted, zero, f"{recurrence.name}/emitted")
+        for carry, old in carried.items():
+            name = self._label(f"{recurrence.name}/kept", carry)
+            following[carry] = arithmetic.select(tape, mask, following[carry], old, name)
+        return emitted, following, values
 
     def _scan(
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
-    ) -> tuple[ir.Value, ir.Value]:
+    ) -> tuple[ir.Value, dict[str, ir.Value]]:
         outer = self.tape
         inner = Tape(outer)
-        hidden = self.layer.hidden_size
-        shape = ir.Shape([None, hidden])
-        state = ir.Value(
-            name=outer.name(recurrence.state),
-            shape=shape,
-            type=ir.TensorType(self.arithmetic.element),
-        )
+        widths, bound = recurrence.widths, self._bound(recurrence)
+        carried: dict[str, ir.Value] = {
+            carry: self._inner(bound[carry].name, self._width(recurrence, carry))
+            for carry in self.layer.carries
+        }
         slices: dict[str, ir.Value] = {
-            name: ir.Value(
-                name=outer.name(f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/step"),
-                shape=ir.Shape([None, 1]) if name == "mask" else shape,
-                type=ir.TensorType(
-                    ir.DataType.UINT8 if name == "mask" else self.arithmetic.element
-                ),
+            name: self._inner(
+                f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/step",
+                1 if name == "mask" else widths[name],
+                ir.DataType.UINT8 if name == "mask" else None,
             )
             for name in scanned
         }
         # The body captures nothing but initializers: OpenVINO takes computed values of the outer
         # graph for further states. Runtimes fold what is prepared in the body all the same.
         self.arithmetic.prepare(inner, recurrence)
-        emitted, following, values = self._once(inner, recurrence, slices, state)
-        results = [following, emitted]
-        if following is emitted:
-            results[1] = inner.op("Identity", emitted, name=f"{recurrence.name}/emitted")
+        following: dict[str, ir.Value]
+        emitted, following, values = self._once(inner, recurrence, slices, carried)
+        results = [*following.values(), emitted]
+        shapes = [self._width(recurrence, carry) for carry in following]
+        shapes.append(widths[recurrence.emits])
+        if any(value is emitted for value in following.values()):
+            results[-1] = inner.op("Identity", emitted, name=f"{recurrence.name}/emitted")
         if self.observed is not None:
             results += [
                 inner.op("Identity", value, name=f"{name}/observed")
                 for name, value in values.items()
             ]
-        for value in results:
-            value.shape, value.type = shape, ir.TensorType(self.arithmetic.element)
+            shapes += [widths[name] for name in values]
+        for value, width in zip(results, shapes, strict=True):
+            value.shape = ir.Shape([None, width])
+            value.type = ir.TensorType(self.arithmetic.element)
         body = ir.Graph(
-            [state, *slices.values()], results, nodes=inner.nodes, name=f"{recurrence.name}/body"
+            [*carried.values(), *slices.values()],
+            results,
+            nodes=inner.nodes,
+            name=f"{recurrence.name}/body",
         )
-        names = [f"{recurrence.name}/last_state", f"{recurrence.name}/states"]
+        names = [self._label(f"{recurrence.name}/last_state", carry) for carry in carried]
+        names.append(f"{recurrence.name}/states")
         if self.observed is not None:
             names += [f"{name}/all" for name in values]
         outputs = outer.multiple(
             "Scan",
             [
-                self._start(index, recurrence),
+                *self._start(index, recurrence).values(),
                 *(self._in_order(recurrence, value) for value in scanned.values()),
             ],
             names,
             body=body,
             num_scan_inputs=len(scanned),
         )
-        ordered = [self._in_order(recurrence, value) for value in outputs[1:]]
+        count = len(carried)
+        ordered = [self._in_order(recurrence, value) for value in outputs[count:]]
         if self.observed is not None:
             self.observed.update(zip(values, ordered[1:], strict=True))
-        return ordered[0], outputs[0]
+        return ordered[0], dict(zip(carried, outputs[:count], strict=True))
+
+    def _inner(self, name: str, width: int, element: ir.DataType | None = None) -> ir.Value:
+        """An input (B, width) of a Scan's body."""
+        return ir.Value(
+            name=self.tape.name(name),
+            shape=ir.Shape([None, width]),
+            type=ir.TensorType(element or self.arithmetic.element),
+        )
 
     def _in_order(self, recurrence: AnyRecurrence, value: ir.Value) -> ir.Value:
         """A sequence in the order of computation, and back.
@@ -335,7 +401,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _step(
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
-    ) -> tuple[ir.Value, ir.Value]:
+    ) -> tuple[ir.Value, dict[str, ir.Value]]:
         tape, layer = self.tape, self.layer
         if len(layer.recurrences) > 1 or recurrence.reverse:
             raise ModelError(
@@ -347,37 +413,42 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 f"{layer.name} takes sequence_lens and has no step form; "
                 "use --recurrence scan or unrolled"
             )
-        constant = None if self.initial is None else self.initial.const_value
-        streams = self.initial is None or constant is not None
-        if streams:
-            first = np.zeros((1, layer.hidden_size), np.float32)
-            if constant is not None:
-                first = np.asarray(constant.numpy(), np.float32)[index]
-            state = self._state_input(recurrence)
-        else:
-            state = self._start(index, recurrence)
+        handed: dict[str, tuple[ir.Value, Floats]] = {}
+        carried = {}
+        for carry, grid in layer.carries.items():
+            given = self.initial.get(carry)
+            constant = None if given is None else given.const_value
+            if given is None or constant is not None:
+                first = np.zeros((1, self._width(recurrence, carry)), np.float32)
+                if constant is not None:
+                    first = np.asarray(constant.numpy(), np.float32)[index]
+                carried[carry] = self._input(recurrence, carry, grid)
+                handed[carry] = self.graph.inputs[-1], first
+            else:
+                carried[carry] = self._first(index, recurrence, carry, grid)
         slices = {
             name: tape.op("Squeeze", value, tape.axes(0), name=f"{name}/step")
             for name, value in scanned.items()
         }
         self.arithmetic.prepare(tape, recurrence)
-        _, following, _ = self._once(tape, recurrence, slices, state)
-        if streams:
-            self._state_output(recurrence, following, first)
-        y = tape.op("Unsqueeze", following, tape.axes(0), name=f"{recurrence.name}/states")
+        emitted, following, _ = self._once(tape, recurrence, slices, carried)
+        for carry, (value, first) in handed.items():
+            self._output(recurrence, carry, value, following[carry], first)
+        y = tape.op("Unsqueeze", emitted, tape.axes(0), name=f"{recurrence.name}/states")
         return y, following
 
-    def _state_input(self, recurrence: AnyRecurrence) -> ir.Value:
+    def _input(self, recurrence: AnyRecurrence, carry: str, grid: str) -> ir.Value:
+        """A carry as a graph input."""
         element = ir.DataType.FLOAT if self.form.float_state else self.arithmetic.element
-        state = ir.Value(
-            name=self.tape.name(recurrence.state),
-            shape=ir.Shape([self._batch(), self.layer.hidden_size]),
+        value = ir.Value(
+            name=self.tape.name(self._bound(recurrence)[carry].name),
+            shape=ir.Shape([self._batch(), self._width(recurrence, carry)]),
             type=ir.TensorType(element),
         )
-        self.graph.inputs.append(state)
+        self.graph.inputs.append(value)
         if self.form.float_state:
-            return self.arithmetic.initial(self.tape, self.layer, state)
-        return state
+            return self.arithmetic.initial(self.tape, self.layer, value, grid)
+        return value
 
     def _batch(self) -> int | str | None:
         """Size or name of the batch axis, as the graph input has it that the layer reads."""
@@ -391,16 +462,24 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         known = size is not None and any(size in shape for shape in shapes)
         return size if isinstance(size, int) else size.value if known and size else None
 
-    def _state_output(self, recurrence: AnyRecurrence, following: ir.Value, first: Floats) -> None:
-        tape, layer, given = self.tape, self.layer, self.graph.inputs[-1]
-        name = f"{recurrence.name}/next_state"
+    def _output(
+        self,
+        recurrence: AnyRecurrence,
+        carry: str,
+        given: ir.Value,
+        following: ir.Value,
+        first: Floats,
+    ) -> None:
+        """The next value of a carry as a graph output."""
+        tape, layer, grid = self.tape, self.layer, self.layer.carries[carry]
+        name = self._label(f"{recurrence.name}/next_state", carry)
         if self.form.float_state:
-            result = self.arithmetic.leave(tape, layer, following, name)
+            result = self.arithmetic.leave(tape, layer, following, grid, name)
         else:
             result = tape.op("Identity", following, name=name)
         result.type, result.shape = given.type, given.shape
         self.graph.outputs.append(result)
-        quantization = self.arithmetic.quantization(layer)
+        quantization = self.arithmetic.quantization(layer, grid)
         codes = quantization is not None and not self.form.float_state
         self.states.append(
             State(
@@ -411,12 +490,13 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 tuple(n if isinstance(n, int) else n.value for n in given.shape or ()),
                 quantization,
                 quantization.quantize(first) if quantization is not None and codes else first,
+                carry,
             )
         )
 
     def _unrolled(
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
-    ) -> tuple[ir.Value, ir.Value]:
+    ) -> tuple[ir.Value, dict[str, ir.Value]]:
         tape = self.tape
         steps = self._length()
         parts = {}
@@ -429,22 +509,28 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 tape.at(f"/{t}").op("Squeeze", part, tape.axes(0), name=f"{name}/step")
                 for t, part in enumerate(slices)
             ]
-        state = self._start(index, recurrence)
-        self._shaped(state, [self._named_batch(), self.layer.hidden_size])
+        carried = self._start(index, recurrence)
+        for carry, value in carried.items():
+            self._shaped(value, [self._named_batch(), self._width(recurrence, carry)])
         self.arithmetic.prepare(tape, recurrence)
         emitted: dict[int, ir.Value] = {}
         order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
         for t in order:
             now = tape.at(f"/{t}")
             slices_now = {name: values[t] for name, values in parts.items()}
-            out, state, _ = self._once(now, recurrence, slices_now, state)
+            out, carried, _ = self._once(now, recurrence, slices_now, carried)
             emitted[t] = now.op("Unsqueeze", out, tape.axes(0), name=f"{recurrence.name}/emitted")
         states = [emitted[t] for t in range(steps)]
         y = tape.op("Concat", *states, axis=0, name=f"{recurrence.name}/states")
-        return y, state
+        return y, carried
 
     def _length(self) -> int:
         return length(self.form, self.layer.name, self.x)
+
+
+def last_name(layer: Layer | IntegerLayer, carry: str) -> str:
+    """Name of the last values (D, B, H) of a carry, behind the layer's: the first is ``y_h``."""
+    return "y_h" if carry == next(iter(layer.carries)) else f"y_h/{carry}"
 
 
 def length(form: Form, layer: str, x: ir.Value | None) -> int:
@@ -467,7 +553,6 @@ def length(form: Form, layer: str, x: ir.Value | None) -> int:
 
 def expand(
     graph: ir.Graph,
-    node: ir.Node,
     layer: AnyLayer,
     arithmetic: Arithmetic[AnyLayer, AnyRecurrence],
     form: Form,
@@ -480,11 +565,8 @@ def expand(
     ----------
     graph : onnx_ir.Graph
         The host graph; changed in place.
-    node : onnx_ir.Node
-        The layer's node: inputs X (T, B, I), sequence_lens (B,) and initial_h (D, B, H) at the
-        places of the ONNX recurrent operators; outputs Y (T, D, B, H) and Y_h (D, B, H).
     layer : Layer or IntegerLayer
-        What to compute.
+        What to compute, between the values that its ports name.
     arithmetic : Arithmetic
         How to compute it.
     form : Form
@@ -499,6 +581,6 @@ def expand(
     ModelError
         If the layer has no such form.
     """
-    expansion = Expansion(graph, node, layer, arithmetic, form, tape, observed)
+    expansion = Expansion(graph, layer, arithmetic, form, tape, observed)
     expansion.run()
     return expansion.states

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.core.integers import Floats
 from onnxgru.core.network import Layer
-
-_INPUTS = {"W": 1, "R": 2, "B": 3}
+from onnxgru.passes.recognize.layers import operators
+from onnxgru.passes.recurrent import connect
 
 
 class Retune:
@@ -41,38 +40,15 @@ class Retune:
             graph.initializers[name].const_value = ir.tensor(array, name=name)
         for layer in self._layers:
             node = graph.node(layer.node)
-            node.resize_inputs(max(len(node.inputs), 1 + len(_INPUTS)))
-            for letter, array in self._stacked(layer).items():
-                name = f"{layer.node}/{letter}/tuned"
+            for role, array in operators()[node.op_type].stacked(layer, self._weights).items():
+                name = f"{layer.node}/{role}/tuned"
                 value = graph.initializers.get(name)  # there if it has been retuned before
                 if value is None:
                     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
                     value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.FLOAT
                     graph.register_initializer(value)
                 value.const_value = ir.tensor(array, name=name)
-                node.replace_input_with(_INPUTS[letter], value)
+                connect(node, role, value)
         for name in [n for n, v in graph.initializers.items() if not v.uses()]:
             if not graph.initializers[name].is_graph_output():
                 del graph.initializers[name]
-
-    def _stacked(self, layer: Layer) -> dict[str, Floats]:
-        """W (D, 3 H, I), R (D, 3 H, H) and B (D, 6 H) of the ONNX operator."""
-        directions, gates, hidden = len(layer.recurrences), layer.cell.gates, layer.hidden_size
-        height = len(gates) * hidden
-        matrices = {
-            "W": np.zeros((directions, height, layer.input_size), np.float32),
-            "R": np.zeros((directions, height, hidden), np.float32),
-        }
-        biases = np.zeros((directions, 2, height), np.float32)
-        parameters = {row.name: row.parameter for row in layer.cell.rows}
-        for index, recurrence in enumerate(layer.recurrences):
-            for operator in recurrence.operators:
-                if operator.kind != "linear":
-                    continue
-                letter, gate = parameters[operator.row].split(".")
-                start = gates.index(gate) * hidden
-                place = slice(start, start + hidden)
-                weight, bias = self._weights[operator.name]
-                matrices[letter][index, place] = weight
-                biases[index, "WR".index(letter), place] = bias
-        return matrices | {"B": biases.reshape(directions, 2 * height)}

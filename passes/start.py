@@ -9,9 +9,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxgru.core.network import Layer
-from onnxgru.passes.states import first_states
+from onnxgru.passes.states import first_states, first_value
 from onnxgru.passes.step import time_axes
-from onnxgru.passes.values import INITIAL, constant, unique, value_names
+from onnxgru.passes.values import constant, named
 
 
 class Start(ir.passes.InPlacePass):
@@ -36,18 +36,20 @@ class Start(ir.passes.InPlacePass):
             If a layer has no step form.
         """
         graph = model.graph
-        values = first_states(graph, self._layers, time_axes(graph, self._layers))
+        found = first_states(graph, self._layers, time_axes(graph, self._layers))
         modified = False
         for layer in self._layers:
-            node = graph.node(layer.node)
-            given = node.inputs[INITIAL] if len(node.inputs) > INITIAL else None
-            if given is None or given.const_value is not None or layer.name not in values:
-                continue
-            name = unique(f"{layer.name}/first_state", value_names(graph))
-            first = constant(name, values[layer.name][None])
-            graph.register_initializer(first)
-            node.replace_input_with(INITIAL, first)
-            modified = True
+            for carry, name in layer.ports.initial.items():
+                grid, given = layer.carries[carry], named(graph).get(name)
+                if grid not in found or given is None or given.const_value is not None:
+                    continue
+                first = constant(first_value(grid), found[grid][None])
+                graph.register_initializer(first)
+                node = graph.node(layer.node)
+                for place, value in enumerate(node.inputs):
+                    if value is given:
+                        node.replace_input_with(place, first)
+                modified = True
         if modified:
             common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)

@@ -1,13 +1,13 @@
 """States: what the step form is given at the first call, and hands on from call to call.
 
-A layer's state before the first step is 0.0, a constant, or computed from constants and the size
-of the batch (a learned one, expanded): it becomes a graph input whose first value is written into
-the graph. Where the model has the state as an input and an output already, callers hand it on, and
-it stays. Any other first value depends on what is recorded, and the layer has no step form.
+What a layer carries before the first step is 0.0, a constant, or computed from constants and the
+size of the batch (a learned value, expanded): it becomes a graph input whose first value is written
+into the graph. Where the model has the state as an input and an output already, callers hand it on,
+and it stays. Any other first value depends on what is recorded, and the layer has no step form.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from onnxgru.core.cells import STATE
 from onnxgru.core.errors import ModelError
 from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer
-from onnxgru.passes.values import INITIAL, constant_value
+from onnxgru.passes import recurrent
+from onnxgru.passes.values import constant_value, named
 
 STATES = "onnxgru.states"
 """Metadata key of a graph in step form: its states as JSON."""
@@ -56,6 +58,8 @@ class State:
         What codes mean; for float32, how the graph rounds it. None in a float graph.
     first : ndarray of that type, shape (1, H) or (B, H)
         Value at the first call; one row serves every sequence.
+    carry : str
+        Which of the layer's carries it is.
     """
 
     input: str
@@ -65,6 +69,7 @@ class State:
     shape: tuple[int | str | None, ...]
     quantization: Quantization | None
     first: npt.NDArray[Any]
+    carry: str
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it; a first value that is the same everywhere is one number."""
@@ -76,6 +81,7 @@ class State:
             "input": self.input,
             "output": self.output,
             "layer": self.layer,
+            **({} if self.carry == STATE else {"carry": self.carry}),
             "type": self.type,
             "shape": list(self.shape),
             **(
@@ -150,12 +156,17 @@ def first_values(states: Sequence[Mapping[str, Any]], batch: int) -> dict[str, n
     }
 
 
+def first_value(grid: str) -> str:
+    """Name of the initializer that holds a carry's first value, where one was worked out."""
+    return f"{grid}/first"
+
+
 def first_states(
     graph: ir.Graph, layers: Sequence[Layer], sequences: Mapping[str, int]
 ) -> dict[str, Floats]:
-    """Value of every layer's state before the first step, (1, H) or (B, H), by layer.
+    """First values of carries that are given, (1, H) or (B, H), by name of the quantisation.
 
-    Layers whose state callers hand on already are left out.
+    Those that callers hand on already are left out.
 
     Parameters
     ----------
@@ -172,23 +183,28 @@ def first_states(
     ModelError
         If the first value depends on what is recorded, or callers cannot hand the state on.
     """
-    nodes = {layer.node: layer for layer in layers}
+    values = named(graph)
+    made = {
+        name: layer
+        for layer in layers
+        for name in (layer.ports.sequence, *layer.ports.last.values())
+        if name
+    }
     found: dict[str, Floats] = {}
     for layer in layers:
-        inputs = graph.node(layer.node).inputs
-        value = inputs[INITIAL] if len(inputs) > INITIAL else None
-        if value is None:
-            found[layer.name] = np.zeros((1, layer.hidden_size), np.float32)
-            continue
-        sources = list(_sources(value))
-        if not sources:
-            found[layer.name] = _constant(layer, value)
-        elif sequences:
-            _require_handed_on(graph, layer, value, sources, nodes, sequences)
+        for carry, name in layer.ports.initial.items():
+            value = values.get(name)
+            if value is None:
+                continue  # its first value has been worked out
+            sources = list(_sources(value, made))
+            if not sources:
+                found[layer.carries[carry]] = _constant(layer, value)
+            elif sequences:
+                _require_handed_on(values, layer, carry, sources, made, sequences)
     return found
 
 
-def _sources(value: ir.Value) -> Iterator[ir.Value]:
+def _sources(value: ir.Value, made: Container[str]) -> Iterator[ir.Value]:
     """Values that decide an initial state and vary: graph inputs, and what no graph computes."""
     pending, seen = [value], {value}
     while pending:
@@ -199,7 +215,7 @@ def _sources(value: ir.Value) -> Iterator[ir.Value]:
         node = current.producer()
         if node is None:
             continue
-        if node.op_type == "GRU" or node.op_type in _RANDOM:
+        if current.name in made or recurrent.signature(node) or node.op_type in _RANDOM:
             yield current
             continue
         if node.op_type in ("Shape", "Size"):
@@ -211,30 +227,32 @@ def _sources(value: ir.Value) -> Iterator[ir.Value]:
 
 
 def _require_handed_on(
-    graph: ir.Graph,
+    values: Mapping[str, ir.Value],
     layer: Layer,
-    value: ir.Value,
+    carry: str,
     sources: Sequence[ir.Value],
-    nodes: Mapping[str, Layer],
+    made: Container[str],
     sequences: Mapping[str, int],
 ) -> None:
     """Refuse a state that callers do not have as an input and an output."""
     for source in sources:
         node = source.producer()
         if not source.is_graph_input() and node is not None:
-            kind = "the last state of" if node.name in nodes else "what is drawn by"
+            kind = "the last state of" if source.name in made else "what is drawn by"
             raise ModelError(
                 f"{layer.name} starts from {kind} {node.name}, which is not known before the first "
                 f"step, and has no step form; {_OTHER_FORMS}"
             )
     names = ", ".join(sorted(str(source.name) for source in sources))
+    value = values[layer.ports.initial[carry]]
     if any(source.name in sequences for source in sources) or not _moved(value):
         raise ModelError(
             f"{layer.name} starts from a state that is computed from input {names}, so that no "
             "first value of it can be written into the graph, and has no step form; "
             f"{_OTHER_FORMS}, or export the model with the state itself as input and output"
         )
-    if not any(_leaves(output) for output in graph.node(layer.node).outputs):
+    outputs = (layer.ports.sequence, layer.ports.last.get(carry, ""))
+    if not any(_leaves(values[name]) for name in outputs if name):
         raise ModelError(
             f"{layer.name} starts from input {names}, but no output of the model is its last "
             "state, so that the step form would lose it; export the model with its last state as "

@@ -13,6 +13,7 @@ from onnx_ir.passes import common
 from onnxgru.core.errors import ModelError
 from onnxgru.core.network import Layer
 from onnxgru.passes.axes import origin
+from onnxgru.passes.values import named
 
 
 def time_axes(graph: ir.Graph, layers: Sequence[Layer]) -> dict[str, int]:
@@ -27,9 +28,10 @@ def time_axes(graph: ir.Graph, layers: Sequence[Layer]) -> dict[str, int]:
         different axes of one.
     """
     nodes = {layer.node for layer in layers}
+    values = named(graph)
     axes: dict[str, int] = {}
     for layer in layers:
-        value = graph.node(layer.node).inputs[0]
+        value = values.get(layer.ports.x)
         if value is not None and value.shape is not None and value.shape[0] == 1:
             continue
         found = origin(value, 0)

@@ -1,4 +1,4 @@
-"""What a graph holds: recurrent nodes, names of every scope, values that are constant."""
+"""What a graph holds: values by name, names of every scope, values that are constant."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,21 +7,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
-"""Inputs of the ONNX operator ``GRU``, in order."""
-INITIAL = INPUTS.index("initial_h")
-
 _MOVING = frozenset(
     {"Cast", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
     | {"Transpose", "Unsqueeze"}
 )
 
 
-def recurrent_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    """GRU nodes of the main graph, in graph order."""
-    for node in graph:
-        if node.op_type == "GRU" and node.domain == "":
-            yield node
+def named(graph: ir.Graph) -> dict[str, ir.Value]:
+    """Values of a graph itself, by name."""
+    found = {str(value.name): value for value in graph.inputs} | dict(graph.initializers)
+    return found | {str(v.name): v for node in graph for v in node.outputs if v.name}
 
 
 def graphs(graph: ir.Graph) -> Iterator[ir.Graph]:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.core.choices import GRANULARITIES, WIDTHS
 from onnxgru.core.dataset import Dataset
-from onnxgru.core.network import Layer
+from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.passes import source
@@ -17,7 +17,7 @@ from onnxgru.passes.emit import Emit
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.passes.recurrence import Form
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
@@ -85,8 +85,8 @@ def random_scheme(layers: tuple[Layer, ...], seed: int) -> Scheme:
     for layer in layers:
         state = width()
         for operator in layer.operators:
-            bits = state if operator.name in layer.results else width()
-            if operator.weight is None:
+            bits = state if operator.name in layer.grids else width()
+            if not isinstance(operator, LinearOperator):
                 operators[operator.name] = OutputScheme(bits)
             else:
                 granularity = str(generator.choice(GRANULARITIES))

@@ -41,7 +41,7 @@ def test_schemes_get_smaller_and_end_at_the_narrowest_weights(made, settings):
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
     scheme = encoding.scheme(found[-1])
-    weights = {scheme.linear(o.name).weight_bits for o in made.layers[0].operators if o.matrix}
+    weights = {scheme.linear(o.name).weight_bits for o in made.layers[0].linears}
     assert weights == {2}
 
 

@@ -131,10 +131,9 @@ class Moments:
             If they are of another one.
         """
         wanted = {
-            operator.inputs[0]: operator.linear[0].shape[1]
+            operator.inputs[0]: operator.weight.shape[1]
             for layer in layers
-            for operator in layer.operators
-            if operator.kind == "linear"
+            for operator in layer.linears
         }
         found = {name: moment.features for name, moment in self.operands.items()}
         if self.model != model or any(found.get(name) != size for name, size in wanted.items()):

@@ -87,10 +87,10 @@ def account(program: IntegerProgram) -> Account:
         flash[item.role] = flash.get(item.role, 0) + item.size
     states = codes = 0
     for layer in program.layers:
-        states += len(layer.recurrences) * layer.hidden_size
         codes += layer.input_size
         for recurrence in layer.recurrences:
-            codes += sum(len(o.outputs) for o in recurrence.operators) * layer.hidden_size
+            states += sum(recurrence.widths[carry.written_by] for carry in recurrence.carries)
+            codes += sum(recurrence.widths.values())
     operators = list(program.operators)
     return Account(
         weights=sum(item.weights for item in items),

@@ -37,12 +37,16 @@ class Form:
     codomain : {"unit", "symmetric"} or None
         "unit" for [0, 1] and "symmetric" for [-1, 1], which fix the output's quantisation;
         None where it has to be calibrated.
+    mirrors : bool
+        Whether it maps [0, 1] onto [0, 1] and leans on every code of it being exact: such a
+        function is an operator of a cell's table and no activation of ONNX.
     """
 
     formula: Callable[[Reals, float, float], Reals]
     alpha: float | None = None
     beta: float | None = None
     codomain: str | None = None
+    mirrors: bool = False
 
 
 FORMS: Mapping[str, Form] = {
@@ -61,11 +65,12 @@ FORMS: Mapping[str, Form] = {
     "Softplus": Form(_softplus),
     "Affine": Form(lambda x, alpha, beta: alpha * x + beta, 0.0, 0.0),
     "ScaledTanh": Form(lambda x, alpha, beta: alpha * np.tanh(beta * x), 0.0, 0.0),
-    "Complement": Form(lambda x, _alpha, _beta: 1.0 - x),
+    "Complement": Form(lambda x, _alpha, _beta: 1.0 - x, mirrors=True),
 }
-"""``Complement``, 1 - x, is not an activation of ONNX but an operator of the cell's table."""
+"""The functions by name."""
 
-ACTIVATIONS = tuple(name for name in FORMS if name != "Complement")
+ACTIVATIONS = tuple(name for name, form in FORMS.items() if not form.mirrors)
+"""Those that ONNX lists."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,25 @@ class Activation:
             x = np.clip(x, -self.clip, self.clip)
         return FORMS[self.name].formula(x, self.alpha, self.beta)
 
-    def quantization(self, bits: int) -> Quantization | None:
+    @property
+    def mirrors(self) -> bool:
+        """Whether the function maps [0, 1] onto itself; see `Form`."""
+        return FORMS[self.name].mirrors
+
+    def codomain(self, operand: str | None = None) -> str | None:
+        """Codomain, "unit" or "symmetric", given that of the operand; None if it is not fixed."""
+        form = FORMS[self.name]
+        return "unit" if form.mirrors and operand == "unit" else form.codomain
+
+    def quantization(self, bits: int, operand: str | None = None) -> Quantization | None:
         """The output's quantisation where the codomain fixes it, else None.
+
+        `operand` is the codomain of what the function reads.
 
         [0, 1] has the scale 1 / (2**b - 1) and zero point 0, so that 1.0 is exact; [-1, 1] has
         the scale 1 / (2**(b-1) - 1) and zero point 2**(b-1), so that -1, 0 and 1 are exact.
         """
-        codomain = FORMS[self.name].codomain
+        codomain = self.codomain(operand)
         if codomain == "unit":
             return Quantization(float(np.float32(1 / IntegerType(bits).maximum)), 0, bits)
         if codomain == "symmetric":

@@ -16,7 +16,9 @@ update, reset and new::
 from dataclasses import dataclass
 
 INPUT = "input"
+"""What rows read of the sequence, at this step."""
 STATE = "state"
+"""The carry of a cell that has one."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Row:
     kind : {"linear", "add", "mul", "lookup"}
         Which module of `onnxgru.custom_ops` computes it.
     inputs : tuple of str
-        Names of other rows, `INPUT` (the sequence at this step) or `STATE` (of the step before).
+        Names of other rows, `INPUT` (the sequence at this step) or of a carry (of the step before).
     parameter : str
         For linear: matrix and gate, such as ``W.reset``. For lookup: ``f``, ``g`` or
         ``complement``. Else empty.
@@ -43,6 +45,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Carry:
+    """A value that a recurrence keeps from step to step.
+
+    Parameters
+    ----------
+    name : str
+        Name under which operators read the value of the step before.
+    written_by : str
+        The operator that computes the next value.
+    """
+
+    name: str
+    written_by: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """A table of operators, in an order in which they can be computed.
 
@@ -52,16 +70,16 @@ class Cell:
         Name of the table.
     rows : tuple of Row
         The operators.
-    result : str
-        The row that computes the next state.
-    gates : tuple of str
-        Order of the gates in the stacked W, R and B of the ONNX operator.
+    carries : tuple of Carry
+        What the cell keeps from step to step.
+    emits : str
+        The row whose codes leave the cell at every step.
     """
 
     name: str
     rows: tuple[Row, ...]
-    result: str
-    gates: tuple[str, ...]
+    carries: tuple[Carry, ...]
+    emits: str
 
 
 def _gate(gate: str) -> tuple[Row, ...]:
@@ -99,8 +117,8 @@ def _gru(name: str, candidate: tuple[Row, ...]) -> Cell:
             Row("state.keep", "mul", ("update.gate", STATE)),
             Row("state.sum", "add", ("state.new", "state.keep")),
         ),
-        result="state.sum",
-        gates=("update", "reset", "new"),
+        carries=(Carry(STATE, "state.sum"),),
+        emits="state.sum",
     )
 
 

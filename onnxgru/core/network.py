@@ -1,21 +1,22 @@
 """The recurrent layers of a model as bound operators: what every stage after recognition reads.
 
-A `Layer` stands for one recurrent node of the host graph. It has one `Recurrence` a direction,
+A `Layer` stands for one recurrent node of the host graph. It has one `Recurrence` per direction,
 each a cell's table bound to its weights and functions. Names are
 ``/<layer>/<direction>/<operator>``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from onnxgru.core.activations import Activation
-from onnxgru.core.cells import Cell
-from onnxgru.core.integers import Floats
+from onnxgru.core.cells import Carry, Cell
+from onnxgru.core.integers import Floats, Quantization
 
 
 @dataclass(frozen=True, eq=False)
-class Operator:
+class Operator(ABC):
     """One bound operator.
 
     Parameters
@@ -24,38 +25,81 @@ class Operator:
         Full name, ``/<layer>/<direction>/<row>``.
     row : str
         Name within the cell.
-    kind : str
-        ``linear``, ``add``, ``mul`` or ``lookup``.
     inputs : tuple of str
-        Full names of other operators, the recurrence's ``.input`` or its ``.state``.
+        Full names of other operators, the recurrence's ``.input`` or one of its carries.
     width : int
-        Features of the output: H.
-    weight : ndarray of float32, shape (outputs, inputs), optional
-        For linear.
-    bias : ndarray of float32, shape (outputs,), optional
-        For linear.
-    matrix : str
-        For linear: the matrix it is a gate of, ``W`` or ``R``.
-    function : Activation, optional
-        For lookup.
+        Features of the output.
     """
 
     name: str
     row: str
-    kind: str
     inputs: tuple[str, ...]
     width: int
-    weight: Floats | None = None
-    bias: Floats | None = None
-    matrix: str = ""
-    function: Activation | None = None
 
     @property
-    def linear(self) -> tuple[Floats, Floats]:
-        """Weight and bias of a linear operator."""
-        if self.weight is None or self.bias is None:
-            raise ValueError(f"{self.name} is {self.kind}, not linear")
-        return self.weight, self.bias
+    @abstractmethod
+    def kind(self) -> str:
+        """A key of `onnxgru.custom_ops.kinds.KINDS`."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearOperator(Operator):
+    """A product with a matrix, and a bias.
+
+    Parameters
+    ----------
+    weight : ndarray of float32, shape (outputs, inputs)
+        The matrix.
+    bias : ndarray of float32, shape (outputs,)
+        The bias.
+    matrix : str
+        The matrix of the layer that the weight is a gate of: ``W`` or ``R``.
+    """
+
+    weight: Floats
+    bias: Floats
+    matrix: str
+
+    @property
+    def kind(self) -> str:
+        """``linear``."""
+        return "linear"
+
+
+@dataclass(frozen=True, eq=False)
+class LookupOperator(Operator):
+    """A function of one value.
+
+    Parameters
+    ----------
+    function : Activation
+        The function.
+    """
+
+    function: Activation
+
+    @property
+    def kind(self) -> str:
+        """``lookup``."""
+        return "lookup"
+
+
+@dataclass(frozen=True, eq=False)
+class ElementwiseOperator(Operator):
+    """A sum or a product of two values, element by element.
+
+    Parameters
+    ----------
+    operation : {"add", "mul"}
+        Which of them.
+    """
+
+    operation: str
+
+    @property
+    def kind(self) -> str:
+        """The operation."""
+        return self.operation
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,28 +114,41 @@ class Recurrence:
         Whether time runs backwards.
     operators : tuple of Operator
         In an order in which they can be computed.
-    result : str
-        Name of the operator that computes the next state.
+    carries : tuple of Carry
+        What it keeps from step to step, under full names.
+    emits : str
+        Name of the operator whose values leave it at every step.
     """
 
     name: str
     reverse: bool
     operators: tuple[Operator, ...]
-    result: str
+    carries: tuple[Carry, ...]
+    emits: str
 
     @property
     def input(self) -> str:
         """Name of the input sequence as an operand."""
         return f"{self.name}/input"
 
-    @property
-    def state(self) -> str:
-        """Name of the previous state as an operand."""
-        return f"{self.name}/state"
+    @cached_property
+    def by_name(self) -> dict[str, Operator]:
+        """The operators by name."""
+        return {operator.name: operator for operator in self.operators}
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Features of every operator's output, by name."""
+        return {operator.name: operator.width for operator in self.operators}
+
+    @cached_property
+    def linears(self) -> tuple[LinearOperator, ...]:
+        """Those with weights."""
+        return tuple(o for o in self.operators if isinstance(o, LinearOperator))
 
     @cached_property
     def prologue(self) -> tuple[Operator, ...]:
-        """Operators that do not depend on the state: computed for all steps at once."""
+        """Operators that depend on no carry: computed for all steps at once."""
         known = {self.input}
         operators = []
         for operator in self.operators:
@@ -107,11 +164,57 @@ class Recurrence:
         return tuple(operator for operator in self.operators if operator.name not in done)
 
     @cached_property
-    def summands(self) -> tuple[str, ...]:
-        """Operators that the next state is the sum of; none where it is no sum."""
-        known = {operator.name: operator for operator in self.operators}
-        result = known[self.result]
-        return tuple(n for n in result.inputs if n in known) if result.kind == "add" else ()
+    def summands(self) -> dict[str, str]:
+        """Operators that are added up to a carry's next value: the operator that adds, by name."""
+        found: dict[str, str] = {}
+        for carry in self.carries:
+            writer = self.by_name[carry.written_by]
+            if writer.kind == "add":
+                found |= {name: writer.name for name in writer.inputs if name in self.by_name}
+        return found
+
+    def readers(self, name: str) -> tuple[Operator, ...]:
+        """Operators that read a value."""
+        return tuple(operator for operator in self.operators if name in operator.inputs)
+
+    def codomain(self, name: str) -> str | None:
+        """Codomain of a value, where functions fix it; see `onnxgru.core.activations.Form`."""
+        operator = self.by_name.get(name)
+        if not isinstance(operator, LookupOperator):
+            return None
+        return operator.function.codomain(self.codomain(operator.inputs[0]))
+
+    def fixed(self, name: str, bits: int) -> Quantization | None:
+        """Quantisation of a value where functions fix its codomain."""
+        operator = self.by_name[name]
+        if not isinstance(operator, LookupOperator):
+            return None
+        return operator.function.quantization(bits, self.codomain(operator.inputs[0]))
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Names of the graph values that a layer reads and writes.
+
+    Parameters
+    ----------
+    x : str
+        The sequence (T, B, I).
+    lengths : str
+        Steps of every sequence (B,); empty where all have all.
+    initial : mapping of str to str
+        First values (D, B, H) by name of the carry, for those that are given.
+    sequence : str
+        What leaves at every step (T, D, B, H); empty where nobody reads it.
+    last : mapping of str to str
+        Last values (D, B, H) by name of the carry, for those that somebody reads.
+    """
+
+    x: str
+    lengths: str = ""
+    initial: dict[str, str] = field(default_factory=dict)
+    sequence: str = ""
+    last: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +230,11 @@ class Layer:
     cell : Cell
         Its table.
     recurrences : tuple of Recurrence
-        One a direction, forward first.
+        One per direction, forward first.
     input_size, hidden_size : int
         I and H.
+    ports : Ports
+        What it reads and writes.
     attributes : dict of str
         What `inspect` shows of the node.
     """
@@ -140,6 +245,7 @@ class Layer:
     recurrences: tuple[Recurrence, ...]
     input_size: int
     hidden_size: int
+    ports: Ports
     attributes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -147,10 +253,28 @@ class Layer:
         """Name of the input sequence's quantisation."""
         return f"{self.name}/input"
 
-    @property
-    def state(self) -> str:
-        """Name of the state's quantisation, shared by all directions."""
-        return f"{self.name}/state"
+    @cached_property
+    def carries(self) -> dict[str, str]:
+        """Name of the quantisation of every carry, shared by all directions, by its own name."""
+        return {carry.name: f"{self.name}/{carry.name}" for carry in self.cell.carries}
+
+    @cached_property
+    def output(self) -> str:
+        """Name of the quantisation of what is emitted: a carry's, or one of its own."""
+        written = {carry.written_by: carry.name for carry in self.cell.carries}
+        if self.cell.emits in written:
+            return self.carries[written[self.cell.emits]]
+        return f"{self.name}/output"
+
+    @cached_property
+    def grids(self) -> dict[str, str]:
+        """What has a quantisation that directions share: name of that by operator and operand."""
+        found = {}
+        for recurrence in self.recurrences:
+            found[recurrence.emits] = self.output
+            for carry, grid in zip(recurrence.carries, self.carries.values(), strict=True):
+                found |= {carry.name: grid, carry.written_by: grid}
+        return found
 
     @property
     def operators(self) -> Iterator[Operator]:
@@ -159,6 +283,30 @@ class Layer:
             yield from recurrence.operators
 
     @property
-    def results(self) -> tuple[str, ...]:
-        """Names of the operators that write the state: they share scale and width."""
-        return tuple(recurrence.result for recurrence in self.recurrences)
+    def linears(self) -> Iterator[LinearOperator]:
+        """Linear operators of all directions."""
+        for recurrence in self.recurrences:
+            yield from recurrence.linears
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names that calibration has statistics of."""
+        operators = (operator.name for operator in self.operators)
+        return (self.input, *dict.fromkeys([*self.carries.values(), self.output]), *operators)
+
+    def fixed(self, grid: str, bits: int) -> Quantization | None:
+        """A shared quantisation where functions fix its codomain, the same in all directions."""
+        pairs = zip(self.recurrences, self.writers[grid], strict=True)
+        found = {recurrence.fixed(writer, bits) for recurrence, writer in pairs}
+        return found.pop() if len(found) == 1 else None
+
+    @cached_property
+    def writers(self) -> dict[str, tuple[str, ...]]:
+        """Operators that share a quantisation and its width, by name of the quantisation.
+
+        Those that write a carry, and those whose values leave the layer.
+        """
+        found = {self.output: tuple(recurrence.emits for recurrence in self.recurrences)}
+        for place, grid in enumerate(self.carries.values()):
+            found[grid] = tuple(r.carries[place].written_by for r in self.recurrences)
+        return found

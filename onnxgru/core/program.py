@@ -13,8 +13,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.core.cells import Carry
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Codes, Quantization
+from onnxgru.core.network import Ports
 from onnxgru.core.primitives import Primitives, Value
 
 
@@ -158,6 +160,11 @@ class IntegerOperator(ABC):
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
         """Names of the values it computes."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> tuple[int, ...]:
+        """Features of every value it computes."""
 
     @property
     def results(self) -> tuple[Output, ...]:
@@ -311,25 +318,29 @@ class IntegerRecurrence:
         Computed for all steps at once.
     body : Stage
         Computed step by step.
-    result : str
-        Name of the value that is the next state.
+    carries : tuple of Carry
+        What it keeps from step to step, under full names.
+    emits : str
+        Name of the value that leaves it at every step.
     """
 
     name: str
     reverse: bool
     prologue: Stage
     body: Stage
-    result: str
+    carries: tuple[Carry, ...]
+    emits: str
 
     @property
     def input(self) -> str:
         """Name of the input codes as an operand."""
         return f"{self.name}/input"
 
-    @property
-    def state(self) -> str:
-        """Name of the state codes as an operand."""
-        return f"{self.name}/state"
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Features of every value it computes, by name."""
+        pairs = (zip(o.outputs, o.widths, strict=True) for o in self.operators)
+        return {name: width for pair in pairs for name, width in pair}
 
     @property
     def stages(self) -> tuple[Stage, Stage]:
@@ -350,43 +361,60 @@ class IntegerLayer:
     ----------
     name, node : str
         As in `onnxgru.core.network.Layer`.
-    input, state : Boundary
-        The sequence it reads, and the state it keeps and emits. A layer that reads the codes of
-        another layer has that layer's state as its input.
+    ports : Ports
+        What it reads and writes.
+    input : Boundary
+        The sequence it reads; that of another layer's output where it reads the codes of that.
+    carries : mapping of str to str
+        Name of the boundary of what it keeps from step to step, by name of the carry.
+    output : str
+        Name of the boundary of what it emits.
+    grids : mapping of str to Boundary
+        These boundaries, which all directions share, by name.
     recurrences : tuple of IntegerRecurrence
-        One a direction.
+        One per direction.
     input_size, hidden_size : int
         I and H.
     reads_codes : bool
-        Whether the input is another layer's state, passed on as codes.
-    given_state : bool
-        Whether the initial state is quantised from a float value.
-    meets_floats : bool
-        Whether the state is dequantised for a float value.
+        Whether the input is another layer's output, passed on as codes.
+    dequantized : frozenset of str
+        Names of the boundaries whose codes are dequantised for a float value.
     zero_points : ZeroPoints
         Of everything in the layer.
     """
 
     name: str
     node: str
+    ports: Ports
     input: Boundary
-    state: Boundary
+    carries: Mapping[str, str]
+    output: str
+    grids: Mapping[str, Boundary]
     recurrences: tuple[IntegerRecurrence, ...]
     input_size: int
     hidden_size: int
     reads_codes: bool
-    given_state: bool
-    meets_floats: bool
+    dequantized: frozenset[str]
     zero_points: ZeroPoints
+
+    @property
+    def emitted(self) -> Quantization:
+        """Quantisation of what it emits."""
+        return self.grids[self.output].quantization
+
+    def carried(self, carry: str) -> Quantization:
+        """Quantisation of a carry."""
+        return self.grids[self.carries[carry]].quantization
 
     def flash(self) -> Iterator[FlashItem]:
         """Parameters of the layer's boundary and of all its operators."""
         if not self.reads_codes:
             yield FlashItem(f"{self.input.name}/reciprocal", "scale", 4)
-        if self.given_state:
-            yield FlashItem(f"{self.state.name}/reciprocal", "scale", 4)
-        if self.meets_floats:
-            yield FlashItem(f"{self.state.name}/scale", "scale", 4)
+        for carry in self.ports.initial:
+            yield FlashItem(f"{self.carries[carry]}/reciprocal", "scale", 4)
+        for name in self.grids:
+            if name in self.dequantized:
+                yield FlashItem(f"{name}/scale", "scale", 4)
         yield FlashItem(self.zero_points.name, "zero_point", len(self.zero_points.values))
         for recurrence in self.recurrences:
             for stage in recurrence.stages:

@@ -24,7 +24,7 @@ from onnxgru.core import files
 from onnxgru.core.choices import GRANULARITIES, MAXIMUM_BITS, MINIMUM_BITS, OBSERVERS
 from onnxgru.core.errors import SchemeError, UsageError
 from onnxgru.core.integers import IntegerType, WeightType
-from onnxgru.core.network import Layer, Operator
+from onnxgru.core.network import Layer, LinearOperator, Operator
 
 FORMAT = "onnxgru.scheme/1"
 
@@ -93,7 +93,7 @@ class Scheme:
         """Weights and outputs of every operator at `bits`, a layer's input at `input_bits`."""
 
         def entry(operator: Operator) -> OutputScheme:
-            if operator.weight is None:
+            if not isinstance(operator, LinearOperator):
                 return OutputScheme(bits, observer)
             return LinearScheme(bits, observer, bits, granularity, operator.weight.shape)
 
@@ -125,14 +125,15 @@ class Scheme:
         _same_names(source, "inputs", self.inputs, {layer.name: layer for layer in layers})
         for name, operator in expected.items():
             entry = self.operators[name]
-            if isinstance(entry, LinearScheme) != (operator.weight is not None):
+            linear = isinstance(operator, LinearOperator)
+            if isinstance(entry, LinearScheme) != linear:
                 raise SchemeError(
                     f"{source}: {name} is of kind {operator.kind}; it must "
-                    f"{'have' if operator.weight is not None else 'not have'} weight_bits"
+                    f"{'have' if linear else 'not have'} weight_bits"
                 )
             if (
                 isinstance(entry, LinearScheme)
-                and operator.weight is not None
+                and isinstance(operator, LinearOperator)
                 and entry.shape not in ((), operator.weight.shape)
             ):
                 raise SchemeError(
@@ -140,12 +141,13 @@ class Scheme:
                     f"model's have {list(operator.weight.shape)}; this scheme is for another model"
                 )
         for layer in layers:
-            widths = {self.operators[name].bits for name in layer.results}
-            if len(widths) > 1:
-                raise SchemeError(
-                    f"{source}: {' and '.join(layer.results)} write one state and must have "
-                    f"the same bits, got {' and '.join(map(str, sorted(widths)))}"
-                )
+            for writers in layer.writers.values():
+                widths = {self.operators[name].bits for name in writers}
+                if len(widths) > 1:
+                    raise SchemeError(
+                        f"{source}: {' and '.join(writers)} write one state and must have "
+                        f"the same bits, got {' and '.join(map(str, sorted(widths)))}"
+                    )
 
     def dumps(self) -> bytes:
         """JSON with stable bytes."""

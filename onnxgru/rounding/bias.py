@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.network import Operator, Recurrence
+from onnxgru.core.network import LinearOperator, Recurrence
 from onnxgru.core.weights import Rounded
 
 Doubles = npt.NDArray[np.float64]
@@ -35,14 +35,14 @@ class BiasCorrection:
     def __call__(
         self,
         recurrence: Recurrence,
-        operator: Operator,
+        operator: LinearOperator,
         granularity: str,
         bits: int,
         least: Doubles | None = None,
     ) -> Rounded:
         """Codes, scales and bias of a linear operator; see `onnxgru.rounding.nearest.Nearest`."""
         found = self._rounding(recurrence, operator, granularity, bits, least)
-        weight, bias = operator.linear
+        weight, bias = operator.weight, operator.bias
         error = weight - found.scales[:, None].astype(np.float64) * found.codes
         corrected = bias + error @ self._means[operator.inputs[0]]
         return replace(found, bias=corrected.astype(np.float32))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from onnxgru.core.errors import SchemeError
 from onnxgru.core.integers import WeightType
-from onnxgru.core.network import Operator, Recurrence
+from onnxgru.core.network import LinearOperator, Recurrence
 from onnxgru.core.weights import Rounded
 
 _FIELDS = {"codes": np.int8, "scales": np.float32, "bias": np.float32}
@@ -33,7 +33,7 @@ class Given:
     def __call__(
         self,
         recurrence: Recurrence,
-        operator: Operator,
+        operator: LinearOperator,
         granularity: str,
         bits: int,
         least: npt.NDArray[np.float64] | None = None,
@@ -46,10 +46,10 @@ class Given:
             If the operator is not among them, or has other weights or a narrower width.
         """
         found = self._rounded.get(operator.name)
-        if found is None or found.codes.shape != operator.linear[0].shape:
+        if found is None or found.codes.shape != operator.weight.shape:
             raise SchemeError(
                 f"{self._source}: must have weights of {operator.name} of shape "
-                f"{operator.linear[0].shape}; they belong to another model"
+                f"{operator.weight.shape}; they belong to another model"
             )
         kind = WeightType(bits)
         if (kind.nearest(found.codes.astype(np.float64)) != found.codes).any():

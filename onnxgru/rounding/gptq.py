@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from onnxgru.core import weights
 from onnxgru.core.integers import WeightType
-from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.network import Layer, LinearOperator, Recurrence
 from onnxgru.core.weights import Rounded
 
 Doubles = npt.NDArray[np.float64]
@@ -105,12 +105,11 @@ class Gptq:
     def __init__(self, layers: Sequence[Layer], seconds: Mapping[str, Doubles]) -> None:
         self._operators = {
             (recurrence.name, operator.matrix): [
-                o for o in recurrence.operators if o.matrix == operator.matrix
+                o for o in recurrence.linears if o.matrix == operator.matrix
             ]
             for layer in layers
             for recurrence in layer.recurrences
-            for operator in recurrence.operators
-            if operator.kind == "linear"
+            for operator in recurrence.linears
         }
         self._factors = {name: factor(second) for name, second in seconds.items()}
         self._limits: dict[tuple[str, str, int], Doubles] = {}
@@ -119,13 +118,13 @@ class Gptq:
     def __call__(
         self,
         recurrence: Recurrence,
-        operator: Operator,
+        operator: LinearOperator,
         granularity: str,
         bits: int,
         least: Doubles | None = None,
     ) -> Rounded:
         """Codes, scales and bias of a linear operator; see `onnxgru.rounding.nearest.Nearest`."""
-        weight, bias = operator.linear
+        weight, bias = operator.weight, operator.bias
         limits = self.limits(recurrence, operator, granularity, bits)
         if least is None:
             least = np.zeros(len(limits))
@@ -138,7 +137,7 @@ class Gptq:
         return Rounded(codes, scales, bias)
 
     def limits(
-        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
+        self, recurrence: Recurrence, operator: LinearOperator, granularity: str, bits: int
     ) -> Doubles:
         """Largest magnitude of every channel that has a code of its own, float64 (outputs,)."""
         whole = granularity == "tensor"
@@ -148,11 +147,11 @@ class Gptq:
             if key not in self._limits:
                 shared = self._operators[recurrence.name, operator.matrix] if whole else [operator]
                 self._limits[key] = self._best(shared, bits, each=granularity == "channel")
-            return np.broadcast_to(self._limits[key], len(operator.linear[0]))
+            return np.broadcast_to(self._limits[key], len(operator.weight))
 
-    def _best(self, operators: Sequence[Operator], bits: int, *, each: bool) -> Doubles:
+    def _best(self, operators: Sequence[LinearOperator], bits: int, *, each: bool) -> Doubles:
         """Limits of least error over the grid: one a row, or one for all rows of all operators."""
-        matrices = [operator.linear[0].astype(np.float64) for operator in operators]
+        matrices = [operator.weight.astype(np.float64) for operator in operators]
         largest = [np.abs(matrix).max(axis=1) for matrix in matrices]
         if not each:
             common = max(float(rows.max()) for rows in largest)
@@ -168,7 +167,12 @@ class Gptq:
         return np.asarray(factors[[np.argmin(total)]] * largest[0][0])
 
     def _errors(
-        self, operator: Operator, matrix: Doubles, largest: Doubles, factors: Doubles, bits: int
+        self,
+        operator: LinearOperator,
+        matrix: Doubles,
+        largest: Doubles,
+        factors: Doubles,
+        bits: int,
     ) -> Doubles:
         """Errors after rounding, float64 (factors, rows)."""
         order, upper = self._factors[operator.inputs[0]]

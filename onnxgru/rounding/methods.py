@@ -54,8 +54,8 @@ def _pooled(layers: Sequence[Layer], figures: Mapping[str, Doubles]) -> dict[str
     groups: dict[object, list[list[str]]] = {}
     for layer in layers:
         for recurrence in layer.recurrences:
-            linear = [operator for operator in recurrence.operators if operator.kind == "linear"]
-            key = tuple((o.row, *(array.tobytes() for array in o.linear)) for o in linear)
+            linear = recurrence.linears
+            key = tuple((o.row, o.weight.tobytes(), o.bias.tobytes()) for o in linear)
             groups.setdefault(key, []).append([operator.inputs[0] for operator in linear])
     for members in groups.values():
         for operands in zip(*members, strict=True) if len(members) > 1 else ():

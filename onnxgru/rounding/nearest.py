@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from onnxgru.core import weights
 from onnxgru.core.integers import Floats
-from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.network import Layer, LinearOperator, Recurrence
 from onnxgru.core.weights import Rounded
 
 Limits = npt.NDArray[np.float64]
@@ -25,17 +25,17 @@ class Nearest:
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._matrices = {
             (recurrence.name, matrix): np.concatenate(
-                [o.linear[0] for o in recurrence.operators if o.matrix == matrix]
+                [o.weight for o in recurrence.linears if o.matrix == matrix]
             )
             for layer in layers
             for recurrence in layer.recurrences
-            for matrix in {o.matrix for o in recurrence.operators if o.matrix}
+            for matrix in {o.matrix for o in recurrence.linears}
         }
 
     def __call__(
         self,
         recurrence: Recurrence,
-        operator: Operator,
+        operator: LinearOperator,
         granularity: str,
         bits: int,
         least: Limits | None = None,
@@ -46,8 +46,8 @@ class Nearest:
         ----------
         recurrence : Recurrence
             The operator's.
-        operator : Operator
-            A linear one.
+        operator : LinearOperator
+            The operator.
         granularity : {"channel", "gate", "tensor"}
             What shares a scale.
         bits : int
@@ -55,7 +55,7 @@ class Nearest:
         least : ndarray of float64, shape (outputs,), optional
             Lower bound of the scales.
         """
-        weight, bias = operator.linear
+        weight, bias = operator.weight, operator.bias
         limits = self.limits(recurrence, operator, granularity, bits)
         if least is None:
             least = np.zeros(len(limits))
@@ -63,10 +63,10 @@ class Nearest:
         return Rounded(codes, scales, bias)
 
     def limits(
-        self, recurrence: Recurrence, operator: Operator, granularity: str, bits: int
+        self, recurrence: Recurrence, operator: LinearOperator, granularity: str, bits: int
     ) -> Limits:
         """Largest magnitude of every channel that has a code of its own, shape (outputs,)."""
-        weight, _ = operator.linear
+        weight = operator.weight
         if granularity == "channel":
             return weights.clipping(weight, bits)
         whole: Floats = weight

@@ -1,7 +1,7 @@
 """Exact evaluation of integer layers with NumPy."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
+from onnxgru.runtime.drive import Lengths, drive
 
 Array = npt.NDArray[Any]
 
@@ -22,27 +23,20 @@ class States:
     Parameters
     ----------
     y : ndarray of uint8, shape (T, D, B, H)
-        Codes of the states.
-    y_h : ndarray of uint8, shape (D, B, H)
-        Codes of the last states.
+        Codes of what is emitted.
+    last : dict of str to ndarray of uint8, shape (D, B, H)
+        Codes of what is carried, after the last step, by carry.
     trace : dict of str to ndarray of uint8, shape (T, B, H)
         Codes of every operator, where asked for.
     """
 
     y: Codes
-    y_h: Codes
+    last: dict[str, Codes]
     trace: dict[str, Codes] = field(default_factory=dict)
 
 
-def together(directions: Sequence[tuple[Codes, Codes]]) -> tuple[Codes, Codes]:
-    """States (T, B, H) and last states (B, H) of each direction as (T, D, B, H) and (D, B, H)."""
-    if len(directions) == 1:
-        ((states, last),) = directions
-        return states[:, None], last[None]
-    return (
-        np.stack([states for states, _ in directions], axis=1),
-        np.stack([last for _, last in directions]),
-    )
+Given = Mapping[str, Codes]
+"""Codes (D, B, H) of carries before the first step, by carry; the code of 0.0 where left out."""
 
 
 class Engine(Protocol):
@@ -51,7 +45,7 @@ class Engine(Protocol):
     def __call__(
         self,
         x: Codes,
-        initial: Codes | None,
+        initial: Given | None,
         lengths: npt.NDArray[np.integer] | None,
         *,
         trace: bool,
@@ -59,7 +53,74 @@ class Engine(Protocol):
         """States of sequences (T, B, I); see `LayerEvaluator`."""
 
 
-class LayerEvaluator:
+class LayerRun:
+    """What the NumPy engines have in common: directions, first values and lengths.
+
+    Parameters
+    ----------
+    layer : IntegerLayer
+        The layer.
+    """
+
+    def __init__(self, layer: IntegerLayer) -> None:
+        self._layer = layer
+
+    def run(
+        self,
+        direction: Callable[
+            [IntegerRecurrence, list[Codes], Lengths | None], tuple[Codes, list[Codes]]
+        ],
+        batch: int,
+        initial: Given | None,
+        lengths: npt.NDArray[np.integer] | None,
+    ) -> States:
+        """Run all directions.
+
+        Parameters
+        ----------
+        direction : callable
+            Runs one: from its carries before the first step, each (B, H), and lengths to what is
+            emitted (T, B, H) and the carries after the last step.
+        batch : int
+            B.
+        initial : mapping of str to ndarray of uint8, shape (D, B, H), optional
+            Codes of carries before the first step.
+        lengths : ndarray of int, shape (B,), optional
+            Steps of every sequence.
+        """
+        layer = self._layer
+        zeros = [np.uint8(layer.carried(carry).zero_point) for carry in layer.carries]
+        found = []
+        for index, recurrence in enumerate(layer.recurrences):
+            carried = []
+            for (carry, bound), zero in zip(
+                zip(layer.carries, recurrence.carries, strict=True), zeros, strict=True
+            ):
+                given = (initial or {}).get(carry)
+                width = recurrence.widths[bound.written_by]
+                carried.append(
+                    np.full((batch, width), zero)
+                    if given is None
+                    else np.ascontiguousarray(given[index])
+                )
+            ends = None
+            if lengths is not None:
+                ends = Lengths(
+                    lambda t: (t < lengths)[:, None],
+                    np.where,
+                    zeros,
+                    np.uint8(layer.emitted.zero_point),
+                )
+            found.append(direction(recurrence, carried, ends))
+        y = [states for states, _ in found]
+        last = zip(*(carried for _, carried in found), strict=True)
+        return States(
+            y[0][:, None] if len(y) == 1 else np.stack(y, axis=1),
+            dict(zip(layer.carries, map(np.stack, last), strict=True)),
+        )
+
+
+class LayerEvaluator(LayerRun):
     """Runs one integer layer over NumPy primitives.
 
     Parameters
@@ -69,7 +130,7 @@ class LayerEvaluator:
     """
 
     def __init__(self, layer: IntegerLayer) -> None:
-        self._layer = layer
+        super().__init__(layer)
         self._primitives = ArrayPrimitives()
         self._parameters: dict[tuple[str, ...], Mapping[str, Array]] = {}
         for recurrence in layer.recurrences:
@@ -79,7 +140,7 @@ class LayerEvaluator:
     def __call__(
         self,
         x: Codes,
-        initial: Codes | None = None,
+        initial: Given | None = None,
         lengths: npt.NDArray[np.integer] | None = None,
         *,
         trace: bool = False,
@@ -90,25 +151,23 @@ class LayerEvaluator:
         ----------
         x : ndarray of uint8, shape (T, B, I)
             Input codes.
-        initial : ndarray of uint8, shape (D, B, H), optional
-            Codes of the initial state; the code of 0.0 if left out.
+        initial : mapping of str to ndarray of uint8, shape (D, B, H), optional
+            Codes of carries before the first step; the code of 0.0 where left out.
         lengths : ndarray of int, shape (B,), optional
             Steps of every sequence.
         trace : bool
             Keep every operator's codes.
         """
-        layer = self._layer
-        if initial is None:
-            shape = (len(layer.recurrences), x.shape[1], layer.hidden_size)
-            initial = np.full(shape, layer.state.quantization.zero_point, np.uint8)
         kept: dict[str, Codes] = {}
-        results = [
-            self._direction(recurrence, x, initial[index], lengths, kept if trace else None)
-            for index, recurrence in enumerate(layer.recurrences)
-        ]
-        return States(*together(results), kept)
 
-    def _run(self, operators: Sequence[IntegerOperator], values: dict[str, Array]) -> None:
+        def direction(
+            recurrence: IntegerRecurrence, carried: list[Codes], ends: Lengths | None
+        ) -> tuple[Codes, list[Codes]]:
+            return self._direction(recurrence, x, carried, ends, kept if trace else None)
+
+        return replace(self.run(direction, x.shape[1], initial, lengths), trace=kept)
+
+    def _compute(self, operators: Sequence[IntegerOperator], values: dict[str, Array]) -> None:
         for operator in operators:
             operands = (values[name] for name in operator.inputs)
             results = operator.compute(
@@ -120,35 +179,27 @@ class LayerEvaluator:
         self,
         recurrence: IntegerRecurrence,
         x: Codes,
-        state: Codes,
-        lengths: npt.NDArray[np.integer] | None,
+        carried: list[Codes],
+        lengths: Lengths | None,
         trace: dict[str, Codes] | None,
-    ) -> tuple[Codes, Codes]:
-        zero = np.uint8(self._layer.state.quantization.zero_point)
+    ) -> tuple[Codes, list[Codes]]:
         steps, batch = x.shape[:2]
         sequence: dict[str, Array] = {recurrence.input: x}
-        self._run(recurrence.prologue.operators, sequence)
+        self._compute(recurrence.prologue.operators, sequence)
         del sequence[recurrence.input]
-        states = np.empty((steps, batch, self._layer.hidden_size), np.uint8)
+        widths = recurrence.widths
+        states = np.empty((steps, batch, widths[recurrence.emits]), np.uint8)
         body = [name for operator in recurrence.body.operators for name in operator.outputs]
         if trace is not None:
             trace.update(sequence)
-            trace.update({name: np.empty_like(states) for name in body})
-        order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
-        for t in order:
-            values = {name: value[t] for name, value in sequence.items()}
-            values[recurrence.state] = state
-            self._run(recurrence.body.operators, values)
-            new = values[recurrence.result]
-            if lengths is None:
-                states[t] = state = new
-            else:
-                going = (t < lengths)[:, None]
-                states[t] = np.where(going, new, zero)
-                state = np.where(going, new, state)
+            trace.update({n: np.empty((steps, batch, widths[n]), np.uint8) for n in body})
+
+        def compute(t: int, known: dict[str, Array]) -> dict[str, Array]:
+            values = known | {name: value[t] for name, value in sequence.items()}
+            self._compute(recurrence.body.operators, values)
             if trace is not None:
                 for name in body:
                     trace[name][t] = values[name]
-        if lengths is not None:
-            state = np.where((lengths > 0)[:, None], state, zero)
-        return states, state
+            return values
+
+        return states, drive(recurrence, steps, carried, compute, states.__setitem__, lengths)

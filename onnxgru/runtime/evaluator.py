@@ -188,7 +188,7 @@ class Evaluator:
             layer, evaluate = layers[place]
             jobs = walk.jobs(place, layer)
             results = [evaluate(job.x, job.initial, job.lengths, trace=trace) for job in jobs]
-            walk.keep(place, layer, jobs, [(r.y, r.y_h) for r in results])
+            walk.keep(place, layer, jobs, [(r.y, r.last) for r in results])
             if apart:
                 found[layer.name] = walk.states(place, jobs, results)
         return walk, found

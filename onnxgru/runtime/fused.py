@@ -12,7 +12,8 @@ from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
 from onnxgru.custom_ops import kernel, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
-from onnxgru.runtime.engines import LayerEvaluator, States, together
+from onnxgru.runtime.drive import Lengths, drive
+from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
 from onnxgru.runtime.kernels import compiled
 from onnxgru.runtime.products import Product, fastest
 
@@ -86,7 +87,7 @@ class _Runner:
         values.update(zip(self.writes, writes, strict=True))
 
 
-class FusedEngine:
+class FusedEngine(LayerRun):
     """Runs one integer layer with compiled kernels; an engine of `Evaluator`.
 
     Parameters
@@ -96,13 +97,14 @@ class FusedEngine:
     """
 
     def __init__(self, layer: IntegerLayer) -> None:
-        self._layer = layer
+        super().__init__(layer)
         self._runners: dict[str, list[_Runner]] = {}
         for recurrence in layer.recurrences:
             body = {name for o in recurrence.body.operators for name in o.inputs}
+            leaving = {recurrence.emits, *(carry.written_by for carry in recurrence.carries)}
             for part, kept in (
                 (recurrence.prologue, frozenset(body)),
-                (recurrence.body, frozenset({recurrence.result})),
+                (recurrence.body, frozenset(leaving)),
             ):
                 prepared = stage.prepare(_PRIMITIVES, part)
                 outputs = {name for o in part.operators for name in o.outputs}
@@ -114,60 +116,61 @@ class FusedEngine:
     def __call__(
         self,
         x: Codes,
-        initial: Codes | None = None,
+        initial: Given | None = None,
         lengths: npt.NDArray[np.integer] | None = None,
         *,
         trace: bool = False,
     ) -> States:
         """Run the layer; as `LayerEvaluator`, which keeps the traces."""
-        layer = self._layer
         if trace:
-            return LayerEvaluator(layer)(x, initial, lengths, trace=True)
-        if initial is None:
-            shape = (len(layer.recurrences), x.shape[1], layer.hidden_size)
-            initial = np.full(shape, layer.state.quantization.zero_point, np.uint8)
-        results = [
-            self._direction(recurrence, x, initial[index], lengths)
-            for index, recurrence in enumerate(layer.recurrences)
-        ]
-        return States(*together(results))
+            return LayerEvaluator(self._layer)(x, initial, lengths, trace=True)
+
+        def direction(
+            recurrence: IntegerRecurrence, carried: list[Codes], ends: Lengths | None
+        ) -> tuple[Codes, list[Codes]]:
+            return self._direction(recurrence, x, carried, ends)
+
+        return self.run(direction, x.shape[1], initial, lengths)
 
     def _direction(
         self,
         recurrence: IntegerRecurrence,
         x: Codes,
-        state: Codes,
-        lengths: npt.NDArray[np.integer] | None,
-    ) -> tuple[Codes, Codes]:
+        carried: list[Codes],
+        lengths: Lengths | None,
+    ) -> tuple[Codes, list[Codes]]:
         steps, batch, width = *x.shape[:2], self._layer.hidden_size
-        zero = np.uint8(self._layer.state.quantization.zero_point)
         sequences = self._prologue(recurrence, x.reshape(steps * batch, -1), width)
         sequences = {name: v.reshape(steps, batch, width) for name, v in sequences.items()}
         body = self._runners[recurrence.body.name]
-        scratch = [[np.empty((batch, width), np.uint8) for _ in r.writes] for r in body]
-        last, place = next(
-            (index, runner.writes.index(recurrence.result))
-            for index, runner in enumerate(body)
-            if recurrence.result in runner.writes
-        )
         states = np.empty((steps, batch, width), np.uint8)
-        state = np.ascontiguousarray(state)
-        order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
-        for t in order:
-            values = {name: value[t] for name, value in sequences.items()}
-            values[recurrence.state] = state
-            if lengths is None:
-                scratch[last][place] = state = states[t]  # written where it is kept
+        # Written where they are kept: what is emitted in its step, a carry in one of two buffers,
+        # since the step that writes it reads the one before.
+        places = {
+            name: (index, runner.writes.index(name))
+            for index, runner in enumerate(body)
+            for name in runner.writes
+        }
+        last, place = places[recurrence.emits]
+        inner = [c.written_by for c in recurrence.carries if c.written_by != recurrence.emits]
+        buffers = [
+            [[np.empty((batch, width), np.uint8) for _ in r.writes] for r in body]
+            for _ in range(2 if inner else 1)
+        ]
+
+        def compute(t: int, known: dict[str, Array]) -> dict[str, Array]:
+            values = known | {name: value[t] for name, value in sequences.items()}
+            scratch = buffers[t % len(buffers)]
+            scratch[last][place] = states[t]
             for runner, writes in zip(body, scratch, strict=True):
                 runner(values, writes)
+            return values
+
+        def keep(t: int, emitted: Codes) -> None:
             if lengths is not None:
-                new = values[recurrence.result]
-                going = (t < lengths)[:, None]
-                states[t] = np.where(going, new, zero)
-                state = np.where(going, new, state)
-        if lengths is not None:
-            state = np.where((lengths > 0)[:, None], state, zero)
-        return states, state
+                states[t] = emitted
+
+        return states, drive(recurrence, steps, carried, compute, keep, lengths)
 
     def _prologue(self, recurrence: IntegerRecurrence, x: Codes, width: int) -> dict[str, Array]:
         """What does not depend on the state, for all rows (T * B, H), a block of rows at a time."""

@@ -13,11 +13,13 @@ from onnxgru.core.data import join
 from onnxgru.core.dataset import Corpus, Dataset, Recorded, Signature, joined
 from onnxgru.core.errors import DataError
 from onnxgru.core.network import Layer
+from onnxgru.core.program import IntegerLayer
 from onnxgru.passes import source
 from onnxgru.passes.axes import origins
+from onnxgru.passes.values import named
 from onnxgru.runtime.delays import Tracer
-from onnxgru.runtime.interface import INITIAL, LENGTHS, Interface, Wishes, find
-from onnxgru.runtime.plan import LoopError, Plan, Ports
+from onnxgru.runtime.interface import Interface, Wishes, find
+from onnxgru.runtime.plan import LoopError, Plan
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 
 Array = npt.NDArray[Any]
@@ -57,18 +59,8 @@ class Host:
             self._proto, model.graph, self.layers, lambda: self.whole, wishes
         )
         """What inputs and outputs are."""
-        self._ports = tuple(self._ports_of(layer) for layer in self.layers)
+        self._values = named(model.graph)
         self._plans: dict[object, Plan] = {}
-
-    def _ports_of(self, layer: Layer) -> Ports:
-        node = self._graph.node(layer.node)
-        inputs = [*node.inputs, *[None] * 6]
-        x, lengths, initial = (
-            str(value.name) if value is not None else ""
-            for value in (inputs[0], inputs[LENGTHS], inputs[INITIAL])
-        )
-        y, y_h = self.outputs(layer.node)
-        return Ports(x, lengths, initial, y or "", y_h or "")
 
     def plan(
         self, outputs: Sequence[str] | None = None, frame: Mapping[str, Array] | None = None
@@ -98,9 +90,7 @@ class Host:
                     lines = Tracer(self._proto, states, frame).lines
                 except ValueError as error:
                     raise LoopError(str(error)) from error
-            self._plans[key] = Plan(
-                self._proto, self.layers, self._ports, wanted, lines, tuple(states)
-            )
+            self._plans[key] = Plan(self._proto, self.layers, wanted, lines, tuple(states))
         return self._plans[key]
 
     @property
@@ -141,7 +131,7 @@ class Host:
         times = {
             place
             for layer in self.layers
-            for place in origins(self._graph.node(layer.node).inputs[0], 0).items()
+            for place in origins(self._values.get(layer.ports.x), 0).items()
         }
         size = 0 if value.shape is None else len(value.shape)
         axes = [axis for axis in range(size) if axis != batch]
@@ -236,14 +226,11 @@ class Host:
             expected = {n: outputs[output] for n, output in self.interface.states.items()}
         return tuple(lengths)
 
-    def outputs(self, node: str) -> tuple[str | None, str | None]:
-        """Names of a node's Y and Y_h, None for what nobody reads."""
-        found = [
-            value.name if value.name and (value.uses() or value.is_graph_output()) else None
-            for value in self._graph.node(node).outputs
-        ]
-        y, y_h, *_ = [*found, None, None]
-        return y, y_h
+    @staticmethod
+    def outputs(layer: Layer | IntegerLayer) -> tuple[str, ...]:
+        """Names of what somebody reads of a layer: what it emits, and last values of carries."""
+        ports = layer.ports
+        return tuple(name for name in (ports.sequence, *ports.last.values()) if name)
 
     def join(self, parts: Sequence[Mapping[str, Array]], counts: Sequence[int]) -> dict[str, Array]:
         """Outputs of several calls with the batch as axis 0, joined along it.

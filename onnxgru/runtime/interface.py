@@ -23,12 +23,12 @@ from onnxgru.core.dataset import InputSpec, Signature
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer
 from onnxgru.passes.axes import origins
+from onnxgru.passes.values import named
 from onnxgru.runtime.sessions import Run
 from onnxgru.runtime.states import pair, starts
 
 Array = npt.NDArray[Any]
 
-LENGTHS, INITIAL = 4, 5
 """Input numbers of a recurrent node: steps of every sequence, and the initial state."""
 
 SEQUENCES = 3
@@ -171,27 +171,28 @@ class _Search:
         self._specs = {spec.name: spec for spec in self._inputs()}
 
     def _follow(self) -> None:
+        values = named(self._graph)
         for layer in self._layers:
-            inputs = [*self._graph.node(layer.node).inputs, *[None] * 6]
-            for index, axis, found in (
-                (0, 1, self._batch),
-                (LENGTHS, 0, self._batch),
-                (INITIAL, 1, self._batch),
-                (0, 0, self._sequence),
+            x, lengths = values.get(layer.ports.x), values.get(layer.ports.lengths)
+            initial = [values[name] for name in layer.ports.initial.values()]
+            for value, axis, found in (
+                (x, 1, self._batch),
+                (lengths, 0, self._batch),
+                *((value, 1, self._batch) for value in initial),
+                (x, 0, self._sequence),
             ):
-                for name, place in origins(inputs[index], axis).items():
+                for name, place in origins(value, axis).items():
                     if place not in found.setdefault(name, []):
                         found[name].append(place)
-            for name, place in origins(inputs[0], 2).items():
+            for name, place in origins(x, 2).items():
                 self._features.setdefault(name, set()).add(place)
-            for index, axis, size in (
-                (0, 2, layer.input_size),
-                (INITIAL, 0, len(layer.recurrences)),
-                (INITIAL, 2, layer.hidden_size),
-            ):
-                for found_at in islice(origins(inputs[index], axis).items(), 1):
+            sizes = [(x, 2, layer.input_size)]
+            for value in initial:
+                sizes += [(value, 0, len(layer.recurrences)), (value, 2, layer.hidden_size)]
+            for value, axis, size in sizes:
+                for found_at in islice(origins(value, axis).items(), 1):
                     self._sizes.setdefault(found_at, size)
-            self._lengths |= set(origins(inputs[LENGTHS], 0))
+            self._lengths |= set(origins(lengths, 0))
 
     def _inputs(self) -> Iterator[InputSpec]:
         constant = {tensor.name for tensor in self._model.graph.initializer}

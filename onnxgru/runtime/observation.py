@@ -5,7 +5,7 @@ memory stays bounded whatever the number of batches. Calibration, the moments of
 operators read, and the quality of each operator are all measured on it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerProgram
 from onnxgru.passes import source
 from onnxgru.passes.decompose import Decompose
+from onnxgru.passes.values import named
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.sessions import onnxruntime_session
@@ -36,8 +37,6 @@ FIRST = 256
 
 FEWEST_CODES = 2
 """Codes that a float state must move by to count as moving."""
-
-_LENGTHS = 4
 
 
 class Observation:
@@ -61,16 +60,11 @@ class Observation:
         decompose(clone)
         self._names = decompose.observed
         self._run = onnxruntime_session(source.proto(clone), "disabled", threads=1)
-        self._owners = {
-            name: layer.name
-            for layer in layers
-            for name in (layer.input, layer.state, *(o.name for o in layer.operators))
-        }
+        self._owners = {name: layer.name for layer in layers for name in layer.observed}
 
     @staticmethod
     def _length_name(model: ir.Model, layer: Layer) -> str | None:
-        inputs = model.graph.node(layer.node).inputs
-        value = inputs[_LENGTHS] if len(inputs) > _LENGTHS else None
+        value = named(model.graph).get(layer.ports.lengths)
         if value is None:
             return None
         if not value.is_graph_input() and not value.is_graph_output():
@@ -153,9 +147,10 @@ def calibrate(
             if report is not None:
                 report(sequences)
     for layer in layers:
-        state = histograms.setdefault(layer.state, Histogram())
-        for name in layer.results:
-            state.merge(histograms[name])
+        for grid, writers in layer.writers.items():
+            shared = histograms.setdefault(grid, Histogram())
+            for name in writers:
+                shared.merge(histograms[name])
     return Calibration(histograms, {}, model, sequences)
 
 
@@ -181,7 +176,9 @@ def observe_moments(
     found: dict[str, Moment] = {}
     for batch in batches:
         for part in batch.chunks(observation.chunk(batch)):
-            initial: dict[str, list[Floats]] = {layer.state: [] for layer in layers}
+            initial: dict[str, list[Floats]] = {
+                grid: [] for layer in layers for grid in layer.carries.values()
+            }
             known: dict[str, Floats] = {}
             masks: dict[str, Mask | None] = {}
             for name, values, going in observation.values(part):
@@ -192,13 +189,14 @@ def observe_moments(
             for layer in layers:
                 going = masks[layer.input]
                 for index, recurrence in enumerate(layer.recurrences):
-                    given = initial[layer.state][index] if initial[layer.state] else np.float32(0)
                     known[recurrence.input] = known[layer.input]
-                    known[recurrence.state] = _previous(recurrence, known, given, going)
-                    sources = {recurrence.input: layer.input, recurrence.state: layer.state}
-                    for name in dict.fromkeys(
-                        o.inputs[0] for o in recurrence.operators if o.kind == "linear"
-                    ):
+                    sources = {recurrence.input: layer.input}
+                    for carry, grid in zip(recurrence.carries, layer.carries.values(), strict=True):
+                        given = initial[grid][index] if initial[grid] else np.float32(0)
+                        following = known[carry.written_by]
+                        known[carry.name] = _previous(recurrence, following, given, going)
+                        sources[carry.name] = grid
+                    for name in dict.fromkeys(o.inputs[0] for o in recurrence.linears):
                         values = known[name]
                         if name not in found:
                             seen = calibration.histograms[sources.get(name, name)]
@@ -211,12 +209,11 @@ def observe_moments(
 
 def _previous(
     recurrence: Recurrence,
-    known: Mapping[str, Floats],
+    states: Floats,
     given: Floats | np.float32,
     going: Mask | None,
 ) -> Floats:
-    """State before every step, (T, B, H): the given one before a sequence's first step."""
-    states = known[recurrence.result]
+    """A carry before every step, (T, B, H), from those after: the given one before the first."""
     if going is not None:
         # Backwards, a sequence begins at its own last step; what is beyond that is no state.
         states = np.where(going[..., None], states, given)
@@ -303,7 +300,10 @@ def compare(
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     still = {
-        recurrence.result: (layer.name, Standstill(layer.state.quantization, layer.hidden_size))
+        recurrence.emits: (
+            layer.name,
+            Standstill(layer.emitted, recurrence.widths[recurrence.emits]),
+        )
         for layer in program.layers
         for recurrence in layer.recurrences
     }

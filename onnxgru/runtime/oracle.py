@@ -105,35 +105,46 @@ def _direction(
     recurrence: IntegerRecurrence,
     layer: IntegerLayer,
     x: Codes,
-    state: Codes,
+    before: Mapping[str, Codes],
     lengths: npt.NDArray[np.integer] | None,
-) -> tuple[Codes, Codes, dict[str, Codes]]:
+) -> tuple[Codes, dict[str, Codes], dict[str, Codes]]:
     steps, batch = x.shape[:2]
-    zero = layer.state.quantization.zero_point
+    names = dict(zip(layer.carries, recurrence.carries, strict=True))
+    silence = layer.emitted.zero_point
     ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
-    states = np.full((steps, batch, layer.hidden_size), zero, np.uint8)
+    carried = dict(before)
+    emitted: list[Codes] = []
     trace: dict[str, list[Codes]] = {}
     order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
     for t in order:
-        values = {recurrence.input: x[t], recurrence.state: state}
+        values = {recurrence.input: x[t]}
+        values |= {names[carry].name: codes for carry, codes in carried.items()}
+        known = set(values)
         _step(recurrence.operators, values)
         going = (t < ends)[:, None]
-        states[t] = np.where(going, values[recurrence.result], zero)
-        state = np.where(going, values[recurrence.result], state)
-        for name in values.keys() - {recurrence.input, recurrence.state}:
+        emitted.append(np.where(going, values[recurrence.emits], np.uint8(silence)))
+        carried = {
+            carry: np.where(going, values[names[carry].written_by], codes)
+            for carry, codes in carried.items()
+        }
+        for name in values.keys() - known:
             trace.setdefault(name, []).append(values[name])
     if lengths is not None:
-        state = np.where((ends > 0)[:, None], state, np.uint8(zero))
+        carried = {
+            carry: np.where((ends > 0)[:, None], codes, np.uint8(layer.carried(carry).zero_point))
+            for carry, codes in carried.items()
+        }
     direction = -1 if recurrence.reverse else 1
-    return states, state, {name: np.stack(v[::direction]) for name, v in trace.items()}
+    traced = {name: np.stack(v[::direction]) for name, v in trace.items()}
+    return np.stack(emitted[::direction]), carried, traced
 
 
 def run(
     layer: IntegerLayer,
     x: Codes,
-    initial: Codes | None = None,
+    initial: Mapping[str, Codes] | None = None,
     lengths: npt.NDArray[np.integer] | None = None,
-) -> tuple[Codes, Codes, dict[str, Codes]]:
+) -> tuple[Codes, dict[str, Codes], dict[str, Codes]]:
     """Run one layer.
 
     Parameters
@@ -142,17 +153,17 @@ def run(
         The layer.
     x : ndarray of uint8, shape (T, B, I)
         Input codes.
-    initial : ndarray of uint8, shape (D, B, H), optional
-        Codes of the initial state; the code of 0.0 if left out.
+    initial : mapping of str to ndarray of uint8, shape (D, B, H), optional
+        Codes of carries before the first step; the code of 0.0 where left out.
     lengths : ndarray of int, shape (B,), optional
         Steps of every sequence.
 
     Returns
     -------
     y : ndarray of uint8, shape (T, D, B, H)
-        Codes of the states.
-    y_h : ndarray of uint8, shape (D, B, H)
-        Codes of the last states.
+        Codes of what is emitted.
+    last : dict of str to ndarray of uint8, shape (D, B, H)
+        Codes of the carries after the last step.
     trace : dict of str to ndarray of uint8, shape (T, B, H)
         Codes of every operator at every step.
 
@@ -161,13 +172,18 @@ def run(
     OverflowProofError
         If an intermediate leaves int32.
     """
-    shape = (len(layer.recurrences), x.shape[1], layer.hidden_size)
-    if initial is None:
-        initial = np.full(shape, layer.state.quantization.zero_point, np.uint8)
-    y, last, trace = [], [], {}
+    y, trace = [], {}
+    last: dict[str, list[Codes]] = {carry: [] for carry in layer.carries}
     for index, recurrence in enumerate(layer.recurrences):
-        states, state, values = _direction(recurrence, layer, x, initial[index], lengths)
-        y.append(states)
-        last.append(state)
+        before = {}
+        for carry, bound in zip(layer.carries, recurrence.carries, strict=True):
+            shape = (x.shape[1], recurrence.widths[bound.written_by])
+            given = (initial or {}).get(carry)
+            zero = layer.carried(carry).zero_point
+            before[carry] = np.full(shape, zero, np.uint8) if given is None else given[index]
+        emitted, carried, values = _direction(recurrence, layer, x, before, lengths)
+        y.append(emitted)
+        for carry, codes in carried.items():
+            last[carry].append(codes)
         trace.update(values)
-    return np.stack(y, axis=1), np.stack(last), trace
+    return np.stack(y, axis=1), {c: np.stack(codes) for c, codes in last.items()}, trace

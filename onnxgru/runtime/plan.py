@@ -14,31 +14,12 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from onnxgru.core.network import Layer
+from onnxgru.core.network import Layer, Ports
 from onnxgru.passes.segment import carve, reads
 from onnxgru.runtime.delays import Line
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Names of what a layer's node reads and writes; empty where it has none.
-
-    Parameters
-    ----------
-    x, lengths, initial : str
-        Sequence, steps of every sequence, initial state.
-    y, y_h : str
-        States of all steps and last states, where something reads them.
-    """
-
-    x: str
-    lengths: str
-    initial: str
-    y: str
-    y_h: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +54,6 @@ class Plan:
         Normalised, sorted, with shapes.
     layers : sequence of Layer
         The nodes that are cut out.
-    ports : sequence of Ports
-        Of every layer.
     outputs : sequence of str
         Outputs of the model that are wanted.
     lines : mapping of str to Line, optional
@@ -92,43 +71,49 @@ class Plan:
         self,
         model: onnx.ModelProto,
         layers: Sequence[Layer],
-        ports: Sequence[Ports],
         outputs: Sequence[str],
         lines: Mapping[str, Line] | None = None,
         states: Sequence[str] = (),
     ) -> None:
         self._model, self.states = model, tuple(states)
-        self.ports, self.outputs, self.lines = tuple(ports), tuple(outputs), dict(lines or {})
+        self.ports = tuple(layer.ports for layer in layers)
+        self.outputs, self.lines = tuple(outputs), dict(lines or {})
         self._places = {layer.node: place for place, layer in enumerate(layers)}
         self.constants = {
             tensor.name: numpy_helper.to_array(tensor)
             for tensor in model.graph.initializer
-            if any(tensor.name in (p.x, p.lengths, p.initial) for p in ports)
-            or tensor.name in outputs
+            if any(tensor.name in _given(port) for port in self.ports) or tensor.name in outputs
         }
         self.carried = frozenset(
-            place
-            for place, (layer, port) in enumerate(zip(layers, ports, strict=True))
-            if self._carries(layer, port)
+            place for place, layer in enumerate(layers) if self._hands_on(layer)
         )
         """Layers that start where they ended in the call before."""
         self.levels = self._levelled()
         count = 1 + max([*self._node_levels.values(), *self.levels], default=0)
         needed = self._needed()
         self.segments = tuple(self._segment(level, needed) for level in range(count))
-        self.order = tuple(sorted(range(len(ports)), key=lambda place: self.levels[place]))
+        self.order = tuple(sorted(range(len(self.ports)), key=lambda place: self.levels[place]))
         """Places of the layers in the order in which they run."""
 
-    def _carries(self, layer: Layer, port: Ports) -> bool:
-        line = self.lines.get(port.initial)
+    def _hands_on(self, layer: Layer) -> bool:
+        """Whether every carry of a layer begins with what the call before left."""
+        port = layer.ports
         backwards = len(layer.recurrences) > 1 or layer.recurrences[0].reverse
-        if line is None or backwards or port.lengths:
+        if backwards or port.lengths or set(port.initial) != set(layer.carries):
             return False
-        single = (port.y_h, port.y) if self._one_step(port) else (port.y_h,)
-        return line.hands_on({name for name in single if name})
+        for carry, grid in layer.carries.items():
+            line = self.lines.get(port.initial[carry])
+            if grid != layer.output:  # what is carried between calls is not seen
+                return False
+            names = {port.last.get(carry, "")} | (
+                {port.sequence} if self._one_step(port) else set()
+            )
+            if line is None or not line.hands_on({name for name in names if name}):
+                return False
+        return True
 
     def _one_step(self, port: Ports) -> bool:
-        typed = next((value for value in self._typed if value.name == port.y), None)
+        typed = next((value for value in self._typed if value.name == port.sequence), None)
         if typed is None or not typed.type.tensor_type.shape.dim:
             return False
         return bool(typed.type.tensor_type.shape.dim[0].dim_value == 1)
@@ -167,9 +152,9 @@ class Plan:
                 names = list(reads(node))
                 if place is not None:
                     port = self.ports[place]
-                    names = [port.x, port.lengths, port.initial]
-                    if place in self.carried:
-                        names.pop()
+                    names = [port.x, port.lengths]
+                    if place not in self.carried:
+                        names += port.initial.values()
                 level = max((ready.get(name, 0) for name in names), default=0)
                 if place is not None:
                     levels[place] = level
@@ -199,7 +184,7 @@ class Plan:
         for name in self.outputs:
             need(name, last)
         for place, port in enumerate(self.ports):
-            for name in (port.x, port.lengths, port.initial):
+            for name in _given(port):
                 # kept beyond its level: a layer is no node of the segment
                 need(name, last if name not in self.lines else self.levels[place])
         self._kept_nodes: set[int] = set()
@@ -248,3 +233,8 @@ class Plan:
             return None
         part = carve(self._model, nodes, taken, gives)
         return Segment(tuple(taken), tuple(gives), onnxruntime_session(part, threads=1))
+
+
+def _given(port: Ports) -> tuple[str, ...]:
+    """Names of what a layer reads; empty where it has none."""
+    return (port.x, port.lengths, *port.initial.values())

@@ -15,6 +15,8 @@ from onnxgru.core.errors import UsageError, VerificationError
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
 from onnxgru.runtime.devices import require_exact_products
+from onnxgru.runtime.drive import Lengths, drive
+from onnxgru.runtime.engines import Given
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.tensors import Stacked, Tensor, TensorPrimitives, stacked
@@ -72,8 +74,15 @@ class PopulationEngine:
         self._torch, self._device = torch, device
         self._layer, self._count = layers[0], len(layers)
         self._primitives = TensorPrimitives(len(layers), device)
-        zeros = np.asarray([layer.state.quantization.zero_point for layer in layers], np.uint8)
-        self._zero = torch.from_numpy(zeros).to(device).view(-1, 1, 1)
+        self._zeros = {
+            name: torch.from_numpy(
+                np.asarray([x.grids[name].quantization.zero_point for x in layers], np.uint8)
+            )
+            .to(device)
+            .view(-1, 1, 1)
+            for name in layers[0].grids
+        }
+        """Codes of 0.0 (P, 1, 1) by name of what has them."""
         self._stages: list[tuple[Stacked, Stacked]] = []
         for group in zip(*(layer.recurrences for layer in layers), strict=True):
             prologue, body = zip(*(recurrence.stages for recurrence in group), strict=True)
@@ -82,48 +91,58 @@ class PopulationEngine:
     def __call__(
         self,
         x: Sequence[Codes],
-        initial: Sequence[Codes | None],
+        initial: Sequence[Given | None],
         lengths: Sequence[Array | None],
         *,
         sequence: bool = True,
-    ) -> list[tuple[Codes | None, Codes]]:
+    ) -> list[tuple[Codes | None, dict[str, Codes]]]:
         """Run the layer of every candidate; each sequence has an entry a candidate.
 
         Parameters
         ----------
         x : sequence of ndarray of uint8, shape (T, B, I)
             Input codes. Candidates that have the same array share it.
-        initial : sequence of ndarray of uint8, shape (D, B, H), or None
-            Codes of the initial state; the code of 0.0 where None.
+        initial : sequence of mapping of str to ndarray of uint8, shape (D, B, H), or None
+            Codes of carries before the first step, by carry; the code of 0.0 where left out.
         lengths : sequence of ndarray of int, shape (B,), or None
             Steps of every sequence.
         sequence : bool
-            Whether the states of all steps are wanted.
+            Whether what is emitted at all steps is wanted.
 
         Returns
         -------
-        list of (ndarray of uint8 (T, D, B, H) or None, ndarray of uint8 (D, B, H))
-            States and last states.
+        list of (ndarray of uint8 (T, D, B, H) or None, dict of str to ndarray of uint8 (D, B, H))
+            What is emitted, and what is carried after the last step.
         """
-        torch = self._torch
+        torch, layer = self._torch, self._layer
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
-            codes, begun, ends = self._moved(x), self._moved(initial), self._moved(lengths)
+            codes, ends = self._moved(x), self._moved(lengths)
+            begun = {
+                carry: self._moved([(given or {}).get(carry) for given in initial])
+                for carry in layer.carries
+            }
             found = [
                 self._direction(
-                    index,
                     recurrence,
                     codes,
-                    None if begun is None else begun[:, index],
+                    [None if value is None else value[:, index] for value in begun.values()],
                     None if ends is None else ends.unsqueeze(-1),
+                    self._stages[index],
                     sequence,
                 )
-                for index, recurrence in enumerate(self._layer.recurrences)
+                for index, recurrence in enumerate(layer.recurrences)
             ]
-            last = torch.stack([state for _, state in found], dim=1).cpu().numpy()
-            if not sequence:
-                return [(None, state) for state in last]
-            states = torch.stack([states for states, _ in found], dim=2).cpu().numpy()
-            return list(zip(states, last, strict=True))
+            last = {
+                carry: torch.stack([carried[place] for _, carried in found], dim=1).cpu().numpy()
+                for place, carry in enumerate(layer.carries)
+            }
+            states: list[Codes | None] = [None] * self._count
+            if sequence:
+                states = list(torch.stack([y for y, _ in found], dim=2).cpu().numpy())
+            return [
+                (y, {carry: values[place] for carry, values in last.items()})
+                for place, y in enumerate(states)
+            ]
 
     def _moved(self, arrays: Sequence[Array | None]) -> Tensor | None:
         """Arrays of all candidates stacked on the device, (1, ...) where all share one."""
@@ -143,37 +162,40 @@ class PopulationEngine:
 
     def _direction(
         self,
-        index: int,
         recurrence: IntegerRecurrence,
         x: Tensor,
-        state: Tensor | None,
+        given: Sequence[Tensor | None],
         lengths: Tensor | None,
+        stages: tuple[Stacked, Stacked],
         sequence: bool,
-    ) -> tuple[Tensor | None, Tensor]:
-        """States (P, T, B, H), if wanted, and last states (P, B, H) of one direction."""
-        torch, (prologue, body) = self._torch, self._stages[index]
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """What is emitted (P, T, B, H), if wanted, and the carries (P, B, H) of one direction."""
+        torch, layer, (prologue, body) = self._torch, self._layer, stages
         steps, batch = x.shape[1:3]
-        shape = self._count, steps, batch, self._layer.hidden_size
-        if state is None:
-            state = self._zero.expand(self._count, batch, shape[-1])
+        shape = self._count, steps, batch, layer.hidden_size
+        zeros = [self._zeros[grid] for grid in layer.carries.values()]
+        carried = [
+            zero.expand(self._count, batch, shape[-1]) if value is None else value
+            for value, zero in zip(given, zeros, strict=True)
+        ]
         entries = self._prologue(prologue, recurrence, x, shape)
         states = None
         if sequence:
             states = torch.empty(shape, dtype=torch.uint8, device=self._device)
-        for t in range(steps - 1, -1, -1) if recurrence.reverse else range(steps):
-            values = {name: value[:, t] for name, value in entries.items()}
-            values[recurrence.state] = state
+
+        def compute(t: int, known: dict[str, Tensor]) -> dict[str, Tensor]:
+            values = known | {name: value[:, t] for name, value in entries.items()}
             self._run(body, values)
-            shown = new = values[recurrence.result]
-            if lengths is not None:
-                going = lengths > t
-                shown, new = torch.where(going, new, self._zero), torch.where(going, new, state)
-            state = new
+            return values
+
+        def keep(t: int, emitted: Tensor) -> None:
             if states is not None:
-                states[:, t] = shown
+                states[:, t] = emitted
+
+        ends = None
         if lengths is not None:
-            state = torch.where(lengths > 0, state, self._zero)
-        return states, state
+            ends = Lengths(lambda t: lengths > t, torch.where, zeros, self._zeros[layer.output])
+        return states, drive(recurrence, steps, carried, compute, keep, ends)
 
     def _prologue(
         self,
@@ -284,9 +306,7 @@ class PopulationEvaluator(Evaluator):
 
     def _require_equal(self, program: IntegerProgram, found: Walk, expected: Walk) -> None:
         for layer in program.layers:
-            for name in self._host.outputs(layer.node):
-                if name is None:
-                    continue
+            for name in self._host.outputs(layer):
                 ours, theirs = (np.stack(walk.values[name]) for walk in (found, expected))
                 if np.array_equal(ours, theirs):
                     continue
@@ -313,7 +333,7 @@ class PopulationEvaluator(Evaluator):
             walks = [Walk(group) for _ in programs]
             for place in group.plan.order:
                 layers, port = stacks[place], group.plan.ports[place]
-                sequence = bool(port.y) or place in group.plan.carried
+                sequence = bool(port.sequence) or place in group.plan.carried
                 jobs = [w.jobs(place, layer) for w, layer in zip(walks, layers, strict=True)]
                 results = [
                     engines[place](

@@ -7,8 +7,9 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.core.dataset import InputSpec
+from onnxgru.passes import recurrent
 from onnxgru.passes.axes import origins
-from onnxgru.passes.recognize import MOVEMENTS
+from onnxgru.passes.codes import MOVEMENTS
 
 _SIDES = frozenset(
     {"in", "input", "out", "output", "next", "new", "prev", "previous", "last", "old", "initial"}
@@ -22,8 +23,6 @@ _STATES = frozenset(
     | {"carry", "hist", "history", "past", "rnn", "gru", "lstm", "hidden0", "state0"}
 )
 """Words that a state is called by."""
-
-_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
 
 def pair(
@@ -42,7 +41,7 @@ def pair(
     dict of str to str
         Output by input. Empty if the inputs that would remain hold no recording.
     """
-    begun = _reached(graph, _RECURRENT)
+    begun = _reached(graph)
     ends = {value.name: _from_recurrence(graph, value.name) for value in outputs}
     found: dict[str, str] = {}
     for spec in inputs:
@@ -71,12 +70,12 @@ def starts(graph: ir.Graph) -> set[str]:
     """
     moving = MOVEMENTS | {"Gather", "Slice", "Split"}
     found = set()
-    for name in _reached(graph, _RECURRENT):
+    for name in _reached(graph):
         pending, only = [v for v in graph.inputs if v.name == name], True
         while pending:
             for node, index in pending.pop().uses():
-                if node.op_type in _RECURRENT:
-                    only &= index in (5, 6)
+                if (found_at := recurrent.signature(node)) is not None:
+                    only &= found_at.inputs[index] in recurrent.INITIAL
                 elif node.op_type in moving:
                     pending.extend(node.outputs)
                 else:
@@ -86,13 +85,13 @@ def starts(graph: ir.Graph) -> set[str]:
     return found
 
 
-def _reached(graph: ir.Graph, kinds: frozenset[str]) -> set[str]:
-    """Graph inputs that the initial states of nodes of some kinds come from."""
+def _reached(graph: ir.Graph) -> set[str]:
+    """Graph inputs that the first values of recurrent nodes come from."""
     found: set[str] = set()
-    for node in graph:
-        if node.op_type in kinds:
-            for value in node.inputs[5:7]:
-                size = 0 if value is None or value.shape is None else len(value.shape)
+    for node in recurrent.recurrent_nodes(graph):
+        for role, value in recurrent.inputs(node).items():
+            if role in recurrent.INITIAL:
+                size = 0 if value.shape is None else len(value.shape)
                 for axis in range(size or 3):
                     found |= set(origins(value, axis))
     return found
@@ -109,7 +108,7 @@ def _from_recurrence(graph: ir.Graph, name: str) -> bool:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.op_type in _RECURRENT:
+        if recurrent.signature(node) is not None:
             return True
         if node.op_type in moving:
             pending.extend(value for value in node.inputs if value is not None)

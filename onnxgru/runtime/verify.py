@@ -19,13 +19,15 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from onnxgru.core.cells import STATE
 from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.errors import VerificationError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerProgram
+from onnxgru.passes.recurrence import last_name
 from onnxgru.passes.states import first_values, recorded
 from onnxgru.runtime import oracle
-from onnxgru.runtime.engines import Engine, States
+from onnxgru.runtime.engines import Engine, Given, States
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.sessions import Run, onnxruntime_session, require_equal
 from onnxgru.runtime.walk import Group, Walk
@@ -76,10 +78,10 @@ def oracle_engine(layer: IntegerLayer) -> Engine:
     """The oracle as an engine of `Evaluator`."""
 
     def run(
-        x: Codes, initial: Codes | None, lengths: npt.NDArray[np.integer] | None, *, trace: bool
+        x: Codes, initial: Given | None, lengths: npt.NDArray[np.integer] | None, *, trace: bool
     ) -> States:
-        y, y_h, values = oracle.run(layer, x, initial, lengths)
-        return States(y, y_h, values if trace else {})
+        y, last, values = oracle.run(layer, x, initial, lengths)
+        return States(y, last, values if trace else {})
 
     return run
 
@@ -92,7 +94,7 @@ def probe(model: onnx.ModelProto, program: IntegerProgram) -> tuple[onnx.ModelPr
     names = [
         f"{layer.name}/{output}"
         for layer in program.layers
-        for output in ("y", "y_h")
+        for output in ("y", *(last_name(layer, carry) for carry in layer.carries))
         if f"{layer.name}/{output}" in made
     ]
     known = {output.name for output in model.graph.output}
@@ -141,12 +143,13 @@ class Probe:
             if not layer.reads_codes
         }
         self.initial = {
-            layer.name: [
+            grid: [
                 reading
                 for index in range(len(layer.recurrences))
-                if (reading := self._reading(f"{layer.state.name}/codes/{index}")) is not None
+                if (reading := self._reading(f"{grid}/codes/{index}")) is not None
             ]
             for layer in program.layers
+            for grid in layer.carries.values()
         }
         given = {value.name for value in self.model.graph.input}
         shown = {value.name for value in self.model.graph.output}
@@ -351,11 +354,11 @@ class _Check:
             (ours,), lengths, given = walk.entry(place, layer.node)
             x = self._input(layer, ours, calls)
             initial = self._initial(
-                layer, None if given is None else given[0], calls[0], fresh=fresh
+                layer, {carry: values[0] for carry, values in given.items()}, calls[0], fresh=fresh
             )
-            y, y_h, _ = oracle.run(layer, x, initial, None if lengths is None else lengths[0])
-            self._require_states(layer, y, y_h, calls)
-            walk.put(place, layer, [(y, y_h)])
+            y, last, _ = oracle.run(layer, x, initial, None if lengths is None else lengths[0])
+            self._require_states(layer, y, last, calls)
+            walk.put(layer, [(y, last)])
         if not self._time_axes or len(calls) == self._steps(inputs):
             self._require_handed_on(walk, calls[-1])
 
@@ -372,26 +375,55 @@ class _Check:
         return np.concatenate([codes, quantization.quantize(ours[len(codes) :])])
 
     def _initial(
-        self, layer: IntegerLayer, ours: Array | None, call: Mapping[str, Array], *, fresh: bool
+        self,
+        layer: IntegerLayer,
+        ours: Mapping[str, Array],
+        call: Mapping[str, Array],
+        *,
+        fresh: bool,
+    ) -> dict[str, Codes]:
+        """Codes (D, B, H) of what a layer carries before the first step, where it is given."""
+        found = {}
+        for carry, grid in layer.carries.items():
+            codes = self._given_codes(layer, carry, grid, ours.get(carry), call, fresh=fresh)
+            if codes is not None:
+                found[carry] = codes
+        return found
+
+    def _given_codes(
+        self,
+        layer: IntegerLayer,
+        carry: str,
+        grid: str,
+        ours: Array | None,
+        call: Mapping[str, Array],
+        *,
+        fresh: bool,
     ) -> Codes | None:
-        """Codes (D, B, H) of a layer's state before the first step."""
-        quantization, name = layer.state.quantization, layer.state.name
-        for state in self._recorded:
-            if state["layer"] == layer.name:
-                given = call[state["input"]][None]
-                real = state["type"] == "float32"
-                codes = quantization.quantize(given) if real else given
-                if fresh:
-                    exact = np.zeros(codes.shape, np.float32) if ours is None else ours
-                    self._read(layer, name, exact, exact, codes, quantization)
-                return codes
-        readings = self._probe.initial[layer.name]
+        quantization = layer.carried(carry)
+        for state in self._states_of(layer, carry):
+            given = call[state["input"]][None]
+            real = state["type"] == "float32"
+            codes: Codes = quantization.quantize(given) if real else given
+            if fresh:
+                exact = np.zeros(codes.shape, np.float32) if ours is None else ours
+                self._read(layer, grid, exact, exact, codes, quantization)
+            return codes
+        readings = self._probe.initial[grid]
         if ours is None or not readings:
             return None if ours is None else quantization.quantize(ours)
         codes = np.stack([call[reading.codes] for reading in readings])
         floats = np.stack([self._probe.source(reading, call) for reading in readings])
-        self._read(layer, name, ours, floats, codes, quantization)
+        self._read(layer, grid, ours, floats, codes, quantization)
         return codes
+
+    def _states_of(self, layer: IntegerLayer, carry: str) -> list[Mapping[str, Any]]:
+        """States of the step form that are a carry of a layer."""
+        return [
+            state
+            for state in self._recorded
+            if (state["layer"], state.get("carry", STATE)) == (layer.name, carry)
+        ]
 
     def _read(
         self,
@@ -432,20 +464,29 @@ class _Check:
         )
 
     def _require_states(
-        self, layer: IntegerLayer, y: Codes, y_h: Codes, calls: Sequence[Mapping[str, Array]]
+        self,
+        layer: IntegerLayer,
+        y: Codes,
+        last: Mapping[str, Codes],
+        calls: Sequence[Mapping[str, Array]],
     ) -> None:
-        """Compare a layer's states of all calls."""
+        """Compare what a layer emits and carries in all calls."""
         for t, found in enumerate(calls):
-            expected: dict[str, Array] = {f"{layer.name}/y": y, f"{layer.name}/y_h": y_h}
+            expected: dict[str, Array] = {f"{layer.name}/y": y}
+            expected |= {f"{layer.name}/{last_name(layer, c)}": v for c, v in last.items()}
             where = WHERE
             if self._step_form:
-                # Forward layers only, whose state after a step is what they emit.
-                codes, where = y[t], f"{WHERE}, step {t}"
-                expected = {f"{layer.name}/y": codes[None], f"{layer.name}/y_h": codes}
-                for state in self._recorded:
-                    if state["layer"] == layer.name:
+                # Forward layers only; a carry that is no output is compared after the last step.
+                where = f"{WHERE}, step {t}"
+                expected = {f"{layer.name}/y": y[t][None]}
+                for carry, grid in layer.carries.items():
+                    codes = y[t] if grid == layer.output else last[carry]
+                    if grid != layer.output and t + 1 < len(calls):
+                        continue
+                    expected[f"{layer.name}/{last_name(layer, carry)}"] = codes
+                    for state in self._states_of(layer, carry):
                         real = state["type"] == "float32"
-                        following = layer.state.quantization.dequantize(codes) if real else codes
+                        following = layer.carried(carry).dequantize(codes) if real else codes
                         expected[state["output"]] = following[0]
             names = [name for name in expected if name in found]
             require_equal(expected, found, names, where)

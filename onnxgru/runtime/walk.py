@@ -4,7 +4,7 @@ Float parts are run call by call, because that is what the model takes; an integ
 sequences of all calls together, and where calls hand its state on, their steps one after another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import ModelError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer
-from onnxgru.runtime.engines import States
+from onnxgru.runtime.engines import Given, States
 from onnxgru.runtime.plan import Plan
 
 Array = npt.NDArray[Any]
@@ -32,8 +32,8 @@ class Job:
     ----------
     x : ndarray of uint8, shape (T, B, I)
         Input codes.
-    initial : ndarray of uint8, shape (D, B, H), optional
-        Codes of the initial state.
+    initial : mapping of str to ndarray of uint8, shape (D, B, H), optional
+        Codes of carries before the first step, by carry.
     lengths : ndarray of int, shape (B,), optional
         Steps of every sequence.
     calls : tuple of tuple of int
@@ -41,7 +41,7 @@ class Job:
     """
 
     x: Codes
-    initial: Codes | None
+    initial: Given | None
     lengths: Array | None
     calls: tuple[tuple[int, int, int, int, int], ...]
 
@@ -161,9 +161,10 @@ class Walk:
         return [
             Job(
                 self._quantized(place, layer, [x[c] for c in member]),
-                None
-                if initial is None
-                else layer.state.quantization.quantize(_beside([initial[c] for c in member])),
+                {
+                    carry: layer.carried(carry).quantize(_beside([values[c] for c in member]))
+                    for carry, values in initial.items()
+                },
                 None if lengths is None else np.concatenate([lengths[c] for c in member]),
                 tuple(
                     (c, 0, x[c].shape[0], n * x[c].shape[1], (n + 1) * x[c].shape[1])
@@ -175,7 +176,7 @@ class Walk:
 
     def entry(
         self, place: int, node: str
-    ) -> tuple[list[Array], list[Array] | None, list[Array] | None]:
+    ) -> tuple[list[Array], list[Array] | None, dict[str, list[Array]]]:
         """What a layer's node reads in every call.
 
         Returns
@@ -184,33 +185,39 @@ class Walk:
             The sequences.
         lengths : list of ndarray of int, shape (B,), or None
             Steps of every sequence.
-        initial : list of ndarray of float32, shape (D, B, H), or None
-            Initial states; None as well where calls hand them on.
+        initial : dict of str to list of ndarray of float32, shape (D, B, H)
+            Given first values by carry; none where calls hand them on.
         """
         self._advance(self._plan.levels[place])
         port = self._plan.ports[place]
         if not port.x:
             raise ModelError(f"node {node!r} has no input sequence; export the model again")
-        given = port.initial and place not in self._plan.carried
+        given = {} if place in self._plan.carried else port.initial
         return (
             self.value(port.x),
             self.value(port.lengths) if port.lengths else None,
-            self.value(port.initial) if given else None,
+            {carry: self.value(name) for carry, name in given.items()},
         )
 
-    def put(self, place: int, layer: IntegerLayer, results: Sequence[tuple[Codes, Codes]]) -> None:
-        """Take the states (T, D, B, H) and last states (D, B, H) of a layer in every call."""
-        port, quantization = self._plan.ports[place], layer.state.quantization
-        for index, name in enumerate((port.y, port.y_h)):
-            if name:
-                self.values[name] = [quantization.dequantize(codes[index]) for codes in results]
+    def put(
+        self, layer: IntegerLayer, results: Sequence[tuple[Codes, Mapping[str, Codes]]]
+    ) -> None:
+        """Take what a layer emits (T, D, B, H) and its last carries (D, B, H) in every call."""
+        ports = layer.ports
+        if ports.sequence:
+            self.values[ports.sequence] = [layer.emitted.dequantize(y) for y, _ in results]
+        for carry, name in ports.last.items():
+            found = [layer.carried(carry).dequantize(last[carry]) for _, last in results]
+            self.values[name] = found
 
     def _quantized(self, place: int, layer: IntegerLayer, x: Sequence[Array]) -> Codes:
         return self._group.codes(place, layer.input.quantization, _beside(x))
 
     def _carried(self, place: int, layer: IntegerLayer, x: list[Array]) -> list[Job]:
         """The steps of all calls of a recording one after another, recordings side by side."""
-        line = self._plan.lines[self._plan.ports[place].initial]
+        lines = {
+            carry: self._plan.lines[name] for carry, name in self._plan.ports[place].initial.items()
+        }
         starts = np.cumsum([0, *self._group.streams])[:-1]
         found: list[Job] = []
         steps, batch = x[0].shape[:2]
@@ -221,11 +228,14 @@ class Walk:
                 if own == length
             ]
             sequences = [np.concatenate(x[start : start + length]) for start in members]
-            initial = [line.values({}, self._first(start), 1)[0] for start in members]
+            initial = {
+                carry: [line.values({}, self._first(start), 1)[0] for start in members]
+                for carry, line in lines.items()
+            }
             found.append(
                 Job(
                     layer.input.quantization.quantize(_beside(sequences)),
-                    layer.state.quantization.quantize(_beside(initial)),
+                    {c: layer.carried(c).quantize(_beside(v)) for c, v in initial.items()},
                     None,
                     tuple(
                         (start + f, f * steps, (f + 1) * steps, n * batch, (n + 1) * batch)
@@ -247,44 +257,59 @@ class Walk:
         place: int,
         layer: IntegerLayer,
         jobs: Sequence[Job],
-        results: Sequence[tuple[Codes | None, Codes]],
+        results: Sequence[tuple[Codes | None, Mapping[str, Codes]]],
     ) -> None:
-        """Take what a layer computed: states (T, D, B, H), where wanted, and last states."""
-        port, quantization = self._plan.ports[place], layer.state.quantization
-        for name, last in ((port.y, False), (port.y_h, True)):
-            if not name:
-                continue
-            found: list[Array | None] = [None] * len(self._group.calls)
-            for job, (y, y_h) in zip(jobs, results, strict=True):
-                for call, codes in self._parts(place, job, y, y_h, last=last):
-                    found[call] = quantization.dequantize(codes)
-            self.values[name] = [array for array in found if array is not None]
+        """Take what a layer emits (T, D, B, H), where wanted, and its last carries (D, B, H)."""
+        ports = layer.ports
+        emitted = [y for y, _ in results]
+        if ports.sequence:
+            parts = self._steps_of(jobs, emitted)
+            self.values[ports.sequence] = [layer.emitted.dequantize(codes) for codes in parts]
+        for carry, name in ports.last.items():
+            parts = self._last_of(place, jobs, emitted, [last[carry] for _, last in results])
+            self.values[name] = [layer.carried(carry).dequantize(codes) for codes in parts]
 
-    def _parts(
-        self, place: int, job: Job, y: Codes | None, y_h: Codes, *, last: bool
-    ) -> list[tuple[int, Codes]]:
-        carried = place in self._plan.carried
-        parts = []
-        for call, start, end, low, high in job.calls:
-            if last and not carried:
-                parts.append((call, y_h[:, low:high]))
-                continue
+    def _steps_of(self, jobs: Sequence[Job], emitted: Sequence[Codes | None]) -> list[Codes]:
+        """What a layer emits in every call, (T, D, B, H)."""
+        found: dict[int, Codes] = {}
+        for job, y in zip(jobs, emitted, strict=True):
             assert y is not None
-            codes = y[end - 1, :, low:high] if last else y[start:end, :, low:high]
-            parts.append((call, codes))
-        return parts
+            for call, start, end, low, high in job.calls:
+                found[call] = y[start:end, :, low:high]
+        return [found[call] for call in range(len(self._group.calls))]
+
+    def _last_of(
+        self,
+        place: int,
+        jobs: Sequence[Job],
+        emitted: Sequence[Codes | None],
+        last: Sequence[Codes],
+    ) -> list[Codes]:
+        """What a layer carries after every call, (D, B, H)."""
+        found: dict[int, Codes] = {}
+        for job, y, codes in zip(jobs, emitted, last, strict=True):
+            for call, _, end, low, high in job.calls:
+                if place in self._plan.carried:  # what is carried is what is emitted
+                    assert y is not None
+                    found[call] = y[end - 1, :, low:high]
+                else:
+                    found[call] = codes[:, low:high]
+        return [found[call] for call in range(len(self._group.calls))]
 
     def states(self, place: int, jobs: Sequence[Job], results: Sequence[States]) -> list[States]:
         """States of a layer call by call."""
+        emitted = [result.y for result in results]
+        every = self._steps_of(jobs, emitted)
+        last = {
+            carry: self._last_of(place, jobs, emitted, [result.last[carry] for result in results])
+            for carry in results[0].last
+        }
         found: dict[int, States] = {}
         for job, result in zip(jobs, results, strict=True):
-            every = self._parts(place, job, result.y, result.y_h, last=False)
-            final = self._parts(place, job, result.y, result.y_h, last=True)
-            for (call, y), (_, y_h), (_, start, end, low, high) in zip(
-                every, final, job.calls, strict=True
-            ):
+            for call, start, end, low, high in job.calls:
                 trace = {n: codes[start:end, low:high] for n, codes in result.trace.items()}
-                found[call] = States(y, y_h, trace)
+                final = {carry: codes[call] for carry, codes in last.items()}
+                found[call] = States(every[call], final, trace)
         return [found[call] for call in range(len(self._group.calls))]
 
     def outputs(self, names: Sequence[str] | None = None) -> list[dict[str, Array]]:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnxgru.core.activations import Activation
 from onnxgru.core.alignment import is_aligned
 from onnxgru.core.integers import Floats, Quantization
-from onnxgru.core.network import Layer, Operator
+from onnxgru.core.network import Layer, LinearOperator, LookupOperator
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
@@ -31,7 +30,7 @@ class LinearCell:
 
     Parameters
     ----------
-    operator : Operator
+    operator : LinearOperator
         The float weights.
     part : Part
         The integers.
@@ -41,10 +40,12 @@ class LinearCell:
         Of the scales, see `WeightQuantizer`.
     """
 
-    def __init__(self, operator: Operator, part: Part, step: float, growth: Tensor | None) -> None:
+    def __init__(
+        self, operator: LinearOperator, part: Part, step: float, growth: Tensor | None
+    ) -> None:
         import torch
 
-        weight, bias = operator.linear
+        weight, bias = operator.weight, operator.bias
         self._torch = torch
         fine = step * part.weight_scale.astype(np.float64)
         kept = np.rint(bias / fine) == part.bias
@@ -113,11 +114,16 @@ class QuantizedLayer:
             operator.name: LinearCell(
                 operator, *parts[operator.name], self._growths.get(operator.name)
             )
-            for operator in layer.operators
-            if operator.kind == "linear"
+            for recurrence in layer.recurrences
+            for operator in recurrence.linears
         }
-        state = ValueQuantizer(program.state.quantization, learned=learn_values)
-        self.quantizers = {layer.state: state}
+        self.quantizers = {
+            name: ValueQuantizer(
+                boundary.quantization,
+                learned=learn_values and layer.fixed(name, boundary.quantization.bits) is None,
+            )
+            for name, boundary in program.grids.items()
+        }
         """Quantisers by the names that calibration has them under."""
         if not program.reads_codes:  # else the other layer's states have been quantised already
             entry = ValueQuantizer(program.input.quantization, learned=learn_values)
@@ -127,26 +133,26 @@ class QuantizedLayer:
         """What every direction computes."""
         self._grids: dict[Plan, Grid] = {}
         self._outputs: dict[str, ValueQuantizer] = {}
-        summands = {name for recurrence in layer.recurrences for name in recurrence.summands}
-        for operator in layer.operators:
-            if operator.name in layer.results:
-                self._outputs[operator.name] = state
-                continue
-            fixed = operator.function is not None and (
-                operator.function.quantization(values[operator.name].bits) is not None
-                or operator.function.name == "Complement"
-            )
-            follows = None
-            if operator.name in summands and is_aligned(
-                values[operator.name].scale, state.quantization.scale
-            ):
-                follows = state
-            quantizer = ValueQuantizer(
-                values[operator.name], learned=learn_values and not fixed, follows=follows
-            )
-            self._outputs[operator.name] = quantizer
-            if not fixed:
-                self.quantizers[operator.name] = quantizer
+        for recurrence in layer.recurrences:
+            for operator in recurrence.operators:
+                if operator.name in layer.grids:
+                    self._outputs[operator.name] = self.quantizers[layer.grids[operator.name]]
+                    continue
+                function = operator.function if isinstance(operator, LookupOperator) else None
+                fixed = function is not None and (
+                    function.mirrors or function.codomain() is not None
+                )
+                follows = None
+                if operator.name in recurrence.summands:
+                    total = self.quantizers[layer.grids[recurrence.summands[operator.name]]]
+                    if is_aligned(values[operator.name].scale, total.quantization.scale):
+                        follows = total
+                quantizer = ValueQuantizer(
+                    values[operator.name], learned=learn_values and not fixed, follows=follows
+                )
+                self._outputs[operator.name] = quantizer
+                if not fixed:
+                    self.quantizers[operator.name] = quantizer
 
     @property
     def scales(self) -> list[Tensor]:
@@ -160,8 +166,11 @@ class QuantizedLayer:
         return [p for linear in self.linears.values() for p in (linear.weight, linear.bias)]
 
     def __call__(
-        self, x: Tensor, lengths: Tensor | None = None, initial: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        initial: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the layer.
 
         Parameters
@@ -170,46 +179,69 @@ class QuantizedLayer:
             The sequence.
         lengths : tensor of int, shape (B,), optional
             Steps of every sequence.
-        initial : tensor of float32, shape (D, B, H), optional
-            Initial state.
+        initial : mapping of str to tensor of float32, shape (D, B, H), optional
+            Given first values, by carry.
 
         Returns
         -------
         states : tensor of float32, shape (T, D, B, H)
-        last : tensor of float32, shape (D, B, H)
+            What is emitted.
+        last : dict of str to tensor of float32, shape (D, B, H)
+            What is carried after the last step, by carry.
         """
         if self.layer.input in self.quantizers:
             x = self.quantizers[self.layer.input](x)
         found = [
-            self._direction(plan, x, lengths, None if initial is None else initial[index])
+            self._direction(plan, x, lengths, {c: v[index] for c, v in (initial or {}).items()})
             for index, plan in enumerate(self.plans)
         ]
-        states, last = zip(*found, strict=True)
-        return self._torch.stack(states, dim=1), self._torch.stack(last)
+        stack = self._torch.stack
+        states = stack([emitted for emitted, _ in found], dim=1)
+        return states, {c: stack([last[c] for _, last in found]) for c in self.layer.carries}
+
+    def among(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the layer between the values of a graph: what it makes, by name."""
+        ports = self.layer.ports
+        lengths = values[ports.lengths] if ports.lengths else None
+        initial = {carry: values[name] for carry, name in ports.initial.items()}
+        states, last = self(values[ports.x], lengths, initial)
+        found = {ports.sequence: states} if ports.sequence else {}
+        return found | {name: last[carry] for carry, name in ports.last.items()}
 
     def _direction(
-        self, plan: Plan, x: Tensor, lengths: Tensor | None, initial: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        torch = self._torch
-        if initial is None:
-            before = torch.zeros(x.shape[1], self.layer.hidden_size)
-        else:
-            before = self.quantizers[self.layer.state](initial)
+        self, plan: Plan, x: Tensor, lengths: Tensor | None, initial: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        torch, carries = self._torch, self.layer.carries
+        bound = dict(zip(carries, plan.recurrence.carries, strict=True))
+        widths = plan.recurrence.widths
+        before = torch.stack(
+            [
+                self.quantizers[grid](initial[carry])
+                if carry in initial
+                else torch.zeros(x.shape[1], widths[bound[carry].written_by])
+                for carry, grid in carries.items()
+            ]
+        )
         quantizers = self.values(plan)
         matrices = {stage: self.matrix(plan, stage) for stage in plan.stages if stage.linears}
         scales = torch.stack([quantizer.scale for quantizer in quantizers])
-        states = scan(plan, self.grid(plan), x, before, lengths, scales, matrices)
-        last = states[0 if plan.recurrence.reverse else -1]
+        found = scan(plan, self.grid(plan), x, before, lengths, scales, matrices)
+        values = dict(zip(plan.leaving, found, strict=True))
+        states = values[plan.slots[plan.recurrence.emits]]
+        end = 0 if plan.recurrence.reverse else -1
+        last = {c: values[plan.slots[carry.written_by]][end] for c, carry in bound.items()}
         if lengths is not None:
             going = torch.arange(len(x))[:, None, None] < lengths[:, None]
             states = torch.where(going, states, torch.zeros_like(states))
-            last = torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
+            some = (lengths > 0)[:, None]
+            last = {c: torch.where(some, v, torch.zeros_like(v)) for c, v in last.items()}
         return states, last
 
     def values(self, plan: Plan) -> list[ValueQuantizer]:
         """Quantisers of everything in a plan's slots."""
-        state = {plan.recurrence.state: self.quantizers[self.layer.state]}
-        known = self._outputs | state
+        grids = self.layer.grids
+        carried = {c.name: self.quantizers[grids[c.name]] for c in plan.recurrence.carries}
+        known = self._outputs | carried
         return [known[name] for name in plan.slots]
 
     def matrix(self, plan: Plan, stage: Stage) -> tuple[Tensor, Tensor]:
@@ -227,7 +259,7 @@ class QuantizedLayer:
         quantizers = self.values(plan)
         known = dict(zip(plan.slots, quantizers, strict=True))
         tables = [
-            known[operator.name].table(_function(operator), known[operator.inputs[0]])
+            known[operator.name].table(operator.function, known[operator.inputs[0]])
             for operator in plan.lookups
         ]
         codes, slopes, growths = zip(*tables, strict=True)
@@ -262,9 +294,7 @@ def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     shared: dict[tuple[str, str], Tensor] = {}
     for recurrence in layer.recurrences:
-        for operator in recurrence.operators:
-            if operator.kind != "linear":
-                continue
+        for operator in recurrence.linears:
             granularity = scheme.linear(operator.name).granularity
             rows = operator.width if granularity == "channel" else 1
             growth = torch.zeros(rows, 1, requires_grad=True)
@@ -272,9 +302,3 @@ def _growths(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:
                 growth = shared.setdefault((recurrence.name, operator.matrix), growth)
             found[operator.name] = growth
     return found
-
-
-def _function(operator: Operator) -> Activation:
-    if operator.function is None:
-        raise ValueError(f"{operator.name} is {operator.kind}, it has no function")
-    return operator.function

@@ -126,7 +126,9 @@ class Finetuning:
             )
             for layer, integers in zip(layers, program.layers, strict=True)
         ]
-        self._graph = HostGraph(model, {made.layer.node: made for made in self._layers}, output)
+        self._graph = HostGraph(
+            model, {made.layer.node: made.among for made in self._layers}, output
+        )
 
     def run(
         self,

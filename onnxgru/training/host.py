@@ -22,7 +22,6 @@ Attributes = Mapping[str, Any]
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 _DISTRIBUTIONS = ("Softmax", "LogSoftmax")
-_LENGTHS, _INITIAL = 4, 5
 
 
 def require_gradients(model: onnx.ModelProto, layers: Container[str], output: str) -> None:
@@ -53,7 +52,7 @@ class HostGraph:
     model : onnx.ModelProto
         The model.
     layers : mapping of str to callable
-        By node name: from sequence, lengths and initial state (either may be None) to Y and Y_h.
+        By node name: from the values of the graph by name to those that the layer makes.
     output : str
         The output that is trained for.
 
@@ -66,7 +65,7 @@ class HostGraph:
     def __init__(
         self,
         model: onnx.ModelProto,
-        layers: Mapping[str, Callable[..., tuple[Tensor, Tensor]]],
+        layers: Mapping[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]],
         output: str,
     ) -> None:
         import torch
@@ -123,16 +122,13 @@ class HostGraph:
                 made = [self._torch.from_numpy(np.array(array)) for array in arrays]
                 values.update(zip((name for name in node.output if name), made, strict=True))
                 continue
-            operands = [values[name] if name else None for name in node.input]
             if node.name in self._layers:
-                padded = [*operands, *[None] * _INITIAL]
-                results: Sequence[Tensor] = self._layers[node.name](
-                    padded[0], padded[_LENGTHS], padded[_INITIAL]
-                )
-            else:
-                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-                found = _FUNCTIONS[node.op_type](self._torch, attributes, *operands)
-                results = found if isinstance(found, tuple | list) else (found,)
+                values.update(self._layers[node.name](values))
+                continue
+            operands = [values[name] if name else None for name in node.input]
+            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            found = _FUNCTIONS[node.op_type](self._torch, attributes, *operands)
+            results: Sequence[Tensor] = found if isinstance(found, tuple | list) else (found,)
             values.update((n, r) for n, r in zip(node.output, results, strict=False) if n)
         return values[self.output]
 

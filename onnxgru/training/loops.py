@@ -91,7 +91,7 @@ def forward(
     going: npt.NDArray[np.bool_],
     start: int,
     stop: int,
-    kept: tuple[int, int],
+    kept: npt.NDArray[np.int64],
 ) -> None:
     """Compute the operators of a stage for some rows.
 
@@ -108,16 +108,17 @@ def forward(
     tables : ndarray of uint8, shape (tables, 256)
         Codes by codes.
     going : ndarray of bool, shape (rows,)
-        Where a sequence has ended, the second slot of `kept` gets the codes of the first.
+        Where a sequence has ended, what it carries gets the codes of the step before.
     start, stop : int
         The rows.
-    kept : tuple of int
-        Slots of the state before and after.
+    kept : ndarray of int64, shape (C, 2)
+        Slots of every carry before and after the step.
     """
     width = codes.shape[2]
     for row in range(start, stop):
         if not going[row]:
-            codes[row, kept[1]] = codes[row, kept[0]]
+            for index in range(len(kept)):
+                codes[row, kept[index, 1]] = codes[row, kept[index, 0]]
             continue
         for index in range(len(instructions)):
             kind, out, first, second = instructions[index]

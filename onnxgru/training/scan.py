@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.integers import Codes, Floats
-from onnxgru.core.network import Operator, Recurrence
+from onnxgru.core.network import LinearOperator, LookupOperator, Operator, Recurrence
 from onnxgru.training import loops
 from onnxgru.training.loops import Instructions
 
@@ -30,8 +30,8 @@ class Stage:
     ----------
     operand : str
         What the linear operators read; empty where there are none.
-    linears : tuple of Operator
-        They, one below the other in the product.
+    linears : tuple of LinearOperator
+        The operators that read it, one below the other in the product.
     columns : int
         Of the product.
     instructions : ndarray of int64, shape (N, 4)
@@ -39,7 +39,7 @@ class Stage:
     """
 
     operand: str
-    linears: tuple[Operator, ...]
+    linears: tuple[LinearOperator, ...]
     columns: int
     instructions: Instructions
 
@@ -58,17 +58,26 @@ class Plan:
         Places of values in the codes: those that do not depend on the state first.
     prologue, body : tuple of Stage
         Once for all steps; step by step.
-    lookups : tuple of Operator
+    carries : ndarray of int64, shape (C, 2)
+        Slots of every carry before and after the step.
+    leaving : tuple of int
+        Slots that are read outside of the step: what is emitted, then what is carried on.
+    lookups : tuple of LookupOperator
         Those that have a table, in the order of the tables.
     """
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
         names = [operator.name for operator in recurrence.prologue]
-        names += [recurrence.state, *(operator.name for operator in recurrence.body)]
+        names += [carry.name for carry in recurrence.carries]
+        names += [operator.name for operator in recurrence.body]
         self.slots = {name: slot for slot, name in enumerate(names)}
-        self.state, self.result = self.slots[recurrence.state], self.slots[recurrence.result]
-        self.lookups = tuple(o for o in recurrence.operators if o.kind == "lookup")
+        pairs = [(carry.name, carry.written_by) for carry in recurrence.carries]
+        self.carries = np.array([[self.slots[n] for n in pair] for pair in pairs], np.int64)
+        self.leaving = tuple(
+            dict.fromkeys([self.slots[recurrence.emits], *self.carries[:, 1].tolist()])
+        )
+        self.lookups = tuple(o for o in recurrence.operators if isinstance(o, LookupOperator))
         self.prologue = self._stages(recurrence.prologue)
         self.body = self._stages(recurrence.body)
 
@@ -80,25 +89,27 @@ class Plan:
     def _stages(self, operators: Sequence[Operator]) -> tuple[Stage, ...]:
         stages: list[Stage] = []
         followers: list[Operator] = []
-        linears: tuple[Operator, ...] = ()
+        linears: tuple[LinearOperator, ...] = ()
         for group in groups(operators):
-            if group[0].kind == "linear" and (linears or followers):
+            heads = tuple(o for o in group if isinstance(o, LinearOperator))
+            if heads and (linears or followers):
                 stages.append(self._stage(linears, followers))
                 linears, followers = (), []
-            if group[0].kind == "linear":
-                linears = tuple(group)
+            if heads:
+                linears = heads
             else:
                 followers += group
         return (*stages, self._stage(linears, followers))
 
-    def _stage(self, linears: Sequence[Operator], followers: Sequence[Operator]) -> Stage:
+    def _stage(self, linears: Sequence[LinearOperator], followers: Sequence[Operator]) -> Stage:
         columns, rows = 0, []
-        for operator in linears:
-            rows.append((loops.PRODUCT, self.slots[operator.name], columns, 0))
-            columns += operator.width
+        for linear in linears:
+            rows.append((loops.PRODUCT, self.slots[linear.name], columns, 0))
+            columns += linear.width
         for operator in followers:
             operands = [self.slots[name] for name in operator.inputs]
-            second = self.lookups.index(operator) if operator.kind == "lookup" else operands[1]
+            lookup = isinstance(operator, LookupOperator)
+            second = self.lookups.index(operator) if lookup else operands[1]
             rows.append((_KINDS[operator.kind], self.slots[operator.name], operands[0], second))
         operand = linears[0].inputs[0] if linears else ""
         return Stage(operand, tuple(linears), columns, np.array(rows, np.int64).reshape(-1, 4))
@@ -109,7 +120,7 @@ def groups(operators: Sequence[Operator]) -> list[list[Operator]]:
     found: list[list[Operator]] = []
     linear: dict[tuple[str, ...], list[Operator]] = {}
     for operator in operators:
-        if operator.kind != "linear":
+        if not isinstance(operator, LinearOperator):
             found.append([operator])
         elif operator.inputs in linear:
             linear[operator.inputs].append(operator)
@@ -162,10 +173,10 @@ def scan(
         How values are quantised.
     x : tensor of float32, shape (T, B, I)
         The sequence, quantised.
-    initial : tensor of float32, shape (B, H)
-        The state before the first step, quantised.
+    initial : tensor of float32, shape (C, B, H)
+        The carries before the first step, quantised.
     lengths : tensor of int, shape (B,), optional
-        Steps of every sequence; its state stays as it is afterwards.
+        Steps of every sequence; what it carries stays as it is afterwards.
     scales : tensor of float32, shape (slots,)
         Those of the grid, for their gradients.
     matrices : mapping of Stage to tuple of tensor of float32
@@ -173,8 +184,8 @@ def scan(
 
     Returns
     -------
-    tensor of float32, shape (T, B, H)
-        States after every step.
+    tensor of float32, shape (leaving, T, B, H)
+        Values after every step of what leaves it, in the order of the plan.
     """
     stages = [stage for stage in plan.stages if stage.linears]
     flat = [tensor for stage in stages for tensor in matrices[stage]]
@@ -252,19 +263,23 @@ class _Run:
         for stage in plan.prologue:
             self._product(stage, 0, rows)
             self._compute(stage, 0, rows, self._always)
-        scale, zero_point = grid.scales[plan.state], grid.zero_points[plan.state]
-        state = np.nan_to_num(np.rint(initial.numpy() / scale) + zero_point)
+        state = [
+            np.nan_to_num(np.rint(values.numpy() / grid.scales[slot]) + grid.zero_points[slot])
+            for values, slot in zip(initial, plan.carries[:, 0], strict=True)
+        ]
         for t in self._order:
             start = t * self.batch
             stop = start + self.batch
-            self.codes[start:stop, plan.state] = state
+            for codes, slot in zip(state, plan.carries[:, 0], strict=True):
+                self.codes[start:stop, slot] = codes
             for stage in plan.body:
                 self._product(stage, start, stop)
                 self._compute(stage, start, stop, self._going)
-            state = self.codes[start:stop, plan.result]
-        states = self._torch.empty(rows, self.codes.shape[2])
-        self._decode(plan.result, states, 0, rows)
-        return states.reshape(self.steps, self.batch, -1)
+            state = [self.codes[start:stop, slot] for slot in plan.carries[:, 1]]
+        found = self._torch.empty(len(plan.leaving), rows, self.codes.shape[2])
+        for slot, values in zip(plan.leaving, found, strict=True):
+            self._decode(slot, values, 0, rows)
+        return found.reshape(len(plan.leaving), self.steps, self.batch, -1)
 
     def _decode(self, slot: int, values: Tensor, start: int, stop: int) -> None:
         scale, zero_point = self._grid.scales[slot], self._grid.zero_points[slot]
@@ -283,29 +298,30 @@ class _Run:
     def _compute(self, stage: Stage, start: int, stop: int, going: npt.NDArray[np.bool_]) -> None:
         loops.forward(
             self.codes, self._products[stage].numpy(), stage.instructions, *self._quantization,
-            self._grid.tables, going, start, stop, (self._plan.state, self._plan.result),
+            self._grid.tables, going, start, stop, self._plan.carries,
         )  # fmt: skip
 
     def backward(self, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the sequence, the initial state, the scales and the matrices."""
+        """Gradients of the sequence, the first carries, the scales and the matrices."""
         torch, plan = self._torch, self._plan
         _, slots, width = self.codes.shape
-        gradient = gradient.reshape(self.steps, self.batch, width)
+        count = len(plan.carries)
+        gradient = gradient.reshape(len(plan.leaving), self.steps, self.batch, width)
         changes = {stage: torch.empty_like(made) for stage, made in self._products.items()}
         of_scales = np.zeros(slots)
-        state = torch.zeros(self.batch, width)
+        state = torch.zeros(count, self.batch, width)
         values = torch.empty(self.batch, slots, width)
         going = torch.from_numpy(self._going).reshape(self.steps, self.batch)
         for t in reversed(self._order):
             start = t * self.batch
             stop = start + self.batch
-            state = state + gradient[t]
             values.zero_()
-            if self._going is self._always:
-                values[:, plan.result] = state
-            else:
-                values[going[t], plan.result] = state[going[t]]
-                values[~going[t], plan.state] = state[~going[t]]
+            for slot, arriving in zip(plan.leaving, gradient[:, t], strict=True):
+                values[:, slot] = arriving
+            for (before, after), carried in zip(plan.carries.tolist(), state, strict=True):
+                values[:, after] += carried
+                if self._going is not self._always:
+                    values[~going[t], before] = values[~going[t], after]
             for stage in reversed(plan.stages):
                 loops.backward(
                     self.codes, self._products[stage].numpy(), stage.instructions,
@@ -317,7 +333,7 @@ class _Run:
                     weight, _ = self._matrices[stage]
                     change = changes[stage][start:stop]
                     values[:, plan.slots[stage.operand]].addmm_(change, weight)
-            state = values[:, plan.state]
+            state = torch.stack([values[:, slot] for slot in plan.carries[:, 0].tolist()])
         of_x = torch.zeros_like(self._x)
         found: list[Tensor | None] = []
         for stage, (weight, _) in self._matrices.items():
@@ -326,8 +342,8 @@ class _Run:
             if operand is self._x:
                 of_x.addmm_(change, weight)
         # LSQ divides by the elements of a tensor: those of a step, or of all for the prologue.
-        count = np.full(slots, self.batch * width)
-        count[[plan.slots[operator.name] for operator in plan.recurrence.prologue]] *= self.steps
-        growth = of_scales / np.sqrt(count * self._grid.tops)
+        elements = np.full(slots, self.batch * width)
+        elements[[plan.slots[operator.name] for operator in plan.recurrence.prologue]] *= self.steps
+        growth = of_scales / np.sqrt(elements * self._grid.tops)
         scales = torch.from_numpy(growth.astype(np.float32))
         return of_x.reshape(self.steps, self.batch, -1), state.clone(), scales, *found

@@ -61,7 +61,7 @@ def test_a_state_is_the_sum_of_its_operands(bits: int, linear_before_reset: int)
             name.rpartition("/")[-1]: program.values[name].dequantize(codes)
             for name, codes in states.trace.items()
         }
-        low, high = program.layers[0].state.quantization.range
+        low, high = program.layers[0].emitted.range
         total = np.clip(values["state.new"] + values["state.keep"], low, high)
         errors[ranges] = np.abs(total - values["state.sum"]).max()
     assert errors["aligned"] < 1e-6 < errors["plain"]

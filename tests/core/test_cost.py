@@ -8,6 +8,7 @@ from onnxgru.core import objectives
 from onnxgru.core.account import account
 from onnxgru.core.cost import CostTable
 from onnxgru.core.errors import UsageError
+from onnxgru.core.network import LinearOperator
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from tests import grus
@@ -41,7 +42,7 @@ def program(made, bits: int, weight_bits: int) -> IntegerProgram:
     """Outputs at one width, weights at another, inputs at 8."""
     operators: dict[str, OutputScheme] = {
         o.name: OutputScheme(bits)
-        if o.weight is None
+        if not isinstance(o, LinearOperator)
         else LinearScheme(bits, "mse", weight_bits, "channel", o.weight.shape)
         for layer in made.layers
         for o in layer.operators

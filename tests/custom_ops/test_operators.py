@@ -14,7 +14,7 @@ import pytest
 from onnxgru.core.activations import ACTIVATIONS, Activation
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.integers import Quantization, WeightType
-from onnxgru.core.network import Operator
+from onnxgru.core.network import ElementwiseOperator, LinearOperator, LookupOperator
 from onnxgru.core.primitives import Primitives
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
 from onnxgru.core.weights import Rounded
@@ -73,7 +73,7 @@ def binary(kind: type[Add] | type[Mul], seed: int, widths: tuple[int, int, int])
     result = boundary("y", rng, widths[2], size)
     if seed % 2:  # like a gate
         left = Boundary("a", Quantization(left.quantization.scale, 0, widths[0]))
-    spec = Operator("y", "y", kind.kind, ("a", "b"), 1)
+    spec = ElementwiseOperator("y", "y", ("a", "b"), 1, kind.kind)
     operator = kind.derive(spec, ("a", "b"), (left, right), result)
     return operator, left, right, result, zero_points(left, right, result)
 
@@ -144,7 +144,7 @@ def test_scales_far_apart(kind: Any, scales: tuple[float, float, float]) -> None
         Boundary(name, Quantization(float(np.float32(s)), z, 8)) for name, s, z in named
     )
     operator = kind.derive(
-        Operator("y", "y", kind.kind, ("a", "b"), 1), ("a", "b"), (left, right), result
+        ElementwiseOperator("y", "y", ("a", "b"), 1, kind.kind), ("a", "b"), (left, right), result
     )
     codes = every_pair(left, right)
     inputs = dict(zip("ab", codes, strict=True))
@@ -162,7 +162,7 @@ def test_lookup(function: Activation) -> None:
     rng = np.random.default_rng(5)
     for bits, wide in [(2, 8), (8, 2), (8, 8), (5, 4)]:
         operand, result = boundary("x", rng, bits, 4.0), boundary("y", rng, wide, 2.0)
-        spec = Operator("y", "y", "lookup", ("x",), 1, function=function)
+        spec = LookupOperator("y", "y", ("x",), 1, function)
         operator = Lookup.derive(spec, ("x",), (operand,), result)
         codes = np.arange(2**bits, dtype=np.uint8).reshape(1, -1)
         (found,) = arrays(description(operator, zero_points(operand)), {"x": codes})
@@ -188,10 +188,10 @@ def group(seed: int, inputs: int, bits: int, outputs: Sequence[int]) -> tuple[Li
         weight[0], weight[1] = top, -top
         scale = (2.0 ** rng.uniform(-2, 2, 5) / top).astype(np.float32)
         bias = rng.standard_normal(5).astype(np.float32)
-        spec = Operator(f"y{index}", "y", "linear", ("x",), 5, weight * scale[:, None], bias)
+        spec = LinearOperator(f"y{index}", "y", ("x",), 5, weight * scale[:, None], bias, "W")
         parts.append(
             Part.derive(
-                spec, Rounded(weight, scale, spec.linear[1]), width, operand.quantization, result
+                spec, Rounded(weight, scale, spec.bias), width, operand.quantization, result
             )
         )
     return Linear((operand,), ("x",), tuple(parts), stored), stored

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.passes.branches import Branches
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize
+from onnxgru.passes.recognize.layers import recognize
 from tests import grus
 from tests.pipeline import pipeline
 

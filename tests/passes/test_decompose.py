@@ -11,7 +11,7 @@ import pytest
 from onnxgru.passes import source
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.passes.recurrence import Form
 from tests import grus
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.core.errors import ModelError
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import Recognition, recognize, require
+from onnxgru.passes.recognize.layers import Recognition, recognize, require
 from tests import grus
 
 FLOAT = TensorProto.FLOAT

@@ -11,7 +11,7 @@ from onnxgru.passes.defaults import Defaults
 from onnxgru.passes.domains import Domains
 from onnxgru.passes.naming import Naming
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize
+from onnxgru.passes.recognize.layers import recognize
 from onnxgru.passes.shapes import Shapes
 from tests import grus
 from tests.pipeline import pipeline

@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.reach import Maker, maker, reached
-from onnxgru.passes.recognize import recognize
+from onnxgru.passes.reach import RECURRENCE, Maker, maker, reached
+from onnxgru.passes.recognize.layers import recognize
 
 FLOAT, H = TensorProto.FLOAT, 6
 
@@ -94,9 +94,9 @@ HEAD = {"head": np.ones((H, 4)), "turned": np.ones((4, H)), "bias": np.ones(4)}
          Maker("MatMul", 4)),
         ([("MatMul", ["last", "head"]), ("Gather", ["*", "end"], {"axis": 1})], 1, Maker("Gather")),
         ([("Add", ["last", "last"])], 2, Maker("Add")),
-        ([("Identity", ["last"])], 2, Maker("GRU", last_state=True)),
-        ([("Concat", ["last", "last"], {"axis": 1})], 2, Maker("GRU", last_state=True)),
-        ([("Identity", ["states"])], 3, Maker("GRU")),
+        ([("Identity", ["last"])], 2, Maker(RECURRENCE, last_state=True)),
+        ([("Concat", ["last", "last"], {"axis": 1})], 2, Maker(RECURRENCE, last_state=True)),
+        ([("Identity", ["states"])], 3, Maker(RECURRENCE)),
         ([("Identity", ["X"])], 3, Maker("")),
     ],
     ids=str,

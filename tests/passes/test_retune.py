@@ -9,7 +9,7 @@ import pytest
 
 from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.passes.retune import Retune
 from tests import grus
 
@@ -30,7 +30,7 @@ def normal(message: onnx.ModelProto) -> ir.Model:
 
 def weights(model: ir.Model) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     layers = require(recognize(model), "test")
-    return {o.name: o.linear for layer in layers for o in layer.operators if o.kind == "linear"}
+    return {o.name: (o.weight, o.bias) for layer in layers for o in layer.linears}
 
 
 def retuned(model: ir.Model, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> onnx.ModelProto:

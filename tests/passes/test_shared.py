@@ -50,9 +50,9 @@ def stored(made: Pipeline, program: IntegerProgram, form: Form | None = None) ->
     ((_, expected),) = host.states(program)
     if form is None or form.name == "unrolled":
         y, y_h = grus.run(message, INPUTS)
-        last = program.layers[-1].state.quantization
+        last = program.layers[-1].emitted
         np.testing.assert_array_equal(y, last.dequantize(expected["/gru1"].y))
-        np.testing.assert_array_equal(y_h, last.dequantize(expected["/gru1"].y_h))
+        np.testing.assert_array_equal(y_h, last.dequantize(expected["/gru1"].last["state"]))
     return {name: array.nbytes for name, array in arrays.items()}
 
 
@@ -91,7 +91,7 @@ def test_gptq_gives_equal_weights_equal_codes(made: Pipeline, bias_correction: b
     """By the moments of both, which differ."""
     generator = np.random.default_rng(1)
     operands = {
-        operator.inputs[0]: operator.linear[0].shape[1]
+        operator.inputs[0]: operator.weight.shape[1]
         for layer in made.layers
         for operator in layer.operators
         if operator.kind == "linear"

@@ -67,7 +67,7 @@ def test_a_learned_state_is_an_input_whose_first_value_is_written(parts, float_s
     assert [value.name for value in message.graph.input] == ["X", "/gru/forward/state"]
     assert [value.name for value in message.graph.output][-1] == "/gru/forward/next_state"
     (state,) = recorded(message)
-    quantization = program.layers[0].state.quantization
+    quantization = program.layers[0].emitted
     assert (state["scale"], state["zero_point"]) == (quantization.scale, quantization.zero_point)
     assert state["shape"] == ["B", 5]
     first = first_values([state], 2)["/gru/forward/state"]
@@ -91,7 +91,7 @@ def test_a_constant_state_for_every_sequence_keeps_its_rows() -> None:
     program = model.uniform(8)
     (state,) = recorded(to_step(model).emit(program, Form("step")))
     first = first_values([state], 3)["/gru/forward/state"]
-    assert (first == program.layers[0].state.quantization.quantize(rows[0])).all()
+    assert (first == program.layers[0].emitted.quantize(rows[0])).all()
 
 
 def test_a_state_of_zero_is_one_code() -> None:
@@ -100,7 +100,7 @@ def test_a_state_of_zero_is_one_code() -> None:
     program = model.uniform(8)
     message = to_step(model).emit(program, Form("step"))
     (state,) = recorded(message)
-    zero = program.layers[0].state.quantization.zero_point
+    zero = program.layers[0].emitted.zero_point
     assert state["first"] == zero
     assert f"First call: {zero} everywhere." in message.graph.input[-1].doc_string
     assert not recorded(model.emit(program))
@@ -217,7 +217,7 @@ def test_refused_in_one_sentence(name: str) -> None:
     import onnx_ir as ir
 
     from onnxgru.passes.normalize import Normalize
-    from onnxgru.passes.recognize import recognize, require
+    from onnxgru.passes.recognize.layers import recognize, require
 
     model = ir.from_proto(build())
     Normalize()(model)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.network import Layer, Operator, Recurrence
+from onnxgru.core.network import Layer, LinearOperator, Recurrence
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from tests import grus
 
 
@@ -23,8 +23,8 @@ class Network:
         return self.layer.recurrences[0]
 
     @property
-    def linear(self) -> list[Operator]:
-        return [o for o in self.recurrence.operators if o.kind == "linear"]
+    def linear(self) -> list[LinearOperator]:
+        return list(self.recurrence.linears)
 
     @property
     def seconds(self) -> dict[str, np.ndarray]:

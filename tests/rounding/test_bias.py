@@ -18,7 +18,7 @@ def test_mean_error_is_none(method: str, granularity: str) -> None:
     plain = Nearest(layers) if method == "nearest" else Gptq(layers, net.seconds)
     corrected = BiasCorrection(plain, net.means)
     for operator in net.linear:
-        weight, bias = operator.linear
+        weight, bias = operator.weight, operator.bias
         rows = net.samples[operator.inputs[0]]
         exact = rows @ weight.T + bias
         distances = []

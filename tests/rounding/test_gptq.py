@@ -30,7 +30,7 @@ def test_less_error_than_nearest(bits: int, granularity: str, seed: int) -> None
     net = network(seed)
     plain, ours = Nearest((net.layer,)), Gptq((net.layer,), net.seconds)
     for operator in net.linear:
-        weight, name = operator.linear[0], operator.inputs[0]
+        weight, name = operator.weight, operator.inputs[0]
         before, after = (
             error(net, name, weight, method(net.recurrence, operator, granularity, bits))
             for method in (plain, ours)
@@ -58,7 +58,7 @@ def test_codes_and_scales_keep_their_limits(bits: int, granularity: str) -> None
     top = WeightType(bits).maximum
     scales = {}
     for operator in net.linear:
-        weight, bias = operator.linear
+        weight, bias = operator.weight, operator.bias
         found = ours(net.recurrence, operator, granularity, bits)
         assert found.codes.dtype == np.int8 and found.scales.dtype == np.float32
         largest = int(np.abs(found.codes).max())
@@ -87,7 +87,7 @@ def test_dead_and_equal_inputs() -> None:
     equal = net.samples[name].copy()
     equal[:, 5] = equal[:, 6]
     operator = net.linear[0]
-    weight = operator.linear[0]
+    weight = operator.weight
     plain = Nearest((net.layer,))(net.recurrence, operator, "channel", 3)
     for rows in (dead, equal, np.zeros_like(dead)):
         samples = net.samples | {name: rows}
@@ -106,7 +106,7 @@ def test_dead_and_equal_inputs() -> None:
 def test_rows_without_weights() -> None:
     net = network(0)
     operator = net.linear[0]
-    weight = operator.linear[0].copy()
+    weight = operator.weight.copy()
     weight[2] = 0
     weight[5] *= 1e-30
     object.__setattr__(operator, "weight", weight)

@@ -38,7 +38,7 @@ class Expected:
         return {
             f"{layer}/{name}": value
             for layer, found in self.states.items()
-            for name, value in (("y", found.y), ("y_h", found.y_h))
+            for name, value in (("y", found.y), ("y_h", found.last["state"]))
         }
 
 

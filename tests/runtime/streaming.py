@@ -14,7 +14,7 @@ from onnxgru.core.data import load
 from onnxgru.core.dataset import Dataset
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize import recognize, require
+from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate

@@ -48,7 +48,7 @@ def test_equals_plain(name: str, kind: type, monkeypatch: pytest.MonkeyPatch) ->
         plain = LayerEvaluator(layer)(job.x, job.initial, job.lengths)
         fused = FusedEngine(layer)(job.x, job.initial, job.lengths)
         np.testing.assert_array_equal(plain.y, fused.y)
-        np.testing.assert_array_equal(plain.y_h, fused.y_h)
+        np.testing.assert_array_equal(plain.last["state"], fused.last["state"])
 
 
 def test_wide_layers_and_many_rows() -> None:
@@ -76,7 +76,7 @@ def test_200_random_schemes_equal_onnxruntime(name: str) -> None:
         (fused,) = Evaluator(made.host, data, FusedEngine).states(program)
         for layer, states in oracle_like[1].items():
             np.testing.assert_array_equal(states.y, fused[1][layer].y)
-            np.testing.assert_array_equal(states.y_h, fused[1][layer].y_h)
+            np.testing.assert_array_equal(states.last["state"], fused[1][layer].last["state"])
 
 
 def _plain_session(model):
@@ -115,7 +115,7 @@ def test_one_kernel_serves_every_scheme_and_width() -> None:
         made = pipeline(grus.model(case), grus.feeds(case))
         for program in (made.uniform(bits), made.mixed(0)):
             (recurrence,) = program.layers[0].recurrences
-            (segment,) = kernel.segments(recurrence.body, frozenset({recurrence.result}))
+            (segment,) = kernel.segments(recurrence.body, frozenset({recurrence.emits}))
             texts.add(segment.text)
     assert len(texts) == 1
 

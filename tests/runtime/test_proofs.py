@@ -9,7 +9,7 @@ import pytest
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Quantization
-from onnxgru.core.network import Operator
+from onnxgru.core.network import LinearOperator
 from onnxgru.core.program import Boundary, IntegerProgram, Proof, ZeroPoints
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
@@ -88,16 +88,16 @@ def test_oracle_and_evaluator_on_extreme_codes(reset: int, bits: int) -> None:
         bits,
     )
     (layer,) = program.layers
-    tops = layer.input.quantization.type.maximum, layer.state.quantization.type.maximum
+    tops = layer.input.quantization.type.maximum, layer.emitted.type.maximum
     first = next(o for o in linears(program) if o.inputs[0].endswith("/input"))
     rows = np.concatenate([worst(first, 1), worst(first, -1)])
     ends = np.asarray([[0] * rows.shape[1], [tops[0]] * rows.shape[1]], np.uint8)
     x = np.broadcast_to(np.concatenate([rows, ends]), (3, len(rows) + 2, rows.shape[1]))
     for code in (0, tops[1]):
-        initial = np.full((1, x.shape[1], layer.hidden_size), code, np.uint8)
-        y, y_h, trace = oracle.run(layer, x, initial)
+        initial = {"state": np.full((1, x.shape[1], layer.hidden_size), code, np.uint8)}
+        y, last, trace = oracle.run(layer, x, initial)
         found = LayerEvaluator(layer)(x, initial, trace=True)
-        assert np.array_equal(found.y, y) and np.array_equal(found.y_h, y_h)
+        assert np.array_equal(found.y, y) and np.array_equal(found.last["state"], last["state"])
         for name, codes in trace.items():
             assert np.array_equal(found.trace[name], codes)
 
@@ -114,9 +114,11 @@ def part(weight: np.ndarray, bias: float, zero_point: int = 0) -> Linear:
     """One channel, all scales 1."""
     operand = Boundary("x", Quantization(1.0, zero_point, 8))
     result = Boundary("/gru/forward/new.input", Quantization(2.0**24, 0, 8))
-    spec = Operator(result.name, "new.input", "linear", ("x",), 1, weight, np.asarray([bias], "f4"))
+    spec = LinearOperator(
+        result.name, "new.input", ("x",), 1, weight, np.asarray([bias], "f4"), "W"
+    )
     made_ = Part.derive(
-        spec, Rounded(weight, np.ones(1, "f4"), spec.linear[1]), 8, operand.quantization, result
+        spec, Rounded(weight, np.ones(1, "f4"), spec.bias), 8, operand.quantization, result
     )
     return Linear((operand,), ("x",), (made_,), ZeroPoints("z", {"x": zero_point, result.name: 0}))
 

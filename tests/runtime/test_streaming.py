@@ -97,7 +97,7 @@ def test_codes_equal_the_oracle(name: str) -> None:
         assert states.keys() == expected.keys()
         for layer, found in states.items():
             np.testing.assert_array_equal(found.y, expected[layer].y)
-            np.testing.assert_array_equal(found.y_h, expected[layer].y_h)
+            np.testing.assert_array_equal(found.last["state"], expected[layer].last["state"])
             require_equal(found.trace, expected[layer].trace)
 
 

@@ -182,5 +182,5 @@ def test_golden_vectors_begin_with_the_first_state() -> None:
     files = golden(message, dataset(model.host, inputs), {"X": 0})
     tensor = onnx.TensorProto.FromString(files["test_data_set_0/input_1.pb"])
     assert tensor.name == "/gru/forward/state"
-    zero = program.layers[0].state.quantization.zero_point
+    zero = program.layers[0].emitted.zero_point
     assert (numpy_helper.to_array(tensor) == np.full((4, 5), zero, np.uint8)).all()

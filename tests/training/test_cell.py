@@ -72,9 +72,9 @@ def operator_distances(
     """Codes between every operator in training and of the program, from the program's operands."""
     for plan in layer.plans:
         recurrence, grid = plan.recurrence, layer.grid(plan)
-        before = np.roll(trace[recurrence.result], -1 if recurrence.reverse else 1, axis=0)
-        before[-1 if recurrence.reverse else 0] = grid.zero_points[plan.state]
-        known = trace | {recurrence.state: before}
+        before = np.roll(trace[recurrence.emits], -1 if recurrence.reverse else 1, axis=0)
+        before[-1 if recurrence.reverse else 0] = grid.zero_points[plan.carries[0, 0]]
+        known = trace | {recurrence.carries[0].name: before}
         exact = np.stack([known[name].reshape(-1, layer.layer.hidden_size) for name in plan.slots])
         exact = np.ascontiguousarray(exact.swapaxes(0, 1))
         values = {
@@ -93,7 +93,7 @@ def operator_distances(
                 found[:, row[1]] = 0
                 loops.forward(
                     found, products, row[None], grid.scales, grid.zero_points, grid.tops,
-                    grid.tables, np.ones(len(exact), bool), 0, len(exact), (0, 0),
+                    grid.tables, np.ones(len(exact), bool), 0, len(exact), plan.carries[:0],
                 )  # fmt: skip
                 yield np.abs(found[:, row[1]].astype(int) - exact[:, row[1]])
 
@@ -131,7 +131,7 @@ def test_layers_follow_the_program(index):
     output = str(made.model.graph.outputs[0].name)
     wanted = Evaluator(made.host, data).outputs(program)[output]
     distance = np.abs(twin(made, scheme, output).outputs(data) - wanted)
-    codes = distance / program.layers[-1].state.quantization.scale
+    codes = distance / program.layers[-1].emitted.scale
     assert codes.max() < 6.5 and codes.mean() < 0.25
     if case.lengths is not None:
         for sequence, length in enumerate(case.lengths):
@@ -221,7 +221,7 @@ def test_start_is_the_programs_rounding_whatever_made_it(bits):
             ).bias,
             part.bias,
         )
-        weight, _ = operators[part.output.name].linear
+        weight = operators[part.output.name].weight
         far = np.abs(cell.weight.detach().numpy() - weight) / wanted.scales[:, None]
         kept = wanted.codes == kind.nearest(weight / wanted.scales[:, None].astype(np.float64))
         reach = kind.maximum + 0.4 * kind.spacing
@@ -233,5 +233,5 @@ def test_layers_that_read_codes_have_no_quantiser_of_their_own():
     message = grus.stacked([grus.Case(), grus.Case(I=6, H=3, seed=2)], "codes")
     made = pipeline(message, grus.feeds(grus.Case()))
     first, second = twin(made, Scheme.uniform(made.layers, 8), "l1_Y", scales="all")._layers
-    assert first.layer.input in first.quantizers and first.layer.state in first.quantizers
+    assert first.layer.input in first.quantizers and first.layer.output in first.quantizers
     assert second.layer.input not in second.quantizers

@@ -7,7 +7,7 @@ import pytest
 
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
-from onnxgru.training.cell import QuantizedLayer, _function
+from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.finetune import Finetuning, Settings
 from onnxgru.training.functions import apply
 from onnxgru.training.scan import Plan, Stage, Tensor, groups, scan
@@ -51,7 +51,7 @@ def stepwise(
     recurrence = plan.recurrence
     quantizers = dict(zip(plan.slots, layer.values(plan), strict=True))
     products = {o.name: (stage, o) for stage in plan.stages for o in stage.linears}
-    states, state = {}, initial
+    states, state = {}, initial[0]
     early: dict[str, Tensor] = {recurrence.input: x}
     for operators, steps in (
         (recurrence.prologue, [None]),
@@ -60,7 +60,7 @@ def stepwise(
         for t in steps:
             values = early if t is None else {n: v[t] for n, v in early.items()}
             if t is not None:
-                values[recurrence.state] = state
+                values[recurrence.carries[0].name] = state
             for operator in (o for group in groups(operators) for o in group):
                 operands = [values[name] for name in operator.inputs]
                 if operator.kind == "linear":
@@ -73,10 +73,10 @@ def stepwise(
                 elif operator.kind == "mul":
                     result = operands[0] * operands[1]
                 else:
-                    result = apply(_function(operator), operands[0].double())
+                    result = apply(operator.function, operands[0].double())
                 values[operator.name] = quantizers[operator.name](result)
             if t is not None:
-                new = values[recurrence.result]
+                new = values[recurrence.emits]
                 state = new if lengths is None else torch.where((t < lengths)[:, None], new, state)
                 states[t] = state
     return torch.stack([states[t] for t in range(len(x))])
@@ -95,7 +95,7 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
         return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
 
     x = layer.quantizers[layer.layer.input](drawn(case.T, case.B, case.I)).detach()
-    initial = layer.quantizers[layer.layer.state](drawn(case.B, case.H)).detach()
+    initial = layer.quantizers[layer.layer.output](drawn(1, case.B, case.H)).detach()
     weights = drawn(case.T, case.B, case.H)
     counts = None if lengths is None else torch.tensor(lengths[: case.B])
     found = []
@@ -110,7 +110,9 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
             parameter.grad = None
         if compiled:
             stacked = torch.stack([quantizer.scale for quantizer in layer.values(plan)])
-            states = scan(plan, layer.grid(plan), entries[0], entries[1], counts, stacked, matrices)
+            (states,) = scan(
+                plan, layer.grid(plan), entries[0], entries[1], counts, stacked, matrices
+            )
         else:
             states = stepwise(layer, plan, *entries, counts, matrices)
         (states * weights).sum().backward()
@@ -144,14 +146,15 @@ def test_directions_add_their_gradients(monkeypatch):
     counts = torch.tensor(LENGTHS)
 
     def one_by_one(plan, _grid, x, before, lengths, _scales, matrices) -> Tensor:
-        return stepwise(layer, plan, x, before, lengths, matrices)
+        return stepwise(layer, plan, x, before, lengths, matrices)[None]
 
     found = []
     for compiled in (True, False):
         entries = [tensor.clone().requires_grad_() for tensor in (x, initial)]
         if not compiled:
             monkeypatch.setattr("onnxgru.training.cell.scan", one_by_one)
-        states, last = layer(entries[0], counts, entries[1])
+        states, carried = layer(entries[0], counts, {"state": entries[1]})
+        last = carried["state"]
         assert not states[3:, :, 1].any() and not last[:, 3].any()
         ((states * of_states).sum() + (last * of_last).sum()).backward()
         found.append((states.detach(), last.detach(), *(entry.grad for entry in entries)))

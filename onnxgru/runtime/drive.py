@@ -1,0 +1,88 @@
+"""Drive: one direction of a layer through time, written once for all evaluators.
+
+They differ in what they compute a step with. Directions, ``sequence_lens`` and the rule of empty
+sequences are here: a finished sequence keeps what it carries and emits the code of 0.0; a sequence
+without a step ends with 0.0, whatever it began with. The oracle has a writing of its own, which
+guards this one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnxgru.core.program import IntegerRecurrence
+
+Array = Any
+"""Of the evaluator: a NumPy array or a torch tensor of codes."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Sequences of different lengths.
+
+    Parameters
+    ----------
+    going : callable
+        From a step to a mask of the sequences that have it, in the shape of their codes.
+    where : callable
+        Chooses by a mask: ``numpy.where`` or ``torch.where``.
+    zeros : sequence of array
+        Code of 0.0 of every carry.
+    silence : array
+        Code of 0.0 of what is emitted.
+    """
+
+    going: Callable[[int], Array]
+    where: Callable[[Array, Array, Array], Array]
+    zeros: Sequence[Array]
+    silence: Array
+
+
+def drive(
+    recurrence: IntegerRecurrence,
+    steps: int,
+    carried: Sequence[Array],
+    compute: Callable[[int, dict[str, Array]], Mapping[str, Array]],
+    keep: Callable[[int, Array], None],
+    lengths: Lengths | None = None,
+) -> list[Array]:
+    """Run all steps.
+
+    Parameters
+    ----------
+    recurrence : IntegerRecurrence
+        The direction.
+    steps : int
+        T.
+    carried : sequence of array
+        Codes of every carry before the first step.
+    compute : callable
+        From a step and the carries by name to what the step computes, by name.
+    keep : callable
+        Takes a step and what it emits.
+    lengths : Lengths, optional
+        Where not all sequences have all steps.
+
+    Returns
+    -------
+    list of array
+        Codes of every carry after the last step.
+    """
+    state = list(carried)
+    names = [carry.name for carry in recurrence.carries]
+    written = [carry.written_by for carry in recurrence.carries]
+    for t in range(steps - 1, -1, -1) if recurrence.reverse else range(steps):
+        values = compute(t, dict(zip(names, state, strict=True)))
+        emitted, following = values[recurrence.emits], [values[name] for name in written]
+        if lengths is not None:
+            going = lengths.going(t)
+            emitted = lengths.where(going, emitted, lengths.silence)
+            following = [
+                lengths.where(going, new, old) for new, old in zip(following, state, strict=True)
+            ]
+        keep(t, emitted)
+        state = following
+    if lengths is not None:
+        some = lengths.going(0)
+        state = [lengths.where(some, s, z) for s, z in zip(state, lengths.zeros, strict=True)]
+    return state

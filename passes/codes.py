@@ -1,0 +1,69 @@
+"""Codes between layers: which values are codes of a layer, moved and not computed with."""
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from onnxgru.core.network import Layer
+
+MOVEMENTS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"})
+"""Operators that pass codes on: they move values and compute none."""
+
+
+def code_source(value: ir.Value | None, layers: Sequence[Layer]) -> str | None:
+    """Name of the layer whose emitted codes a value is, moved but not computed with; else None."""
+    sources = {name: layer.name for layer in layers for name in _emitted(layer)}
+    while value is not None:
+        if value.name in sources:
+            return sources[str(value.name)]
+        node = value.producer()
+        if node is None or node.op_type not in MOVEMENTS:
+            return None
+        value = node.inputs[0]
+    return None
+
+
+def _emitted(layer: Layer) -> list[str]:
+    """Names of the values that have the quantisation of what a layer emits."""
+    return [name for name, grid in made(layer).items() if grid == layer.output]
+
+
+def made(layer: Layer) -> dict[str, str]:
+    """Name of the quantisation of every value that a layer makes, by name of the value."""
+    found = {layer.ports.sequence: layer.output} if layer.ports.sequence else {}
+    return found | {name: layer.carries[carry] for carry, name in layer.ports.last.items()}
+
+
+def dequantized(values: Mapping[str, ir.Value], layer: Layer, layers: Sequence[Layer]) -> set[str]:
+    """Names of a layer's quantisations whose codes are read as real numbers.
+
+    Parameters
+    ----------
+    values : mapping of str to Value
+        Of the graph, by name.
+    layer : Layer
+        The layer.
+    layers : sequence of Layer
+        All layers of the graph.
+    """
+    sequences = {(other.node, other.ports.x) for other in layers}
+    found = set()
+    for name, grid in made(layer).items():
+        if _meets_floats(values[name], sequences):
+            found.add(grid)
+    return found
+
+
+def _meets_floats(value: ir.Value, sequences: set[tuple[str, str]]) -> bool:
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if current.is_graph_output():
+            return True
+        for use, index in current.uses():
+            if (use.name, current.name) in sequences and index == 0:
+                continue
+            if use.op_type not in MOVEMENTS or index != 0:
+                return True
+            pending.extend(use.outputs)
+    return False

@@ -1,0 +1,1 @@
+"""From recurrent nodes to layers of bound operators: one ONNX operator a file."""
