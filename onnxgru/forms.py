@@ -9,7 +9,7 @@ from onnxgru.core.errors import DataError, ModelError
 from onnxgru.core.network import Layer
 from onnxgru.events import Listener, Notice
 from onnxgru.passes.decompose import Decompose
-from onnxgru.passes.recurrence import Form, length
+from onnxgru.passes.form import Form, length
 from onnxgru.passes.start import Start
 from onnxgru.passes.step import Step, time_axes
 from onnxgru.passes.values import named

@@ -17,7 +17,7 @@ from onnxgru.core.account import account
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
-from onnxgru.passes.recurrence import Form
+from onnxgru.passes.form import Form
 from onnxgru.passes.states import recorded
 from onnxgru.remarks import (
     TITLES,

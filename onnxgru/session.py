@@ -31,11 +31,11 @@ from onnxgru.passes import source, tables
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
+from onnxgru.passes.form import Form
 from onnxgru.passes.lower import Lowering, Rounding
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize.layers import recognize, require
-from onnxgru.passes.recurrence import Form
 from onnxgru.passes.retune import Retune
 from onnxgru.recordings import Recordings
 from onnxgru.rounding import given, methods

@@ -13,7 +13,8 @@ import onnx_ir as ir
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.tape import OPERATOR, Tape
 from onnxgru.custom_ops.kinds import KINDS
-from onnxgru.passes.recurrence import Arithmetic, Form, expand
+from onnxgru.passes.form import Form
+from onnxgru.passes.recurrence import Arithmetic, expand
 from onnxgru.passes.states import State, record
 
 

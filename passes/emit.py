@@ -24,7 +24,8 @@ from onnxgru.core.program import (
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.graph import GraphPrimitives
-from onnxgru.passes.recurrence import Arithmetic, Form, expand
+from onnxgru.passes.form import Form
+from onnxgru.passes.recurrence import Arithmetic, expand
 from onnxgru.passes.states import State, record
 
 

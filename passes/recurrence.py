@@ -10,62 +10,26 @@ Masking a backward recurrence the same way equals reversing every sequence withi
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.cells import Carry
-from onnxgru.core.errors import ModelError, UsageError
+from onnxgru.core.errors import ModelError
 from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Ports, Recurrence
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.tape import Tape
 from onnxgru.passes import FORMS
 from onnxgru.passes.axes import origin
+from onnxgru.passes.form import Form, length
 from onnxgru.passes.source import SHAPED
 from onnxgru.passes.states import State, first_value
 from onnxgru.passes.values import named
 
 AnyLayer = TypeVar("AnyLayer", Layer, IntegerLayer)
 AnyRecurrence = TypeVar("AnyRecurrence", Recurrence, IntegerRecurrence)
-
-
-@dataclass(frozen=True)
-class Form:
-    """Which form a recurrence takes.
-
-    Parameters
-    ----------
-    name : {"scan", "step", "unrolled"}
-        scan for any length, step for one time step a call with the state as graph input and
-        output, unrolled for a fixed length.
-    float_state : bool
-        For step: the state's graph input and output are float32 instead of codes.
-    steps : int, optional
-        For unrolled: the length, where the model's input has none.
-
-    Raises
-    ------
-    UsageError
-        If the name is unknown or the number of steps is not positive.
-    """
-
-    name: str = "scan"
-    float_state: bool = False
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.name not in FORMS:
-            raise UsageError(f"a recurrence must be one of {', '.join(FORMS)}, got {self.name!r}")
-        if self.steps is not None and self.steps < 1:
-            raise UsageError(f"the number of steps must be at least 1, got {self.steps}")
-
-    @property
-    def length(self) -> int | None:
-        """Time steps that every call takes, None for any number or that of the source model."""
-        return {"step": 1, "unrolled": self.steps}.get(self.name)
 
 
 class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
@@ -531,24 +495,6 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 def last_name(layer: Layer | IntegerLayer, carry: str) -> str:
     """Name of the last values (D, B, H) of a carry, behind the layer's: the first is ``y_h``."""
     return "y_h" if carry == next(iter(layer.carries)) else f"y_h/{carry}"
-
-
-def length(form: Form, layer: str, x: ir.Value | None) -> int:
-    """Steps of an unrolled layer: those of its sequence, or where that has any number, the form's.
-
-    Raises
-    ------
-    ModelError
-        If neither has any.
-    """
-    size = x.shape[0] if x is not None and x.shape is not None else None
-    steps = size if isinstance(size, int) else form.steps
-    if steps is None:
-        raise ModelError(
-            f"{layer} has no fixed number of steps, which the unrolled form needs; "
-            "give it with --steps, or use --recurrence scan"
-        )
-    return steps
 
 
 def expand(

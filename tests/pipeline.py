@@ -14,11 +14,11 @@ from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
+from onnxgru.passes.form import Form
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.recognize.layers import recognize, require
-from onnxgru.passes.recurrence import Form
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate

@@ -9,7 +9,7 @@ import pytest
 from onnxgru import Config, forms, output, quantize
 from onnxgru.core.errors import DataError, ModelError
 from onnxgru.events import Calibrated, Event, Notice
-from onnxgru.passes.recurrence import Form
+from onnxgru.passes.form import Form
 from tests import grus
 from tests.pipeline import pipeline
 

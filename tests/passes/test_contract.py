@@ -22,12 +22,12 @@ from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.defaults import Defaults
 from onnxgru.passes.domains import Domains
 from onnxgru.passes.emit import Emit
+from onnxgru.passes.form import Form
 from onnxgru.passes.layout import Layout
 from onnxgru.passes.naming import Naming
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.precision import Precision
-from onnxgru.passes.recurrence import Form
 from onnxgru.passes.shapes import Shapes
 from onnxgru.passes.step import Step
 from onnxgru.passes.upgrade import Upgrade

@@ -10,9 +10,9 @@ import pytest
 
 from onnxgru.passes import source
 from onnxgru.passes.decompose import Decompose
+from onnxgru.passes.form import Form
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
-from onnxgru.passes.recurrence import Form
 from tests import grus
 
 TOLERANCE = 1e-5

@@ -96,7 +96,7 @@ HEAD = {"head": np.ones((H, 4)), "turned": np.ones((4, H)), "bias": np.ones(4)}
         ([("Add", ["last", "last"])], 2, Maker("Add")),
         ([("Identity", ["last"])], 2, Maker(RECURRENCE, last_state=True)),
         ([("Concat", ["last", "last"], {"axis": 1})], 2, Maker(RECURRENCE, last_state=True)),
-        ([("Identity", ["states"])], 3, Maker(RECURRENCE)),
+        ([("Identity", ["states"])], 3, Maker("GRU")),
         ([("Identity", ["X"])], 3, Maker("")),
     ],
     ids=str,

@@ -3,7 +3,7 @@
 import onnx
 import pytest
 
-from onnxgru.passes.recurrence import Form
+from onnxgru.passes.form import Form
 from tests import grus
 from tests.pipeline import pipeline
 

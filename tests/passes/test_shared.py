@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from onnxgru.core.account import account
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
+from onnxgru.passes.form import Form
 from onnxgru.passes.lower import Lowering
-from onnxgru.passes.recurrence import Form
 from onnxgru.rounding import methods
 from onnxgru.runtime.evaluator import Evaluator
 from tests import grus

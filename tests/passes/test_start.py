@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.core.errors import ModelError
-from onnxgru.passes.recurrence import Form
+from onnxgru.passes.form import Form
 from onnxgru.passes.start import Start
 from onnxgru.passes.states import first_values, recorded
 from tests import grus

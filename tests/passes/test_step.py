@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxgru.core.errors import ModelError
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
-from onnxgru.passes.recurrence import Form
+from onnxgru.passes.form import Form
 from onnxgru.passes.step import Step
 from onnxgru.runtime.interface import Wishes
 from tests import grus

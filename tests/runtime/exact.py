@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from onnxgru.core.program import IntegerProgram
-from onnxgru.passes.recurrence import Form
+from onnxgru.passes.form import Form
 from onnxgru.passes.start import Start
 from onnxgru.passes.step import Step
 from onnxgru.runtime.engines import States

@@ -17,7 +17,7 @@ from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import VerificationError
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
-from onnxgru.passes.recurrence import Form
+from onnxgru.passes.form import Form
 from onnxgru.passes.states import first_values, recorded
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.sessions import require_equal, runtimes
