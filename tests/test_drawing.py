@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from onnxgru.core.cells import CELLS, INPUT, STATE, Cell, Row
+from onnxgru.core.cells import CELLS, INPUT, STATE, Carry, Cell, Row
 from onnxgru.drawing import BOX, Box, Drawing, draw
 
 LSTM_LIKE = Cell(
@@ -19,8 +19,8 @@ LSTM_LIKE = Cell(
         Row("e", "mul", ("c", "a")),
         Row("f", "add", ("d", "e")),
     ),
+    (Carry(STATE, "f"),),
     "f",
-    ("a",),
 )
 ALL = [*CELLS.values(), LSTM_LIKE]
 

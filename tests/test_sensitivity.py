@@ -138,7 +138,7 @@ def test_directions_share_the_width_of_their_state(tmp_path):
     session = Session(path, Config(widths="3"))
     found = measure(session)
     shared = [one for one in found.rows if len(one.operators) > 1]
-    assert [one.operators for one in shared] == [session.layers[0].results]
+    assert [one.operators for one in shared] == list(session.layers[0].writers.values())
     assert len(found.rows) == 2 * (17 + 6) - 1
     assert found.unit == "dB" and found.float_quality is None
     base = Scheme.uniform(session.layers, 8)
@@ -148,7 +148,7 @@ def test_directions_share_the_width_of_their_state(tmp_path):
 def test_schemes_that_could_overflow_have_no_figures(session, monkeypatch):
     lower = session.lowering
     wide = Scheme.uniform(session.layers, 8)
-    (state,) = session.layers[0].results
+    ((state,),) = session.layers[0].writers.values()
 
     def refuse(scheme: Scheme):
         if scheme.operators[state] != wide.operators[state]:
