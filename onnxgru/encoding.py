@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from onnxgru.core.choices import GRANULARITIES, OBSERVERS, WIDTHS
-from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator
+from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.search.genome import Gene, Genome, Space
 
 WEIGHT = ".weight"

@@ -21,7 +21,6 @@ from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Ports, Recurrence
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.tape import Tape
-from onnxgru.passes import FORMS
 from onnxgru.passes.axes import origin
 from onnxgru.passes.form import Form, length
 from onnxgru.passes.source import SHAPED

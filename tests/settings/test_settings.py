@@ -237,7 +237,7 @@ def test_defaults_are_the_same_on_every_floor() -> None:
     from onnxgru.allocation import Allocation
     from onnxgru.core.scheme import LinearScheme, Scheme
     from onnxgru.encoding import Encoding
-    from onnxgru.passes.recurrence import Form
+    from onnxgru.passes.form import Form
     from onnxgru.search import nsga
     from onnxgru.training import finetune
 
