@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxgru.calibration.addition import Addition
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.saturation import Reader
 from onnxgru.core.alignment import aligned
@@ -77,9 +78,9 @@ class Lowering:
         How weights become codes, a method of `onnxgru.rounding`; to the nearest where left out.
     ranges : {"plain", "saturating", "aligned"}
         "plain": every value's observer alone chooses its range. "saturating": ranges of what a
-        function alone reads have the least error of the function's codes, where the observer is
-        "mse". "aligned": that, and what is added up to a state is on the state's grid, where
-        the calibration has no override for it.
+        function alone reads, and of what is added up to that, have the least error of the
+        function's codes, where the observer is "mse". "aligned": that, and what is added up to a
+        state is on the state's grid, where the calibration has no override for it.
     """
 
     def __init__(
@@ -197,7 +198,9 @@ class Lowering:
                 boundaries[operator.name] = (
                     grids[grid]
                     if grid is not None
-                    else Boundary(operator.name, self._output(recurrence, operator, scheme))
+                    else Boundary(
+                        operator.name, self._output(recurrence, operator, scheme.operators)
+                    )
                 )
             if self._aligned:
                 for name, adder in recurrence.summands.items():
@@ -230,12 +233,18 @@ class Lowering:
             recurrence.emits,
         )
 
-    def _output(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Quantization:
-        entry = scheme.operators[operator.name]
+    def _output(
+        self, recurrence: Recurrence, operator: Operator, entries: Mapping[str, OutputScheme]
+    ) -> Quantization:
+        entry = entries[operator.name]
         codomain = recurrence.fixed(operator.name, entry.bits)
         if codomain is None:
-            reader = self._reader(recurrence, operator, scheme)
-            return self._quantization(operator.name, entry, reader)
+            reader = self._reader(recurrence, operator, entries)
+            observed = self._quantization(operator.name, entry, reader)
+            addition = self._addition(recurrence, operator, entry)
+            if addition is None:
+                return observed
+            return self._calibration.addend(operator.name, observed, addition)
         # 1 - z is exact on the whole codomain alone, and h' = (1 - z) n + z h leans on it.
         mirrored = any(map(_mirrors, (operator, *recurrence.readers(operator.name))))
         return (
@@ -244,7 +253,32 @@ class Lowering:
             else self._calibration.gate(operator.name, codomain, entry.observer)
         )
 
-    def _reader(self, recurrence: Recurrence, operator: Operator, scheme: Scheme) -> Reader | None:
+    def _addition(
+        self, recurrence: Recurrence, operator: Operator, entry: OutputScheme
+    ) -> Addition | None:
+        """The sum before a function that alone reads an operator, if ranges are to know it.
+
+        As if everything in the recurrence had the operator's width: a search asks once for each.
+        """
+        readers = recurrence.readers(operator.name)
+        if entry.observer != "mse" or len(readers) != 1 or readers[0].kind != "add":
+            return None
+        (total,) = readers
+        entries = dict.fromkeys((o.name for o in recurrence.operators), entry)
+        reader = self._reader(recurrence, total, entries)
+        if reader is None:
+            return None
+        (other,) = (name for name in total.inputs if name != operator.name)
+        return Addition(
+            other,
+            self._quantization(other, entry),
+            self._output(recurrence, total, entries),
+            reader,
+        )
+
+    def _reader(
+        self, recurrence: Recurrence, operator: Operator, entries: Mapping[str, OutputScheme]
+    ) -> Reader | None:
         """The function that alone reads an operator's codes, if ranges are to know it."""
         readers = recurrence.readers(operator.name)
         if not self._saturating or len(readers) != 1:
@@ -252,7 +286,7 @@ class Lowering:
         (reader,) = readers
         if not isinstance(reader, LookupOperator):
             return None
-        return Reader(reader.function, self._output(recurrence, reader, scheme))
+        return Reader(reader.function, self._output(recurrence, reader, entries))
 
     def _operators(
         self,

@@ -73,7 +73,8 @@ def test_uniform_narrow_weights_are_better_on_other_data(model):
     """SQNR of the output on hold-out data, weights at 2 bits."""
     figures = {}
     for rounding in ("nearest", "gptq"):
-        session = Session(model, Config(metric="sqnr", rounding=rounding))
+        # Plain ranges: any range that is 3 % wider moves these figures by 0.5 dB.
+        session = Session(model, Config(metric="sqnr", rounding=rounding, ranges="plain"))
         uniform = Scheme.uniform(session.layers, 8)
         operators = {
             name: replace(entry, weight_bits=2) if isinstance(entry, LinearScheme) else entry

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxgru.calibration.addition import Addition, observe_addend
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.observers import PERCENTILE, observe, require_observer, squared_error
 from onnxgru.calibration.saturation import Reader, observe_saturation
@@ -87,6 +88,9 @@ class Calibration:
         init=False, repr=False, compare=False, default_factory=dict
     )
     _gates: dict[tuple[str, str, Quantization], Quantization] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _addends: dict[tuple[str, Quantization, Addition], Quantization] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
@@ -210,6 +214,39 @@ class Calibration:
             quiet = high > low and QUIET * measured <= whole
             self._gates[key] = Quantization.of_range(*limits, bits) if quiet else codomain
         return self._gates[key]
+
+    def addend(self, name: str, observed: Quantization, addition: Addition) -> Quantization:
+        """Quantisation of an addend of a sum that a function reads, by the error of its codes.
+
+        Parameters
+        ----------
+        name : str
+            Operator.
+        observed : Quantization
+            What the observer chose.
+        addition : Addition
+            What the addend meets.
+
+        Returns
+        -------
+        Quantization
+            With the width of `observed`; `observed` itself where a range overrules, or where no
+            other one is clearly better. Computed once and remembered.
+
+        Raises
+        ------
+        SchemeError
+            If there is no such operator, or no such other addend.
+        """
+        self._require(name)
+        self._require(addition.other)
+        pair = self.histograms[name], self.histograms[addition.other]
+        if name in self.overrides or not all(histogram.count for histogram in pair):
+            return observed
+        key = name, observed, addition
+        if key not in self._addends:
+            self._addends[key] = observe_addend(*pair, addition, observed)
+        return self._addends[key]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; the same calibration gives the same bytes.
