@@ -9,9 +9,8 @@ least expected error of the function's codes, with everything else rounded as we
     A = dequantize(quantize(a))    B = b in its observed codes    T = the function's table
 
 The expectation runs over the two histograms as if a and b were independent. So it counts pairs of
-values that the calibration data never had, which keeps the range safe for other data. The other
-roundings matter as well: without them, addends are cut so closely to where the function saturates
-that the rounding of the other addend opens the gate again.
+values that the calibration data never had. The other roundings count as well: an addend that is cut
+close to where the function saturates lets the rounding of the other addend open the gate again.
 
 Tried are ranges cut at magnitudes half an octave apart, then scales and zero points around the
 best. What the observer chose stays unless the error falls
