@@ -445,9 +445,9 @@ class Session:
         model = forms.cut(self.model, self.layers, form)
         Decompose(self.layers, form)(model)
         Annotate(program)(model)
-        for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:
-            if not model.graph.initializers[name].is_graph_output():
-                del model.graph.initializers[name]
+        for value in list(model.graph.initializers.values()):
+            if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+                del model.graph.initializers[str(value.name)]
         return self._finished(model, program, scheme)
 
     def _finished(

@@ -182,6 +182,4 @@ class Emit(ir.passes.InPlacePass):
         record(model, states)
         if modified:
             common.RemoveUnusedNodesPass()(model)
-            for name in [n for n, v in model.graph.initializers.items() if not v.uses()]:
-                del model.graph.initializers[name]
         return ir.passes.PassResult(model, modified)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from onnxgru.core.integers import Floats
 from onnxgru.core.network import Layer
@@ -49,6 +50,4 @@ class Retune:
                     graph.register_initializer(value)
                 value.const_value = ir.tensor(array, name=name)
                 connect(node, role, value)
-        for name in [n for n, v in graph.initializers.items() if not v.uses()]:
-            if not graph.initializers[name].is_graph_output():
-                del graph.initializers[name]
+        common.RemoveUnusedNodesPass()(model)

@@ -28,6 +28,7 @@ from onnxgru.passes.naming import Naming
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.precision import Precision
+from onnxgru.passes.retune import Retune
 from onnxgru.passes.shapes import Shapes
 from onnxgru.passes.step import Step
 from onnxgru.passes.upgrade import Upgrade
@@ -140,6 +141,16 @@ def half() -> onnx.ModelProto:
     return message
 
 
+def exposed() -> onnx.ModelProto:
+    """The input weights are a graph output too."""
+    message = grus.model(grus.Case())
+    weight = message.graph.initializer[0]
+    message.graph.output.append(
+        helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+    )
+    return message
+
+
 CASES = {
     "plain": grus.model(grus.Case()),
     "layout 1": grus.model(grus.Case(layout=1, linear_before_reset=0)),
@@ -149,6 +160,7 @@ CASES = {
     "foreign": foreign(),
     "branch": branch(),
     "half": half(),
+    "exposed": exposed(),
 }
 CHANGED = {
     "Domains": ["foreign"],
@@ -224,3 +236,23 @@ def test_contract(name: str, case: str) -> None:
         second = again(model)
         assert serialised(model) == after, "a second run changed the model"
         assert not second.modified
+
+
+@pytest.mark.parametrize("name", ["Emit", "Retune"])
+def test_initializers_that_somebody_reads_stay(name: str) -> None:
+    """Values of graph outputs and defaults of optional inputs stay; what nobody reads goes."""
+    made = calibrated("plain")
+    model = made.model.clone()
+    graph, node = model.graph, model.graph.node("gru")
+    output, default, unread = (graph.initializers[str(node.inputs[i].name)] for i in (1, 2, 3))
+    graph.outputs.append(output)
+    graph.inputs.append(default)
+    if name == "Retune":
+        weights = {o.name: (o.weight + 1, o.bias) for layer in made.layers for o in layer.linears}
+        Retune(made.layers, weights, {})(model)
+    else:
+        CONTRACTS[name].make(made)(model)
+    kept = set(graph.initializers)
+    assert {output.name, default.name} <= kept
+    assert unread.name not in kept
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
