@@ -165,10 +165,11 @@ def _cells(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for layer in layers:
         cell = CELLS[layer["cell"]]
         drawing = draw(cell)
-        functions = dict(
-            zip(("f", "g"), (layer.get("activations") or "f, g").split(", "), strict=False)
-        )
-        for name in layer["recurrences"]:
+        letters = sorted({row.parameter for row in cell.rows if len(row.parameter) == 1})
+        given = [name for name in layer.get("activations", "").split(", ") if name]
+        for index, name in enumerate(layer["recurrences"]):
+            own = given[index * len(letters) : (index + 1) * len(letters)]
+            functions = dict(zip(letters, own, strict=False))
             boxes = [
                 {
                     "box": box,
@@ -184,7 +185,11 @@ def _cells(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _sign(kind: str, parameter: str, functions: Mapping[str, str]) -> str:
     if kind == "lookup":
-        return "1 \N{MINUS SIGN} x" if parameter == "complement" else functions.get(parameter, "")
+        return (
+            "1 \N{MINUS SIGN} x"
+            if parameter == "complement"
+            else functions.get(parameter, parameter)
+        )
     return _SIGNS.get(kind, "")
 
 

@@ -76,6 +76,8 @@ def place(tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("page")
     copy_digits(folder, 60)
     message = grus.model(grus.Case(direction="bidirectional", linear_before_reset=0))
+    functions = ["Sigmoid", "Tanh", "HardSigmoid", "Softsign"]
+    message.graph.node[0].attribute.append(onnx.helper.make_attribute("activations", functions))
     message.graph.node[0].name = GRU
     onnx.save(message, folder / MODEL)
     before = Path.cwd()
@@ -259,6 +261,17 @@ def test_pick_writes_the_page_anew(place):
     assert data["chosen"] == other != chosen
     assert data["widths"] == data["members"][other]["widths"]
     assert {"generations", "sensitivity"} < set(data["charts"])
+
+
+def test_every_direction_shows_its_own_activations(place):
+    named = {"Sigmoid", "Tanh", "HardSigmoid", "Softsign"}
+    drawings: list[set[str]] = []
+    for tag, values in outline(place / "odd").elements:
+        if tag == "svg" and values.get("class") == "cell":
+            drawings.append(set())
+        elif "data-before" in values:
+            drawings[-1] |= named & set(str(values["data-before"]).split())
+    assert drawings == [{"Sigmoid", "Tanh"}, {"HardSigmoid", "Softsign"}]
 
 
 def test_widened_members_can_be_looked_at(place):
