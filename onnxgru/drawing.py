@@ -3,7 +3,7 @@
 The way of Sugiyama, Tagawa and Toda (1981): operators in rows by their longest distance from the
 inputs, wires that pass a row get a place of their own in it, the order within rows is improved by
 barycentres, and places are as near to their neighbours as the order allows. Nothing here knows
-"GRU": any table is drawn.
+GRU: any table is drawn.
 """
 
 from collections.abc import Mapping, Sequence

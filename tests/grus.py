@@ -1,4 +1,4 @@
-"""Random GRU models, seeded, for tests of every stage."""
+"""Random models of one recurrent node, seeded, for tests of every stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,10 +7,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+GATES = {"GRU": 3, "RNN": 1}
+
 
 @dataclass(frozen=True)
 class Case:
-    """Settings of one GRU node; letters as everywhere."""
+    """Settings of one recurrent node; letters as everywhere."""
 
     T: int = 5
     B: int = 3
@@ -31,6 +33,11 @@ class Case:
     seed: int = 0
     gain: float = 0.5
     extra: dict = field(default_factory=dict)
+    operator: str = "GRU"
+
+    @property
+    def G(self) -> int:  # noqa: N802
+        return GATES[self.operator]
 
     @property
     def D(self) -> int:  # noqa: N802
@@ -44,11 +51,11 @@ def weights(case: Case) -> dict[str, np.ndarray]:
         return (case.gain * generator.standard_normal(shape)).astype(np.float32)
 
     result = {
-        "W": draw(case.D, 3 * case.H, case.I),
-        "R": draw(case.D, 3 * case.H, case.H),
+        "W": draw(case.D, case.G * case.H, case.I),
+        "R": draw(case.D, case.G * case.H, case.H),
     }
     if case.bias:
-        result["B"] = draw(case.D, 6 * case.H)
+        result["B"] = draw(case.D, 2 * case.G * case.H)
     return result
 
 
@@ -70,9 +77,10 @@ def node(case: Case, name: str = "gru", x: str = "X", prefix: str = "") -> onnx.
     attributes: dict[str, object] = {
         "hidden_size": case.H,
         "direction": case.direction,
-        "linear_before_reset": case.linear_before_reset,
         **case.extra,
     }
+    if case.operator == "GRU":
+        attributes["linear_before_reset"] = case.linear_before_reset
     if case.layout:
         attributes["layout"] = 1
     if case.clip is not None:
@@ -89,7 +97,7 @@ def node(case: Case, name: str = "gru", x: str = "X", prefix: str = "") -> onnx.
     while not inputs[-1]:
         inputs.pop()
     outputs = [f"{prefix}{o}" if o in case.outputs else "" for o in ("Y", "Y_h")]
-    return helper.make_node("GRU", inputs, outputs, name=name, **attributes)
+    return helper.make_node(case.operator, inputs, outputs, name=name, **attributes)
 
 
 def model(case: Case) -> onnx.ModelProto:

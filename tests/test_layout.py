@@ -1,6 +1,7 @@
 """Guards over the source tree: packages, imports, heavy libraries, sizes of files."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -366,3 +367,27 @@ def test_documented_command_is_what_is_run(name):
     """`.ci/run` runs the line that README and CONTRIBUTING give."""
     assert COMMAND in (ROOT / name).read_text("utf-8")
     assert COMMAND in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+KNOWING = {"passes/recurrent.py", "passes/recognize", "onnxgru/core/cells.py"}
+WRITING = {"onnxgru/training/trace.py", "onnxgru/training/export.py"}
+"""What writes a torch module as ONNX names the operator that it writes."""
+
+
+def test_recognition_alone_knows_recurrent_operators() -> None:
+    """No other module has the name of one, its input numbers, or the name of a cell's row."""
+    from onnxgru.core.cells import CELLS
+
+    rows = {row.name for cell in CELLS.values() for row in cell.rows if "." in row.name}
+    words = "|".join(map(re.escape, sorted({"GRU", "LSTM", "RNN", "initial_h", *rows})))
+    literal = re.compile(rf"""["'](?:{words})["']|graph\.node\([^)]*\)\.inputs\[""")
+    found = []
+    for place in ("onnxgru", "passes", "custom_ops", "search"):
+        for path in sorted((ROOT / place).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if name in WRITING or any(name == k or name.startswith(k + "/") for k in KNOWING):
+                continue
+            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+                if literal.search(line):
+                    found.append(f"{name}:{number}: {line.strip()}")
+    assert found == []

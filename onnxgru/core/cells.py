@@ -11,6 +11,10 @@ update, reset and new::
     n  = g(W_n x + b_Wn + r * (R_n h + b_Rn))          linear_before_reset = 1
     n  = g(W_n x + b_Wn + R_n (r * h) + b_Rn)          linear_before_reset = 0
     h' = (1 - z) * n + z * h
+
+RNN (Elman 1990), in the same form::
+
+    h' = f(W x + b_W + R h + b_R)
 """
 
 from dataclasses import dataclass
@@ -128,5 +132,8 @@ GRU_RESET_AFTER = _gru("gru.reset_after", _RESET_AFTER)
 GRU_RESET_BEFORE = _gru("gru.reset_before", _RESET_BEFORE)
 """``linear_before_reset = 0``, the ONNX default and Keras's ``reset_after=False``."""
 
-CELLS = {cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE)}
+RNN = Cell("rnn", _gate("state"), carries=(Carry(STATE, "state.gate"),), emits="state.gate")
+"""A layer with one gate: the state is what comes out of its function."""
+
+CELLS = {cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN)}
 """All tables, by name."""

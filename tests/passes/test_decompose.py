@@ -23,7 +23,7 @@ def decompose(message: onnx.ModelProto, form: Form | None = None) -> onnx.ModelP
     Normalize()(model)
     layers = require(recognize(model), "test")
     Decompose(layers, form)(model)
-    assert not any(node.op_type == "GRU" for node in model.graph)
+    assert not any(node.op_type in ("GRU", "RNN") for node in model.graph)
     result = source.proto(model)
     onnx.checker.check_model(result, full_check=True)
     return result
@@ -145,16 +145,16 @@ def test_unrolled_equals_scan(reset: int, direction: str) -> None:
     assert distance(grus.reference(case, inputs), found) < TOLERANCE
 
 
-def official() -> dict[str, tuple[onnx.ModelProto, list, list]]:
-    """The GRU cases of the onnx package, whose weights are graph inputs: made initializers."""
+def official(module: str, prefix: str) -> dict[str, tuple[onnx.ModelProto, list, list]]:
+    """Cases of the onnx package, whose weights are graph inputs: made initializers."""
     import importlib
 
     from onnx.backend.test.case import node
 
-    importlib.import_module("onnx.backend.test.case.node.gru")  # its classes register cases
+    importlib.import_module(f"onnx.backend.test.case.node.{module}")  # its classes register cases
     cases = {}
     for case in node._NodeTestCases:
-        if not case.name.startswith("test_gru"):
+        if not case.name.startswith(prefix):
             continue
         message = onnx.ModelProto()
         message.CopyFrom(case.model)
@@ -171,7 +171,7 @@ def official() -> dict[str, tuple[onnx.ModelProto, list, list]]:
     return cases
 
 
-OFFICIAL = official()
+OFFICIAL = official("gru", "test_gru")
 
 
 def test_official_cases_are_there() -> None:
