@@ -48,7 +48,7 @@ def elsewhere(model: ir.Model, quantized: frozenset[str]) -> Iterator[Refusal]:
     quantized : frozenset of str
         Recurrent operators of ONNX that are quantised.
     """
-    words = ", ".join(sorted(quantized))
+    words = " and ".join(sorted(quantized))
     later = f"this version quantises nodes of the operator{'s' * (len(quantized) > 1)} {words} only"
     yield from _nodes(model.graph, "", quantized, later)
     unrolled = list(_unrolled(model.graph, later))

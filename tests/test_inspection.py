@@ -82,7 +82,7 @@ def test_what_stays_in_float_is_grouped_by_reason(
     text = " ".join(shown(found, capsys))
     assert (
         "gru0, gru1 stay in float: LSTM is not supported yet; this version quantises nodes of the "
-        "operator GRU only" in text
+        "operators GRU and RNN only" in text
     )
     assert "GRU parameters" not in text
 
@@ -95,6 +95,6 @@ def test_a_model_without_recurrences(tmp_path: Path, capsys: pytest.CaptureFixtu
     message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     text = " ".join(shown(inspect(saved(message, tmp_path)), capsys))
     assert text.endswith(
-        "the model holds no GRU that can be quantised; it must have a node of the ONNX operator "
-        "GRU, but has only Relu"
+        "the model holds no GRU or RNN that can be quantised; it must have a node of the ONNX "
+        "operator GRU or RNN, but has only Relu"
     )
