@@ -83,7 +83,7 @@ def main() -> None:
         write_training_data("digits-row", train, 897, COPIES)
         for seed in range(1 if parsed.quick else 3):
             spent = {"population": 10, "generations": 2} if parsed.quick else {}
-            config = Config(search=True, finetune=train, batch_size=32, seed=seed, **spent)
+            config = Config(search=True, training_data=train, batch_size=32, seed=seed, **spent)
             found = schemes(config)
             middle = found[len(found) // 2]
             session = Session(MODEL, config.merged({"epochs": 3}), fused=True)

@@ -1,6 +1,6 @@
 """The published tasks: homogeneous widths, the published search, and ours with fine-tuning.
 
-For a model of the zoo with its data beside it (``onnxgru train <task> -o FOLDER --data-only``, with
+For a model of the zoo with its data beside it (``onnxgru zoo <task> -o FOLDER --data-only``, with
 the model there), several seeds:
 
 - *uniform N*: weights and outputs at N bits, 2 to 8, after training only; 3 to 7 fine-tuned with
@@ -127,7 +127,7 @@ class Plan:
         """Settings of one seed."""
         settings: dict[str, Any] = {
             "search": True,
-            "finetune": self.train,
+            "training_data": self.train,
             "validation": self.validation,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
@@ -211,8 +211,8 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
     """The published search, its member before and after fine-tuning, and the front as it grew."""
     config = plan.config(
         seed, genome="coupled", strategy="plain", objectives="error,weights",
-        finetune=plan.tenth, learning_rate=PUBLISHED_RATE, distillation=0.0, learned_scales="none",
-        averaging=0.0,
+        training_data=plan.tenth, learning_rate=PUBLISHED_RATE, distillation=0.0,
+        learned_scales="none", averaging=0.0,
     )  # fmt: skip
     session = Session(plan.model, config, fused=True)
     study = Study(session)

@@ -36,7 +36,7 @@ widths alike. The digits were not used for that. Widths and members were chosen 
 alone.
 
 The tasks are those of Miccini et al. 2024 ([arXiv 2402.12263](https://arxiv.org/abs/2402.12263)),
-with models from the recipes of the zoo (`onnxgru train`). The paper reports 25 to 55 % fewer weight
+with models of the zoo (`onnxgru zoo`). The paper reports 25 to 55 % fewer weight
 bits than homogeneous 8 bits at its accuracy, and on ten keywords an accuracy 17 % lower; its models
 and splits are its own, so its figures stand beside ours and are not measured here.
 

@@ -67,7 +67,7 @@ def main() -> None:
         train = Path(folder) / "train.npz"
         write_training_data(parsed.task, train, DEFAULT_SEQUENCES, parsed.copies)
         for name, (bits, teacher) in arms.items():
-            settings = {"finetune": train, "epochs": epochs, "teacher_epochs": teacher}
+            settings = {"training_data": train, "epochs": epochs, "teacher_epochs": teacher}
             settings |= {"averaging": parsed.averaging}
             model = parsed.models / f"{TASKS[parsed.task].stem}.onnx"
             found = [arm(model, bits, settings | {"seed": seed}) for seed in range(parsed.seeds)]

@@ -211,8 +211,8 @@ def divide(labels: Integers, indices: Integers, size: int, seed: int) -> tuple[I
 
 
 def missing(library: str) -> UsageError:
-    """Return what to raise where a library of the ``train`` extra is not installed."""
-    return UsageError(f"training needs {library}, which is not installed; {install.hint('train')}")
+    """Return what to raise where a library of the ``zoo`` extra is not installed."""
+    return UsageError(f"training needs {library}, which is not installed; {install.hint('zoo')}")
 
 
 def damaged(path: object, found: object) -> DataError:

@@ -60,7 +60,8 @@ def quantize(
         Receives the events of `onnxgru.events` while it works; where left out, warnings go to
         `warnings.warn`.
     **settings
-        Settings of `Config`, which go before those of `config`: ``quantize(model, bits=4)``.
+        Settings of `Config`, such as ``quantize(model, bits=4)``; they take precedence over those
+        of `config`.
 
     Returns
     -------
@@ -87,7 +88,7 @@ def quantize(
 
 
 def _config(config: object, settings: Mapping[str, Any]) -> Config:
-    """A configuration, and settings by name that go before it.
+    """A configuration, and settings by name that take precedence over it.
 
     Raises
     ------
@@ -208,7 +209,7 @@ def measure_sensitivity(
         Receives the events of `onnxgru.events` while it works; where left out, warnings go to
         `warnings.warn`.
     **settings
-        Settings of `Config`, which go before those of `config`.
+        Settings of `Config`, which take precedence over those of `config`.
 
     Raises
     ------
@@ -217,7 +218,7 @@ def measure_sensitivity(
     """
     events.check(listener)
     config = _config(config, settings)
-    for name in (*TASKS, "resume", "finetune"):
+    for name in (*TASKS, "resume", "training_data"):
         if getattr(config, name) not in (None, False):
             raise UsageError(
                 f"sensitivity measures every width by itself and takes no {name}; leave it out"

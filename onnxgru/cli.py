@@ -1,4 +1,4 @@
-"""The command line: ``onnxgru quantize``, ``pick``, ``finetune``, ``train`` and others.
+"""The command line: ``onnxgru quantize``, ``pick``, ``finetune``, ``zoo`` and others.
 
 Results go to stdout, progress and warnings to stderr. Exit code 0: done; 1: it failed; 2: it was
 called wrongly; 130: interrupted with Ctrl-C. Nothing but argparse is imported before the arguments
@@ -46,7 +46,9 @@ def _quantize(arguments: argparse.Namespace) -> None:
         given = [name for name in dependent(theme) if hasattr(arguments, name)]
         if given and not settings.get(switch):
             flag, needed = (declared(theme)[name].flag for name in (given[0], switch))
-            raise UsageError(f"{flag} says how to {switch}; give {needed} too, or leave out {flag}")
+            raise UsageError(
+                f"{flag} belongs to the {theme.about.title}; give {needed} too, or leave out {flag}"
+            )
     with terminal.Progress(quiet=arguments.quiet) as progress:
         result = api.quantize(arguments.model, wanted, listener=progress)
     _print_result(result, arguments)
@@ -56,7 +58,7 @@ def _sensitivity(arguments: argparse.Namespace) -> None:
     from onnxgru import api, terminal
 
     # A file may be for quantize as well.
-    others = (*TASKS, "resume", "device", "scheduler", "finetune", "weights_file")
+    others = (*TASKS, "resume", "device", "scheduler", "training_data", "weights_file")
     settings = {n: value for n, value in _settings(arguments).items() if n not in others}
     with terminal.Progress(quiet=arguments.quiet) as progress:
         done = api.measure_sensitivity(arguments.model, Config(**settings), listener=progress)
@@ -103,7 +105,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
     with terminal.Progress(quiet=arguments.quiet) as progress:
         result = members.finetune(
             arguments.folder,
-            arguments.train,
+            arguments.training_data,
             index=arguments.index,
             settings=settings,
             start=arguments.start,
@@ -185,7 +187,7 @@ def _export(arguments: argparse.Namespace) -> None:
     _show(arguments, lambda: asdict(done), lambda: terminal.show_export(done))
 
 
-def _train(arguments: argparse.Namespace) -> None:
+def _zoo(arguments: argparse.Namespace) -> None:
     from onnxgru import terminal
     from onnxgru.models import folder as folders
     from onnxgru.models.make import make, make_data
@@ -222,7 +224,7 @@ _COMMANDS = {
     "inspect": _inspect,
     "evaluate": _evaluate,
     "export": _export,
-    "train": _train,
+    "zoo": _zoo,
     "config": _config,
 }
 

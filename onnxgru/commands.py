@@ -124,7 +124,9 @@ def _add_pick(parser: argparse.ArgumentParser) -> None:
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="an output folder")
-    parser.add_argument("--train", required=True, metavar="DATA", help=f"training data: {_DATA}")
+    parser.add_argument(
+        "--training-data", required=True, metavar="DATA", help=f"training data: {_DATA}"
+    )
     parser.add_argument(
         "--index",
         type=int,
@@ -191,7 +193,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_train(parser: argparse.ArgumentParser) -> None:
+def _add_zoo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "task",
         help="digits-row, mnist-row, mnist-pixel, speech-4, speech-10, or a folder of .wav files "
@@ -263,7 +265,7 @@ COMMANDS: dict[str, Command] = {
         (
             "quantize model.onnx --calibration recordings.npz --bits 8",
             "quantize model.onnx --search --max-drop 0.5",
-            "quantize model.onnx --search --finetune train.npz -o small",
+            "quantize model.onnx --search --training-data train.npz -o small",
             "quantize model.onnx --recurrence step",
         ),
         _BASIC,
@@ -280,13 +282,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "finetune": Command(
         "fine-tune what an output folder holds",
-        "folder --train DATA [options]",
+        "folder --training-data DATA [options]",
         _add_finetune,
         (
-            "finetune model-onnxgru --train train.npz",
-            "finetune model-onnxgru --train train.npz --index 3 --epochs 20",
+            "finetune model-onnxgru --training-data train.npz",
+            "finetune model-onnxgru --training-data train.npz --index 3 --epochs 20",
         ),
-        ("train", "index", "epochs", "output", "force", "resume", *_GENERAL),
+        ("training_data", "index", "epochs", "output", "force", "resume", *_GENERAL),
     ),
     "sensitivity": Command(
         "measure what each operator alone costs at each width",
@@ -313,11 +315,11 @@ COMMANDS: dict[str, Command] = {
         _add_export,
         ("export network:make --weights w.pt -o model.onnx --input-shape 1,49,20",),
     ),
-    "train": Command(
-        "make a model to try things on, with its data",
+    "zoo": Command(
+        "make a model of the zoo to try things on, with its data",
         "task [options]",
-        _add_train,
-        ("train mnist-row -o models --data-only", "train recordings -o mine"),
+        _add_zoo,
+        ("zoo mnist-row -o models --data-only", "zoo recordings -o mine"),
     ),
     "config": Command(
         "print all settings as a TOML file with comments",

@@ -202,7 +202,7 @@ def finetune(
     asked = {**(settings or {}), **how}
     check_names(Config, asked, "finetune: ")
     target = _tuning_target(place, index, output, force=force, resume=resume)
-    changed = {**defaults(Config, dependent(Finetuning)), "finetune": data, **asked}
+    changed = {**defaults(Config, dependent(Finetuning)), "training_data": data, **asked}
     changed |= _again(validation=validation, holdout=holdout, metric=metric)
     clears = force and not _same(target.path, place)
     session = _session_of(place, before, model, changed, listener, force=clears)
@@ -303,7 +303,7 @@ def _target(
 
 
 def _again(**given: object) -> dict[str, Any]:
-    """What was given again, to go before what a report names."""
+    """What was given again, which takes precedence over what a report names."""
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -362,7 +362,7 @@ def _session_of(
     settings |= {"force": force, "resume": False, "calibration_file": place / "calibration.json"}
     settings["output"] = None
     given = settings.get("weights_file") is not None
-    settings |= {"finetune": None, "weights_file": None} | dict(changed)
+    settings |= {"training_data": None, "weights_file": None} | dict(changed)
     _find_data(place, before, settings, listener)
     _check_metric(place, settings)
     config = Config(**settings)

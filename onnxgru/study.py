@@ -264,7 +264,11 @@ class Study:
             Parts(
                 session.serialized(),
                 replace(
-                    session.config, calibration=None, validation=None, holdout=None, finetune=None
+                    session.config,
+                    calibration=None,
+                    validation=None,
+                    holdout=None,
+                    training_data=None,
                 ),
                 session.calibration,
                 session.moments if session.config.needs_moments else None,

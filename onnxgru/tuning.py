@@ -100,12 +100,12 @@ def training_data(session: Session) -> Dataset | None:
         If the data do not fit the model, or are too few or of one class.
     """
     config, host = session.config, session.host
-    if config.finetune is None:
+    if config.training_data is None:
         return None
     import_torch("fine-tuning")
     nodes = [layer.node for layer in session.layers]
     require_gradients(source.proto(session.model), nodes, session.output)
-    data = datasets.load(config.finetune, host.signature)
+    data = datasets.load(config.training_data, host.signature)
     if not isinstance(data, Dataset) or data.streams:
         raise DataError(
             f"{data.source}: training data must hold sequences of one length, each on its own, "

@@ -40,7 +40,7 @@ def test_candidates_are_judged_fine_tuned(place):
     """By the same bits whoever asks: one worker or two, a search gone on with, a member picked."""
     settings = {"search": True, "population": 6, "generations": 2, "verify": 4, "epochs": 1}
     config = Config(
-        finetune="few.npz", finetune_candidates=True, widths="3,4", jobs=1, output="each",
+        training_data="few.npz", finetune_candidates=True, widths="3,4", jobs=1, output="each",
         **settings,
     )  # fmt: skip
     first = onnxgru.quantize("digits_row.onnx", config)
@@ -89,7 +89,7 @@ def test_candidates_are_judged_fine_tuned(place):
 def test_one_teacher_is_enough_for_all(place):
     """The member is written as it was judged, and picked so again."""
     config = Config(
-        search=True, population=4, generations=1, widths="2,3", finetune="few.npz", epochs=2,
+        search=True, population=4, generations=1, widths="2,3", training_data="few.npz", epochs=2,
         teacher_epochs=1, finetune_candidates=True, verify=4, output="taught",
     )  # fmt: skip
     heard: list[Event] = []
@@ -109,7 +109,12 @@ def test_one_teacher_is_enough_for_all(place):
 def test_a_teacher_need_not_fit_the_accumulators(place):
     """It is never written."""
     config = Config(
-        bits=3, finetune="few.npz", epochs=2, teacher_epochs=1, accumulator_bits=20, output="bound"
+        bits=3,
+        training_data="few.npz",
+        epochs=2,
+        teacher_epochs=1,
+        accumulator_bits=20,
+        output="bound",
     )
     report = onnxgru.quantize("digits_row.onnx", config).report
     assert report["finetuning"]["teacher"]["epochs"] == 1
@@ -118,7 +123,7 @@ def test_a_teacher_need_not_fit_the_accumulators(place):
 
 def test_a_candidate_that_diverges_is_infeasible(place):
     config = Config(
-        search=True, population=4, generations=1, widths="3,4", finetune="few.npz", epochs=1,
+        search=True, population=4, generations=1, widths="3,4", training_data="few.npz", epochs=1,
         finetune_candidates=True, output="diverges",
     )  # fmt: skip
     session = Session(Path("digits_row.onnx"), config)
@@ -132,7 +137,7 @@ def test_a_candidate_that_diverges_is_infeasible(place):
 
 def test_agreement_is_as_uncertain_as_its_sequences(place):
     """Without labels: the last epoch is not kept where it is many points worse than another."""
-    config = Config(bits=3, finetune="bare.npz", epochs=1, output="agree", metric="agreement")
+    config = Config(bits=3, training_data="bare.npz", epochs=1, output="agree", metric="agreement")
     session = Session(Path("digits_row.onnx"), config)
     session.lowering(Scheme.uniform(session.layers, 3))
     kept, told = [], []
@@ -150,7 +155,7 @@ def test_agreement_is_as_uncertain_as_its_sequences(place):
 
 def test_a_folder_made_of_given_weights_can_be_fine_tuned(place):
     """It has no moments, because nothing was rounded by them."""
-    settings = {"bits": 4, "finetune": "few.npz", "epochs": 1, "output": "first"}
+    settings = {"bits": 4, "training_data": "few.npz", "epochs": 1, "output": "first"}
     onnxgru.quantize("digits_row.onnx", Config(**settings))
     first = place / "first"
     roles = ("calibration", "validation", "holdout")

@@ -24,13 +24,13 @@ from tests.test_bad_input import sentence
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-HOW = ("--finetune", "few.npz", "--epochs", "5", "--teacher-epochs", "2", "--averaging", "0.9")
+HOW = ("--training-data", "few.npz", "--epochs", "5", "--teacher-epochs", "2", "--averaging", "0.9")
 PLAINLY = ("quantize", "digits_row.onnx", "-q")
 ALONE = ("quantize", "digits_row.onnx", "-q", "--bits", "3", "--learned-scales", "all", *HOW)
 SEARCH = ("quantize", "digits_row.onnx", "-q", *SHORT, *HOW)
 EVERY = (*PLAINLY, "--search", "--population", "4", "--generations", "2", *HOW)
 EVERY += ("--finetune-candidates",)
-FINETUNE = ("finetune", "plain", "-q", "--train", "few.npz", "--epochs", "3")
+FINETUNE = ("finetune", "plain", "-q", "--training-data", "few.npz", "--epochs", "3")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,9 @@ def test_what_stood_is_not_computed_again(place):
     stopped("stopped", 5, *ALONE)
     heard = []
     settings = {"epochs": 5, "teacher_epochs": 2, "averaging": 0.9, "learned_scales": "all"}
-    config = onnxgru.Config(bits=3, finetune="few.npz", output="stopped", resume=True, **settings)
+    config = onnxgru.Config(
+        bits=3, training_data="few.npz", output="stopped", resume=True, **settings
+    )
     with pytest.MonkeyPatch.context() as patch:
         steps = []
         follow = Descent.follow
@@ -166,7 +168,7 @@ def test_finetune_goes_on(interrupted, place, capsys):
         ((), "the output folder exists and is not empty; continue a search or a fine-tuning with"),
         (("--resume", "--seed", "1"), "must be of the same settings, data and versions"),
         (("--resume", "--learning-rate", "0.01"), "must be of the same settings"),
-        (("--resume", "--train", "others.npz"), "must be of the same settings"),
+        (("--resume", "--training-data", "others.npz"), "must be of the same settings"),
         (("--resume", "--start", "alone"), "must be of the same settings"),
     ],
 )
@@ -257,7 +259,7 @@ def test_what_diverges_leaves_nothing(place, monkeypatch, whole):
 
     monkeypatch.setattr(Descent, "follow", diverging)
     config = onnxgru.Config(
-        bits=3, finetune="few.npz", output="gone", epochs=3, teacher_epochs=2, batch_size=32
+        bits=3, training_data="few.npz", output="gone", epochs=3, teacher_epochs=2, batch_size=32
     )
     with pytest.raises(DivergedError):
         onnxgru.quantize("digits_row.onnx", config)

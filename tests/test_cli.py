@@ -161,7 +161,7 @@ def test_calibration_files_are_used(place):
     assert kept == [-0.25, 0.5]
 
 
-def test_flags_go_before_the_configuration(place):
+def test_flags_take_precedence_over_the_configuration(place):
     (place / "settings.toml").write_text('bits = 4\nobserver = "minmax"\ninput-bits = 7\n')
     scheme = read(quantize(place, "file", "--config", "settings.toml") / "scheme.json")
     entries = scheme["operators"].values()

@@ -70,7 +70,7 @@ def place(tmp_path_factory) -> Iterator[Path]:
     session = Session(place / "digits_row.onnx", Config())
     for bits in (2, 3):
         (place / f"narrow-{bits}.json").write_bytes(narrow(session, bits).dumps())
-    quantize("tuned", "--scheme", "narrow-3.json", "--finetune", "train.npz", "--epochs", "2")
+    quantize("tuned", "--scheme", "narrow-3.json", "--training-data", "train.npz", "--epochs", "2")
     yield place
     monkeypatch.undo()
 
@@ -90,7 +90,7 @@ def test_it_beats_plain_rounding_on_the_holdout(place, bits):
     config = Config(scheme=f"narrow-{bits}.json", output=f"plain-{bits}", force=True, **plainly)
     plain = onnxgru.quantize("digits_row.onnx", config)
     heard = []
-    settings = {"finetune": "train.npz", "epochs": EPOCHS, "output": f"fine-{bits}"}
+    settings = {"training_data": "train.npz", "epochs": EPOCHS, "output": f"fine-{bits}"}
     tuned = onnxgru.quantize("digits_row.onnx", config.merged(settings), listener=heard.append)
     before, after = (result.report["quality"]["holdout"] for result in (plain, tuned))
     assert before["float"] == after["float"]
@@ -131,7 +131,7 @@ def test_torch_and_the_integers_agree(place, bits):
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(place):
-    flags = ("--scheme", "narrow-3.json", "--finetune", "few.npz", "--epochs", "1")
+    flags = ("--scheme", "narrow-3.json", "--training-data", "few.npz", "--epochs", "1")
     first, again = (contents(quantize(name, *flags)) for name in ("a", "b"))
     assert first == again and set(first) >= FINETUNED
     other = contents(quantize("c", *flags, "--seed", "1"))
@@ -157,7 +157,7 @@ def test_any_rounding_is_a_start_and_its_files_reproduce_it(place, capsys):
     """With calibrated ranges that were learned, or that plain settings would not find."""
     flags = ("--rounding", "gptq", "--bias-correction", "--ranges", "aligned", "--bits", "3")
     plain = quantize("gptq", *flags)
-    tuned = quantize("gptq-tuned", *flags, "--finetune", "few.npz", "--epochs", "1",
+    tuned = quantize("gptq-tuned", *flags, "--training-data", "few.npz", "--epochs", "1",
                      "--learned-scales", "all")  # fmt: skip
     report = read(tuned / "report.json")
     before = read(plain / "report.json")["quality"]["validation"]["integer"]
@@ -185,11 +185,11 @@ def test_any_rounding_is_a_start_and_its_files_reproduce_it(place, capsys):
 
 
 def test_finetune_of_a_folder_and_its_front(place, capsys):
-    folder = quantize("searched", *SHORT, "--finetune", "few.npz", "--epochs", "1")
+    folder = quantize("searched", *SHORT, "--training-data", "few.npz", "--epochs", "1")
     assert names(folder) >= FINETUNED | {"front.json", "journal.jsonl"}
     before = contents(folder)
     front = before["front.json"]
-    assert main(["finetune", "searched", "--train", "few.npz", "--index", "1", *QUICK]) == 0
+    assert main(["finetune", "searched", "--training-data", "few.npz", "--index", "1", *QUICK]) == 0
     assert before.items() <= contents(folder).items()
     member = folder / "member-01-finetuned"
     report = read(member / "report.json")
@@ -199,10 +199,10 @@ def test_finetune_of_a_folder_and_its_front(place, capsys):
     assert (member / "front.json").read_bytes() == front
     assert read(member / "scheme.json") == json.loads(front)["members"][1]["scheme"]
     capsys.readouterr()
-    leaking = ["finetune", str(member), "--train", "digits_row.validation.npz", *QUICK]
+    leaking = ["finetune", str(member), "--training-data", "digits_row.validation.npz", *QUICK]
     assert main([*leaking, "-o", "leaking"]) == 0
     assert "training and validation data are the same" in capsys.readouterr().err
-    again = ["finetune", str(member), "--train", "few.npz", *QUICK, "--format", "json"]
+    again = ["finetune", str(member), "--training-data", "few.npz", *QUICK, "--format", "json"]
     assert main(again) == 0  # into a folder of its own
     assert json.loads(capsys.readouterr().out)["search"]["chosen"]["index"] == 1
     assert main(again) == 1 and "finetuned: the output folder exists" in capsys.readouterr().err
@@ -210,14 +210,14 @@ def test_finetune_of_a_folder_and_its_front(place, capsys):
     report = read(folder / "report.json")
     assert not FINETUNED & names(folder) and "finetuning" not in report
     # What a search finds does not depend on what comes after it.
-    assert main(["quantize", "digits_row.onnx", "-o", "searched", "--resume", *SHORT, "--finetune",
-                 "few.npz", *QUICK, "--learning-rate", "0.002"]) == 0  # fmt: skip
+    assert main(["quantize", "digits_row.onnx", "-o", "searched", "--resume", *SHORT,
+                 "--training-data", "few.npz", *QUICK, "--learning-rate", "2e-3"]) == 0  # fmt: skip
     assert (folder / "front.json").read_bytes() == front and names(folder) >= FINETUNED
 
 
 def test_a_teacher_of_8_bits_comes_first(place):
     """It is what fine-tuning 8 bits makes; the member starts from it and is taught by it."""
-    how = ("--finetune", "few.npz", "--distillation", "1")
+    how = ("--training-data", "few.npz", "--distillation", "1")
     made = quantize("teacher", "--bits", "8", *how, "--epochs", "1")
     taught, run = [], Finetuning.run
 
@@ -274,7 +274,7 @@ def test_finetune_needs_no_labels(place):
     heard = []
     onnxgru.quantize(
         "digits_row.onnx",
-        Config(bits=3, finetune="bare.npz", epochs=2, output="bare", learning_rate=3e-3),
+        Config(bits=3, training_data="bare.npz", epochs=2, output="bare", learning_rate=3e-3),
         listener=heard.append,
     )
     losses = [event.loss for event in heard if isinstance(event, Tuned)]
@@ -324,7 +324,7 @@ def test_losses_fall_whatever_the_labels_and_the_output(tmp_path, kind, labels):
     np.savez(tmp_path / "m.validation.npz", **arrays)
     heard = []
     config = Config(
-        bits=3, finetune=tmp_path / "m.validation.npz", epochs=8, batch_size=8,
+        bits=3, training_data=tmp_path / "m.validation.npz", epochs=8, batch_size=8,
         learning_rate=1e-2, output=tmp_path / "out",
     )  # fmt: skip
     onnxgru.quantize(tmp_path / "m.onnx", config, listener=heard.append)
@@ -394,8 +394,8 @@ def test_sequences_of_padding_alone_leave_the_weights_whole(tmp_path):
     x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
     np.savez(tmp_path / "m.validation.npz", X=x, labels=FRAMES)
     labels = np.where(np.arange(16)[:, None] < 14, -1, FRAMES)
-    np.savez(tmp_path / "train.npz", X=x, labels=labels)
-    config = Config(finetune=tmp_path / "train.npz", epochs=1, batch_size=2, output=tmp_path / "o")
+    np.savez(train := tmp_path / "train.npz", X=x, labels=labels)
+    config = Config(training_data=train, epochs=1, batch_size=2, output=tmp_path / "o")
     result = onnxgru.quantize(tmp_path / "m.onnx", config)
     assert result.report["finetuning"]["validation_by_epoch"][1] is not None
 
@@ -405,14 +405,14 @@ def test_fixed_batches_are_respected(tmp_path):
     x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
     np.savez(tmp_path / "m.validation.npz", X=x, labels=FRAMES)
     np.savez(tmp_path / "odd.npz", X=x[:, :15], labels=FRAMES[:15])
-    config = Config(finetune=tmp_path / "odd.npz", batch_size=8, output=tmp_path / "o")
+    config = Config(training_data=tmp_path / "odd.npz", batch_size=8, output=tmp_path / "o")
     with pytest.raises(DataError, match=r"odd.npz: the model takes 8 sequences at a time"):
         onnxgru.quantize(tmp_path / "m.onnx", config)
     with pytest.raises(UsageError, match="batch_size must be a multiple of 8"):
         onnxgru.quantize(tmp_path / "m.onnx", config.merged({"batch_size": 12}))
     assert not (tmp_path / "o").exists()
     np.savez(tmp_path / "m.calibration.npz", X=x[:, :8])
-    whole = config.merged({"batch_size": 16, "finetune": tmp_path / "m.validation.npz"})
+    whole = config.merged({"batch_size": 16, "training_data": tmp_path / "m.validation.npz"})
     fixed = onnxgru.quantize(tmp_path / "m.onnx", whole).report["finetuning"]
     onnx.save(small("Softmax"), tmp_path / "m.onnx")
     free = onnxgru.quantize(tmp_path / "m.onnx", whole.merged({"force": True}))
@@ -440,7 +440,7 @@ def test_states_that_stand_still_are_told(place, capsys):
 
 # --- what is refused -----------------------------------------------------------------------------
 
-TUNE = "finetune tuned --train"
+TUNE = "finetune tuned --training-data"
 NEW = "quantize digits_row.onnx -o out --bits 3"
 CASES = [
     (f"{TUNE} few.npz --batch-size 129", 1, "few.npz: fine-tuning needs at least one batch of 129"),
@@ -462,24 +462,24 @@ CASES = [
     (f"{TUNE} few.npz --start empty", 1, "empty: must be an output folder, it has no report.json"),
     (f"{TUNE} few.npz --start other", 1, "other: must be the folder of a fine-tuned digits_row"),
     (f"{TUNE} few.npz --index 1", 1, "tuned: must be the folder of a finished search"),
-    ("finetune empty --train few.npz", 1, "empty: must be an output folder, it has no report.json"),
-    ("finetune tuned", 2, "--train"),
-    (f"{NEW} --finetune one.npz", 1, "one.npz: fine-tuning needs labels of two classes"),
-    (f"{NEW} --finetune few.npz --finetune-candidates", 2, "candidate of a search; give search"),
+    ("finetune empty --training-data few.npz", 1, "empty: must be an output folder, it has no r"),
+    ("finetune tuned", 2, "--training-data"),
+    (f"{NEW} --training-data one.npz", 1, "one.npz: fine-tuning needs labels of two classes"),
+    (f"{NEW} --training-data few.npz --finetune-candidates", 2, "of a search; give search and"),
     (
-        f"{NEW.replace('--bits 3', '--search')} --finetune few.npz --finetune-candidates "
+        f"{NEW.replace('--bits 3', '--search')} --training-data few.npz --finetune-candidates "
         "--device cuda",
         2,
         "finetune_candidates trains on this machine's processor; leave out device",
     ),
-    (f"{NEW} --epochs 3", 2, "--epochs says how to finetune; give --finetune too"),
+    (f"{NEW} --epochs 3", 2, "--epochs belongs to the fine-tuning; give --training-data too"),
     (
-        "quantize hard.onnx -o out --finetune x.npz --batch-size 8",
+        "quantize hard.onnx -o out --training-data x.npz --batch-size 8",
         2,
         "not of Hardmax (node 'last')",
     ),
     (
-        f"{NEW.replace('--bits 3', '--search')} --finetune one.npz",
+        f"{NEW.replace('--bits 3', '--search')} --training-data one.npz",
         1,
         "one.npz: fine-tuning needs labels of two classes",
     ),
@@ -496,7 +496,7 @@ def refuse(place, capsys):
         onnx.save(small("Softmax"), "small.onnx")
         x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
         np.savez("x.npz", X=x, labels=FRAMES)
-        quantize("other", "--validation", "x.npz", "--finetune", "x.npz", "--batch-size", "8",
+        quantize("other", "--validation", "x.npz", "--training-data", "x.npz", "--batch-size", "8",
                  "--epochs", "1", model="small.onnx")  # fmt: skip
     before = listing(place)
 
@@ -518,7 +518,7 @@ def test_refusal(refuse, command, code, words):
         assert word in message, message
 
 
-@pytest.mark.parametrize("command", [f"{TUNE} few.npz", f"{NEW} --finetune few.npz"])
+@pytest.mark.parametrize("command", [f"{TUNE} few.npz", f"{NEW} --training-data few.npz"])
 def test_without_torch_it_says_what_to_install(refuse, monkeypatch, command):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "fine-tuning needs PyTorch" in refuse(command, 2)
@@ -529,14 +529,14 @@ def test_labels_of_numbers_must_have_the_shape_of_the_output(tmp_path):
     x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
     np.savez(tmp_path / "m.validation.npz", X=x)
     np.savez(tmp_path / "train.npz", X=x, labels=np.full((16, 5), 0.5))
-    config = Config(finetune=tmp_path / "train.npz", batch_size=8, output=tmp_path / "out")
+    config = Config(training_data=tmp_path / "train.npz", batch_size=8, output=tmp_path / "out")
     with pytest.raises(DataError, match=r"a number for every output, of shape \(16, 5, 3\)"):
         onnxgru.quantize(tmp_path / "m.onnx", config)
 
 
-def test_sensitivity_takes_no_finetune(place):
-    with pytest.raises(OnnxgruError, match="takes no finetune"):
-        onnxgru.measure_sensitivity("digits_row.onnx", Config(finetune="few.npz"))
+def test_sensitivity_takes_no_training_data(place):
+    with pytest.raises(OnnxgruError, match="takes no training_data"):
+        onnxgru.measure_sensitivity("digits_row.onnx", Config(training_data="few.npz"))
 
 
 def test_failing_in_the_middle_leaves_the_folder_as_it_was(place, monkeypatch):
@@ -546,5 +546,5 @@ def test_failing_in_the_middle_leaves_the_folder_as_it_was(place, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Finetuning, "_loss", fail)
-    assert main(["finetune", "tuned", "--train", "few.npz", *QUICK]) == 130
+    assert main(["finetune", "tuned", "--training-data", "few.npz", *QUICK]) == 130
     assert listing(place / "tuned") == before

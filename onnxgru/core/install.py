@@ -5,7 +5,7 @@ from pathlib import Path
 LIBRARIES = {
     "torch": '"torch>=2.8"',
     "distributed": '"distributed>=2025.1"',
-    "train": "kaldi-native-fbank pooch requests scikit-learn",
+    "zoo": "kaldi-native-fbank pooch requests scikit-learn",
 }
 """What an extra installs, for pip; tests compare it with pyproject.toml."""
 

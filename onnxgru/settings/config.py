@@ -31,11 +31,11 @@ class Config(Quantization, Search, Finetuning, Data, Graphs, Run):
     def contradictions(self) -> Iterator[tuple[bool, str]]:
         """What settings of different themes must not say together."""
         asked = [name for name in TASKS if getattr(self, name) not in (None, False)]
-        tunes = self.finetune is not None
+        tunes = self.training_data is not None
         yield len(asked) > 1, f"{' and '.join(asked)} exclude each other; give one of them"
         yield (
             self.resume and not self.search and not tunes,
-            "resume continues a search or a fine-tuning; give search or finetune too",
+            "resume continues a search or a fine-tuning; give search or training_data too",
         )
         yield (
             self.scheduler is not None and not isinstance(self.metric, str),
@@ -43,13 +43,13 @@ class Config(Quantization, Search, Finetuning, Data, Graphs, Run):
         )
         yield (
             self.finetune_candidates and not (self.search and tunes),
-            "finetune_candidates fine-tunes every candidate of a search; give search and finetune "
-            "too",
+            "finetune_candidates fine-tunes every candidate of a search; give search and "
+            "training_data too",
         )
         yield (
             self.weights_file is not None and (self.scheme is None or tunes),
             "weights_file holds the integers of one scheme; give that scheme, and leave out "
-            "finetune",
+            "training_data",
         )
 
     def merged(self, settings: Mapping[str, Any]) -> "Config":

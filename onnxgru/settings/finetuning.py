@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class Finetuning(Settings):
     """How a scheme is fine-tuned."""
 
-    about = About("finetuning", "fine-tuning", "Needs the torch extra.", switch="finetune")
+    about = About("finetuning", "fine-tuning", "Needs the torch extra.", switch="training_data")
 
-    finetune: "Source" = setting(
+    training_data: "Source" = setting(
         None,
         Recordings(),
-        "fine-tune the scheme on these recordings",
+        "fine-tune the scheme on these recordings, or the member that a search chooses",
         basic=True,
         keyed=False,  # the key has a hash of them instead
         example="train.npz",

@@ -105,7 +105,7 @@ def weights(path):
 
 
 def test_recipe_is_repeatable(tmp_path, capsys):
-    arguments = ["train", "digits-row", "--epochs", "30", "--limit", "200", "--format", "json"]
+    arguments = ["zoo", "digits-row", "--epochs", "30", "--limit", "200", "--format", "json"]
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert main([*arguments, "--seed", str(seed), "--output", str(tmp_path / name)]) == 0
         record = json.loads(capsys.readouterr().out)

@@ -42,7 +42,7 @@ def place(tmp_path_factory) -> Path:
 
 def test_a_model_is_trained_and_written(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    command = ["train", str(place), "-o", str(tmp_path), "--epochs", "2", "--limit", "20", "-q"]
+    command = ["zoo", str(place), "-o", str(tmp_path), "--epochs", "2", "--limit", "20", "-q"]
     assert main(command) == 0
     record = json.loads((tmp_path / "my_tones.json").read_text())
     assert record["classes"] == ["high", "low"] and record["rate"] == RATE

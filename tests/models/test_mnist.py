@@ -114,7 +114,7 @@ def test_pixel_sequences_grow():
 )
 def test_short_training(name, epochs, least, tmp_path, capsys):
     options = ("--epochs", str(epochs), "--limit", "200", "--format", "json", "--quiet")
-    assert main(["train", name, *options, "-o", str(tmp_path)]) == 0
+    assert main(["zoo", name, *options, "-o", str(tmp_path)]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["accuracy"]["holdout"] > least
     stem = TASKS[name].stem

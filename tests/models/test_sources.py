@@ -101,7 +101,7 @@ def test_progress_of_a_download(server, cache, monkeypatch, capsys):
     published = {name: (DIGEST, DIGEST) for name in mnist._PUBLISHED}
     monkeypatch.setattr(mnist, "_PUBLISHED", published)
     monkeypatch.setattr(mnist, "HOME", f"{server}/file.gz?")
-    assert main(["train", "mnist-row", "-o", str(cache)]) == 1
+    assert main(["zoo", "mnist-row", "-o", str(cache)]) == 1
     first, *_, last, error = capsys.readouterr().err.splitlines()
     assert first.endswith("/102,400 bytes of train-images-idx3-ubyte.gz")
     assert last == "102,400/102,400 bytes of train-images-idx3-ubyte.gz"

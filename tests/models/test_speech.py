@@ -227,7 +227,7 @@ def test_accuracy_is_the_recorded_one(name, data):
 def test_short_training(name, data, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(speech, "read", lambda path: data)
     options = ("--epochs", "1", "--limit", "200", "--format", "json", "--quiet")
-    assert main(["train", name, *options, "-o", str(tmp_path)]) == 0
+    assert main(["zoo", name, *options, "-o", str(tmp_path)]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["examples"]["holdout"] == 200
     assert len(record["standardisation"]["mean"]) == 40

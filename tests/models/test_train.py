@@ -1,4 +1,4 @@
-"""`onnxgru train`: what it says and writes, how it refuses, and how it goes on after a kill."""
+"""`onnxgru zoo`: what it says and writes, how it refuses, and how it goes on after a kill."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from onnxgru.models import fit, task
 from onnxgru.models.zoo import TASKS
 from onnxgru.training.checkpoint import Checkpoint
 
-DIGITS = ("train", "digits-row", "--epochs", "6", "--limit", "150")
+DIGITS = ("zoo", "digits-row", "--epochs", "6", "--limit", "150")
 
 
 def train(folder: Path, *arguments: str) -> int:
@@ -60,7 +60,7 @@ def test_quiet(whole, tmp_path, capsys):
 
 def test_help_lists_every_task(capsys):
     with pytest.raises(SystemExit):
-        main(["train", "--help"])
+        main(["zoo", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert f"{', '.join(TASKS)}, or a folder of .wav files" in text
 
@@ -138,7 +138,7 @@ def test_data_of_a_model_that_is_there(whole, tmp_path, capsys):
     """Written again as they were, and the model measured on them."""
     shutil.copy(whole / "digits_row.onnx", tmp_path)
     options = ("--limit", "150", "--format", "json", "--data-only", "-o", str(tmp_path))
-    assert main(["train", "digits-row", *options]) == 0
+    assert main(["zoo", "digits-row", *options]) == 0
     found = json.loads(capsys.readouterr().out)
     record = json.loads((whole / "digits_row.json").read_text())
     assert found == {key: record[key] for key in ("model", "examples", "accuracy")}
@@ -161,7 +161,7 @@ def refused(capsys, *arguments: str) -> str:
 
 
 def test_unknown_task(capsys):
-    assert refused(capsys, "train", "imagenet") == (
+    assert refused(capsys, "zoo", "imagenet") == (
         "2 onnxgru: task 'imagenet': must be one of digits-row, mnist-row, mnist-pixel, speech-4, "
         "speech-10, or a folder of .wav files"
     )
@@ -177,7 +177,7 @@ def test_unknown_task(capsys):
     ],
 )
 def test_wrong_numbers(tmp_path, capsys, option, value, must):
-    message = refused(capsys, "train", "digits-row", f"--{option}", value, "-o", str(tmp_path))
+    message = refused(capsys, "zoo", "digits-row", f"--{option}", value, "-o", str(tmp_path))
     assert message == f"2 onnxgru: {option}: must be {must}, got {value}"
 
 
@@ -188,7 +188,7 @@ def test_an_output_that_is_a_file(tmp_path, capsys):
 
 
 def test_data_for_no_model(tmp_path, capsys):
-    message = refused(capsys, "train", "digits-row", "--data-only", "-o", str(tmp_path))
+    message = refused(capsys, "zoo", "digits-row", "--data-only", "-o", str(tmp_path))
     assert "digits_row.onnx: no such file to write data for" in message
 
 
