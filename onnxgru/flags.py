@@ -6,11 +6,14 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from onnxgru import __version__
 from onnxgru.commands import COMMANDS
 from onnxgru.core.errors import UsageError
+
+_COLUMN = 26
+"""Where explanations begin."""
 
 _CHOICE = re.compile(r"argument command: invalid choice: '(.*?)'")
 
@@ -37,14 +40,18 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Help with what most users need."""
-        return self._help(self.basic)
+        return self._help(self.basic, sys.stdout)
 
     def format_all(self) -> str:
         """Help with everything, in groups."""
-        return self._help(())
+        return self._help((), sys.stdout)
 
-    def _help(self, basic: Sequence[str]) -> str:
-        formatter = self._get_formatter()
+    def format_for(self, stream: TextIO) -> str:
+        """Help for a stream, in colour if that is a terminal."""
+        return self._help(self.basic, stream)
+
+    def _help(self, basic: Sequence[str], stream: TextIO) -> str:
+        formatter = _formatter(self.prog, stream)
         formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
         formatter.add_text(self.description)
         groups = [(g.title, g.description, g._group_actions) for g in self._action_groups]
@@ -60,15 +67,25 @@ class Parser(argparse.ArgumentParser):
         formatter.add_text(self.epilog)
         return formatter.format_help()
 
-    def _get_formatter(self) -> argparse.HelpFormatter:
-        if not (sys.stdout.isatty() and "NO_COLOR" not in os.environ):
-            return argparse.RawDescriptionHelpFormatter(self.prog, max_help_position=26)
+
+def _formatter(prog: str, stream: TextIO) -> argparse.HelpFormatter:
+    """What lays out help: plain, but in colour on a terminal."""
+    base: Any = argparse.RawDescriptionHelpFormatter
+    if stream.isatty() and "NO_COLOR" not in os.environ:
         from rich_argparse import RawDescriptionRichHelpFormatter
 
-        class Coloured(RawDescriptionRichHelpFormatter):
-            help_markup = text_markup = False
+        base = RawDescriptionRichHelpFormatter
 
-        return Coloured(self.prog, max_help_position=26)
+    class Formatter(base):  # type: ignore[misc]  # one of two, chosen when it is needed
+        help_markup = text_markup = False
+        group_name_formatter = str  # as they are written
+
+        def add_argument(self, action: argparse.Action) -> None:
+            super().add_argument(action)
+            self._action_max_length = _COLUMN - 2  # one column for all groups
+
+    made: argparse.HelpFormatter = Formatter(prog, max_help_position=_COLUMN)
+    return made
 
 
 class _HelpAll(argparse.Action):
@@ -118,16 +135,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def usage() -> str:
     """The help that stands for no command at all."""
-    return make()[0].format_help()
+    return make()[0].format_for(sys.stderr)
 
 
 def make() -> tuple[Parser, dict[str, Parser]]:
     """The parser of the command line, and those of its commands by name."""
     parser = Parser(
         prog="onnxgru",
-        description="Shrink trained GRUs to verified integer ONNX graphs, each operator at its "
-        "own bit-width.",
-        epilog="onnxgru COMMAND --help says more. Start with: onnxgru quantize model.onnx",
+        description="Shrink trained GRUs to verified integer ONNX graphs.",
+        epilog="onnxgru COMMAND --help says more about a command, and ends with examples.\n"
+        "Start with: onnxgru quantize model.onnx",
     )
     parser.add_argument("--version", action="version", version=f"onnxgru {__version__}")
     commands = parser.add_subparsers(

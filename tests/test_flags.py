@@ -113,6 +113,7 @@ def test_help_is_coloured_on_a_terminal_alone(
 ) -> None:
     coloured = run("-m", "onnxgru", "quantize", "--help-all")
     assert "\x1b[" in coloured and "package.module:name" in coloured
+    assert "fine-tuning:" in coloured and "Fine-Tuning" not in coloured
     assert "\x1b[" not in printed(capsys, "quantize", "--help-all")
 
 

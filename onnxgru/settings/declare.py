@@ -4,10 +4,11 @@ A theme is a frozen dataclass below `Settings` with an `About`. Each of its fiel
 `setting`, which keeps everything about it in the field's metadata.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, ClassVar, TypeVar
+from functools import cache
+from typing import Any, ClassVar, TypeVar, cast
 
 from onnxgru.core.errors import UsageError
 from onnxgru.settings.kinds import Kind, shown
@@ -157,8 +158,13 @@ def themes(cls: type[Settings]) -> tuple[type[Settings], ...]:
     return tuple(base for base in cls.__mro__ if "about" in vars(base))
 
 
-def declared(cls: type[Settings]) -> dict[str, Setting]:
+def declared(cls: type[Settings]) -> Mapping[str, Setting]:
     """All settings of a class by name, theme by theme."""
+    return _declared(cast(Any, cls))  # for mypy, which takes no type of a dataclass for hashable
+
+
+@cache
+def _declared(cls: Any) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for base in [*themes(cls), cls]:
         found |= {name: one for name, one in _fields(base).items() if name not in found}
