@@ -44,7 +44,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs")
+    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs or RNNs")
     options.add_themes(parser, Config)
     _add_config(parser)
 
@@ -61,7 +61,7 @@ SENSITIVITY = (
 
 
 def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs")
+    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs or RNNs")
     options.add_themes(
         parser,
         Config,
@@ -259,7 +259,7 @@ _BASIC = (
 
 COMMANDS: dict[str, Command] = {
     "quantize": Command(
-        "quantise the GRUs of a model",
+        "quantise the recurrent nodes (GRU, RNN) of a model",
         "model [options]",
         _add_quantize,
         (
@@ -298,7 +298,7 @@ COMMANDS: dict[str, Command] = {
         ("widths", "jobs", *_BASIC),
     ),
     "inspect": Command(
-        "list the GRUs of a model, and what cannot be quantised",
+        "list what can be quantised in a model, and what cannot",
         "model [options]",
         _add_inspect,
         ("inspect model.onnx", "inspect model-onnxgru/integer.onnx --format json"),
@@ -316,7 +316,7 @@ COMMANDS: dict[str, Command] = {
         ("export network:make --weights w.pt -o model.onnx --input-shape 1,49,20",),
     ),
     "zoo": Command(
-        "make a model of the zoo to try things on, with its data",
+        "make a model to try things on, with its data",
         "task [options]",
         _add_zoo,
         ("zoo mnist-row -o models --data-only", "zoo recordings -o mine"),

@@ -81,6 +81,6 @@ class Data(Settings):
         None,
         Text("names of outputs, such as score,mask", "NAME", r"(?s).+"),
         "output of the model that is judged, or several: score,mask",
-        unset="the one that labels fit, or all that a GRU reaches",
+        unset="the one that labels fit, or all that a recurrent node reaches",
         example="score",
     )

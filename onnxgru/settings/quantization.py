@@ -84,10 +84,13 @@ class Quantization(Settings):
         "refuse schemes whose accumulators could need more bits",
     )
     include: tuple[str, ...] = setting(
-        (), _NODES, "quantise only the GRU nodes with this name or shell pattern", unset="all"
+        (), _NODES, "quantise only the recurrent nodes with this name or shell pattern", unset="all"
     )
     exclude: tuple[str, ...] = setting(
-        (), _NODES, "keep the GRU nodes with this name or shell pattern in float", unset="none"
+        (),
+        _NODES,
+        "keep the recurrent nodes with this name or shell pattern in float",
+        unset="none",
     )
 
     @property
