@@ -119,10 +119,7 @@ ALLOWED = {
     | {"search", "calibration", "core"},
     "terminal": {"api", "result", "comparison", "events", "inspection", "report", "sensitivity"}
     | {"remarks", "training", "models"},
-    "options": {"settings"},
-    "commands": {"options", "settings", "core"},
-    "flags": {"commands", "core"},
-    "cli": {"flags", "options", "terminal", "api", "members", "result", "comparison", "settings"}
+    "cli": {"terminal", "api", "members", "result", "comparison", "settings"}
     | {"inspection", "training", "models", "core"},
     "__init__": {"api", "members", "result", "comparison", "settings", "inspection", "training"}
     | {"core"},

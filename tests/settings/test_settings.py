@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import onnxgru
-from onnxgru import options
+from onnxgru.cli import options
 from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.errors import UsageError
 from onnxgru.core.reading import Held

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnxgru import options
+from onnxgru.cli import options
 from onnxgru.core import size
 from onnxgru.core.errors import UsageError
 from onnxgru.settings.config import Config

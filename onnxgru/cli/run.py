@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from onnxgru import flags, options
+from onnxgru.cli import flags, options
 from onnxgru.core.errors import OnnxgruError, OutputError, UsageError
 from onnxgru.settings import toml
 from onnxgru.settings.config import TASKS, Config

@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from onnxgru import flags
-from onnxgru.cli import main
+from onnxgru.cli import flags, main
 from onnxgru.settings import toml
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import declared

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn, TextIO
 
 from onnxgru import __version__
-from onnxgru.commands import COMMANDS
+from onnxgru.cli.commands import COMMANDS
 from onnxgru.core.errors import UsageError
 
 _COLUMN = 26
