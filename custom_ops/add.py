@@ -11,16 +11,16 @@ are below 2^23, so the sum is exact in every runtime whatever the shift. Error::
     |q_y - exact| <= 1/2 + sum_i |q_i - Z_i| |S_i / S_y - M_i 2^-s|
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import Requantization, multiplier
 from onnxgru.core.network import ElementwiseOperator
-from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
@@ -31,6 +31,25 @@ def equation(
 ) -> ir.Value:
     """Float node: Add."""
     return tape.op("Add", left, right, name=operator.name)
+
+
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `Add.compute` takes.
+
+    Parameters
+    ----------
+    offset : Value
+        Rounding and zero points.
+    multipliers : tuple of Value
+        M of each operand.
+    finish : Finish
+        Shift, zero point and bounds of the sum.
+    """
+
+    offset: Value
+    multipliers: tuple[Value, ...]
+    finish: Finish[Value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,26 +108,23 @@ class Add(IntegerOperator):
         """One an operand."""
         return (1, 1)
 
-    def prepare(
-        self, primitives: Primitives[Value], shared: Mapping[str, Value]
-    ) -> Mapping[str, Value]:
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """The terms that no code changes: rounding and zero points as one offset."""
         p = primitives
-        offset = shared["half"]
-        for index in range(len(self.operands)):
-            product = p.mul(shared[f"zero_point/{index}"], shared[f"multiplier/{index}"])
-            offset = p.sub(offset, product)
-        return {**shared, "offset": offset}
+        offset = given.result.shift.half
+        for zero_point, factor in zip(given.zero_points, given.multipliers, strict=True):
+            offset = p.sub(offset, p.mul(zero_point, factor))
+        return Parameters(offset, given.multipliers, given.result)
 
     def compute(
-        self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
+        self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of the sum, of the operands' shape."""
         p = primitives
-        total = parameters["offset"]
-        for index, codes in enumerate(operands):
-            total = p.add(total, p.mul(p.widen(codes), parameters[f"multiplier/{index}"]))
-        return (requantize.finish(p, parameters, total),)
+        total = parameters.offset
+        for codes, factor in zip(operands, parameters.multipliers, strict=True):
+            total = p.add(total, p.mul(p.widen(codes), factor))
+        return (requantize.finish(p, parameters.finish, total),)
 
     def flash(self) -> Iterator[FlashItem]:
         """Nothing beside what its stage stores."""

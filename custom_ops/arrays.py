@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
+from onnxgru.core.primitives import Shift
 
 Array = npt.NDArray[Any]
 CODE_PRODUCT = 255 * 127
@@ -74,9 +75,10 @@ class ArrayPrimitives:
         """2**exponent."""
         return np.left_shift(np.int32(1), exponent)
 
-    def halve(self, power: Array) -> Array:
-        """Half of a power of two."""
-        return np.right_shift(power, 1)
+    def shift(self, exponent: Array) -> Shift[Array]:
+        """Powers, masks and halves."""
+        power = self.power(exponent)
+        return Shift(power, power - np.int32(1), np.right_shift(power, 1))
 
     def split(self, value: Array, sizes: Sequence[int]) -> Sequence[Array]:
         """Along the last axis."""
@@ -113,9 +115,9 @@ class ArrayPrimitives:
         """Product."""
         return np.multiply(left, right)
 
-    def floor_shift(self, value: Array, power: Array, mask: Array) -> Array:
+    def floor_shift(self, value: Array, shift: Shift[Array]) -> Array:
         """Arithmetic shift to the right, by as many bits as the mask has."""
-        return np.right_shift(value, np.bitwise_count(mask))
+        return np.right_shift(value, np.bitwise_count(shift.mask))
 
     def clip(self, value: Array, low: Array, high: Array) -> Array:
         """Limit."""

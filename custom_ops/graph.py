@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import MAXIMUM_SHIFT
-from onnxgru.core.primitives import WEIGHT_OFFSET
+from onnxgru.core.primitives import WEIGHT_OFFSET, Shift
 from onnxgru.core.tape import Tape
 
 BITS = "onnxgru.bits"
@@ -110,9 +110,11 @@ class GraphPrimitives:
         )
         return self._op("Gather", powers, exponent)
 
-    def halve(self, power: ir.Value) -> ir.Value:
-        """Div by 2, of positive values."""
-        return self._op("Div", power, self._tape.scalar(2))
+    def shift(self, exponent: ir.Value) -> Shift[ir.Value]:
+        """Power, Sub of 1, and Div by 2, of positive values."""
+        power = self.power(exponent)
+        mask = self.sub(power, self._tape.scalar(1))
+        return Shift(power, mask, self._op("Div", power, self._tape.scalar(2)))
 
     def split(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
         """Split along the last axis."""
@@ -157,10 +159,10 @@ class GraphPrimitives:
         """Mul."""
         return self._op("Mul", left, right)
 
-    def floor_shift(self, value: ir.Value, power: ir.Value, mask: ir.Value) -> ir.Value:
+    def floor_shift(self, value: ir.Value, shift: Shift[ir.Value]) -> ir.Value:
         """Subtract the remainder, then an exact Div."""
-        remainder = self._op("BitwiseAnd", value, mask)
-        return self._op("Div", self._op("Sub", value, remainder), power)
+        remainder = self._op("BitwiseAnd", value, shift.mask)
+        return self._op("Div", self._op("Sub", value, remainder), shift.power)
 
     def clip(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
         """Clip takes numbers; bounds a column need Max and Min."""

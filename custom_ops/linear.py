@@ -19,10 +19,10 @@ Where a product without its bias could reach 2^24, it is computed in blocks of f
 not, and the blocks are added.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
 from onnxgru.core.integers import Floats, Quantization, WeightType
 from onnxgru.core.network import LinearOperator
-from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import (
     Boundary,
     FlashItem,
@@ -152,6 +152,28 @@ def accumulator(sums: npt.NDArray[np.int64], operand: Quantization) -> npt.NDArr
     return np.stack([negative * above - positive * below, positive * above - negative * below])
 
 
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `Linear.compute` takes.
+
+    Parameters
+    ----------
+    weights : tuple of Value
+        (inputs, sum of outputs), in blocks of inputs.
+    bias : Value
+        (sum of outputs,).
+    zero_point : Value
+        Of the operand, uint8.
+    requantization : requantize.Parameters
+        Of all columns.
+    """
+
+    weights: tuple[Value, ...]
+    bias: Value
+    zero_point: Value
+    requantization: requantize.Parameters[Value]
+
+
 @dataclass(frozen=True, eq=False)
 class Linear(IntegerOperator):
     """Linear operators that read the same codes.
@@ -206,9 +228,7 @@ class Linear(IntegerOperator):
                 break
         return tuple(piece.shape[1] for piece in pieces)
 
-    def prepare(
-        self, primitives: Primitives[Value], shared: Mapping[str, Value]
-    ) -> Mapping[str, Value]:
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """Weights (inputs, sum of outputs), biases, and the operand's zero point as uint8."""
         p = primitives
         stored = [
@@ -217,33 +237,29 @@ class Linear(IntegerOperator):
         ]
         biases = [p.biases(f"{part.output.name}/bias", part.bias) for part in self.parts]
         several = len(self.parts) > 1
-        blocks = p.rows(p.concatenate(stored) if several else stored[0], self.blocks)
-        return {
-            **shared,
-            "multiplier": shared["multiplier/0"],
-            **{f"weight/{index}": block for index, block in enumerate(blocks)},
-            "bias": p.concatenate(biases) if several else biases[0],
-            "operand_zero_point": p.byte(
-                self.zero_points.name,
-                self.zero_points.codes,
-                self.zero_points.position(self.operands[0]),
-            ),
-        }
+        blocks = tuple(p.rows(p.concatenate(stored) if several else stored[0], self.blocks))
+        bias = p.concatenate(biases) if several else biases[0]
+        zero_point = p.byte(
+            self.zero_points.name,
+            self.zero_points.codes,
+            self.zero_points.position(self.operands[0]),
+        )
+        return Parameters(blocks, bias, zero_point, requantize.Parameters.of(given))
 
     def compute(
-        self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
+        self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of every part, each (..., outputs), from codes (..., inputs)."""
         p = primitives
         (codes,) = operands
-        zero_point = parameters["operand_zero_point"]
         product, *others = (
-            p.matmul(block, zero_point, parameters[f"weight/{index}"])
-            for index, block in enumerate(p.split(codes, self.blocks))
+            p.matmul(block, parameters.zero_point, weights)
+            for block, weights in zip(p.split(codes, self.blocks), parameters.weights, strict=True)
         )
         for other in others:
             product = p.add(product, other)
-        value = requantize.compute(p, parameters, self.results, p.add(product, parameters["bias"]))
+        total = p.add(product, parameters.bias)
+        value = requantize.compute(p, parameters.requantization, self.results, total)
         if len(self.parts) == 1:
             return (value,)
         return p.split(value, self.widths)

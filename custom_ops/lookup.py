@@ -8,10 +8,10 @@ all tables::
 The table is computed in float64 when the program is made; the arithmetic is a gather.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +19,7 @@ import onnx_ir as ir
 from onnxgru.core.activations import Activation, Reals
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.network import LookupOperator
-from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
 from onnxgru.core.tape import Tape, digest
 
@@ -64,6 +64,13 @@ def entries(function: Activation, operand: Quantization, result: Quantization) -
     """The table: codes (uint8, 2**bits of the operand) of the function at every code."""
     steps = np.arange(operand.type.levels, dtype=np.float64) - operand.zero_point
     return codes(function, steps * operand.scale, result)
+
+
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `Lookup.compute` takes: T."""
+
+    table: Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,17 +120,15 @@ class Lookup(IntegerOperator):
         """Of the function's value."""
         return (self.channels,)
 
-    def prepare(
-        self, primitives: Primitives[Value], shared: Mapping[str, Value]
-    ) -> Mapping[str, Value]:
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """The table."""
-        return {"table": primitives.table(f"{self.name}/table", self.table)}
+        return Parameters(primitives.table(f"{self.name}/table", self.table))
 
     def compute(
-        self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
+        self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of the function, of the operand's shape."""
-        return (primitives.gather(parameters["table"], operands[0]),)
+        return (primitives.gather(parameters.table, operands[0]),)
 
     def flash(self) -> Iterator[FlashItem]:
         """One byte per entry."""

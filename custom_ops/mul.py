@@ -6,9 +6,9 @@ Integer::
     q_y = clip(Z_y + requantize(acc, S_a S_b / S_y), 0, 2^b - 1)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 import numpy as np
 import onnx_ir as ir
@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Quantization
 from onnxgru.core.network import ElementwiseOperator
-from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
@@ -37,6 +37,22 @@ def extremes(left: Quantization, right: Quantization) -> tuple[int, int]:
         for b in (-right.zero_point, right.type.maximum - right.zero_point)
     ]
     return min(products), max(products)
+
+
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `Mul.compute` takes.
+
+    Parameters
+    ----------
+    zero_points : tuple of Value
+        Of the operands.
+    requantization : requantize.Parameters
+        Of the product.
+    """
+
+    zero_points: tuple[Value, ...]
+    requantization: requantize.Parameters[Value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,22 +107,21 @@ class Mul(IntegerOperator):
         """The product."""
         return (self.output,)
 
-    def prepare(
-        self, primitives: Primitives[Value], shared: Mapping[str, Value]
-    ) -> Mapping[str, Value]:
-        """Its one multiplier."""
-        return {**shared, "multiplier": shared["multiplier/0"]}
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+        """Zero points of the operands, and the requantisation."""
+        return Parameters(given.zero_points, requantize.Parameters.of(given))
 
     def compute(
-        self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
+        self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of the product, of the operands' shape."""
         p = primitives
         steps = [p.widen(codes) for codes in operands]
         for index, operand in enumerate(self.operands):
             if p.general or operand.quantization.zero_point:  # gates have none
-                steps[index] = p.sub(steps[index], parameters[f"zero_point/{index}"])
-        return (requantize.compute(p, parameters, (self.output,), p.mul(*steps)),)
+                steps[index] = p.sub(steps[index], parameters.zero_points[index])
+        product = p.mul(*steps)
+        return (requantize.compute(p, parameters.requantization, (self.output,), product),)
 
     def flash(self) -> Iterator[FlashItem]:
         """Nothing beside what its stage stores."""

@@ -8,31 +8,57 @@
 See `onnxgru.core.fixedpoint` for the derivation of M, s, p and c and for the error bound.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic
 
-from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.primitives import Clip, Computing, Finish, Given, Value
 from onnxgru.core.program import Output
 
 
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `compute` takes.
+
+    Parameters
+    ----------
+    multiplier : Value
+        M.
+    finish : Finish
+        s, Z_y and the bounds of codes.
+    clip : Clip, optional
+        p and c, where they have anything to do.
+    """
+
+    multiplier: Value
+    finish: Finish[Value]
+    clip: Clip[Value] | None
+
+    @classmethod
+    def of(cls, given: Given[Value]) -> "Parameters[Value]":
+        """From what the stage prepared."""
+        return cls(given.multipliers[0], given.result, given.clip)
+
+
 def compute(
-    p: Primitives[Value],
-    parameters: Mapping[str, Value],
+    p: Computing[Value],
+    parameters: Parameters[Value],
     outputs: Sequence[Output],
     accumulator: Value,
 ) -> Value:
     """Codes (uint8) of an accumulator (int32), both of shape (..., sum of channels)."""
-    value = accumulator
-    if p.general or any(output.requantization.pre_shift for output in outputs):
-        rounded = p.add(value, parameters["pre_half"])
-        value = p.floor_shift(rounded, parameters["pre_power"], parameters["pre_mask"])
-    if p.general or any(output.clips for output in outputs):
-        value = p.clip(value, parameters["low"], parameters["high"])
-    product = p.mul(value, parameters["multiplier"])
-    return finish(p, parameters, p.add(product, parameters["half"]))
+    value, clip = accumulator, parameters.clip
+    if clip is not None and (p.general or any(o.requantization.pre_shift for o in outputs)):
+        value = p.floor_shift(p.add(value, clip.shift.half), clip.shift)
+    if clip is not None and (p.general or any(output.clips for output in outputs)):
+        value = p.clip(value, clip.low, clip.high)
+    product = p.mul(value, parameters.multiplier)
+    rounded = p.add(product, parameters.finish.shift.half)
+    return finish(p, parameters.finish, rounded)
 
 
-def finish(p: Primitives[Value], parameters: Mapping[str, Value], rounded: Value) -> Value:
+def finish(p: Computing[Value], parameters: Finish[Value], rounded: Value) -> Value:
     """Shift a value to which half of the power has been added, add the zero point, saturate."""
-    value = p.floor_shift(rounded, parameters["power"], parameters["mask"])
-    value = p.add(value, parameters["zero_point"])
-    return p.narrow(p.clip(value, parameters["zero"], parameters["top"]))
+    value = p.floor_shift(rounded, parameters.shift)
+    value = p.add(value, parameters.zero_point)
+    return p.narrow(p.clip(value, parameters.zero, parameters.top))

@@ -5,18 +5,28 @@ one go. An operator of one result gets numbers; a group of linear operators gets
 column.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from onnxgru.core.fixedpoint import OPERAND_BITS
-from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.primitives import Clip, Finish, Given, Shift, Storing, Value, mapped
 from onnxgru.core.program import IntegerOperator, Stage
 
 
-def prepare(p: Primitives[Value], stage: Stage) -> dict[tuple[str, ...], Mapping[str, Value]]:
+@dataclass(frozen=True)
+class _Slots(Generic[Value]):
+    """Vectors over the slots of a stage; see `Finish` and `Clip`."""
+
+    shift: Shift[Value]
+    clip: Clip[Value] | None
+
+
+def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
     """Parameters of every operator of a stage, by the names of its outputs."""
-    results = stage.results
-    vectors = _powers(p, stage)
-    scalars = {name: p.split(vector, [1] * len(results)) for name, vector in vectors.items()}
+    count = len(stage.results)
+    slots = _slots(p, stage)
+    split = mapped(slots, lambda _path, vector: list(p.split(vector, [1] * count)))
     zero_vector = p.bytes(stage.zero_points.name, stage.zero_points.codes)
     zero_points = p.split(zero_vector, [1] * len(stage.zero_points.values))
     multipliers = iter(
@@ -25,55 +35,61 @@ def prepare(p: Primitives[Value], stage: Stage) -> dict[tuple[str, ...], Mapping
             [size for operator in stage.operators for size in operator.multiplier_sizes],
         )
     )
-    prepared: dict[tuple[str, ...], Mapping[str, Value]] = {}
+    prepared: dict[tuple[str, ...], Any] = {}
     slot = 0
     for operator in stage.operators:
-        shared: dict[str, Value] = {
-            f"multiplier/{index}": next(multipliers)
-            for index in range(len(operator.multiplier_sizes))
-        }
-        for index, operand in enumerate(operator.operands):
-            shared[f"zero_point/{index}"] = zero_points[stage.zero_points.position(operand)]
-        count = len(operator.results)
+        own = tuple(next(multipliers) for _ in operator.multiplier_sizes)
+        zeros = tuple(zero_points[stage.zero_points.position(o)] for o in operator.operands)
+        results = len(operator.results)
         places = [stage.zero_points.position(r.boundary) for r in operator.results]
-        if count == 1:
-            shared.update({name: values[slot] for name, values in scalars.items()})
-            shared["zero_point"] = zero_points[places[0]]
-        elif count:
-            channels = operator.results[0].channels
-            slots = list(range(slot, slot + count))
-            shared.update(
-                {name: p.columns(vector, slots, channels) for name, vector in vectors.items()}
-            )
-            shared["zero_point"] = p.columns(zero_vector, places, channels)
-        if count:
-            shared["zero"] = p.constant(0)
-            shared["top"] = _top(p, operator)
-        prepared[operator.outputs] = operator.prepare(p, shared)
-        slot += count
+        given: Given[Value] = Given(own, zeros)
+        if results == 1:
+            at = _picked(slot)
+            given = _given(p, operator, own, zeros, mapped(split, at), zero_points[places[0]])
+        elif results:
+            channels, wanted = operator.results[0].channels, list(range(slot, slot + results))
+            wide = mapped(slots, _widened(p, wanted, channels))
+            zero = p.columns(zero_vector, places, channels)
+            given = _given(p, operator, own, zeros, wide, zero)
+        prepared[operator.outputs] = operator.prepare(p, given)
+        slot += results
     return prepared
 
 
-def _powers(p: Primitives[Value], stage: Stage) -> dict[str, Value]:
-    one = p.constant(1)
-    power = p.power(p.bytes(f"{stage.name}/shift", stage.shifts))
-    vectors = {"power": power, "mask": p.sub(power, one), "half": p.halve(power)}
-    if p.general or stage.stores_reaches:
-        reach = p.bytes(f"{stage.name}/reach", stage.reaches)
-        limit = p.clip(reach, p.constant(0), p.constant(OPERAND_BITS))
-        before = p.power(p.sub(reach, limit))
-        high = p.power(limit)
-        vectors |= {
-            "pre_power": before,
-            "pre_mask": p.sub(before, one),
-            "pre_half": p.halve(before),
-            "high": high,
-            "low": p.sub(p.constant(0), high),
-        }
-    return vectors
+def _widened(
+    p: Storing[Value], slots: Sequence[int], channels: int
+) -> Callable[[str, Value], Value]:
+    return lambda _path, vector: p.columns(vector, slots, channels)
 
 
-def _top(p: Primitives[Value], operator: IntegerOperator) -> Value:
+def _picked(slot: int) -> Callable[[str, Any], Any]:
+    return lambda _path, values: values[slot]
+
+
+def _given(
+    p: Storing[Value],
+    operator: IntegerOperator,
+    multipliers: tuple[Value, ...],
+    zero_points: tuple[Value, ...],
+    slots: _Slots[Value],
+    zero_point: Value,
+) -> Given[Value]:
+    finish = Finish(slots.shift, zero_point, p.constant(0), _top(p, operator))
+    return Given(multipliers, zero_points, finish, slots.clip)
+
+
+def _slots(p: Storing[Value], stage: Stage) -> _Slots[Value]:
+    shift = p.shift(p.bytes(f"{stage.name}/shift", stage.shifts))
+    if not (p.general or stage.stores_reaches):
+        return _Slots(shift, None)
+    reach = p.bytes(f"{stage.name}/reach", stage.reaches)
+    limit = p.clip(reach, p.constant(0), p.constant(OPERAND_BITS))
+    before = p.shift(p.sub(reach, limit))
+    high = p.power(limit)
+    return _Slots(shift, Clip(before, p.sub(p.constant(0), high), high))
+
+
+def _top(p: Storing[Value], operator: IntegerOperator) -> Value:
     tops = [r.boundary.quantization.type.maximum for r in operator.results]
     if len(set(tops)) == 1:
         return p.constant(tops[0])

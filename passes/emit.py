@@ -7,7 +7,7 @@ is dequantised by an integer ``Sub``, ``Cast`` and ``Mul``: one rounding, where 
 a float ``Sub``. Layers that feed each other through movements pass codes on.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -36,7 +36,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
 
     def __init__(self) -> None:
         self._codes: dict[ir.Value, ir.Value] = {}
-        self._parameters: dict[tuple[str, ...], Mapping[str, ir.Value]] = {}
+        self._parameters: dict[tuple[str, ...], Any] = {}
 
     def enter(self, tape: Tape, layer: IntegerLayer, x: ir.Value) -> ir.Value:
         """Quantise, or follow the movements back to another layer's codes."""

@@ -3,27 +3,155 @@
 Values are opaque to the operators: arrays in one back end, graph values in another. Codes are
 uint8; everything else is int32. All arithmetic is exact: operators are derived so that no
 intermediate leaves int32.
+
+There are two halves. `Computing` is what a step is computed with, and every back end has it.
+`Storing` adds what stored parameters are prepared with, once before the recurrence; back ends that
+compute with parameters that another one has prepared do without it.
 """
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Value = TypeVar("Value")
+Other = TypeVar("Other")
 
 WEIGHT_OFFSET = 128
 """Zero point of weights in a product: uint8 x uint8 is the pairing that every runtime computes
 exactly, and fast."""
 
 
-class Primitives(Protocol[Value]):
-    """One back end of the integer arithmetic."""
+@dataclass(frozen=True)
+class Shift(Generic[Value]):
+    """A floor shift by S bits, in all forms that back ends take it in.
+
+    Parameters
+    ----------
+    power : Value
+        2**S.
+    mask : Value
+        2**S - 1.
+    half : Value
+        Half of the power, 0 for 1: what rounding adds before the shift.
+    """
+
+    power: Value
+    mask: Value
+    half: Value
+
+
+@dataclass(frozen=True)
+class Finish(Generic[Value]):
+    """The last part of a requantisation: shift, add the zero point, saturate.
+
+    Parameters
+    ----------
+    shift : Shift
+        By S bits.
+    zero_point : Value
+        Z of the result.
+    zero, top : Value
+        Smallest and largest code.
+    """
+
+    shift: Shift[Value]
+    zero_point: Value
+    zero: Value
+    top: Value
+
+
+@dataclass(frozen=True)
+class Clip(Generic[Value]):
+    """What comes before the multiplier: a rounded pre-shift and a limit.
+
+    Parameters
+    ----------
+    shift : Shift
+        By p bits.
+    low, high : Value
+        -2**c and 2**c.
+    """
+
+    shift: Shift[Value]
+    low: Value
+    high: Value
+
+
+@dataclass(frozen=True)
+class Given(Generic[Value]):
+    """What a stage prepares for an operator.
+
+    Parameters
+    ----------
+    multipliers : tuple of Value
+        As the operator asks for them.
+    zero_points : tuple of Value
+        Of its operands, int32.
+    finish : Finish, optional
+        Of its results, where it has any.
+    clip : Clip, optional
+        Of its results, where any needs it.
+    """
+
+    multipliers: tuple[Value, ...]
+    zero_points: tuple[Value, ...]
+    finish: Finish[Value] | None = None
+    clip: Clip[Value] | None = None
+
+    @property
+    def result(self) -> Finish[Value]:
+        """`finish` of an operator that has results."""
+        if self.finish is None:
+            raise ValueError("the operator has no result that is requantised")
+        return self.finish
+
+
+class Computing(Protocol[Value]):
+    """What a step is computed with, in one back end."""
 
     general: bool
     """Whether what is computed must serve every scheme: if so, no operation is left out because
     its numbers make it idle."""
+
+    def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
+        """Parts along the last axis, of the given sizes."""
+
+    def widen(self, value: Value) -> Value:
+        """Codes as int32."""
+
+    def narrow(self, value: Value) -> Value:
+        """int32 values within 0 .. 255 as uint8."""
+
+    def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
+        """(codes - zero_point) @ (weights - 128): (..., I) x (I, N) -> (..., N), int32.
+
+        Sums must stay below 2**24 in magnitude: OpenVINO computes them in float32.
+        """
+
+    def add(self, left: Value, right: Value) -> Value:
+        """Sum, int32."""
+
+    def sub(self, left: Value, right: Value) -> Value:
+        """Difference, int32."""
+
+    def mul(self, left: Value, right: Value) -> Value:
+        """Product, int32."""
+
+    def floor_shift(self, value: Value, shift: Shift[Value]) -> Value:
+        """Floor of value / 2**S, an arithmetic shift to the right."""
+
+    def clip(self, value: Value, low: Value, high: Value) -> Value:
+        """Value limited to low .. high, whose magnitudes are at most 2**24."""
+
+    def gather(self, table: Value, codes: Value) -> Value:
+        """Entry of the table (2**b,) at every code, uint8."""
+
+
+class Storing(Computing[Value], Protocol[Value]):
+    """What stored parameters are prepared with, in one back end."""
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Value:
         """Stored weights (outputs, inputs) of `bits`, as uint8 (inputs, outputs) + 128."""
@@ -58,41 +186,46 @@ class Primitives(Protocol[Value]):
     def power(self, exponent: Value) -> Value:
         """2**exponent, int32; exponents are 0 .. 30."""
 
-    def halve(self, power: Value) -> Value:
-        """Half of a power of two, 0 for 1: what rounding adds before a floor shift."""
-
-    def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
-        """Parts along the last axis, of the given sizes."""
+    def shift(self, exponent: Value) -> Shift[Value]:
+        """A floor shift by `exponent` bits."""
 
     def rows(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
         """Parts along the first axis, of the given sizes."""
 
-    def widen(self, value: Value) -> Value:
-        """Codes as int32."""
 
-    def narrow(self, value: Value) -> Value:
-        """int32 values within 0 .. 255 as uint8."""
+def leaves(record: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Values of a record of parameters, with where they stand: ``finish.shift.mask``.
 
-    def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
-        """(codes - zero_point) @ (weights - 128): (..., I) x (I, N) -> (..., N), int32.
+    Parameters
+    ----------
+    record : object
+        A frozen dataclass of values, records and tuples of these; None is left out.
+    path : str
+        Where the record itself stands.
+    """
+    if record is None:
+        return []
+    if is_dataclass(record):
+        parts = [(one.name, getattr(record, one.name)) for one in fields(record)]
+    elif isinstance(record, tuple):
+        parts = [(str(index), part) for index, part in enumerate(record)]
+    else:
+        return [(path, record)]
+    return [leaf for name, part in parts for leaf in leaves(part, f"{path}.{name}".lstrip("."))]
 
-        Sums must stay below 2**24 in magnitude: OpenVINO computes them in float32.
-        """
 
-    def add(self, left: Value, right: Value) -> Value:
-        """Sum, int32."""
-
-    def sub(self, left: Value, right: Value) -> Value:
-        """Difference, int32."""
-
-    def mul(self, left: Value, right: Value) -> Value:
-        """Product, int32."""
-
-    def floor_shift(self, value: Value, power: Value, mask: Value) -> Value:
-        """Floor of value / power, an arithmetic shift to the right; mask is power - 1."""
-
-    def clip(self, value: Value, low: Value, high: Value) -> Value:
-        """Value limited to low .. high, whose magnitudes are at most 2**24."""
-
-    def gather(self, table: Value, codes: Value) -> Value:
-        """Entry of the table (2**b,) at every code, uint8."""
+def mapped(record: Any, change: Callable[[str, Any], Any], path: str = "") -> Any:
+    """A record of the same form with other values: ``change(path, value)`` of each."""
+    if record is None:
+        return None
+    if is_dataclass(record) and not isinstance(record, type):
+        changed = {
+            one.name: mapped(getattr(record, one.name), change, f"{path}.{one.name}".lstrip("."))
+            for one in fields(record)
+        }
+        return replace(record, **changed)
+    if isinstance(record, tuple):
+        return tuple(
+            mapped(part, change, f"{path}.{index}".lstrip(".")) for index, part in enumerate(record)
+        )
+    return change(path, record)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from onnxgru.core.cells import Carry
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.network import Ports
-from onnxgru.core.primitives import Primitives, Value
+from onnxgru.core.primitives import Computing, Given, Storing, Value
 
 
 @dataclass(frozen=True)
@@ -178,18 +178,12 @@ class IntegerOperator(ABC):
         return (total,) if (total := sum(sizes)) else ()
 
     @abstractmethod
-    def prepare(
-        self, primitives: Primitives[Value], shared: Mapping[str, Value]
-    ) -> Mapping[str, Value]:
-        """What `compute` takes, from stored parameters: once, before the recurrence.
-
-        `shared` has what the stage prepared for it: the requantisation of its results, and
-        ``zero_point/<i>`` of operand i, and ``multiplier/<i>``.
-        """
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Any:
+        """The record of parameters that `compute` takes: once, before the recurrence."""
 
     @abstractmethod
     def compute(
-        self, primitives: Primitives[Value], parameters: Mapping[str, Value], *operands: Value
+        self, primitives: Computing[Value], parameters: Any, *operands: Value
     ) -> Sequence[Value]:
         """The arithmetic of one step, written over the primitives of any back end."""
 

@@ -132,7 +132,7 @@ class LayerEvaluator(LayerRun):
     def __init__(self, layer: IntegerLayer) -> None:
         super().__init__(layer)
         self._primitives = ArrayPrimitives()
-        self._parameters: dict[tuple[str, ...], Mapping[str, Array]] = {}
+        self._parameters: dict[tuple[str, ...], Any] = {}
         for recurrence in layer.recurrences:
             for part in recurrence.stages:
                 self._parameters |= stage.prepare(self._primitives, part)

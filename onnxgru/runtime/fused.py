@@ -12,6 +12,7 @@ from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
 from onnxgru.custom_ops import kernel, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.loops import Segment, segments
 from onnxgru.runtime.drive import Lengths, drive
 from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
 from onnxgru.runtime.kernels import compiled
@@ -33,14 +34,17 @@ class _Parameters(ArrayPrimitives):
 
 _PRIMITIVES = _Parameters(general=True)
 _Shape = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
-_SEGMENTS: dict[tuple[_Shape, frozenset[str]], tuple[kernel.Segment, ...]] = {}
+_SEGMENTS: dict[tuple[_Shape, frozenset[str]], tuple[tuple[Segment, str], ...]] = {}
 
 
-def _segments(part: Stage, kept: frozenset[str]) -> tuple[kernel.Segment, ...]:
-    """Segments of a stage, made once for all schemes of a layer."""
+def _segments(
+    part: Stage, prepared: Mapping[Any, Any], kept: frozenset[str]
+) -> tuple[tuple[Segment, str], ...]:
+    """Segments of a stage with their kernels' text, made once for all schemes of a layer."""
     shape = tuple((operator.kind, operator.inputs, operator.outputs) for operator in part.operators)
     if (shape, kept) not in _SEGMENTS:
-        _SEGMENTS[shape, kept] = kernel.segments(part, kept)
+        found = segments(part, prepared, kept)
+        _SEGMENTS[shape, kept] = tuple((one, kernel.text(one)) for one in found)
     return _SEGMENTS[shape, kept]
 
 
@@ -59,14 +63,19 @@ class _Runner:
     """One segment of one program."""
 
     def __init__(
-        self, segment: kernel.Segment, part: Stage, prepared: Mapping[Any, Any], width: int
+        self,
+        segment: Segment,
+        text: str,
+        part: Stage,
+        prepared: Mapping[Any, Any],
+        width: int,
     ) -> None:
         linear = part.operators[segment.linear]
         assert isinstance(linear, Linear)
         self._width = width
         self.reads, self.writes = segment.reads, segment.writes
         self.operand = linear.inputs[0]
-        self._kernel = compiled(segment.text)
+        self._kernel = compiled(text)
         weights = np.concatenate([p.weight for p in linear.parts]).T
         zero_point = linear.operands[0].quantization.zero_point
         self._product: Product = fastest(*weights.shape)(weights, zero_point)
@@ -109,8 +118,8 @@ class FusedEngine(LayerRun):
                 prepared = stage.prepare(_PRIMITIVES, part)
                 outputs = {name for o in part.operators for name in o.outputs}
                 self._runners[part.name] = [
-                    _Runner(segment, part, prepared, layer.hidden_size)
-                    for segment in _segments(part, kept & outputs)
+                    _Runner(segment, text, part, prepared, layer.hidden_size)
+                    for segment, text in _segments(part, prepared, kept & outputs)
                 ]
 
     def __call__(

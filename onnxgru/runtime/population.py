@@ -156,8 +156,7 @@ class PopulationEngine:
     def _run(self, operators: Stacked, values: dict[str, Tensor]) -> None:
         for operator, parameters in operators:
             operands = (values[name] for name in operator.inputs)
-            # The primitives have what `compute` uses; what `prepare` uses, arrays have.
-            results = operator.compute(self._primitives, parameters, *operands)  # type: ignore[arg-type]
+            results = operator.compute(self._primitives, parameters, *operands)
             values.update(zip(operator.outputs, results, strict=True))
 
     def _direction(

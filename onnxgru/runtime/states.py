@@ -98,20 +98,32 @@ def _reached(graph: ir.Graph) -> set[str]:
 
 
 def _from_recurrence(graph: ir.Graph, name: str) -> bool:
-    """Whether an output is the last state of a recurrent node, moved but not computed with."""
-    moving = {"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose"}
-    moving |= {"Unsqueeze", "ScatterND", "Cast"}
-    pending = [next(value for value in graph.outputs if value.name == name)]
+    """Whether an output is the last state of a recurrent node, moved but not computed with.
+
+    What a node emits at all its steps is none, but one step of it is.
+    """
+    taking = {"Gather", "Slice", "Split"}
+    moving = {"Concat", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "ScatterND"}
+    moving |= taking | {"Cast"}
+    pending = [(next(value for value in graph.outputs if value.name == name), False)]
     seen: set[ir.Node] = set()
     while pending:
-        node = pending.pop().producer()
+        value, taken = pending.pop()
+        node = value.producer()
         if node is None or node in seen:
             continue
         seen.add(node)
         if recurrent.signature(node) is not None:
-            return True
-        if node.op_type in moving:
-            pending.extend(value for value in node.inputs if value is not None)
+            single = value.shape is not None and value.shape[0] == 1
+            if (
+                taken
+                or single
+                or any(recurrent.outputs(node).get(r) is value for r in recurrent.LAST)
+            ):
+                return True
+        elif node.op_type in moving:
+            taken |= node.op_type in taking
+            pending.extend((operand, taken) for operand in node.inputs if operand is not None)
     return False
 
 

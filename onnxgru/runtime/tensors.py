@@ -9,12 +9,13 @@ reaches 2^24, in whatever order it is added; products of a code and a weight are
 so 518 features at a time are safe, and the blocks are added as int32.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
+from onnxgru.core.primitives import Shift, leaves, mapped
 from onnxgru.core.program import IntegerOperator, Stage
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import CODE_PRODUCT, ArrayPrimitives
@@ -22,8 +23,11 @@ from onnxgru.custom_ops.kernel import TABLE
 from onnxgru.custom_ops.linear import Linear
 
 Tensor = Any
-Stacked = tuple[tuple[IntegerOperator, Mapping[str, Tensor]], ...]
+Stacked = tuple[tuple[IntegerOperator, Any], ...]
 """Operators of a stage with the parameters of all candidates."""
+
+WEIGHTS = "weights."
+"""Beginning of the places of weights in the parameters of a linear operator."""
 
 EXACT_INPUTS = (EXACT_IN_FLOAT32 - 1) // CODE_PRODUCT
 """Features whose product in float32 is exact."""
@@ -87,9 +91,9 @@ class TensorPrimitives:
         """Product."""
         return left * right
 
-    def floor_shift(self, value: Tensor, power: Tensor, mask: Tensor) -> Tensor:
+    def floor_shift(self, value: Tensor, shift: Shift[Tensor]) -> Tensor:
         """Arithmetic shift to the right; `stacked` has put the number of bits for the mask."""
-        return self._torch.bitwise_right_shift(value, mask)
+        return self._torch.bitwise_right_shift(value, shift.mask)
 
     def clip(self, value: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Limit."""
@@ -116,37 +120,45 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
     arrays = ArrayPrimitives(general=True)
     prepared = [stage.prepare(arrays, one) for one in stages]
     operators = stages[0].operators
-    result: list[dict[str, Tensor]] = [{} for _ in operators]
+    moved: list[dict[str, Tensor]] = [{} for _ in operators]
     numbers: list[tuple[int, str, Any]] = []
     for index, operator in enumerate(operators):
-        candidates = [parameters[operator.outputs] for parameters in prepared]
-        for key in candidates[0]:
-            if key.startswith("weight/"):
+        candidates = [dict(leaves(parameters[operator.outputs])) for parameters in prepared]
+        for path in candidates[0]:
+            if path.startswith(WEIGHTS):
                 continue
-            values = [np.asarray(parameters[key]).reshape(-1) for parameters in candidates]
-            if key == "table":
+            values = [np.asarray(known[path]).reshape(-1) for known in candidates]
+            if path == "table":
                 tables = np.stack([np.pad(value, (0, TABLE - value.size)) for value in values])
-                result[index][key] = torch.from_numpy(tables).to(device)
+                moved[index][path] = torch.from_numpy(tables).to(device)
                 continue
             # A group of linear operators has one number where they agree, and else one a column.
             rows = np.empty((len(values), max(value.size for value in values)), np.int32)
             for row, value in zip(rows, values, strict=True):
-                row[:] = np.bitwise_count(value) if key.endswith("mask") else value
-            numbers.append((index, key, rows))
+                row[:] = np.bitwise_count(value) if path.endswith("mask") else value
+            numbers.append((index, path, rows))
         if isinstance(operator, Linear):
-            weights = np.stack([_weights(parameters) for parameters in candidates])
+            weights = np.stack([_weights(known) for known in candidates])
             blocks = torch.from_numpy(weights).to(device).split(list(operator.blocks), dim=1)
-            result[index] |= {f"weight/{i}": block for i, block in enumerate(blocks)}
+            moved[index] |= {f"{WEIGHTS}{place}": block for place, block in enumerate(blocks)}
     # In one piece: a transfer takes as long for one number as for thousands.
-    moved = torch.from_numpy(np.concatenate([rows for _, _, rows in numbers], axis=1)).to(device)
-    parts = moved.split([rows.shape[1] for _, _, rows in numbers], dim=1)
-    for (index, key, _), part in zip(numbers, parts, strict=True):
-        result[index][key] = part.unsqueeze(1)
-    return tuple(zip(operators, result, strict=True))
+    whole = torch.from_numpy(np.concatenate([rows for _, _, rows in numbers], axis=1)).to(device)
+    parts = whole.split([rows.shape[1] for _, _, rows in numbers], dim=1)
+    for (index, path, _), part in zip(numbers, parts, strict=True):
+        moved[index][path] = part.unsqueeze(1)
+    # Candidates may be cut in different blocks; all take those of the first.
+    records = (prepared[0][operator.outputs] for operator in operators)
+    return tuple(
+        (operator, mapped(record, _taken(known)))
+        for operator, record, known in zip(operators, records, moved, strict=True)
+    )
 
 
-def _weights(parameters: Mapping[str, Any]) -> Any:
+def _taken(known: Mapping[str, Tensor]) -> Callable[[str, Any], Tensor]:
+    return lambda path, _value: known[path]
+
+
+def _weights(known: Mapping[str, Any]) -> Any:
     """All blocks of a candidate's weights: candidates may be cut in different ones."""
-    count = sum(key.startswith("weight/") for key in parameters)
-    blocks = [parameters[f"weight/{index}"] for index in range(count)]
+    blocks = [value for path, value in known.items() if path.startswith(WEIGHTS)]
     return np.concatenate(blocks).astype(np.float32)

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from onnxgru.core.primitives import Primitives
+from onnxgru.core.primitives import Storing
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.graph import GraphPrimitives
@@ -61,7 +61,7 @@ def graph(build: Build, inputs: Mapping[str, np.ndarray], *, pack: bool = False)
 
 def arrays(build: Build, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The array back end's results."""
-    primitives: Primitives[Any] = ArrayPrimitives()
+    primitives: Storing[Any] = ArrayPrimitives()
     return [np.asarray(result) for result in build(primitives, *inputs.values())]
 
 

@@ -15,7 +15,7 @@ from onnxgru.core.activations import ACTIVATIONS, Activation
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.integers import Quantization, WeightType
 from onnxgru.core.network import ElementwiseOperator, LinearOperator, LookupOperator
-from onnxgru.core.primitives import Primitives
+from onnxgru.core.primitives import Given, Storing
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops import stage
@@ -42,9 +42,9 @@ def zero_points(*boundaries: Boundary) -> ZeroPoints:
 def description(operator: IntegerOperator, stored: ZeroPoints) -> Any:
     """Build function of one operator in a stage of its own."""
 
-    def build(p: Primitives[Any], *codes: Any) -> Sequence[Any]:
+    def build(p: Storing[Any], *codes: Any) -> Sequence[Any]:
         if not operator.results:
-            return operator.compute(p, operator.prepare(p, {}), *codes)
+            return operator.compute(p, operator.prepare(p, Given((), ())), *codes)
         prepared = stage.prepare(p, Stage("/t/body", (operator,), stored))
         return operator.compute(p, prepared[operator.outputs], *codes)
 

@@ -107,7 +107,9 @@ def test_products_are_exact_at_the_extremes() -> None:
 
 
 def test_one_kernel_serves_every_scheme_and_width() -> None:
-    from onnxgru.custom_ops import kernel
+    from onnxgru.custom_ops import kernel, stage
+    from onnxgru.custom_ops.arrays import ArrayPrimitives
+    from onnxgru.custom_ops.loops import segments
 
     texts = set()
     for hidden, bits in ((4, 8), (6, 2)):
@@ -115,8 +117,9 @@ def test_one_kernel_serves_every_scheme_and_width() -> None:
         made = pipeline(grus.model(case), grus.feeds(case))
         for program in (made.uniform(bits), made.mixed(0)):
             (recurrence,) = program.layers[0].recurrences
-            (segment,) = kernel.segments(recurrence.body, frozenset({recurrence.emits}))
-            texts.add(segment.text)
+            prepared = stage.prepare(ArrayPrimitives(general=True), recurrence.body)
+            (segment,) = segments(recurrence.body, prepared, frozenset({recurrence.emits}))
+            texts.add(kernel.text(segment))
     assert len(texts) == 1
 
 

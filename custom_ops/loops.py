@@ -1,0 +1,233 @@
+"""Loops over units: a neutral record of a stage, from which kernels in any language are printed.
+
+A stage is cut into segments that begin with a product; the product is computed for all rows at
+once, and everything else of the segment row by row, one loop over the units for every operator. The
+loops come from the operators' own `compute`, recorded over expressions of one element.
+
+They depend on the cell's table alone. Everything a scheme decides (shifts, multipliers, zero
+points, bounds, tables) is an argument, so that one kernel serves every candidate and width of
+layer. For that the operators are recorded in their general form: `general` is True.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onnxgru.core.primitives import Shift, mapped
+from onnxgru.core.program import IntegerOperator, Stage
+from onnxgru.custom_ops.linear import Linear
+
+VECTORS = ("bias", "requantization.multiplier")
+"""Parameters of a linear operator that differ by column; the others are numbers."""
+
+FIRST_BLOCK = "weights.0"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Where one of a kernel's numbers, vectors or tables comes from.
+
+    Parameters
+    ----------
+    operator : int
+        Position in the stage.
+    path : str
+        Place in the operator's record of parameters, as `onnxgru.core.primitives.leaves` has it.
+    part : int
+        Part of a group of linear operators.
+    vector : bool
+        Whether it differs by unit.
+    """
+
+    operator: int
+    path: str
+    part: int
+    vector: bool
+
+    @property
+    def store(self) -> str:
+        """Which array of the kernel holds it: ``numbers``, ``vectors`` or ``tables``."""
+        return "tables" if self.path == "table" else "vectors" if self.vector else "numbers"
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """An element of the segment's product."""
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element of a value, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation of `onnxgru.core.primitives.Computing` on expressions."""
+
+    operation: str
+    operands: "tuple[Expression, ...]"
+
+
+Expression = Accumulator | Element | Number | Argument | Call
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One operator for all units of a row.
+
+    Parameters
+    ----------
+    target : str
+        The value that it writes.
+    expression : Expression
+        Of one element.
+    part : int, optional
+        Where the expression reads the product: which part of it.
+    """
+
+    target: str
+    expression: Expression
+    part: int | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A product and what follows it.
+
+    Parameters
+    ----------
+    linear : int
+        Position in the stage of the operator that makes the product.
+    loops : tuple of Loop
+        What is computed of each row, in order.
+    reads : tuple of str
+        Values made elsewhere.
+    writes : tuple of str
+        Values used elsewhere.
+    arguments : tuple of Argument
+        Parameters, in the order of their first use.
+    """
+
+    linear: int
+    loops: tuple[Loop, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+
+
+def segments(
+    stage: Stage, prepared: Mapping[tuple[str, ...], Any], kept: frozenset[str]
+) -> tuple[Segment, ...]:
+    """Cut a stage into segments.
+
+    Parameters
+    ----------
+    stage : Stage
+        Its first operator is linear.
+    prepared : mapping
+        Parameters by the operators' outputs, of any back end that has the general form.
+    kept : frozenset of str
+        Values that are used outside the stage.
+    """
+    starts = [i for i, operator in enumerate(stage.operators) if isinstance(operator, Linear)]
+    result = []
+    for start, stop in zip(starts, [*starts[1:], len(stage.operators)], strict=True):
+        loops = tuple(
+            loop
+            for index in range(start, stop)
+            for loop in _recorded(index, stage.operators[index], prepared)
+        )
+        made = [loop.target for loop in loops]
+        used = [leaf for loop in loops for leaf in _leaves(loop.expression)]
+        read = (leaf.name for leaf in used if isinstance(leaf, Element))
+        later = {name for operator in stage.operators[stop:] for name in operator.inputs}
+        result.append(
+            Segment(
+                start,
+                loops,
+                tuple(dict.fromkeys(name for name in read if name not in made)),
+                tuple(name for name in made if name in kept | later),
+                tuple(dict.fromkeys(leaf for leaf in used if isinstance(leaf, Argument))),
+            )
+        )
+    return tuple(result)
+
+
+def _recorded(
+    index: int, operator: IntegerOperator, prepared: Mapping[tuple[str, ...], Any]
+) -> Iterator[Loop]:
+    linear = isinstance(operator, Linear)
+    for part, name in enumerate(operator.outputs):
+
+        def argument(path: str, _value: Any, part: int = part) -> Argument:
+            return Argument(index, path, part, linear and path in VECTORS)
+
+        parameters = mapped(prepared[operator.outputs], argument)
+        operands: list[Expression] = [Element(value) for value in operator.inputs]
+        found = operator.compute(Expressions(), parameters, *operands)[part]
+        yield Loop(name, found, part if linear else None)
+
+
+def _leaves(expression: Expression) -> Iterator[Expression]:
+    """What an expression is computed from, in order; the operand of a product is none of it."""
+    if isinstance(expression, Call):
+        for operand in expression.operands:
+            yield from _leaves(operand)
+    else:
+        yield expression
+
+
+class Expressions:
+    """Primitives on expressions of one element."""
+
+    general = True
+
+    def widen(self, value: Expression) -> Expression:
+        """To int32."""
+        return Call("widen", (value,))
+
+    def narrow(self, value: Expression) -> Expression:
+        """To uint8."""
+        return Call("narrow", (value,))
+
+    def split(self, value: Expression, sizes: Sequence[int]) -> Sequence[Expression]:
+        """Parts are recorded one at a time."""
+        return [value] * len(sizes)
+
+    def matmul(self, codes: Expression, zero_point: Expression, weights: Expression) -> Expression:
+        """The product of the segment, all blocks of it."""
+        first = isinstance(weights, Argument) and weights.path == FIRST_BLOCK
+        return Accumulator() if first else Number(0)
+
+    def add(self, left: Expression, right: Expression) -> Expression:
+        """Sum."""
+        return Call("add", (left, right))
+
+    def sub(self, left: Expression, right: Expression) -> Expression:
+        """Difference."""
+        return Call("sub", (left, right))
+
+    def mul(self, left: Expression, right: Expression) -> Expression:
+        """Product."""
+        return Call("mul", (left, right))
+
+    def floor_shift(self, value: Expression, shift: Shift[Expression]) -> Expression:
+        """Arithmetic shift by the number of bits that the mask has."""
+        return Call("floor_shift", (value, shift.mask))
+
+    def clip(self, value: Expression, low: Expression, high: Expression) -> Expression:
+        """Limit."""
+        return Call("clip", (value, low, high))
+
+    def gather(self, table: Expression, codes: Expression) -> Expression:
+        """Look up; for a whole row at once."""
+        return Call("gather", (table, codes))
