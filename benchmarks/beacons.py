@@ -22,7 +22,7 @@ from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.search.front import front
 from onnxgru.search.nsga import Settings, search
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from onnxgru.tuning import Tuning, prepare, training_data, tune
@@ -39,7 +39,7 @@ ARMS = {
 
 def schemes(config: Config) -> list[Scheme]:
     """Narrow members of a front, the narrowest first."""
-    session = Session(MODEL, config, fused=True)
+    session = Session.open(MODEL, config, fused=True)
     study = Study(session)
     study.prepare()
     with ThreadPoolExecutor(os.cpu_count()) as workers:
@@ -51,14 +51,14 @@ def schemes(config: Config) -> list[Scheme]:
             workers=workers,
         )
     made = [study.encoding.scheme(member.genome) for member in front(found)]
-    bits = {id(scheme): account(session.lowering(scheme)).mean_bits for scheme in made}
+    bits = {id(scheme): account(session.quantizer(scheme)).mean_bits for scheme in made}
     return sorted((s for s in made if bits[id(s)] <= WIDEST), key=lambda s: bits[id(s)])
 
 
 def measured(scheme: Scheme, config: Config, start: Tuned | None) -> tuple[float, float, float]:
     """Accuracy on hold-out data, SQNR of the output to the float model's in dB, and seconds."""
-    session = Session(MODEL, config, fused=True)
-    session.quality(session.lowering(scheme), "validation")
+    session = Session.open(MODEL, config, fused=True)
+    session.yardstick.quality(session.quantizer(scheme), "validation")
     data = training_data(session)
     assert data is not None
     found: list[Tuning] = []
@@ -68,10 +68,10 @@ def measured(scheme: Scheme, config: Config, start: Tuned | None) -> tuple[float
         found.append(tune(session, scheme, data, lesson=lesson))
 
     spent = seconds(work)
-    judge = found[0].session.judge("holdout")
+    judge = found[0].session.yardstick.judge("holdout")
     outputs = judge.outputs(found[0].program)
-    exact = session.reference("holdout")[session.output]
-    return judge.figure(outputs), sqnr(exact, outputs[session.output]), spent
+    exact = session.yardstick.reference("holdout")[session.yardstick.output]
+    return judge.figure(outputs), sqnr(exact, outputs[session.yardstick.output]), spent
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def main() -> None:
             config = Config(search=True, training_data=train, batch_size=32, seed=seed, **spent)
             found = schemes(config)
             middle = found[len(found) // 2]
-            session = Session(MODEL, config.merged({"epochs": 3}), fused=True)
+            session = Session.open(MODEL, config.merged({"epochs": 3}), fused=True)
             beacon = tune(session, middle).tuned
             for scheme in found[:2] if parsed.quick else found:
                 if scheme is middle:

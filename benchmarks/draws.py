@@ -27,7 +27,7 @@ from onnxgru.core import files
 from onnxgru.core.metrics import sqnr
 from onnxgru.core.weights import Tuned
 from onnxgru.models.zoo import TASKS
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 
 BITS = (2, 3)
@@ -48,9 +48,9 @@ def measured(model: Path, bits: int, method: str, draw: int) -> dict[str, Any]:
         chosen = np.sort(np.random.default_rng(draw).permutation(count)[: count // 2])
         np.savez(recordings, **{name: array[chosen] for name, array in arrays.items()})
         config = Config(calibration=recordings, rounding=method, ranges="plain")
-        session = Session(model, config, fused=True)
-        integers = session.judge("holdout").outputs(
-            session.lowering(rounding.scheme(session, [bits], [8], 0))
+        session = Session.open(model, config, fused=True)
+        integers = session.yardstick.judge("holdout").outputs(
+            session.quantizer(rounding.scheme(session, [bits], [8], 0))
         )
         return figures(session, integers) | {"alone": figures(session, alone(session, bits))}
 
@@ -58,14 +58,14 @@ def measured(model: Path, bits: int, method: str, draw: int) -> dict[str, Any]:
 def alone(session: Session, bits: int) -> dict[str, Array]:
     """Outputs for hold-out data of the float model with rounded weights."""
     weights = {}
-    for layer in session.layers:
+    for layer in session.model.layers:
         for recurrence in layer.recurrences:
             for operator in recurrence.operators:
                 if operator.kind == "linear":
-                    found = session.rounding(recurrence, operator, "channel", bits)
+                    found = session.quantizer.rounding(recurrence, operator, "channel", bits)
                     weights[operator.name] = found.scales[:, None] * found.codes, found.bias
     other = session.retuned(Tuned({}, weights, {}, {}), integers=False)
-    return other.host.outputs_of(session.data["holdout"])
+    return other.model.host.outputs_of(session.data["holdout"])
 
 
 def figures(session: Session, outputs: Mapping[str, Array]) -> dict[str, float]:
@@ -73,12 +73,15 @@ def figures(session: Session, outputs: Mapping[str, Array]) -> dict[str, float]:
     labels = session.data["holdout"].labels
     assert labels is not None
     likely = np.take_along_axis(
-        outputs[session.output].astype(np.float64), labels[:, None], axis=-1
+        outputs[session.yardstick.output].astype(np.float64), labels[:, None], axis=-1
     )
     return {
-        "holdout": session.judge("holdout").figure(outputs),
+        "holdout": session.yardstick.judge("holdout").figure(outputs),
         "entropy": float(-np.log(likely.clip(min=LEAST)).mean()),
-        "sqnr": sqnr(session.reference("holdout")[session.output], outputs[session.output]),
+        "sqnr": sqnr(
+            session.yardstick.reference("holdout")[session.yardstick.output],
+            outputs[session.yardstick.output],
+        ),
     }
 
 

@@ -44,7 +44,7 @@ from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.host import MOST
 from onnxgru.runtime.sessions import onnxruntime_session
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 
 HIDDEN, INPUTS, STEPS, SEQUENCES = 128, 28, 28, 1000
@@ -68,14 +68,14 @@ def own_model(parsed: argparse.Namespace) -> dict[str, float | str]:
         validation=parsed.validation,
         rounding="nearest",
     )
-    session = Session(parsed.model, config)
+    session = Session.open(parsed.model, config)
     data = session.data["validation"]
-    space = encoding(session.layers, config).space
-    judge, host = session.judge("validation"), session.host
-    schemes = encoding(session.layers, config)
+    space = encoding(session.model.layers, config).space
+    judge, host = session.yardstick.judge("validation"), session.model.host
+    schemes = encoding(session.model.layers, config)
     generator = np.random.default_rng(0)
     for bits in WIDTHS:
-        session.lowering(Scheme.uniform(session.layers, bits))
+        session.quantizer(Scheme.uniform(session.model.layers, bits))
     calls = [call for part in data.parts for call, _ in part.calls(host.batch, MOST)]
     begins = {0} | {int(n) for part in data.parts for n in np.cumsum(part.streams)}
     fed_by = host.interface.states if any(part.streams for part in data.parts) else {}
@@ -91,13 +91,13 @@ def own_model(parsed: argparse.Namespace) -> dict[str, float | str]:
             following = {name: outputs[output] for name, output in fed_by.items()}
 
     def candidate() -> None:
-        judge.quality(session.lowering(schemes.scheme(space.random(generator))))
+        judge.quality(session.quantizer(schemes.scheme(space.random(generator))))
 
     candidate()
     float_time, own_time = medians(floats, candidate, rounds=3 if parsed.quick else 9)
     return {
         "model": parsed.model.name,
-        "recurrent layers": str(len(session.layers)),
+        "recurrent layers": str(len(session.model.layers)),
         "calls": str(len(calls)),
         "float model, us per call": 1e6 * float_time / len(calls),
         "candidate, us per call": 1e6 * own_time / len(calls),

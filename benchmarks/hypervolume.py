@@ -30,7 +30,7 @@ from onnxgru.search.evolution import unseen
 from onnxgru.search.front import Member, front, hypervolume
 from onnxgru.search.genome import Genome
 from onnxgru.search.nsga import Settings, search
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import Study
 
@@ -90,8 +90,8 @@ def main() -> None:
     parsed = arguments(__doc__)
     seeds = range(1 if parsed.quick else 5)
     config = Config(search=True, rounding="nearest", ranges="plain")  # searches alone are compared
-    ours = Study(Session(MODEL, config))
-    coupled = Study(Session(MODEL, config.merged({"genome": "coupled"})))
+    ours = Study(Session.open(MODEL, config))
+    coupled = Study(Session.open(MODEL, config.merged({"genome": "coupled"})))
     limit = ours.baseline + ours.max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
     plain = Settings(POPULATION, GENERATIONS, strategy="plain")

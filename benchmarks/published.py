@@ -59,7 +59,7 @@ from onnxgru.models.zoo import TASKS
 from onnxgru.passes import RANGES
 from onnxgru.search.front import Member, front
 from onnxgru.search.nsga import Progress, Settings, search
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from onnxgru.training import LEARNED_SCALES
@@ -146,14 +146,14 @@ class Plan:
 
 def row(session: Session, scheme: Scheme) -> dict[str, float]:
     """Sizes and accuracy of a scheme of a session."""
-    program = session.lowering(scheme)
+    program = session.quantizer(scheme)
     sizes = account(program)
     return {
         "mean_bits": sizes.mean_bits,
         "weight_bits": sizes.weight_bits,
         "flash_bytes": sizes.flash_bytes,
-        "validation": session.quality(program, "validation"),
-        "holdout": session.quality(program, "holdout"),
+        "validation": session.yardstick.quality(program, "validation"),
+        "holdout": session.yardstick.quality(program, "holdout"),
     }
 
 
@@ -171,39 +171,39 @@ def tuned(session: Session, scheme: Scheme) -> dict[str, Any]:
 
 def float_model(plan: Plan) -> dict[str, float]:
     """Accuracy of the float model."""
-    session = Session(plan.model, plan.config(0), fused=True)
-    return {role: session.float_quality(role) for role in ("validation", "holdout")}
+    session = Session.open(plan.model, plan.config(0), fused=True)
+    return {role: session.yardstick.float_quality(role) for role in ("validation", "holdout")}
 
 
 def uniform(plan: Plan, bits: int) -> dict[str, float]:
     """Weights and outputs of one width, after training only."""
-    session = Session(plan.model, plan.config(0), fused=True)
-    return row(session, Scheme.uniform(session.layers, bits))
+    session = Session.open(plan.model, plan.config(0), fused=True)
+    return row(session, Scheme.uniform(session.model.layers, bits))
 
 
 def uniform_tuned(plan: Plan, bits: int, seed: int, ranges: str = "plain") -> dict[str, Any]:
     """The same, fine-tuned."""
-    session = Session(plan.model, plan.config(seed, ranges=ranges), fused=True)
-    return tuned(session, Scheme.uniform(session.layers, bits))
+    session = Session.open(plan.model, plan.config(seed, ranges=ranges), fused=True)
+    return tuned(session, Scheme.uniform(session.model.layers, bits))
 
 
 def narrow(plan: Plan, bits: int, method: str, ranges: str = "plain") -> dict[str, Any]:
     """Weights of some width rounded by a method, outputs at 8 bits."""
-    session = Session(plan.model, plan.config(0, rounding=method, ranges=ranges), fused=True)
+    session = Session.open(plan.model, plan.config(0, rounding=method, ranges=ranges), fused=True)
     scheme = rounding.scheme(session, [bits], [8], 0)
     return {**row(session, scheme), "sqnr": _nearness(session, scheme, "holdout")}
 
 
 def narrow_tuned(plan: Plan, bits: int, seed: int) -> dict[str, Any]:
     """Weights of some width rounded to nearest and fine-tuned, outputs at 8 bits."""
-    session = Session(plan.model, plan.config(seed), fused=True)
+    session = Session.open(plan.model, plan.config(seed), fused=True)
     return tuned(session, rounding.scheme(session, [bits], [8], 0))
 
 
 def five(plan: Plan) -> dict[str, Any]:
     """Weights of 2 bits and outputs of 5, fine-tuned with the scales of both."""
     config = plan.config(0, rounding="gptq", ranges="aligned", learned_scales="all")
-    session = Session(plan.model, config, fused=True)
+    session = Session.open(plan.model, config, fused=True)
     return tuned(session, rounding.scheme(session, [2], [5], 0))
 
 
@@ -214,7 +214,7 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
         training_data=plan.tenth, learning_rate=PUBLISHED_RATE, distillation=0.0,
         learned_scales="none", averaging=0.0,
     )  # fmt: skip
-    session = Session(plan.model, config, fused=True)
+    session = Session.open(plan.model, config, fused=True)
     study = Study(session)
     seen: list[tuple[int, Member]] = []
 
@@ -229,8 +229,10 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
             report=report,
             workers=workers,
         )
-    eight = session.quality(session.lowering(Scheme.uniform(session.layers, 8)), "validation")
-    floor = session.metric.error(eight) + PUBLISHED_DROP
+    eight = session.yardstick.quality(
+        session.quantizer(Scheme.uniform(session.model.layers, 8)), "validation"
+    )
+    floor = session.yardstick.metric.error(eight) + PUBLISHED_DROP
     found = front(members)
     fitting = [m for m in found if m.objectives[0] <= floor] or [min(found, key=_error)]
     chosen = min(fitting, key=lambda member: member.objectives[1])
@@ -251,7 +253,7 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
     config = plan.config(
         seed, rounding="gptq", ranges="aligned", teacher_epochs=plan.teacher_epochs
     )
-    session = Session(plan.model, config)
+    session = Session.open(plan.model, config)
     study = Study(session)
     study.prepare()
     with ThreadPoolExecutor(plan.workers) as workers:
@@ -262,10 +264,10 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
             seeds=study.starts,
             workers=workers,
         )
-    limit = MOST_FLASH * _flash(session, Scheme.uniform(session.layers, 8))
+    limit = MOST_FLASH * _flash(session, Scheme.uniform(session.model.layers, 8))
 
     def sizes(member: Member) -> Account:
-        return account(session.lowering(study.encoding.scheme(member.genome)))
+        return account(session.quantizer(study.encoding.scheme(member.genome)))
 
     def fits(found: Account) -> bool:
         return found.mean_bits <= MOST_BITS and found.flash_bytes <= limit
@@ -283,8 +285,11 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
 
 def _nearness(session: Session, scheme: Scheme, role: str = "validation") -> float:
     """SQNR of a scheme's outputs to the float model's: it tells apart what accuracy does not."""
-    outputs = session.judge(role).outputs(session.lowering(scheme))
-    return sqnr(session.reference(role)[session.output], outputs[session.output])
+    outputs = session.yardstick.judge(role).outputs(session.quantizer(scheme))
+    return sqnr(
+        session.yardstick.reference(role)[session.yardstick.output],
+        outputs[session.yardstick.output],
+    )
 
 
 def _error(member: Member) -> float:
@@ -292,7 +297,7 @@ def _error(member: Member) -> float:
 
 
 def _flash(session: Session, scheme: Scheme) -> int:
-    return account(session.lowering(scheme)).flash_bytes
+    return account(session.quantizer(scheme)).flash_bytes
 
 
 def interval(values: list[float]) -> tuple[float, float]:

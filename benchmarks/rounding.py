@@ -21,7 +21,7 @@ from benchmarks.measure import arguments, show
 from onnxgru.core.metrics import METRICS
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.runtime.observation import compare
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "digits_row.onnx"
 TRACED = 512
@@ -55,7 +55,7 @@ def scheme(session: Session, weights: Sequence[int], outputs: Sequence[int], see
     """Widths drawn from the given ones; the directions of a layer share that of the state."""
     generator = np.random.default_rng(seed)
     operators: dict[str, OutputScheme] = {}
-    for layer in session.layers:
+    for layer in session.model.layers:
         state = int(generator.choice(outputs))
         for operator in layer.operators:
             bits, weight_bits = int(generator.choice(outputs)), int(generator.choice(weights))
@@ -65,20 +65,20 @@ def scheme(session: Session, weights: Sequence[int], outputs: Sequence[int], see
                 if operator.weight is None
                 else LinearScheme(bits, weight_bits=weight_bits)
             )
-    return Scheme({layer.name: OutputScheme(8) for layer in session.layers}, operators)
+    return Scheme({layer.name: OutputScheme(8) for layer in session.model.layers}, operators)
 
 
 def measured(session: Session, chosen: Scheme) -> tuple[float, float, float]:
     """The metric on hold-out data, and the SQNR of output and last state, dB."""
-    program = session.lowering(chosen)
-    outputs = session.judge("holdout").outputs(program)
-    exact = session.reference("holdout")[session.output]
+    program = session.quantizer(chosen)
+    outputs = session.yardstick.judge("holdout").outputs(program)
+    exact = session.yardstick.reference("holdout")[session.yardstick.output]
     some = session.data["holdout"].take(min(TRACED, session.data["holdout"].size))
-    states = compare(session.observation, session.host, program, some).sqnr
+    states = compare(session.model.observation, session.model.host, program, some).sqnr
     return (
-        session.judge("holdout").figure(outputs),
-        METRICS["sqnr"](outputs[session.output], exact),
-        min(states[name] for name in session.layers[-1].results),
+        session.yardstick.judge("holdout").figure(outputs),
+        METRICS["sqnr"](outputs[session.yardstick.output], exact),
+        min(states[name] for name in session.model.layers[-1].results),
     )
 
 
@@ -107,14 +107,14 @@ def main() -> None:
 
     def session(config: onnxgru.Config) -> Session:
         if config not in known:
-            known[config] = Session(parsed.model, config, fused=True)
+            known[config] = Session.open(parsed.model, config, fused=True)
         return known[config]
 
     plain = session(NEAREST)
-    unit = plain.metric.unit
+    unit = plain.yardstick.metric.unit
     figures: dict[str, float | str] = {
         "model": parsed.model.name,
-        f"hold-out, {unit} (float)": plain.float_quality("holdout"),
+        f"hold-out, {unit} (float)": plain.yardstick.float_quality("holdout"),
     }
     for bits in (2, 3) if quick else (2, 3, 4):
         for name, config in ROUNDINGS.items():

@@ -21,7 +21,7 @@ from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.published import DEFAULT_SEQUENCES, write_training_data
 from onnxgru.models.zoo import TASKS
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.tuning import tune
 
@@ -31,12 +31,12 @@ LEAST = 1e-6  # of a probability: integers may leave none
 
 def arm(model: Path, bits: int, settings: dict[str, Any]) -> tuple[float, float]:
     """Accuracy and cross-entropy of weights at some width after fine-tuning, outputs at 8 bits."""
-    session = Session(model, Config(batch_size=32, **settings), fused=True)
+    session = Session.open(model, Config(batch_size=32, **settings), fused=True)
     made = tune(session, rounding.scheme(session, [bits], [8], 0))
-    judge = made.session.judge(ROLE)
+    judge = made.session.yardstick.judge(ROLE)
     found = judge.outputs(made.program)
-    outputs = np.asarray(found[session.output], np.float64)
-    labels = session.targets(ROLE)[session.output]
+    outputs = np.asarray(found[session.yardstick.output], np.float64)
+    labels = session.yardstick.targets(ROLE)[session.yardstick.output]
     given = outputs[np.arange(len(labels)), labels] / outputs.sum(axis=-1)
     return judge.figure(found), float(-np.log(given.clip(min=LEAST)).mean())
 

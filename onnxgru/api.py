@@ -36,7 +36,7 @@ from onnxgru.runtime import devices
 from onnxgru.search.batches import Batches
 from onnxgru.search.nsga import Workers
 from onnxgru.sensitivity import Sensitivity
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import TASKS, Config
 from onnxgru.settings.quantization import BITS
 from onnxgru.settings.search import PROCESSOR
@@ -107,20 +107,14 @@ def _config(config: object, settings: Mapping[str, Any]) -> Config:
 
 def _quantized(file: Origin, config: Config, folder: Folder, listener: Listener) -> Result:
     """Quantise by one scheme."""
-    session = Session(file, config, listener)
+    session = Session.open(file, config, listener)
     training = training_data(session)
     session.examine(training)
     if config.scheme is None:
-        scheme = Scheme.uniform(
-            session.layers,
-            config.bits or BITS,
-            granularity=config.granularity,
-            observer=config.observer,
-            input_bits=config.input_bits,
-        )
+        scheme = session.uniform(config.bits or BITS)
     else:
         scheme = Scheme.load(Path(config.scheme))
-        scheme.validate(session.layers, str(config.scheme))
+        scheme.validate(session.model.layers, str(config.scheme))
     checkpoints = Checkpoints(folder.path)
     if training is not None and config.force:  # else what is resumed would meet earlier results
         folder.clear()
@@ -136,7 +130,7 @@ def _searched(file: Origin, config: Config, folder: Folder, listener: Listener) 
             listener(event)
             interrupts.check()
 
-        session = Session(file, config, heard)
+        session = Session.open(file, config, heard)
         training = training_data(session)
         session.examine(training)
         if training is not None and config.force:
@@ -227,14 +221,14 @@ def measure_sensitivity(
     file = origin(model)
     folder = Folder(_output(file.path, config))
     folder.check_beside(MEASURED, force=config.force)
-    session = Session(file.at(folder.path / SOURCE), config, listener, fused=True)
+    session = Session.open(file.at(folder.path / SOURCE), config, listener, fused=True)
     session.examine()
     found = sensitivities.measure(session)
     document = found.document
     contents = {HEAT_MAP: sensitivities.picture(document), SENSITIVITY: files.dump(document)}
     if (folder.path / REPORT).is_file():
         report = files.parse(folder.path / REPORT, reports.FORMAT)
-        if report["model"]["sha256"] == session.digest:
+        if report["model"]["sha256"] == session.model.digest:
             front = None
             if "search" in report:
                 front = files.parse(folder.path / "front.json", fronts.FORMAT)

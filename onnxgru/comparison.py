@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from onnxgru.core.reading import Source
 from onnxgru.outputs import Choice
 from onnxgru.passes import source
 from onnxgru.passes.axes import rank
-from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize.layers import recognize
+from onnxgru.passes.source import Origin
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
+from onnxgru.session.model import Model
 
 Array = npt.NDArray[Any]
 
@@ -127,7 +127,7 @@ def evaluate(
         raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
     read = [source.read(file) for file in files]
     told = next((wishes for model in read if (wishes := _noted(model)) is not None), Wishes())
-    hosts = [_host(model, told) for model in read]
+    hosts = [_host(file, model, told) for file, model in zip(files, read, strict=True)]
     host, described = hosts[0]
     loaded = _recorded(data, host)
     choice: Choice | None = None
@@ -228,17 +228,17 @@ def _noted(model: ir.Model) -> Wishes | None:
     return Wishes(json.loads(noted), None if handed_on is None else json.loads(handed_on))
 
 
-def _host(model: ir.Model, told: Wishes) -> tuple[Host, tuple[outputs.Output, ...]]:
+def _host(origin: Origin, model: ir.Model, told: Wishes) -> tuple[Host, tuple[outputs.Output, ...]]:
     """A model ready to run, and its outputs; as onnxgru wrote them down, where it did.
 
     Other models are read as the first of those was: its user may have said what the inputs are.
     """
     noted = _noted(model)
     if noted is None:
-        Normalize()(model)
-        layers = recognize(model).layers
-        host = Host(model, layers, _fitting(told, model))
-        return host, outputs.describe(model.graph, layers, host.interface.states.values())
+        read = Model.of(origin, model)
+        read = replace(read, wishes=_fitting(told, read.normal))
+        states = read.host.interface.states.values()
+        return read.host, outputs.describe(read.normal.graph, read.recognition.layers, states)
     kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
     host = Host(model, (), noted)
     return host, tuple(

@@ -147,6 +147,26 @@ def check(listener: object) -> None:
         )
 
 
+class Teller:
+    """Hands on what the user should know, each sentence once.
+
+    Parameters
+    ----------
+    listener : callable
+        Receives it.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._told: set[str] = set()
+
+    def __call__(self, sentence: str) -> None:
+        """Hand on a sentence, if it is new."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._listener(Notice(sentence))
+
+
 def silent(_event: Event) -> None:
     """Listen to nothing."""
 

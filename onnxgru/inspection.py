@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -12,8 +11,8 @@ from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.passes import recurrent, source
 from onnxgru.passes.elsewhere import Refusal
 from onnxgru.passes.estimate import estimate
-from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize.layers import recognize
+from onnxgru.passes.source import Origin
+from onnxgru.session.model import Model
 
 FLOAT_BITS = 32
 WIDTHS = (8, 4, 2)
@@ -124,11 +123,11 @@ def inspect(model: object) -> Inspection:
     UsageError
         If it is no model.
     """
-    given = source.origin(model)
-    return _inspected(given.path, len(given.content), source.read(given))
+    return _inspected(source.origin(model))
 
 
-def _inspected(path: Path, size: int, model: ir.Model) -> Inspection:
+def _inspected(origin: Origin) -> Inspection:
+    path, model = origin.path, source.read(origin)
     inputs = {str(v.name): _typed(v) for v in model.graph.inputs}
     outputs = {str(v.name): _typed(v) for v in model.graph.outputs}
     opset = ", ".join(f"{name or 'ai.onnx'} {v}" for name, v in model.opset_imports.items())
@@ -145,8 +144,7 @@ def _inspected(path: Path, size: int, model: ir.Model) -> Inspection:
         sizes = json.loads(model.metadata_props["onnxgru.sizes"])
         rows = tuple(_scheme_row(name, entry) for name, entry in scheme.operators.items())
     else:
-        Normalize()(model)
-        found = recognize(model)
+        found = Model.of(origin, model).recognition
         layers = tuple(_layer_row(model, layer) for layer in found.layers)
         refusals, notes = found.refusals, found.notes
         nothing = "" if found.layers else found.nothing
@@ -155,7 +153,7 @@ def _inspected(path: Path, size: int, model: ir.Model) -> Inspection:
         flash = {bits: each.flash_bytes for bits, each in accounts.items() if found.layers}
     return Inspection(
         str(path),
-        size,
+        len(origin.content),
         opset,
         producer,
         inputs,

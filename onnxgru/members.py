@@ -21,7 +21,7 @@ from onnxgru.passes.source import origin
 from onnxgru.recordings import CALIBRATION, SYNTHETIC, VALIDATION
 from onnxgru.remarks import figure
 from onnxgru.result import Result
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import check_names, defaults, dependent
 from onnxgru.settings.finetuning import Finetuning
@@ -232,7 +232,7 @@ def finetune(
 def _scheme_of(place: Path, session: Session) -> Scheme:
     """The scheme of a folder's files."""
     scheme = Scheme.load(place / "scheme.json")
-    scheme.validate(session.layers, str(place / "scheme.json"))
+    scheme.validate(session.model.layers, str(place / "scheme.json"))
     return scheme
 
 
@@ -318,10 +318,10 @@ def _begun(session: Session, place: Path) -> Tuned:
         If it is of another model.
     """
     before = _report_of(place)
-    if before["model"]["sha256"] != session.digest:
+    if before["model"]["sha256"] != session.model.digest:
         raise ModelError(
-            f"{place}: must be the folder of a fine-tuned {session.path.name}, but is of another "
-            f"model, {before['model']['path']}; give a folder of the same model"
+            f"{place}: must be the folder of a fine-tuned {session.model.path.name}, but is of "
+            f"another model, {before['model']['path']}; give a folder of the same model"
         )
     return load_tuned(session, place)
 
@@ -373,10 +373,10 @@ def _session_of(
             f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
             "there; restore it, or quantise again"
         )
-    session = Session(_model_of(place, before, model), config, listener)
-    if session.digest != before["model"]["sha256"]:
+    session = Session.open(_model_of(place, before, model), config, listener)
+    if session.model.digest != before["model"]["sha256"]:
         raise UsageError(
-            f"{session.path}: must be the model that was quantised (SHA-256 "
+            f"{session.model.path}: must be the model that was quantised (SHA-256 "
             f"{before['model']['sha256'][:16]}...), it has changed; quantise again, or give the "
             "former one with --model"
         )

@@ -18,7 +18,7 @@ from onnxgru.remarks import remarks
 from onnxgru.report import Written
 from onnxgru.result import Result
 from onnxgru.runtime.verify import Verification, golden, verify
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.study import Outcome
 from onnxgru.tuning import Checkpoints, Lesson, tune
 
@@ -76,7 +76,7 @@ def finish(
         return _write(session, folder, written, contents, outcome, summary, front, home=home)
     tuning = tune(session, scheme, training, lesson=lesson, checkpoints=checkpoints)
     written, contents = _make(tuning.session, scheme, _kept(folder, outcome, tuned=True))
-    contents["calibration.json"] = session.calibration_bytes
+    contents["calibration.json"] = session.statistics.calibration_bytes
     contents |= tuning.contents() | dict(others or {})
     result = _write(
         tuning.session, folder, written, contents, outcome, summary, front, tuning.summary,
@@ -110,10 +110,10 @@ def _kept(folder: Folder, outcome: Outcome | None, *, tuned: bool = False) -> st
 
 def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[str, bytes]]:
     """Lower, emit, annotate and verify; nothing is written yet."""
-    program = session.lowering(scheme)
+    program = session.quantizer(scheme)
     session.listener(Stage("writing graphs"))
-    integer = session.integer(program, scheme)
-    annotated = session.annotated(program, scheme)
+    integer = session.emission.integer(program, scheme)
+    annotated = session.emission.annotated(program, scheme)
     session.listener(Stage("verifying integer.onnx against the reference implementation"))
     data = session.data["validation"]
     count = session.config.verify
@@ -124,13 +124,13 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
             session.listener(Verified(done, total))
 
         checked = verify(
-            integer, session.host, program, data.take(count),
-            time_axes=session.time_axes, states=session.handed_on, report=report,
-            seconds=VERIFYING if session.form.name == "unrolled" else None,
+            integer, session.model.host, program, data.take(count),
+            time_axes=session.emission.time_axes, states=session.handed_on, report=report,
+            seconds=VERIFYING if session.emission.form.name == "unrolled" else None,
         )  # fmt: skip
         proceed()
-        first, _ = next(iter(data.calls(session.host.batch, GOLDEN_SEQUENCES)))
-        return checked, golden(integer, first, session.time_axes)
+        first, _ = next(iter(data.calls(session.model.host.batch, GOLDEN_SEQUENCES)))
+        return checked, golden(integer, first, session.emission.time_axes)
 
     try:
         checked, vectors = attended(check)
@@ -147,9 +147,9 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
         "integer.onnx": integer.SerializeToString(deterministic=True),
         "annotated.onnx": annotated.SerializeToString(deterministic=True),
         "scheme.json": scheme.dumps(),
-        "calibration.json": session.calibration_bytes,
-        **session.moments_files,
-        **({SOURCE: session.origin.content} if session.origin.held else {}),
+        "calibration.json": session.statistics.calibration_bytes,
+        **session.statistics.moments_files,
+        **({SOURCE: session.model.origin.content} if session.model.origin.held else {}),
         **vectors,
     }
     return Written(scheme, program, integer, annotated, checked), contents
@@ -223,7 +223,7 @@ def history(
     if not journal.is_file():
         return ()
     try:
-        return charts.history(journal.read_bytes(), front, session.metric, max_drop)
+        return charts.history(journal.read_bytes(), front, session.yardstick.metric, max_drop)
     except (OSError, ValueError, KeyError) as error:
         listener(Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations"))
         return ()
@@ -239,4 +239,4 @@ def _sensitivity(session: Session, folder: Folder) -> dict[str, Any] | None:
     except SchemeError as error:
         session.listener(Notice(f"{error}; {PAGE} is without it"))
         return None
-    return found if found["model"]["sha256"] == session.digest else None
+    return found if found["model"]["sha256"] == session.model.digest else None

@@ -6,11 +6,7 @@ from threading import Lock
 from typing import Any
 
 import numpy.typing as npt
-import onnx
-import onnx_ir as ir
 
-from onnxgru.calibration.calibration import Calibration
-from onnxgru.calibration.moments import Moments
 from onnxgru.core import choices, metrics
 from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import OverflowProofError
@@ -20,13 +16,11 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.encoding import Encoding
 from onnxgru.judge import Judge
-from onnxgru.passes.lower import Lowering
-from onnxgru.passes.recognize.layers import recognize, require
-from onnxgru.rounding import methods
-from onnxgru.runtime.host import Host
-from onnxgru.runtime.interface import Wishes
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Genome
+from onnxgru.session.quantizer import Quantizer
+from onnxgru.session.session import read
+from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
 
 Array = npt.NDArray[Any]
@@ -108,13 +102,11 @@ class Parts:
     Parameters
     ----------
     model : bytes
-        The normalised model, a serialised ``ModelProto`` with all its weights.
+        The model in normal form, a serialised ``ModelProto`` with all its weights.
     config : Config
         Without data.
-    calibration : Calibration
-        Statistics of every operator.
-    moments : Moments or None
-        Of what linear operators read, where weights are rounded by them.
+    statistics : Statistics
+        Of every operator.
     data : Dataset
         What candidates are judged by.
     metric : str
@@ -128,8 +120,7 @@ class Parts:
 
     model: bytes
     config: Config
-    calibration: Calibration
-    moments: Moments | None
+    statistics: Statistics
     data: Recorded
     metric: str
     targets: Mapping[str, Array]
@@ -143,28 +134,12 @@ class Parts:
         UsageError
             If the metric is a user's function and cannot be imported here.
         """
-        config = self.config
-        model = ir.from_proto(onnx.load_model_from_string(self.model))
-        layers = require(recognize(model, config.include, config.exclude), self.data.source)
-        host = Host(model, layers, Wishes.parse(config.batch_axis, config.state))
+        model = read(self.model, self.config)
         metric = metrics.resolve(self.metric, self.data.labels, False)
         return Problem(
-            encoding(layers, config),
-            Lowering(
-                model.graph,
-                layers,
-                self.calibration,
-                config.accumulator_bits,
-                methods.resolve(
-                    layers,
-                    config.rounding,
-                    bias_correction=config.bias_correction,
-                    seconds={} if self.moments is None else self.moments.seconds,
-                    means={} if self.moments is None else self.moments.means,
-                ),
-                ranges=config.ranges,
-            ),
-            Judge(host, self.data, metric, self.targets, fused=True),
+            encoding(model.layers, self.config),
+            Quantizer.of(model, self.statistics, self.config),
+            Judge(model.host, self.data, metric, self.targets, fused=True),
             self.sizes,
         )
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 
@@ -17,7 +16,6 @@ from onnxgru.core.account import account
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
-from onnxgru.passes.form import Form
 from onnxgru.passes.states import recorded
 from onnxgru.remarks import (
     TITLES,
@@ -33,9 +31,9 @@ from onnxgru.remarks import (
     verdict,
 )
 from onnxgru.runtime.observation import compare
-from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtime.verify import Verification
-from onnxgru.session import Session
+from onnxgru.session.distance import distance
+from onnxgru.session.session import Session
 
 Array = npt.NDArray[Any]
 
@@ -95,40 +93,6 @@ def outdated(document: Mapping[str, Any]) -> str | None:
     )
 
 
-def annotated_distance(session: Session, written: Written) -> dict[str, Any]:
-    """How far the annotated graph's states are from the integer graph's, in codes.
-
-    Compared where a layer's states leave it as real numbers, on the first validation sequences.
-    """
-    data = session.data["validation"]
-    part = data.take(min(data.size, session.config.verify))
-    probed = onnx.ModelProto()
-    probed.CopyFrom(session.annotated(written.program, written.scheme, Form()))
-    names = {}
-    for layer in written.program.layers:
-        ports = layer.ports
-        if name := ports.sequence or next(iter(ports.last.values()), ""):
-            names[name] = layer
-    known = {output.name for output in probed.graph.output}
-    for name in names:
-        if name not in known:
-            probed.graph.output.append(
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            )
-    run = onnxruntime_session(probed)
-    largest, total, count = 0, 0, 0
-    for values in session.values(written.program, part):
-        found = run(values)
-        for name, layer in names.items():
-            quantization = layer.emitted
-            codes = [quantization.quantize(a).astype(int) for a in (found[name], values[name])]
-            distance = np.abs(codes[0] - codes[1])
-            largest = max(largest, int(distance.max(initial=0)))
-            total += int(distance.sum())
-            count += distance.size
-    return {"max": largest, "mean": round(total / max(1, count), 6), "codes": count}
-
-
 def build(
     session: Session,
     written: Written,
@@ -152,10 +116,12 @@ def build(
         What fine-tuning adds.
     """
     program = written.program
-    compared = compare(session.observation, session.host, program, session.data["validation"])
+    compared = compare(
+        session.model.observation, session.model.host, program, session.data["validation"]
+    )
     proofs = {proof.name: proof for proof in program.proofs()}
     operators = []
-    for layer in session.layers:
+    for layer in session.model.layers:
         for operator in layer.operators:
             entry = written.scheme.operators[operator.name]
             row: dict[str, Any] = {
@@ -174,36 +140,42 @@ def build(
                 }
             operators.append(row)
     roles = [role for role in ("holdout", "validation") if role in session.data]
-    found = {role: session.judge(role).outputs(program) for role in roles}
+    found = {role: session.yardstick.judge(role).outputs(program) for role in roles}
     document = {
         "format": FORMAT,
         "model": {
-            "path": str(session.path.resolve()),
-            "sha256": session.digest,
-            "bytes": len(session.origin.content),
+            "path": str(session.model.path.resolve()),
+            "sha256": session.model.digest,
+            "bytes": len(session.model.origin.content),
         },
         "random_input": session.data.synthetic,
-        "glitches": session.glitches,
+        "glitches": session.examination.glitches,
         "metric": {
-            "name": session.metric.name,
-            "unit": session.metric.unit,
-            "higher_is_better": session.metric.higher_is_better,
-            "target": session.metric.target,
-            "outputs": list(session.choice.outputs),
-            "reason": session.choice.reason,
+            "name": session.yardstick.metric.name,
+            "unit": session.yardstick.metric.unit,
+            "higher_is_better": session.yardstick.metric.higher_is_better,
+            "target": session.yardstick.metric.target,
+            "outputs": list(session.yardstick.choice.outputs),
+            "reason": session.yardstick.choice.reason,
         },
         "quality": {role: _quality(session, role, found[role]) for role in roles},
         "outputs": _outputs(session, found["validation"]),
         "drift": drift.measure(
-            session.host,
+            session.model.host,
             session.data["validation"],
-            session.reference("validation"),
+            session.yardstick.reference("validation"),
             found["validation"],
         ),
         "sizes": account(program).to_dict(),
         "files": dict(file_bytes),
         "operators": operators,
-        "annotated_distance_codes": annotated_distance(session, written),
+        "annotated_distance_codes": distance(
+            session.emission,
+            written.program,
+            written.scheme,
+            session.data["validation"],
+            session.config.verify,
+        ),
         "verification": {
             "runtime": f"onnxruntime {version('onnxruntime')}",
             "sequences": written.verification.sequences,
@@ -220,7 +192,7 @@ def build(
                 "of": _units(layer),
                 "bits": min(written.scheme.operators[name].bits for name in _states(layer)),
             }
-            for layer in session.layers
+            for layer in session.model.layers
             if compared.stuck[layer.name]
         ],
         "layers": [
@@ -232,11 +204,11 @@ def build(
                 "input_bits": written.scheme.inputs[layer.name].bits,
                 **layer.attributes,
             }
-            for layer in session.layers
+            for layer in session.model.layers
         ],
         "left_in_float": [
             {"node": refusal.node, "reason": refusal.reason}
-            for refusal in session.recognition.refusals
+            for refusal in session.model.recognition.refusals
         ],
         "data": {
             role: asdict(description) for role, description in session.data.describe().items()
@@ -254,10 +226,10 @@ def build(
 
 def _quality(session: Session, role: str, outputs: Mapping[str, Array]) -> dict[str, Any]:
     """Figures of a role's data with what they rest on."""
-    judge = session.judge(role)
-    before, after = (judge.estimate(one) for one in (session.reference(role), outputs))
-    apart = intervals.difference(judge.sums(outputs), judge.sums(session.reference(role)))
-    if session.metric.target == "reference":  # the float model is what is compared with
+    judge = session.yardstick.judge(role)
+    before, after = (judge.estimate(one) for one in (session.yardstick.reference(role), outputs))
+    apart = intervals.difference(judge.sums(outputs), judge.sums(session.yardstick.reference(role)))
+    if session.yardstick.metric.target == "reference":  # the float model is what is compared with
         apart = None
     return {
         "float": _finite(before.figure),
@@ -274,15 +246,15 @@ def _quality(session: Session, role: str, outputs: Mapping[str, Array]) -> dict[
 def _outputs(session: Session, found: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Every output of the model on validation data, whether or not it is judged."""
     rows: list[dict[str, Any]] = []
-    reference = session.reference("validation")
-    judge = session.judge("validation")
-    for output in session.outputs:
+    reference = session.yardstick.reference("validation")
+    judge = session.yardstick.judge("validation")
+    for output in session.yardstick.outputs:
         name, whole = output.name, metrics.holds_classes(found[output.name])
         row: dict[str, Any] = {
             "name": name,
             "reached": output.reached,
             "state": output.state,
-            "judged": name in session.choice.outputs,
+            "judged": name in session.yardstick.choice.outputs,
             "metric": None,
             "unit": None,
             "float": None,
@@ -291,7 +263,7 @@ def _outputs(session: Session, found: Mapping[str, Array]) -> list[dict[str, Any
             "sqnr_db": None if whole else _finite(metrics.sqnr(reference[name], found[name])),
         }
         if row["judged"]:
-            metric, target = session.metric, judge.targets[name]
+            metric, target = session.yardstick.metric, judge.targets[name]
         else:
             metric = metrics.METRICS["agreement" if whole else "sqnr"]
             target = reference[name]

@@ -25,7 +25,7 @@ from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.events import Measured, Stage
 from onnxgru.report import versions
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.data import Data
 from onnxgru.settings.declare import keyed
 from onnxgru.settings.quantization import Quantization
@@ -168,25 +168,18 @@ class _Bench:
     """Measures schemes against uniform 8 bits."""
 
     def __init__(self, session: Session) -> None:
-        config = session.config
-        self._session, self._judge = session, session.judge(_ROLE)
-        self._float = session.reference(_ROLE)
-        self.scheme = Scheme.uniform(
-            session.layers,
-            MAXIMUM_BITS,
-            granularity=config.granularity,
-            observer=config.observer,
-            input_bits=config.input_bits,
-        )
-        program = session.lowering(self.scheme)
+        self._session, self._judge = session, session.yardstick.judge(_ROLE)
+        self._float = session.yardstick.reference(_ROLE)
+        self.scheme = session.uniform(MAXIMUM_BITS)
+        program = session.quantizer(self.scheme)
         self._uniform = self._judge.outputs(program)
-        self._error = session.metric.error(self._judge.figure(self._uniform))
+        self._error = session.yardstick.metric.error(self._judge.figure(self._uniform))
 
     def entry(self, scheme: Scheme, bits: int) -> Entry:
         """Figures of a scheme."""
         session = self._session
         try:
-            program = session.lowering(scheme)
+            program = session.quantizer(scheme)
         except OverflowProofError:
             return Entry(bits, None, None, None, None, None)
         outputs = self._judge.outputs(program)
@@ -194,7 +187,7 @@ class _Bench:
         return Entry(
             bits,
             _limited(quality),
-            session.metric.error(quality) - self._error,
+            session.yardstick.metric.error(quality) - self._error,
             self._decibels(self._float, outputs),
             self._decibels(self._uniform, outputs),
             account(program).flash_bytes,
@@ -204,7 +197,11 @@ class _Bench:
         self, reference: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> float | None:
         """SQNR of the worst output that is judged; None where all are equal, or hold classes."""
-        names = [n for n in self._session.choice.outputs if not metrics.holds_classes(outputs[n])]
+        names = [
+            n
+            for n in self._session.yardstick.choice.outputs
+            if not metrics.holds_classes(outputs[n])
+        ]
         figure = min((metrics.sqnr(reference[n], outputs[n]) for n in names), default=np.inf)
         return None if figure == np.inf else _limited(figure)
 
@@ -250,7 +247,7 @@ def measure(session: Session) -> Sensitivity:
     bench = _Bench(session)
     uniform = bench.entry(bench.scheme, MAXIMUM_BITS)
     session.listener(Stage("measuring every operator alone"))
-    rows = list(parts(session.layers))
+    rows = list(parts(session.model.layers))
     work = [(part, operators, bits) for _, part, operators in rows for bits in widths]
 
     def entry(task: tuple[str, tuple[str, ...], int]) -> Entry:
@@ -262,10 +259,10 @@ def measure(session: Session) -> Sensitivity:
             found.append(one)
             session.listener(Measured(len(found), len(work)))
     count = len(widths)
-    float_quality = session.float_quality(_ROLE)
+    float_quality = session.yardstick.float_quality(_ROLE)
     return Sensitivity(
-        session.metric.name,
-        session.metric.unit,
+        session.yardstick.metric.name,
+        session.yardstick.metric.unit,
         None if np.isinf(float_quality) else float_quality,
         uniform,
         widths,
@@ -280,9 +277,9 @@ def measure(session: Session) -> Sensitivity:
 def _source(session: Session) -> dict[str, Any]:
     settings = session.settings()
     return {
-        "model": {"path": str(session.path.resolve()), "sha256": session.digest},
+        "model": {"path": str(session.model.path.resolve()), "sha256": session.model.digest},
         "data": {role: asdict(entry) for role, entry in session.data.describe().items()},
-        "calibration_sha256": files.digest(session.calibration_bytes),
+        "calibration_sha256": files.digest(session.statistics.calibration_bytes),
         "config": {name: settings[name] for name in (*keyed(Quantization), *keyed(Data))},
         "versions": versions(),
     }

@@ -26,7 +26,7 @@ from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, Workers, search
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import declared, dependent, keyed
 from onnxgru.settings.finetuning import Finetuning
@@ -92,7 +92,7 @@ class Made:
             session, program = self.make(self.session, self.encoding.scheme(genome))
         except (OverflowProofError, DivergedError):
             return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
-        error = session.metric.error(session.quality(program, _ROLE))
+        error = session.yardstick.metric.error(session.yardstick.quality(program, _ROLE))
         return Member(genome, (error, *(size.measure(program) for size in self.sizes)))
 
 
@@ -116,7 +116,7 @@ class Study:
         """What `run` has evaluated so far."""
         self.sizes = objectives.sizes(config.objectives)
         self._size = self.sizes[-1].key  # by which a member is chosen
-        self.encoding = encoding(session.layers, config)
+        self.encoding = encoding(session.model.layers, config)
 
     @cached_property
     def parts(self) -> dict[str, Any]:
@@ -125,10 +125,13 @@ class Study:
         settings = session.settings()
         tunes, tuning = self._make is not None, dependent(Finetuning)
         parts = {
-            "model": session.digest,
+            "model": session.model.digest,
             "validation data": session.data["validation"].digest(),
-            "calibration": files.digest(session.calibration_bytes),
-            **{name: files.digest(stored) for name, stored in session.moments_files.items()},
+            "calibration": files.digest(session.statistics.calibration_bytes),
+            **{
+                name: files.digest(stored)
+                for name, stored in session.statistics.moments_files.items()
+            },
             **{name: settings[name] for name in keyed(Config) if tunes or name not in tuning},
             "objectives": [size.key for size in self.sizes],
             "cost table": [repr(s.measure) for s in self.sizes if s.key == "cost"],
@@ -151,7 +154,7 @@ class Study:
         """
         first = "" if cache.holds_kernels() else " (the first on a machine compiles its kernels)"
         self._session.listener(Stage(f"preparing the search{first}"))
-        self._session.float_quality("validation")
+        self._session.yardstick.float_quality("validation")
         _ = self.baseline, self.starts
         if isinstance(self.evaluate, Problem):
             self.evaluate.prove()
@@ -163,13 +166,13 @@ class Study:
         Whether or not they fit the accumulators: it is an accuracy to compare with.
         """
         session, program = self._made(self._session.unbounded, self._uniform(MAXIMUM_BITS))
-        return session.metric.error(session.quality(program, _ROLE))
+        return session.yardstick.metric.error(session.yardstick.quality(program, _ROLE))
 
     def _goal(self) -> Goal:
         """What the search looks for, in words, and uniform 8 bits to compare with."""
-        metric, size = self._session.metric, self.sizes[-1]
+        metric, size = self._session.yardstick.metric, self.sizes[-1]
         session = self._session.unbounded
-        program = session.lowering(self._uniform(MAXIMUM_BITS))
+        program = session.quantizer(self._uniform(MAXIMUM_BITS))
         title, _, unit = (
             size.title.rpartition(" ") if size.key == "flash_bytes" else (size.title, "", "")
         )
@@ -188,33 +191,29 @@ class Study:
         asked = self._session.config.max_drop
         if asked is not None:
             return asked
-        metric = self._session.metric
+        metric = self._session.yardstick.metric
         return metric.default_drop(metric.quality(self.baseline))
 
     def _made(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
         """What a scheme is measured as."""
         if self._make is None:
-            return session, session.lowering(scheme)
+            return session, session.quantizer(scheme)
         return self._make(session, scheme)
 
     def _uniform(self, bits: int) -> Scheme:
         """Uniform bits as the search has them, whether or not it may use that width."""
         if bits in self.encoding.widths:
             return self.encoding.scheme(self.encoding.uniform(bits))
-        config = self._session.config
-        return Scheme.uniform(
-            self._session.layers,
-            bits,
-            granularity=config.granularity,
-            observer=config.observer,
-            input_bits=config.input_bits,
-        )
+        return self._session.uniform(bits)
 
     @cached_property
     def _allocation(self) -> Allocation:
         session = self._session
         return Allocation(
-            session.layers, session.calibration, self.encoding, session.config.observer
+            session.model.layers,
+            session.statistics.calibration,
+            self.encoding,
+            session.config.observer,
         )
 
     @cached_property
@@ -239,7 +238,7 @@ class Study:
     def _lowered(self, genome: Genome) -> IntegerProgram | None:
         """A genome's program as it is rounded, None if its accumulators could overflow."""
         try:
-            return self._session.lowering(self.encoding.scheme(genome))
+            return self._session.quantizer(self.encoding.scheme(genome))
         except OverflowProofError:
             return None
 
@@ -249,7 +248,7 @@ class Study:
         session = self._session
         if self._make is not None:
             return Made(session, self.encoding, self._make, self.sizes)
-        return Problem(self.encoding, session.lowering, session.judge(_ROLE), self.sizes)
+        return Problem(self.encoding, session.quantizer, session.yardstick.judge(_ROLE), self.sizes)
 
     def portable(self) -> Portable:
         """The same as `evaluate`, to be evaluated in another process.
@@ -262,7 +261,7 @@ class Study:
         session = self._session
         return Portable(
             Parts(
-                session.serialized(),
+                session.model.serialized(),
                 replace(
                     session.config,
                     calibration=None,
@@ -270,11 +269,10 @@ class Study:
                     holdout=None,
                     training_data=None,
                 ),
-                session.calibration,
-                session.moments if session.config.needs_moments else None,
+                session.statistics,
                 session.data[_ROLE],
-                session.metric.name,
-                session.targets(_ROLE),
+                session.yardstick.metric.name,
+                session.yardstick.targets(_ROLE),
                 self.sizes,
             )
         )
@@ -316,10 +314,10 @@ class Study:
             session.listener(
                 Searched(
                     progress,
-                    session.metric.quality(progress.member.objectives[0]),
+                    session.yardstick.metric.quality(progress.member.objectives[0]),
                     progress.member.objectives[-1],
                     min(kept, default=None),
-                    session.metric.quality(least),
+                    session.yardstick.metric.quality(least),
                     goal,
                 )
             )
@@ -352,9 +350,9 @@ class Study:
         document: dict[str, Any] = {
             "format": FORMAT,
             "metric": {
-                "name": session.metric.name,
-                "unit": session.metric.unit,
-                "higher_is_better": session.metric.higher_is_better,
+                "name": session.yardstick.metric.name,
+                "unit": session.yardstick.metric.unit,
+                "higher_is_better": session.yardstick.metric.higher_is_better,
             },
             "objectives": {size.key: size.title for size in self.sizes},
             "size": self._size,
@@ -367,7 +365,7 @@ class Study:
         }
         chosen = document["chosen"] = smallest(document, self.max_drop)["index"]
         cloud = tuple(
-            (m.objectives[-1], session.metric.quality(m.objectives[0]))
+            (m.objectives[-1], session.yardstick.metric.quality(m.objectives[0]))
             for m in members
             if m.feasible
         )
@@ -386,7 +384,7 @@ class Study:
         }
         if self._make is None:
             schemes = (self.encoding.scheme(found[chosen].genome), self._uniform(MAXIMUM_BITS))
-            apart = _apart(session, *(wide.lowering(scheme) for scheme in schemes))
+            apart = _apart(session, *(wide.quantizer(scheme) for scheme in schemes))
             summary["to_uniform_8"] = {"index": chosen, **apart}
         else:
             settings = session.settings()
@@ -437,7 +435,7 @@ class Study:
 
     def _float_quality(self, role: str) -> float | None:
         """The float model's figure; None where it is compared with itself, and infinite."""
-        figure = self._session.float_quality(role)
+        figure = self._session.yardstick.float_quality(role)
         return None if math.isinf(figure) else figure
 
     def _entry(self, session: Session, scheme: Scheme) -> dict[str, Any]:
@@ -459,12 +457,12 @@ def _figures(session: Session, program: IntegerProgram) -> dict[str, Any]:
 
     Decibels are within the metric's limits; None where there are no data.
     """
-    metric = session.metric
+    metric = session.yardstick.metric
     found: dict[str, Any] = {}
     for role in FIGURES:
         found[role] = found[f"{role}_interval"] = None
         if role in session.data:
-            judge = session.judge(role)
+            judge = session.yardstick.judge(role)
             known = judge.estimate(judge.outputs(program))
             infinite = math.isinf(known.figure)
             limited = metric.quality(metric.error(known.figure)) if infinite else known.figure
@@ -478,7 +476,7 @@ def _apart(session: Session, program: IntegerProgram, other: IntegerProgram) -> 
     for role in FIGURES:
         found[role] = None
         if role in session.data:
-            judge = session.judge(role)
+            judge = session.yardstick.judge(role)
             known = intervals.difference(
                 *(judge.sums(judge.outputs(one)) for one in (program, other))
             )

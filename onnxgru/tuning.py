@@ -28,10 +28,8 @@ from onnxgru.events import Listener, Stage, silent
 from onnxgru.events import Tuned as Told
 from onnxgru.folder import MEMBER, TEACHER
 from onnxgru.passes import source
-from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.rounding import given
-from onnxgru.session import Session
+from onnxgru.session.session import Session, read
 from onnxgru.settings.config import Config
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.course import Epoch
@@ -73,9 +71,9 @@ class Tuning:
         ``onnxgru quantize finetuned.onnx --scheme scheme.json --calibration-file
         finetuned.calibration.json --weights-file finetuned.weights.npz`` makes the same codes.
         """
-        model = source.compact(source.proto(self.session.model))
+        model = source.compact(source.proto(self.session.model.normal))
         content: bytes = model.SerializeToString(deterministic=True)
-        known = self.session.calibration
+        known = self.session.statistics.calibration
         ranges = {
             name: quantization.range
             for name, quantization in self.program.values.items()
@@ -99,12 +97,12 @@ def training_data(session: Session) -> Dataset | None:
     DataError
         If the data do not fit the model, or are too few or of one class.
     """
-    config, host = session.config, session.host
+    config, host = session.config, session.model.host
     if config.training_data is None:
         return None
     import_torch("fine-tuning")
-    nodes = [layer.node for layer in session.layers]
-    require_gradients(source.proto(session.model), nodes, session.output)
+    nodes = [layer.node for layer in session.model.layers]
+    require_gradients(source.proto(session.model.normal), nodes, session.yardstick.output)
     data = datasets.load(config.training_data, host.signature)
     if not isinstance(data, Dataset) or data.streams:
         raise DataError(
@@ -114,7 +112,12 @@ def training_data(session: Session) -> Dataset | None:
             + "; pad or cut them to one length"
         )
     settings = _settings(config, config.epochs)
-    check(data, session.reference("validation")[session.output], settings, host.batch)
+    check(
+        data,
+        session.yardstick.reference("validation")[session.yardstick.output],
+        settings,
+        host.batch,
+    )
     return data
 
 
@@ -229,13 +232,7 @@ def prepare(
         return lesson
     told = listener or session.listener
     told(Stage(f"fine-tuning a teacher of {MAXIMUM_BITS} bits on {data.size:,} sequences"))
-    scheme = Scheme.uniform(
-        session.layers,
-        MAXIMUM_BITS,
-        granularity=config.granularity,
-        observer=config.observer,
-        input_bits=config.input_bits,
-    )
+    scheme = session.uniform(MAXIMUM_BITS)
     if checkpoints:
         checkpoints.check_teacher()
     epochs = config.teacher_epochs
@@ -301,24 +298,24 @@ def _fitted(
     """Fine-tune a scheme for so many epochs; where it stands is kept under a name."""
     settings = _settings(session.config, epochs)
     began = session if lesson.start is None else session.retuned(lesson.start, integers=False)
-    program = began.lowering(scheme)
+    program = began.quantizer(scheme)
     finetuning = Finetuning(
-        source.proto(began.model),
-        began.layers,
+        source.proto(began.model.normal),
+        began.model.layers,
         program,
         scheme,
-        session.output,
-        session.host.interface.outputs[session.output] or 0,
+        session.yardstick.output,
+        session.model.host.interface.outputs[session.yardstick.output] or 0,
         settings,
-        session.host.batch,
+        session.model.host.batch,
     )
     history: list[Epoch] = []
-    metric = session.metric
+    metric = session.yardstick.metric
 
     def judge(tuned: Tuned) -> float:
         other = began.retuned(tuned)
         try:
-            return metric.error(other.quality(other.lowering(scheme), "validation"))
+            return metric.error(other.yardstick.quality(other.quantizer(scheme), "validation"))
         except OverflowProofError:  # weights have grown so that accumulators do not fit any more
             return math.inf
 
@@ -326,7 +323,7 @@ def _fitted(
         history.append(epoch)
         told(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
-    target = session.targets("validation")[session.output]
+    target = session.yardstick.targets("validation")[session.yardstick.output]
     labels = metric.target == "labels"
     counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
     checkpoint = checkpoints[name] if checkpoints else None
@@ -363,7 +360,7 @@ def _fitted(
         ],
     }
     final = began.retuned(tuned)
-    return Tuning(final, final.lowering(scheme), tuned, summary)
+    return Tuning(final, final.quantizer(scheme), tuned, summary)
 
 
 def _identity(
@@ -383,9 +380,9 @@ def _identity(
         *(version(name) for name in ("numpy", "onnxruntime", "torch")),
         asdict(settings),
         session.config.accumulator_bits,  # an epoch that does not fit them is not kept
-        session.digest,
-        session.output,
-        session.metric.name,
+        session.model.digest,
+        session.yardstick.output,
+        session.yardstick.metric.name,
         data.digest(),
         session.data["validation"].digest(),
         sorted((name, astuple(value)) for name, value in program.values.items()),
@@ -449,7 +446,7 @@ def _settings(config: Config, epochs: int) -> Settings:
 
 def _outputs(session: Session, data: Dataset) -> Array:
     """What the float model of a session computes for training data, the batch first."""
-    return session.host.outputs_of(data)[session.output]
+    return session.model.host.outputs_of(data)[session.yardstick.output]
 
 
 def load_tuned(session: Session, folder: Path) -> Tuned:
@@ -468,21 +465,18 @@ def load_tuned(session: Session, folder: Path) -> Tuned:
             f"{folder}: must be the folder of a fine-tuning, it has no {MODEL}; fine-tune one "
             "member first"
         )
-    model = source.read(path)
-    Normalize()(model)
-    config = session.config
-    layers = require(recognize(model, config.include, config.exclude), str(path))
-    weights = {o.name: (o.weight, o.bias) for layer in layers for o in layer.linears}
-    wanted = {o.name for layer in session.layers for o in layer.linears}
+    model = read(path, session.config)
+    weights = {o.name: (o.weight, o.bias) for layer in model.layers for o in layer.linears}
+    wanted = {o.name for layer in session.model.layers for o in layer.linears}
     if set(weights) != wanted:
         raise ModelError(
-            f"{path}: must be a fine-tuned {session.path.name}, but has other layers; give a "
+            f"{path}: must be a fine-tuned {session.model.path.name}, but has other layers; give a "
             "folder of the same model, or fine-tune it again"
         )
-    known = session.model.graph.initializers
+    known = session.model.normal.graph.initializers
     initializers = {
         str(name): value.const_value.numpy()
-        for name, value in model.graph.initializers.items()
+        for name, value in model.normal.graph.initializers.items()
         if value.const_value is not None and name in known
     }
     return Tuned({}, weights, {}, initializers)

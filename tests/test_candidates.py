@@ -10,7 +10,7 @@ import onnxgru
 from onnxgru.core.errors import DataError, DivergedError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Event, Stage
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from onnxgru.training.finetune import Finetuning
@@ -126,11 +126,11 @@ def test_a_candidate_that_diverges_is_infeasible(place):
         search=True, population=4, generations=1, widths="3,4", training_data="few.npz", epochs=1,
         finetune_candidates=True, output="diverges",
     )  # fmt: skip
-    session = Session(Path("digits_row.onnx"), config)
+    session = Session.open(Path("digits_row.onnx"), config)
     study = Study(session, Candidates(session, training_data(session)))
     narrow, wide = (study.encoding.uniform(bits) for bits in (3, 4))
     assert study.evaluate(wide).feasible
-    wild = Session(Path("digits_row.onnx"), config.merged({"learning_rate": 1e6}))
+    wild = Session.open(Path("digits_row.onnx"), config.merged({"learning_rate": 1e6}))
     study = Study(wild, Candidates(wild, training_data(wild)))
     assert not study.evaluate(narrow).feasible
 
@@ -138,8 +138,8 @@ def test_a_candidate_that_diverges_is_infeasible(place):
 def test_agreement_is_as_uncertain_as_its_sequences(place):
     """Without labels: the last epoch is not kept where it is many points worse than another."""
     config = Config(bits=3, training_data="bare.npz", epochs=1, output="agree", metric="agreement")
-    session = Session(Path("digits_row.onnx"), config)
-    session.lowering(Scheme.uniform(session.layers, 3))
+    session = Session.open(Path("digits_row.onnx"), config)
+    session.quantizer(Scheme.uniform(session.model.layers, 3))
     kept, told = [], []
     run = Finetuning.run
 
@@ -149,7 +149,7 @@ def test_agreement_is_as_uncertain_as_its_sequences(place):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Finetuning, "run", noted)
-        kept.append(tune(session, Scheme.uniform(session.layers, 3)))
+        kept.append(tune(session, Scheme.uniform(session.model.layers, 3)))
     assert told == [pytest.approx(100 * (0.02 * 0.98 / 450) ** 0.5)]
 
 

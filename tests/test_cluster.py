@@ -18,7 +18,7 @@ from onnxgru.cli import main
 from onnxgru.core.errors import ClusterError, DataError
 from onnxgru.events import Notice, Searched, Stage
 from onnxgru.report import versions
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from tests.journeys import MODELS, copy_digits
@@ -307,7 +307,7 @@ def test_problem_in_another_process_is_the_same(model):
         "genes": "bits,observer,granularity",
         "metric": "sqnr",
     }
-    study = Study(Session(model, Config(search=True, calibration=None, **settings)))
+    study = Study(Session.open(model, Config(search=True, calibration=None, **settings)))
     portable = pickle.loads(pickle.dumps(study.portable()))
     again = pickle.loads(pickle.dumps(portable))
     for genome in study.starts[5:12]:
@@ -316,7 +316,7 @@ def test_problem_in_another_process_is_the_same(model):
 
 def test_key_does_not_depend_on_where_it_is_evaluated(model):
     places = ({}, {"jobs": 3}, {"scheduler": "tcp://10.0.0.1:8786"})
-    assert len({Study(Session(model, Config(search=True, **p))).key for p in places}) == 1
+    assert len({Study(Session.open(model, Config(search=True, **p))).key for p in places}) == 1
 
 
 # --- what cannot be used -------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from onnxgru.core.errors import OverflowProofError, UsageError, VerificationErro
 from onnxgru.core.scheme import Scheme
 from onnxgru.runtime import devices
 from onnxgru.runtime.tensors import TensorPrimitives
-from onnxgru.session import Session
+from onnxgru.session.quantizer import Quantizer
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from tests.devices import DEVICES, torch_device
@@ -50,19 +51,23 @@ def test_the_front_is_that_of_the_processor(model: Path, tmp_path: Path, device:
         assert written["cpu"] == written["cuda"]
 
 
-def test_schemes_that_could_overflow_keep_their_places(model: Path, device: Any) -> None:
-    plain = Study(Session(model, Config(search=True)))
-    study = Study(session := Session(model, Config(search=True, device="cuda")))
+def test_schemes_that_could_overflow_keep_their_places(
+    model: Path, device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Study(Session.open(model, Config(search=True)))
+    study = Study(session := Session.open(model, Config(search=True, device="cuda")))
     genomes = study.starts[:5]
-    lowering, refused = session.lowering, [study.encoding.scheme(g).dumps() for g in genomes[1::2]]
+    lowering = session.quantizer._lowering
+    refused = [study.encoding.scheme(genome).dumps() for genome in genomes[1::2]]
 
     def lower(scheme: Scheme) -> Any:
         if scheme.dumps() in refused:
             raise OverflowProofError("too wide")
         return lowering(scheme)
 
-    vars(session)["lowering"] = lower
-    found = list(study.evaluate.many(genomes))
+    with monkeypatch.context() as patched:
+        patched.setattr(Quantizer, "__call__", lambda _, scheme: lower(scheme))
+        found = list(study.evaluate.many(genomes))
     assert found[::2] == [plain.evaluate(genome) for genome in genomes[::2]]
     assert [(m.genome, m.feasible) for m in found[1::2]] == [(g, False) for g in genomes[1::2]]
 

@@ -9,7 +9,7 @@ import pytest
 import onnxgru
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.events import Event, Notice, silent
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from tests.journeys import copy_digits
 from tests.runtime import streaming
@@ -70,7 +70,7 @@ def told(**settings: object) -> list[str]:
         if isinstance(event, Notice):
             heard.append(event.text)
 
-    Session(Path("digits_row.onnx"), Config(**settings), listen).examine()
+    Session.open(Path("digits_row.onnx"), Config(**settings), listen).examine()
     return heard
 
 

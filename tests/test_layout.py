@@ -63,8 +63,8 @@ ALLOWED = {
     "session": {"recordings", "judge", "outputs", "forms", "suspicion", "remarks", "settings"}
     | {"events"}
     | LIBRARY - {"search", "training"},
-    "inspection": {"passes", "core"},
-    "comparison": {"outputs", "runtime", "passes", "core"},
+    "inspection": {"session", "passes", "core"},
+    "comparison": {"session", "outputs", "runtime", "passes", "core"},
     "remarks": set(),
     "states": set(),
     "forms": {"events", "passes", "core"},
@@ -74,8 +74,7 @@ ALLOWED = {
     "charts": {"front", "core"},
     "page": {"charts", "drawing", "remarks", "report", "core"},
     "sensitivity": {"session", "settings", "report", "events", "core"},
-    "problem": {"judge", "encoding", "settings", "runtime", "passes", "rounding", "calibration"}
-    | {"search", "core"},
+    "problem": {"session", "judge", "encoding", "settings", "search", "core"},
     "cluster": {"report", "events", "search", "core"},
     "study": {
         "problem",

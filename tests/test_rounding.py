@@ -16,7 +16,7 @@ from onnxgru.core.errors import OutputError, SchemeError
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.rounding.gptq import Gptq
 from onnxgru.runtime.verify import verify
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import Study
 from tests import grus
@@ -59,12 +59,15 @@ def test_every_kind_of_sequence(tmp_path, reset):
     (tmp_path / "m.onnx").write_bytes(grus.model(case).SerializeToString())
     np.savez(tmp_path / "x.npz", **grus.feeds(case))
     config = Config(calibration=tmp_path / "x.npz", **EVERYTHING)
-    session = Session(tmp_path / "m.onnx", config)
+    session = Session.open(tmp_path / "m.onnx", config)
     for bits in (2, 4, 8):
-        scheme = Scheme.uniform(session.layers, bits)
-        program = session.lowering(scheme)
+        scheme = Scheme.uniform(session.model.layers, bits)
+        program = session.quantizer(scheme)
         checked = verify(
-            session.integer(program, scheme), session.host, program, session.data["validation"]
+            session.emission.integer(program, scheme),
+            session.model.host,
+            program,
+            session.data["validation"],
         )
         assert checked.codes > 0
 
@@ -74,14 +77,14 @@ def test_uniform_narrow_weights_are_better_on_other_data(model):
     figures = {}
     for rounding in ("nearest", "gptq"):
         # Plain ranges: any range that is 3 % wider moves these figures by 0.5 dB.
-        session = Session(model, Config(metric="sqnr", rounding=rounding, ranges="plain"))
-        uniform = Scheme.uniform(session.layers, 8)
+        session = Session.open(model, Config(metric="sqnr", rounding=rounding, ranges="plain"))
+        uniform = Scheme.uniform(session.model.layers, 8)
         operators = {
             name: replace(entry, weight_bits=2) if isinstance(entry, LinearScheme) else entry
             for name, entry in uniform.operators.items()
         }
         scheme = Scheme(uniform.inputs, operators)
-        figures[rounding] = session.quality(session.lowering(scheme), "holdout")
+        figures[rounding] = session.yardstick.quality(session.quantizer(scheme), "holdout")
     assert figures["nearest"] > 14  # 9 with three levels
     assert figures["gptq"] > max(19, figures["nearest"] + 4)
 
@@ -123,7 +126,7 @@ def test_search_goes_on_with_the_same_weights(model, tmp_path):
 
 def test_journal_belongs_to_the_methods(model):
     def key(**settings):
-        return Study(Session(model, Config(search=True, **settings))).key
+        return Study(Session.open(model, Config(search=True, **settings))).key
 
     keys = [key(**{**NEAREST, name: value}) for name, value in EVERYTHING.items()]
     keys += [key(**NEAREST), key(**EVERYTHING)]

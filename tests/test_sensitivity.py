@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from onnxgru.core.errors import OverflowProofError, UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Measured
 from onnxgru.sensitivity import FORMAT, OUTPUTS, WEIGHTS, Sensitivity, measure, narrowed, picture
-from onnxgru.session import Session
+from onnxgru.session.quantizer import Quantizer
+from onnxgru.session.session import Session
 from tests import grus
 from tests.journeys import copy_digits, names, process, read
 
@@ -56,7 +58,7 @@ def found(place, events) -> Sensitivity:
 @pytest.fixture(scope="module")
 def session(place) -> Session:
     """Without fused kernels."""
-    return Session(place / "digits_row.onnx", Config())
+    return Session.open(place / "digits_row.onnx", Config())
 
 
 def row(found: Sensitivity, name: str, part: str):
@@ -68,7 +70,7 @@ def row(found: Sensitivity, name: str, part: str):
 
 
 def test_every_operator_is_there(found, session):
-    (layer,) = session.layers
+    (layer,) = session.model.layers
     outputs = [r.name for r in found.rows if r.part == OUTPUTS]
     weights = [r.name for r in found.rows if r.part == WEIGHTS]
     assert outputs == [operator.name for operator in layer.operators] and len(outputs) == 17
@@ -78,11 +80,11 @@ def test_every_operator_is_there(found, session):
 
 def test_uniform_8_bits_drop_nothing(found, session):
     uniform = found.uniform
-    program = session.lowering(Scheme.uniform(session.layers, 8))
+    program = session.quantizer(Scheme.uniform(session.model.layers, 8))
     assert (uniform.bits, uniform.drop, uniform.sqnr_uniform_db) == (8, 0.0, None)
-    assert uniform.quality == session.quality(program, "validation")
+    assert uniform.quality == session.yardstick.quality(program, "validation")
     assert uniform.flash_bytes == account(program).flash_bytes
-    assert found.float_quality == session.float_quality("validation")
+    assert found.float_quality == session.yardstick.float_quality("validation")
 
 
 @pytest.mark.parametrize(
@@ -90,20 +92,21 @@ def test_uniform_8_bits_drop_nothing(found, session):
 )
 def test_figures_are_those_of_the_scheme(found, session, name, part, bits):
     """Written down as a scheme file would be, and evaluated without fused kernels."""
-    document = json.loads(Scheme.uniform(session.layers, 8).dumps())
+    document = json.loads(Scheme.uniform(session.model.layers, 8).dumps())
     key = "bits" if part == OUTPUTS else "weight_bits"
     document["operators"][f"/gru/forward/{name}"][key] = bits
-    program = session.lowering(Scheme.parse(document, "test"))
-    uniform = session.lowering(Scheme.uniform(session.layers, 8))
+    program = session.quantizer(Scheme.parse(document, "test"))
+    uniform = session.quantizer(Scheme.uniform(session.model.layers, 8))
     entry = row(found, name, part).entries[0]
-    quality = session.quality(program, "validation")
+    quality = session.yardstick.quality(program, "validation")
     assert (entry.bits, entry.quality) == (bits, quality)
-    assert entry.drop == pytest.approx(session.quality(uniform, "validation") - quality)
+    assert entry.drop == pytest.approx(session.yardstick.quality(uniform, "validation") - quality)
     assert entry.drop != 0.0  # nor is it trivial
     outputs, before = (
-        session.judge("validation").outputs(p)[session.output] for p in (program, uniform)
+        session.yardstick.judge("validation").outputs(p)[session.yardstick.output]
+        for p in (program, uniform)
     )
-    reference = session.reference("validation")[session.output]
+    reference = session.yardstick.reference("validation")[session.yardstick.output]
     assert entry.sqnr_db == pytest.approx(metrics.sqnr(reference, outputs))
     assert entry.sqnr_uniform_db == pytest.approx(metrics.sqnr(before, outputs))
     assert entry.flash_bytes == account(program).flash_bytes
@@ -135,29 +138,28 @@ def test_workers_do_not_change_the_figures(place, found):
 def test_directions_share_the_width_of_their_state(tmp_path):
     path = tmp_path / "two.onnx"
     onnx.save(grus.model(grus.Case(direction="bidirectional", H=4)), path)
-    session = Session(path, Config(widths="3"))
+    session = Session.open(path, Config(widths="3"))
     found = measure(session)
     shared = [one for one in found.rows if len(one.operators) > 1]
-    assert [one.operators for one in shared] == list(session.layers[0].writers.values())
+    assert [one.operators for one in shared] == list(session.model.layers[0].writers.values())
     assert len(found.rows) == 2 * (17 + 6) - 1
     assert found.unit == "dB" and found.float_quality is None
-    base = Scheme.uniform(session.layers, 8)
-    narrowed(base, OUTPUTS, shared[0].operators, 3).validate(session.layers)
+    base = Scheme.uniform(session.model.layers, 8)
+    narrowed(base, OUTPUTS, shared[0].operators, 3).validate(session.model.layers)
 
 
 def test_schemes_that_could_overflow_have_no_figures(session, monkeypatch):
-    lower = session.lowering
-    wide = Scheme.uniform(session.layers, 8)
-    ((state,),) = session.layers[0].writers.values()
+    lower = session.quantizer._lowering
+    wide = Scheme.uniform(session.model.layers, 8)
+    ((state,),) = session.model.layers[0].writers.values()
 
     def refuse(scheme: Scheme):
         if scheme.operators[state] != wide.operators[state]:
             raise OverflowProofError("test")
         return lower(scheme)
 
-    monkeypatch.setitem(session.__dict__, "lowering", refuse)
-    monkeypatch.setattr(session, "config", Config(widths="7"))
-    found = measure(session)
+    monkeypatch.setattr(Quantizer, "__call__", lambda _, scheme: refuse(scheme))
+    found = measure(replace(session, config=Config(widths="7")))
     (entry,) = row(found, "state.sum", OUTPUTS).entries
     assert (entry.quality, entry.drop, entry.sqnr_db, entry.flash_bytes) == (None,) * 4
     assert row(found, "state.new", OUTPUTS).entries[0].drop is not None
@@ -260,8 +262,13 @@ def test_a_file_in_the_way_is_refused(place, capsys):
 
 
 def test_outputs_that_are_not_finite_are_refused(session, monkeypatch):
-    monkeypatch.setattr(session, "config", Config(widths="7"))
-    broken = np.full_like(session.reference("validation")[session.output], np.nan)
-    monkeypatch.setattr(session.judge("validation"), "outputs", lambda _: {session.output: broken})
+    broken = np.full_like(
+        session.yardstick.reference("validation")[session.yardstick.output], np.nan
+    )
+    monkeypatch.setattr(
+        session.yardstick.judge("validation"),
+        "outputs",
+        lambda _: {session.yardstick.output: broken},
+    )
     with pytest.raises(Exception, match="NaN"):
-        measure(session)
+        measure(replace(session, config=Config(widths="7")))

@@ -8,7 +8,7 @@ import pytest
 
 from onnxgru.core.dataset import Dataset
 from onnxgru.events import Notice
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.suspicion import of_bytes, of_count, of_inputs, of_labels, summarise
 from tests.journeys import copy_digits
@@ -124,13 +124,13 @@ def test_a_session_names_them_before_any_work(tmp_path, monkeypatch):
     def listen(event: object) -> None:
         heard.append(event.text if isinstance(event, Notice) else type(event).__name__)
 
-    Session(Path("digits_row.onnx"), Config(), listen).examine()
+    Session.open(Path("digits_row.onnx"), Config(), listen).examine()
     assert heard == []
     with np.load("digits_row.validation.npz") as file:
         arrays = dict(file)
     os.remove("digits_row.holdout.npz")
     np.savez("odd.npz", rows=16 * arrays["rows"], labels=arrays["labels"] + 100)
-    Session(Path("digits_row.onnx"), Config(validation="odd.npz"), listen).examine()
+    Session.open(Path("digits_row.onnx"), Config(validation="odd.npz"), listen).examine()
     assert len(heard) == 3 and all(text.startswith("odd.npz: ") for text in heard)
 
 
@@ -149,6 +149,6 @@ def test_random_input_takes_values_that_tables_have(tmp_path, monkeypatch):
     del model.graph.input[:]
     model.graph.input.append(given)
     onnx.save(model, "tokens.onnx")
-    session = Session(Path("tokens.onnx"), Config())
+    session = Session.open(Path("tokens.onnx"), Config())
     values = session.data["validation"].inputs["tokens"]
     assert session.data.synthetic and set(np.unique(values)) == set(range(8))

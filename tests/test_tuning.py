@@ -21,7 +21,7 @@ from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.events import Notice, Tuned
 from onnxgru.folder import FINETUNED
 from onnxgru.passes import source
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.training.finetune import Finetuning, Settings
 from onnxgru.tuning import load_tuned
@@ -38,7 +38,7 @@ QUICK = ("--epochs", "1", "--quiet")
 
 def narrow(session: Session, bits: int) -> Scheme:
     """Weights of so many bits, everything else of 8."""
-    scheme = Scheme.uniform(session.layers, 8)
+    scheme = Scheme.uniform(session.model.layers, 8)
     return Scheme(
         scheme.inputs,
         {
@@ -46,6 +46,13 @@ def narrow(session: Session, bits: int) -> Scheme:
             for name, entry in scheme.operators.items()
         },
     )
+
+
+def differentiable(session: Session, scheme: Scheme, settings: Settings) -> Finetuning:
+    """A scheme of a model as fine-tuning computes it."""
+    model, program = session.model, session.quantizer(scheme)
+    whole, output = source.proto(model.normal), session.yardstick.output
+    return Finetuning(whole, model.layers, program, scheme, output, 0, settings)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +74,7 @@ def place(tmp_path_factory) -> Iterator[Path]:
     np.savez(place / "nan.npz", rows=broken, labels=few["labels"])
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.chdir(place)
-    session = Session(place / "digits_row.onnx", Config())
+    session = Session.open(place / "digits_row.onnx", Config())
     for bits in (2, 3):
         (place / f"narrow-{bits}.json").write_bytes(narrow(session, bits).dumps())
     quantize("tuned", "--scheme", "narrow-3.json", "--training-data", "train.npz", "--epochs", "2")
@@ -116,18 +123,16 @@ def test_it_beats_plain_rounding_on_the_holdout(place, bits):
 @pytest.mark.parametrize("bits", [2, 3, 8])
 def test_torch_and_the_integers_agree(place, bits):
     """Accuracy, and most classes, of the same weights in both."""
-    session = Session(place / "digits_row.onnx", Config())
+    session = Session.open(place / "digits_row.onnx", Config())
     scheme = narrow(session, bits)
-    program = session.lowering(scheme)
-    twin = Finetuning(
-        source.proto(session.model), session.layers, program, scheme, session.output, 0, Settings()
-    )
+    program = session.quantizer(scheme)
+    twin = differentiable(session, scheme, Settings())
     for role in ("validation", "holdout"):
-        judge = session.judge(role)
+        judge = session.yardstick.judge(role)
         found = twin.outputs(session.data[role])
         integer = judge.outputs(program)
-        assert np.mean(found.argmax(1) == integer[session.output].argmax(1)) > 0.995
-        assert abs(judge.figure({session.output: found}) - judge.figure(integer)) < 0.5
+        assert np.mean(found.argmax(1) == integer[session.yardstick.output].argmax(1)) > 0.995
+        assert abs(judge.figure({session.yardstick.output: found}) - judge.figure(integer)) < 0.5
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(place):
@@ -237,9 +242,9 @@ def test_a_teacher_of_8_bits_comes_first(place):
     for outputs, path in zip(taught, ("digits_row.onnx", made / "finetuned.onnx"), strict=True):
         np.testing.assert_allclose(outputs, grus.run(onnx.load(path), inputs)[0], atol=1e-6)
     assert np.abs(taught[1] - taught[0]).max() > 1e-3
-    session = Session(place / "digits_row.onnx", Config())
+    session = Session.open(place / "digits_row.onnx", Config())
     started = session.retuned(load_tuned(session, made), integers=False)
-    before = started.quality(started.lowering(narrow(session, 3)), "validation")
+    before = started.yardstick.quality(started.quantizer(narrow(session, 3)), "validation")
     assert found["before"] == pytest.approx(before, abs=1e-9)
     text = (folder / "report.md").read_text("utf-8")
     assert "taught by, the model at 8 bits, fine-tuned before (epochs: 1;" in text
@@ -339,12 +344,8 @@ def test_distillation_starts_at_nothing_for_a_student_that_is_the_teacher(tmp_pa
         onnx.save(small(kind), tmp_path / "m.onnx")
         x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
         np.savez(tmp_path / "m.validation.npz", X=x, labels=FRAMES)
-        session = Session(tmp_path / "m.onnx", Config())
-        scheme = Scheme.uniform(session.layers, 8)
-        twin = Finetuning(
-            source.proto(session.model), session.layers, session.lowering(scheme), scheme,
-            "out", 0, Settings(distillation=1.0),
-        )  # fmt: skip
+        session = Session.open(tmp_path / "m.onnx", Config())
+        twin = differentiable(session, session.uniform(8), Settings(distillation=1.0))
         data = session.data["validation"]
         logits = twin.outputs(data)
         made = {"Softmax": np.exp, "LogSoftmax": lambda v: v, "Identity": None}[kind]
@@ -361,16 +362,13 @@ def test_averages_are_those_of_the_weights_after_each_step(tmp_path):
     onnx.save(small("Softmax"), tmp_path / "m.onnx")
     x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
     np.savez(tmp_path / "m.validation.npz", X=x, labels=FRAMES)
-    session = Session(tmp_path / "m.onnx", Config())
-    scheme, data = Scheme.uniform(session.layers, 8), session.data["validation"]
-    teacher = session.reference("validation")["out"]
+    session = Session.open(tmp_path / "m.onnx", Config())
+    data = session.data["validation"]
+    teacher = session.yardstick.reference("validation")["out"]
 
     def trained(averaging: float) -> list[np.ndarray]:
         settings = Settings(epochs=3, batch_size=8, learning_rate=1e-2, averaging=averaging)
-        twin = Finetuning(
-            source.proto(session.model), session.layers, session.lowering(scheme), scheme, "out",
-            0, settings,
-        )  # fmt: skip
+        twin = differentiable(session, session.uniform(8), settings)
         seen: list[np.ndarray] = []
 
         def judge(tuned) -> float:

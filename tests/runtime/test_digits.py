@@ -11,7 +11,7 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.runtime.sessions import runtimes
 from onnxgru.runtime.verify import verify
-from onnxgru.session import Session
+from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from tests.pipeline import random_scheme
 
@@ -23,33 +23,35 @@ SEQUENCES = 16
 
 @cache
 def session(form: str) -> Session:
-    return Session(MODEL, replace(Config(), recurrence=form))
+    return Session.open(MODEL, replace(Config(), recurrence=form))
 
 
 def check(form: str, runtime: str, scheme: Scheme) -> int:
     """Verify one scheme; state codes compared."""
     made = session(form)
-    program: IntegerProgram = made.lowering(scheme)
+    program: IntegerProgram = made.quantizer(scheme)
     data = made.data["validation"].take(SEQUENCES)
-    model = made.integer(program, scheme)
+    model = made.emission.integer(program, scheme)
     loader = RUNTIMES[runtime]
-    return verify(model, made.host, program, data, load=loader, time_axes=made.time_axes).codes
+    return verify(
+        model, made.model.host, program, data, load=loader, time_axes=made.emission.time_axes
+    ).codes
 
 
 @pytest.mark.parametrize("runtime", list(RUNTIMES))
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_uniform(bits: int, runtime: str) -> None:
-    scheme = Scheme.uniform(session("scan").layers, bits)
+    scheme = Scheme.uniform(session("scan").model.layers, bits)
     assert check("scan", runtime, scheme) == SEQUENCES * 64  # the model reads Y_h alone
 
 
 @pytest.mark.parametrize("runtime", list(RUNTIMES))
 @pytest.mark.parametrize("seed", range(3))
 def test_mixed(seed: int, runtime: str) -> None:
-    assert check("scan", runtime, random_scheme(session("scan").layers, seed))
+    assert check("scan", runtime, random_scheme(session("scan").model.layers, seed))
 
 
 @pytest.mark.parametrize("runtime", list(RUNTIMES))
 @pytest.mark.parametrize("form", FORMS)
 def test_forms(form: str, runtime: str) -> None:
-    assert check(form, runtime, random_scheme(session(form).layers, 9))
+    assert check(form, runtime, random_scheme(session(form).model.layers, 9))

@@ -1,0 +1,97 @@
+"""From programs to graphs: the integer graph and the annotated one, checked."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from onnxgru import forms
+from onnxgru.core.account import account
+from onnxgru.core.errors import ModelError
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.passes import source
+from onnxgru.passes.annotate import Annotate
+from onnxgru.passes.decompose import Decompose
+from onnxgru.passes.emit import Emit
+from onnxgru.passes.form import Form
+from onnxgru.passes.pack import Pack
+from onnxgru.session.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Emission:
+    """Writes graphs of programs of a model.
+
+    Parameters
+    ----------
+    model : Model
+        The float model.
+    form : Form
+        Scan, step or unrolled.
+    time_axes : mapping of str to int or None
+        In step form, the time axis of every input that has one.
+    outputs : sequence of str
+        Outputs that the graphs are judged by.
+    """
+
+    model: Model
+    form: Form
+    time_axes: Mapping[str, int] | None
+    outputs: Sequence[str]
+
+    def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
+        """The integer graph of a program; raises what `annotated` does."""
+        model = forms.cut(self.model.normal, self.model.layers, self.form)
+        Emit(program, self.form)(model)
+        Pack()(model)
+        return source.compact(self._finished(model, program, scheme))
+
+    def annotated(
+        self, program: IntegerProgram, scheme: Scheme, form: Form | None = None
+    ) -> onnx.ModelProto:
+        """The annotated graph of a program, in this form or another one.
+
+        Raises
+        ------
+        ModelError
+            If the graph does not pass ``onnx.checker``.
+        """
+        form = form or self.form
+        model = forms.cut(self.model.normal, self.model.layers, form)
+        Decompose(self.model.layers, form)(model)
+        Annotate(program)(model)
+        for value in list(model.graph.initializers.values()):
+            if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+                del model.graph.initializers[str(value.name)]
+        return self._finished(model, program, scheme)
+
+    def _finished(
+        self, model: ir.Model, program: IntegerProgram, scheme: Scheme
+    ) -> onnx.ModelProto:
+        from onnxgru import __version__
+
+        host = self.model.host
+        model.producer_name, model.producer_version = "onnxgru", __version__
+        notes = {
+            "scheme": json.loads(scheme.dumps()),
+            "sizes": account(program).to_dict(),
+            "batch_axes": {s.name: None if s.bare else s.batch_axis for s in host.signature},
+            "handed_on": host.interface.states,
+            "outputs": list(self.outputs),
+        }
+        model.metadata_props["onnxgru.version"] = __version__
+        model.metadata_props["onnxgru.source_sha256"] = self.model.digest
+        for name, note in notes.items():
+            model.metadata_props[f"onnxgru.{name}"] = json.dumps(note, separators=(",", ":"))
+        message = source.proto(model)
+        try:
+            onnx.checker.check_model(message, full_check=True)
+        except onnx.checker.ValidationError as error:
+            raise ModelError(
+                f"the graph written for {self.model.path} does not pass onnx.checker "
+                f"({str(error).splitlines()[0]}); please report it"
+            ) from error
+        return message

@@ -1,0 +1,138 @@
+"""A model: read, brought to normal form, and its recurrent layers recognised."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxgru.core import files
+from onnxgru.core.network import Layer
+from onnxgru.core.weights import Tuned
+from onnxgru.passes import source
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.recognize.layers import Recognition, recognize, require
+from onnxgru.passes.retune import Retune
+from onnxgru.passes.source import Origin
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.interface import Wishes
+from onnxgru.runtime.observation import Observation
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model in normal form, with what was recognised in it.
+
+    Parameters
+    ----------
+    origin : Origin
+        The file, or what a Python program holds.
+    normal : onnx_ir.Model
+        The model in normal form. Nobody changes it; passes that do are given a clone.
+    recognition : Recognition
+        Its layers, and what stays in float.
+    include, exclude : sequence of str
+        Which nodes were to be recognised, as for `recognize`.
+    wishes : Wishes
+        What the user says of inputs and outputs.
+    """
+
+    origin: Origin
+    normal: ir.Model
+    recognition: Recognition
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    wishes: Wishes = field(default_factory=Wishes)
+
+    @classmethod
+    def read(
+        cls,
+        given: object,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        wishes: Wishes | None = None,
+    ) -> "Model":
+        """Read a model, normalise it and recognise its layers.
+
+        Parameters
+        ----------
+        given : path, Origin, bytes, ModelProto or onnx_ir.Model
+            As for `onnxgru.passes.source.origin`.
+        include, exclude : sequence of str
+            As for `recognize`.
+        wishes : Wishes, optional
+            What the user says of inputs and outputs.
+
+        Raises
+        ------
+        ModelError
+            If the model cannot be read.
+        UsageError
+            If a name matches no recurrent node.
+        """
+        origin = source.origin(given)
+        return cls.of(origin, source.read(origin), include, exclude, wishes)
+
+    @classmethod
+    def of(
+        cls,
+        origin: Origin,
+        model: ir.Model,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        wishes: Wishes | None = None,
+    ) -> "Model":
+        """Normalise a model that has been read already, in place; else as `read`."""
+        Normalize()(model)
+        found = recognize(model, include, exclude)
+        return cls(origin, model, found, include, exclude, wishes or Wishes())
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.origin.path
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return files.digest(self.origin.content)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that are quantised, of which there must be one.
+
+        Raises
+        ------
+        ModelError
+            If there is none; the message has every reason.
+        """
+        return require(self.recognition, str(self.path))
+
+    @cached_property
+    def host(self) -> Host:
+        """The float parts around the layers; raises what `Host` does."""
+        return Host(self.normal, self.recognition.layers, self.wishes)
+
+    @cached_property
+    def observation(self) -> Observation:
+        """The decomposed float graph with every operator visible."""
+        return Observation(self.normal, self.layers, self.host.batch)
+
+    def serialized(self) -> bytes:
+        """The model in normal form with all its weights, as a ``ModelProto``.
+
+        Raises
+        ------
+        ModelError
+            If it is larger than 2 GiB.
+        """
+        content: bytes = source.proto(self.normal).SerializeToString(deterministic=True)
+        return content
+
+    def retuned(self, tuned: Tuned) -> "Model":
+        """The same model with weights that fine-tuning left."""
+        model = self.normal.clone()
+        Retune(self.layers, tuned.weights, tuned.initializers)(model)
+        found = recognize(model, self.include, self.exclude)
+        return replace(self, normal=model, recognition=found)

@@ -1,0 +1,130 @@
+"""From schemes to programs: weights are rounded, ranges chosen, accumulators proved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from onnxgru.core.network import Layer
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.passes.lower import Lowering, Rounding
+from onnxgru.rounding import given, methods
+from onnxgru.session.model import Model
+from onnxgru.session.statistics import Statistics
+from onnxgru.settings.config import Config
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What programs are lowered within.
+
+    Parameters
+    ----------
+    accumulator_bits : int
+        Width that every accumulator must fit.
+    ranges : {"plain", "saturating", "aligned"}
+        As in `Lowering`.
+    """
+
+    accumulator_bits: int
+    ranges: str
+
+
+@dataclass(frozen=True, eq=False)
+class Quantizer:
+    """Lowers schemes of one model with its statistics.
+
+    Parameters
+    ----------
+    model : Model
+        The float model.
+    statistics : Statistics
+        Of its operators.
+    rounding : callable
+        How weights become codes, a method of `onnxgru.rounding`.
+    limits : Limits
+        What programs must keep.
+    """
+
+    model: Model
+    statistics: Statistics
+    rounding: Rounding
+    limits: Limits
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        statistics: Statistics,
+        config: Config,
+        rounding: Rounding | None = None,
+    ) -> "Quantizer":
+        """The quantizer that a configuration asks for.
+
+        Parameters
+        ----------
+        model : Model
+            The float model.
+        statistics : Statistics
+            Of its operators.
+        config : Config
+            How to round, and the limits.
+        rounding : callable, optional
+            Codes that are known already, which go before the configuration's.
+
+        Raises
+        ------
+        SchemeError
+            If the file of the weights cannot be read.
+        """
+        limits = Limits(config.accumulator_bits, config.ranges)
+        rounded = rounding or _rounding(model.layers, statistics, config)
+        return cls(model, statistics, rounded, limits)
+
+    @cached_property
+    def _lowering(self) -> Lowering:
+        return Lowering(
+            self.model.normal.graph,
+            self.model.layers,
+            self.statistics.calibration,
+            self.limits.accumulator_bits,
+            self.rounding,
+            ranges=self.limits.ranges,
+        )
+
+    def __call__(self, scheme: Scheme) -> IntegerProgram:
+        """The program of a scheme.
+
+        Raises
+        ------
+        OverflowProofError
+            If an accumulator could overflow.
+        """
+        return self._lowering(scheme)
+
+
+def _rounding(layers: Sequence[Layer], statistics: Statistics, config: Config) -> Rounding:
+    """How a configuration rounds weights."""
+    if config.weights_file is not None:
+        return given.load(Path(config.weights_file))
+    moments = statistics.moments
+    rounding: Rounding = methods.resolve(
+        layers,
+        config.rounding,
+        bias_correction=config.bias_correction,
+        seconds={} if moments is None else moments.seconds,
+        means={} if moments is None else moments.means,
+    )
+    return rounding
+
+
+def uniform(layers: Sequence[Layer], bits: int, config: Config) -> Scheme:
+    """The scheme of one width everywhere, with the other choices of a configuration."""
+    return Scheme.uniform(
+        layers,
+        bits,
+        granularity=config.granularity,
+        observer=config.observer,
+        input_bits=config.input_bits,
+    )
