@@ -114,7 +114,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     UsageError
         If they are wrong.
     """
-    parser, commands = make()
+    words = sys.argv[1:] if arguments is None else arguments
+    parser, commands = make(next((word for word in words if word in COMMANDS), None))
     parsed, left = parser.parse_known_args(arguments)
     if left:
         command = commands[parsed.command]
@@ -138,8 +139,14 @@ def usage() -> str:
     return make()[0].format_for(sys.stderr)
 
 
-def make() -> tuple[Parser, dict[str, Parser]]:
-    """The parser of the command line, and those of its commands by name."""
+def make(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
+    """The parser of the command line, and those of its commands by name.
+
+    Parameters
+    ----------
+    only : str, optional
+        The command whose arguments are wanted; those of all commands where left out.
+    """
     parser = Parser(
         prog="onnxgru",
         description="Shrink trained GRUs to verified integer ONNX graphs.",
@@ -160,6 +167,8 @@ def make() -> tuple[Parser, dict[str, Parser]]:
             description=command.about[0].upper() + command.about[1:] + ".",
             epilog="examples:\n" + "\n".join(f"  onnxgru {line}" for line in command.examples),
         )
+        if only not in (None, name):
+            continue
         one.basic = command.basic
         command.add(one)
         _add_general(one.add_argument_group("general options"), long=bool(command.basic))

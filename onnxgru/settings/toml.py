@@ -4,7 +4,6 @@ A file has a section for every theme. A setting may also stand above all section
 """
 
 import textwrap
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ def load(path: Path, cls: type[Settings] = Config) -> dict[str, Any]:
         If the file is missing, is not TOML, or has an unknown key, a key in the wrong section or
         twice, or a value that its key does not take.
     """
+    import tomllib  # here, for help does without it
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
