@@ -1,6 +1,5 @@
-"""The figures of the report's page, as plotly figures made from the documents alone."""
+"""The figures of the report's page, made from the documents alone."""
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 from onnxgru.core.metrics import Metric
 from onnxgru.front import ROUNDING, around, searched, view, widened
+from onnxgru.plot import DIAMOND, DOT, SQUARE, STAR, Mark, Panel, Scale, texts
 
 DRAWN = 4000
 """Evaluations drawn at most: evenly taken from all, so that large searches stay quick to open."""
@@ -15,9 +15,12 @@ DRAWN = 4000
 NEAREST = 8
 """Members beside the chosen one in the nearest view."""
 
-BLUE, ORANGE, RED, GREY, GREEN = "#1f6fb4", "#e07b00", "#c8102e", "#8a8f98", "#2e7d32"
-_ROW = 21
-_HEAD, _TAIL = 8, 26
+BINS = 6
+"""Colours of the generations."""
+
+HEIGHTS = (320, 260)
+"""Pixels of the front, and of the charts of the search."""
+
 _PARTS = ("weights", "outputs")
 
 
@@ -86,152 +89,160 @@ def _quality_title(metric: Mapping[str, str]) -> str:
     return f"{metric['name']} on validation" + (f", {metric['unit']}" if metric["unit"] else "")
 
 
-def _figure(**layout: Any) -> Any:
-    """An empty figure in the page's style."""
-    import plotly.graph_objects as go
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart with what is written about it.
 
-    axis = {"gridcolor": "#e4e7eb", "linecolor": "#9aa1ab", "automargin": True, "zeroline": False}
-    figure = go.Figure(
-        layout={
-            "template": "none",
-            "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#22262b"},
-            "margin": {"l": 60, "r": 16, "t": 26, "b": 48},
-            "hoverlabel": {"align": "left"},
-            "modebar": {"bgcolor": "rgba(255,255,255,0.8)", "color": GREY},
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            **layout,
-        }
-    )
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    return figure
+    Parameters
+    ----------
+    above : str
+        What the vertical axis is.
+    below : tuple of str
+        What the horizontal axes are, one per panel.
+    panels : tuple of str
+        Plots as SVG, side by side; a second one is narrow.
+    keys : tuple of (str, str)
+        Class and name of what is drawn.
+    height : int
+        Of the plots, in pixels.
+    """
+
+    above: str
+    below: tuple[str, ...]
+    panels: tuple[str, ...]
+    keys: tuple[tuple[str, str], ...] = ()
+    height: int = HEIGHTS[0]
 
 
-def front_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation], chosen: int) -> Any:
-    """The front, the uniform schemes, the float model, and the member whose files are there."""
-    size, unit = front["size"], front["metric"]["unit"]
+@dataclass(frozen=True)
+class Cell:
+    """A figure in a heat map.
+
+    Parameters
+    ----------
+    text : str
+        The figure; empty where there is none.
+    heat : float
+        Its colour, from 0 to 1.
+    """
+
+    text: str
+    heat: float
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A heat map.
+
+    Parameters
+    ----------
+    title : str
+        What its figures are, with their unit.
+    cold : bool
+        Whether a large figure is a good one.
+    rows : tuple of (str, tuple of tuple of Cell)
+        Operators, with the figures of their weights and of their outputs by width.
+    """
+
+    title: str
+    cold: bool
+    rows: tuple[tuple[str, tuple[tuple[Cell, ...], ...]], ...]
+
+
+def front_charts(
+    front: Mapping[str, Any], evaluations: Sequence[Evaluation], chosen: int
+) -> dict[str, Chart]:
+    """The front, the uniform widths, the float model and the chosen member, from near and far.
+
+    Uniform widths have sizes far from the front's: while the axis spans the front alone, they
+    stand in a panel of their own beside it, on the same axis of qualities.
+    """
+    size = front["size"]
     members, uniform = searched(front), front["uniform"]
-    titles = {"flash_bytes": "flash bytes"} | front.get("objectives", {})
-
-    def hover(entry: Mapping[str, Any], name: str) -> str:
-        lines = [f"<b>{name}</b>"]
-        lines += [f"{title}: {_number(entry[key])}" for key, title in titles.items()]
-        if "scheme" in entry:
-            for key, title in (("weight_bits", "weights"), ("bits", "outputs")):
-                lines.append(f"{title}: {_spread(entry['scheme'], key)} bits")
-        lines.append(f"bits per weight: {entry['mean_bits']:.2f}")
-        for role, title in (("holdout", "hold-out"), ("validation", "validation")):
-            if entry[role] is not None:
-                line = f"{title}: {entry[role]:.2f} {unit}".rstrip()
-                known = entry.get(f"{role}_interval")
-                lines.append(line + (f" ({known[0]:.2f} to {known[1]:.2f})" if known else ""))
-        return "<br>".join(lines)
-
-    figure = _figure(
-        height=460,
-        hovermode="closest",
-        legend={"orientation": "h", "x": 0, "y": -0.17, "yanchor": "top"},
-        xaxis_title=size_title(front),
-        yaxis_title=_quality_title(front["metric"]),
-    )
-    shown = _thinned(evaluations)
-    if shown:
-        figure.add_scatter(
-            x=[e.size for e in shown],
-            y=[e.quality for e in shown],
-            mode="markers",
-            name="evaluated",
-            marker={"size": 4, "color": "#c9ced6"},
-            hoverinfo="skip",
-        )
-    if front["float_validation"] is not None:
-        sizes = [entry[size] for entry in (*members, *uniform)]
-        figure.add_scatter(
-            x=[min(sizes), max(sizes)],
-            y=[front["float_validation"]] * 2,
-            mode="lines",
-            name="float",
-            line={"color": GREY, "dash": "dot"},
-            hovertemplate=f"float model: {front['float_validation']:.2f} {unit}<extra></extra>",
-        )
-    figure.add_scatter(
-        x=[entry[size] for entry in uniform],
-        y=[entry["validation"] for entry in uniform],
-        mode="markers+text",
-        name="uniform",
-        marker={"symbol": "square", "size": 8, "color": ORANGE},
-        text=[str(entry["bits"]) for entry in uniform],
-        textposition="bottom right",
-        textfont={"color": ORANGE, "size": 11},
-        hovertext=[hover(entry, f"uniform {entry['bits']} bits") for entry in uniform],
-        hovertemplate="%{hovertext}<extra></extra>",
-    )
-    flat = len(front.get("objectives", {size: ""})) == 1
-    figure.add_scatter(
-        x=[member[size] for member in members],
-        y=[member["validation"] for member in members],
-        mode="lines+markers" if flat else "markers",
-        name="front",
-        line={"color": BLUE, "shape": "hv", "width": 1.5},
-        marker={"size": 8, "color": BLUE},
-        customdata=[member["index"] for member in members],
-        hovertext=[hover(member, f"number {member['index']}") for member in members],
-        hovertemplate="%{hovertext}<extra></extra>",
-        meta="members",
-    )
-    if further := widened(front):
-        figure.add_scatter(
-            x=[member[size] for member in further],
-            y=[member["validation"] for member in further],
-            mode="markers",
-            name="widened",
-            marker={"symbol": "diamond", "size": 9, "color": GREEN},
-            customdata=[member["index"] for member in further],
-            hovertext=[
-                hover(member, f"number {member['index']}, widened from {member['widened_from']}")
-                for member in further
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
-            meta="members",
-        )
     best = front["members"][chosen]
-    figure.add_scatter(
-        x=[best[size]],
-        y=[best["validation"]],
-        mode="markers",
-        name="chosen",
-        marker={"symbol": "star", "size": 16, "color": RED},
-        customdata=[chosen],
-        hovertext=[hover(best, f"number {chosen}, chosen")],
-        hovertemplate="%{hovertext}<extra></extra>",
-        meta="members",
-    )
-    figure.add_scatter(
-        x=[best[size]],
-        y=[best["validation"]],
-        mode="markers",
-        name="shown",
-        marker={"symbol": "circle-open", "size": 20, "color": GREY, "line": {"width": 2}},
-        hoverinfo="skip",
-        showlegend=False,
-        meta="shown",
-    )
-    spans = {
+    everything = [entry[size] for entry in (*members, *uniform)]
+    views = {
         "the front": view({**front, "chosen": chosen}),
         "near the chosen": (around(_sizes_near(members, best, size)), _near(front, best)),
-        "all": (around([e[size] for e in (*members, *uniform)]), _padded(front, evaluations)),
+        "all": (around(everything), _padded(front, evaluations)),
     }
-    buttons = [
-        {"label": label, "method": "relayout", "args": [{"xaxis.range": x, "yaxis.range": y}]}
-        for label, (x, y) in spans.items()
-    ]
-    first = "the front"
-    switch = _switch(buttons) | {"active": list(spans).index(first)}
-    figure.update_xaxes(range=spans[first][0])
-    figure.update_yaxes(range=spans[first][1])
-    figure.update_layout(updatemenus=[switch], margin={"t": 44, "b": 90})
-    return figure
+    return {
+        label: _front_chart(front, evaluations, chosen, Scale(*x), Scale(*y), label == "all")
+        for label, (x, y) in views.items()
+    }
+
+
+def _front_chart(
+    front: Mapping[str, Any],
+    evaluations: Sequence[Evaluation],
+    chosen: int,
+    x: Scale,
+    y: Scale,
+    far: bool,
+) -> Chart:
+    """One view of the front; from afar the uniform widths are in it, otherwise beside it."""
+    size, uniform, members = front["size"], front["uniform"], searched(front)
+    ticks = y.ticks(6)
+    main = Panel(x, y)
+    main.across(ticks)
+    places = x.ticks(4)
+    main.along(places, texts(places))
+    shown = _thinned(evaluations)
+    main.cloud([(e.size, e.quality) for e in shown], "cloud")
+    if len(front.get("objectives", {size: ""})) == 1:
+        main.steps([(m[size], m["validation"]) for m in members], "steps")
+    panels, below = [main], [size_title(front)]
+    order = sorted(uniform, key=lambda entry: entry["bits"])
+    if not far:
+        beside = Panel(Scale(-0.7, len(order) - 0.3), y, "panel beside")
+        beside.across(ticks, labels=False)
+        beside.along(range(len(order)), [str(entry["bits"]) for entry in order])
+        panels.append(beside)
+        below.append("uniform, bits")
+    for place, entry in enumerate(order):
+        tip = _tip(front, entry, f"uniform {entry['bits']} bits")
+        x_value = entry[size] if far else place
+        panels[-1].mark(Mark(x_value, entry["validation"], SQUARE, "uniform", tip))
+    if front["float_validation"] is not None and y.holds(front["float_validation"]):
+        for panel in panels:
+            panel.level(front["float_validation"], "float")
+    for member in front["members"]:
+        number = member["index"]
+        shape, name = (DIAMOND, "widened") if "widened_from" in member else (DOT, "member")
+        if number != chosen:
+            tip = _tip(front, member, f"number {number}")
+            main.mark(Mark(member[size], member["validation"], shape, name, tip, number))
+    best = front["members"][chosen]
+    tip = _tip(front, best, f"number {chosen}, chosen")
+    main.mark(Mark(best[size], best["validation"], STAR, "chosen", tip, chosen))
+    keys = [("member", "front"), ("chosen", "chosen"), ("uniform", "uniform")]
+    keys += [("widened", "widened")] if widened(front) else []
+    keys += [("cloud", "evaluated")] if shown else []
+    keys += [("float", "float")] if front["float_validation"] is not None else []
+    return Chart(
+        _quality_title(front["metric"]),
+        tuple(below),
+        tuple(panel.markup() for panel in panels),
+        tuple(keys),
+    )
+
+
+def _tip(front: Mapping[str, Any], entry: Mapping[str, Any], name: str) -> str:
+    """What a point of the front tells, in lines."""
+    unit = front["metric"]["unit"]
+    titles = {"flash_bytes": "flash bytes"} | front.get("objectives", {})
+    lines = [name]
+    lines += [f"{title}: {_number(entry[key])}" for key, title in titles.items()]
+    if "scheme" in entry:
+        for key, title in (("weight_bits", "weights"), ("bits", "outputs")):
+            lines.append(f"{title}: {_spread(entry['scheme'], key)} bits")
+    lines.append(f"bits per weight: {entry['mean_bits']:.2f}")
+    for role, title in (("holdout", "hold-out"), ("validation", "validation")):
+        if entry[role] is not None:
+            line = f"{title}: {entry[role]:.2f} {unit}".rstrip()
+            known = entry.get(f"{role}_interval")
+            lines.append(line + (f" ({known[0]:.2f} to {known[1]:.2f})" if known else ""))
+    return "\n".join(lines)
 
 
 def _number(value: float) -> str:
@@ -279,36 +290,36 @@ def _thinned(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
     return evaluations[::step]
 
 
-def generations_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> Any:
+def generations_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> Chart:
     """Everything evaluated, coloured by generation."""
     shown = _thinned(evaluations)
-    figure = _figure(
-        height=360,
-        hovermode="closest",
-        xaxis_title=size_title(front),
-        yaxis_title=_quality_title(front["metric"]),
+    y = Scale(*around([e.quality for e in shown]))
+    x = Scale(*around([e.size for e in shown]))
+    panel = Panel(x, y)
+    panel.across(y.ticks(5))
+    panel.along(x.ticks(4), texts(x.ticks(4)))
+    last = max(e.generation for e in shown)
+    count = min(BINS, last)
+    keys = []
+    for number in range(count):
+        start, end = number * last // count + 1, (number + 1) * last // count
+        name = f"cloud generation-{BINS - count + number}"
+        found = [(e.size, e.quality) for e in shown if start <= e.generation <= end]
+        panel.cloud(found, name)
+        keys.append((name, f"{start} to {end}" if start < end else str(start)))
+    return Chart(
+        _quality_title(front["metric"]),
+        (size_title(front),),
+        (panel.markup(),),
+        tuple(keys),
+        HEIGHTS[1],
     )
-    figure.add_scatter(
-        x=[e.size for e in shown],
-        y=[e.quality for e in shown],
-        mode="markers",
-        marker={
-            "size": 6,
-            "color": [e.generation for e in shown],
-            "colorscale": "Viridis",
-            "opacity": 0.8,
-            "colorbar": {"title": {"text": "generation", "side": "right"}, "thickness": 12},
-        },
-        customdata=[e.generation for e in shown],
-        hovertemplate="generation %{customdata}<br>%{x:,.6~g}, %{y:.2f}<extra></extra>",
-    )
-    return figure
 
 
-def progress_chart(
+def progress(
     front: Mapping[str, Any], evaluations: Sequence[Evaluation], max_drop: float
-) -> Any | None:
-    """The smallest size that may be chosen, generation by generation; None where there is none.
+) -> dict[int, float]:
+    """The smallest size that may be chosen, generation by generation.
 
     As the terminal has it while the search runs: at most `max_drop` below the best figure until
     then, uniform 8 bits included.
@@ -329,185 +340,79 @@ def progress_chart(
             best[evaluation.generation] = min(size for size, _ in seen)
         else:
             best.pop(evaluation.generation, None)
+    return best
+
+
+def progress_chart(
+    front: Mapping[str, Any], evaluations: Sequence[Evaluation], max_drop: float
+) -> Chart | None:
+    """`progress` as a line; None where no generation had a member that may be chosen."""
+    best = progress(front, evaluations, max_drop)
     if not best:
         return None
-    figure = _figure(
-        height=360,
-        xaxis_title="generation",
-        yaxis_title=size_title(front),
-    )
-    figure.add_scatter(
-        x=list(best),
-        y=list(best.values()),
-        mode="lines+markers",
-        line={"shape": "hv", "color": BLUE},
-        marker={"size": 7},
-        hovertemplate="generation %{x}<br>%{y:,.6~g}<extra></extra>",
-    )
-    figure.update_yaxes(rangemode="tozero")
-    return figure
+    x, y = Scale(0.5, max(2, *best) + 0.5), Scale(*around(list(best.values())))
+    panel = Panel(x, y)
+    panel.across(y.ticks(5))
+    generations = [tick for tick in x.ticks(6) if tick == int(tick)]
+    panel.along(generations, texts(generations))
+    panel.steps(list(best.items()), "steps")
+    for generation, size in best.items():
+        tip = f"generation {generation}\n{size_title(front)}: {_number(size)}"
+        panel.mark(Mark(generation, size, DOT, "member", tip))
+    return Chart(size_title(front), ("generation",), (panel.markup(),), height=HEIGHTS[1])
 
 
-def sizes_chart(sizes: Mapping[str, Any]) -> Any:
-    """Flash bytes by role."""
-    flash = sorted(sizes["flash"].items(), key=lambda item: item[1])
-    figure = _figure(height=88 + 2 * _ROW * len(flash) // 2, xaxis_title="bytes")
-    figure.add_bar(
-        y=[role.replace("_", " ") for role, _ in flash],
-        x=[size for _, size in flash],
-        orientation="h",
-        marker={"color": BLUE},
-        text=[f"{size:,}" for _, size in flash],
-        textposition="outside",
-        cliponaxis=False,
-        hovertemplate="%{y}: %{x:,} bytes<extra></extra>",
-    )
-    figure.update_yaxes(showgrid=False)
-    figure.update_layout(margin={"l": 20, "r": 60, "t": 26, "b": 52})
-    return figure
+def shares(flash: Mapping[str, int]) -> list[tuple[str, int, float]]:
+    """Roles, the largest first, with their bytes and with their percentage of the largest."""
+    found = sorted(flash.items(), key=lambda item: -item[1])
+    top = max(1, *flash.values())
+    return [(role.replace("_", " "), size, 100 * size / top) for role, size in found]
 
 
-def _named(names: Sequence[str]) -> dict[str, Any]:
-    """An axis of operators, the first on top; long names lose their middle."""
-    return {
-        "range": [len(names) - 0.5, -0.5],
-        "tickvals": list(range(len(names))),
-        "ticktext": [html.escape(shortened(name)) for name in names],
-        "tickfont": {"size": 11},
-        "showgrid": False,
-    }
+def operators(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Operators, the noisiest first, with the length of a bar for their SQNR; exact ones last."""
+    known = [row["sqnr_db"] for row in rows if row["sqnr_db"] is not None]
+    top = max([1.0, *known])
+    found = sorted(rows, key=lambda row: (row["sqnr_db"] is None, row["sqnr_db"] or 0.0))
+    return [
+        {**row, "bar": 0.0 if row["sqnr_db"] is None else max(0.0, 100 * row["sqnr_db"] / top)}
+        for row in found
+    ]
 
 
-def shortened(name: str) -> str:
-    """A name with an ellipsis in the middle if it is long; direction and operator stay."""
-    if len(name) <= _HEAD + _TAIL + 1:
-        return name
-    return f"{name[:_HEAD]}\N{HORIZONTAL ELLIPSIS}{name[-_TAIL:]}"
-
-
-def sqnr_chart(operators: Sequence[Mapping[str, Any]]) -> Any:
-    """SQNR of every operator's output."""
-    names = [row["name"] for row in operators]
-    values = [row["sqnr_db"] for row in operators]
-    figure = _figure(height=88 + _ROW * len(names), xaxis_title="SQNR, dB")
-    figure.add_bar(
-        y=list(range(len(names))),
-        x=[value or 0.0 for value in values],
-        orientation="h",
-        marker={"color": BLUE},
-        text=["exact" if value is None else f"{value:.1f}" for value in values],
-        textposition="outside",
-        cliponaxis=False,
-        hovertext=[html.escape(name) for name in names],
-        hovertemplate="%{hovertext}: %{text} dB<extra></extra>",
-    )
-    figure.update_yaxes(**_named(names))
-    figure.update_layout(margin={"l": 20, "r": 50, "t": 26, "b": 40})
-    return figure
-
-
-def _switch(buttons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Buttons above a chart, of which one is down; plotly has its own ones on the right."""
-    return {
-        "type": "buttons",
-        "direction": "right",
-        "buttons": list(buttons),
-        "x": 0,
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "bottom",
-        "pad": {"b": 6},
-        "font": {"size": 11},
-        "showactive": True,
-    }
-
-
-def _known(tables: Sequence[Sequence[Sequence[float | None]]]) -> list[float]:
-    return [value for rows in tables for row in rows for value in row if value is not None]
-
-
-def _colours(name: str, power: float = 1.0) -> list[list[Any]]:
-    """A sequential scale of plotly's, light for little; a power above 1 parts small values."""
-    from plotly.colors import get_colorscale
-
-    return [[stop**power, colour] for stop, colour in get_colorscale(name)]
-
-
-def sensitivity_chart(document: Mapping[str, Any], title: str) -> Any:
-    """Heat maps of the drop, weights beside outputs; buttons change to the SQNR."""
+def heat_maps(document: Mapping[str, Any], title: str) -> dict[str, Heat]:
+    """Drops and noise by operator and width, for weights and outputs; what costs most is first."""
     names = list(dict.fromkeys(row["name"] for row in document["rows"]))
     found = {(row["name"], row["part"]): row["entries"] for row in document["rows"]}
-    widths = [str(bits) for bits in document["widths"]]
+    empty = [{"drop": None, "sqnr_db": None} for _ in document["widths"]]
 
-    def table(part: str, key: str) -> list[list[float | None]]:
-        return [
-            [e[key] for e in found[name, part]] if (name, part) in found else [None] * len(widths)
+    def values(name: str, key: str) -> list[float]:
+        entries = (entry for part in _PARTS for entry in found.get((name, part), ()))
+        return [entry[key] for entry in entries if entry[key] is not None]
+
+    names.sort(key=lambda name: -max(values(name, "drop"), default=0.0))
+
+    def table(key: str, digits: int, power: float) -> tuple[Any, ...]:
+        known = [value for name in names for value in values(name, key)]
+        low = 0.0 if key == "drop" else min(known, default=0.0)
+        high = max(known, default=0.0)
+
+        def cell(value: float | None) -> Cell:
+            if value is None:
+                return Cell("", 0.0)
+            share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0)
+            text = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: never minus zero
+            return Cell(text, round(share**power, 3))
+
+        return tuple(
+            (
+                name,
+                tuple(tuple(cell(e[key]) for e in found.get((name, p), empty)) for p in _PARTS),
+            )
             for name in names
-        ]
-
-    def texts(rows: Sequence[Sequence[float | None]], digits: int) -> list[list[str]]:
-        return [
-            ["" if v is None else f"{round(v, digits) + 0.0:.{digits}f}" for v in row]
-            for row in rows  # + 0.0: never minus zero
-        ]
-
-    drops = [table(part, "drop") for part in _PARTS]
-    noise = [table(part, "sqnr_db") for part in _PARTS]
-    top = max([1e-9, *_known(drops)])
-    figure = _figure(
-        height=120 + _ROW * len(names),
-        coloraxis={
-            "colorscale": _colours("YlOrRd", 2.0),
-            "cmin": 0,
-            "cmax": top,
-            "colorbar": {"title": {"text": title, "side": "right"}, "thickness": 12},
-        },
-        plot_bgcolor="#eef0f3",
-        xaxis={"domain": [0, 0.485], "title": {"text": "weights, bits"}, "type": "category"},
-        xaxis2={"domain": [0.515, 1], "title": {"text": "outputs, bits"}, "type": "category"},
-    )
-    for place, part in enumerate(_PARTS):
-        figure.add_heatmap(
-            x=widths,
-            y=list(range(len(names))),
-            z=drops[place],
-            text=texts(drops[place], 2),
-            texttemplate="%{text}",
-            textfont={"size": 10},
-            hovertext=[[html.escape(name)] * len(widths) for name in names],
-            hovertemplate=f"%{{hovertext}}, {part} at %{{x}} bits: %{{text}}<extra></extra>",
-            coloraxis="coloraxis",
-            xaxis="x2" if place else "x",
-            xgap=1,
-            ygap=1,
-            hoverongaps=False,
         )
-    views = (
-        ("drop", title, drops, 2, _colours("YlOrRd", 2.0), 0.0, top),
-        (
-            *("SQNR", "SQNR of the output, dB", noise, 1, _colours("YlGnBu")),
-            *(min(_known(noise), default=0.0), max(_known(noise), default=1.0)),
-        ),
-    )
-    buttons = [
-        {
-            "label": label,
-            "method": "update",
-            "args": [
-                {"z": tables, "text": [texts(rows, digits) for rows in tables]},
-                {
-                    "coloraxis.colorscale": scale,
-                    "coloraxis.cmin": low,
-                    "coloraxis.cmax": high,
-                    "coloraxis.colorbar.title.text": heading,
-                },
-            ],
-        }
-        for label, heading, tables, digits, scale, low, high in views
-    ]
-    figure.update_layout(
-        margin={"l": 20, "r": 16, "t": 44, "b": 48}, updatemenus=[_switch(buttons)]
-    )
-    figure.update_yaxes(**_named(names))
-    figure.update_xaxes(showgrid=False)
-    return figure
+
+    return {
+        "drop": Heat(title, False, table("drop", 2, 0.5)),
+        "SQNR": Heat("SQNR of the output, dB", True, table("sqnr_db", 1, 1.0)),
+    }

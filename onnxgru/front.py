@@ -142,9 +142,10 @@ def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -
 
     size = document["size"]
     metric, unit = document["metric"]["name"], document["metric"]["unit"]
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+    sizes_shown, qualities_shown = view(document)
+    figure = Figure(figsize=(7, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     if cloud:
         sizes, qualities = zip(*cloud, strict=True)
         axes.scatter(sizes, qualities, s=6, color="0.8", label="evaluated")
@@ -158,23 +159,6 @@ def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -
         drawstyle="steps-post",
         label="front",
     )
-    uniform = document["uniform"]
-    axes.plot(
-        [u[size] for u in uniform],
-        [u["validation"] for u in uniform],
-        "s",
-        color="tab:orange",
-        label="uniform",
-    )
-    for entry in uniform:
-        axes.annotate(
-            f"{entry['bits']}",
-            (entry[size], entry["validation"]),
-            textcoords="offset points",
-            xytext=(5, -10),
-            fontsize=8,
-            annotation_clip=True,
-        )
     if further := widened(document):
         axes.plot(
             [m[size] for m in further],
@@ -186,31 +170,37 @@ def picture(document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]) -
         )
     best = document["members"][document["chosen"]]
     axes.plot(best[size], best["validation"], "*", markersize=14, color="tab:red", label="chosen")
-    if document["float_validation"] is not None:
-        axes.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
-    sizes_shown, qualities_shown = view(document)
-    widest = uniform[0]
-    if widest[size] > sizes_shown[1]:
-        axes.text(
-            0.99,
-            0.97,
-            f"not shown: uniform {widest['bits']} bits, {widest[size]:,.0f} and "
-            f"{widest['validation']:.2f} {unit}".rstrip(),
-            color="tab:orange",
-            fontsize=8,
-            ha="right",
-            va="top",
-            transform=axes.transAxes,
-        )
+    _beside(beside, document, qualities_shown)
+    for one in (axes, beside):
+        if document["float_validation"] is not None:
+            one.axhline(document["float_validation"], color="0.5", linestyle=":", label="float")
+        one.grid(alpha=0.3)
     axes.set_xlim(*sizes_shown)
     axes.set_ylim(*qualities_shown)
+    axes.xaxis.set_major_formatter("{x:,.7g}")
     axes.set_xlabel(document["objectives"][size])
     axes.set_ylabel(f"{metric} on validation" + (f", {unit}" if unit else ""))
-    axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
+
+
+def _beside(axes: Any, document: Mapping[str, Any], shown: tuple[float, float]) -> None:
+    """The uniform widths beside the front; an arrow at the edge for one that is outside."""
+    low, high = shown
+    order = sorted(document["uniform"], key=lambda entry: entry["bits"])
+    for place, entry in enumerate(order):
+        quality = entry["validation"]
+        marker = "v" if quality < low else "^" if quality > high else "s"
+        height = min(max(quality, low), high)
+        axes.plot(place, height, marker, color="tab:orange", markersize=6, clip_on=False)
+    widest = order[-1][document["size"]]
+    axes.set_title(f"uniform {order[-1]['bits']}: {widest:,.7g}", fontsize=9, color="tab:orange")
+    axes.set_xticks(range(len(order)), [str(entry["bits"]) for entry in order])
+    axes.set_xlim(-0.7, len(order) - 0.3)
+    axes.set_xlabel("uniform, bits")
+    axes.tick_params(labelleft=False, left=False)
 
 
 def around(values: Sequence[float]) -> tuple[float, float]:

@@ -1,10 +1,11 @@
 """The report's page: one HTML file with everything in it, to be opened from disk.
 
 Made from the documents in the output folder alone, so that whatever changes one of them can write
-the page anew. plotly's script is part of the file (4.8 MB of it): nothing is fetched.
+the page anew. Charts are SVG that `onnxgru.plot` draws; a short script shows what is under the
+pointer and switches between views and members. Nothing is fetched.
 """
 
-import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -15,6 +16,7 @@ from onnxgru.charts import Evaluation
 from onnxgru.core.cells import CELLS
 from onnxgru.core.files import encoded
 from onnxgru.drawing import BOX, draw
+from onnxgru.plot import DIAMOND, DOT, SQUARE, STAR
 from onnxgru.remarks import (
     TITLES,
     between,
@@ -34,6 +36,12 @@ PALETTE = {
     6: ("#1d91c0", "#111"), 7: ("#225ea8", "#fff"), 8: ("#0c2c84", "#fff"),
 }  # fmt: skip
 """Fill and text of a width: ColorBrewer's YlGnBu."""
+
+SHAPES = {"member": DOT, "chosen": STAR, "uniform": SQUARE, "widened": DIAMOND}
+"""Marks of the key below a chart, by class."""
+
+FOLDED = 20
+"""Rows of operators that are in sight from the beginning."""
 
 _SIGNS = {"add": "+", "mul": "\N{MULTIPLICATION SIGN}"}
 
@@ -65,34 +73,22 @@ def build(
         What its drops are, with their unit.
     """
     from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = lambda value: figure(value, report["metric"]["unit"])
+    environment.filters["breakable"] = _breakable
     template = environment.from_string(
         files("onnxgru").joinpath(TEMPLATE).read_text(encoding="utf-8")
     )
     chosen = report["search"]["chosen"]["index"] if front is not None else None
-    figures = {
-        "sizes": charts.sizes_chart(report["sizes"]),
-        "sqnr": charts.sqnr_chart(report["operators"]),
-    }
-    if front is not None and chosen is not None:
-        figures["front"] = charts.front_chart(front, evaluations, chosen)
-        if evaluations:
-            figures["generations"] = charts.generations_chart(front, evaluations)
-            figures["progress"] = charts.progress_chart(
-                front, evaluations, report["search"]["max_drop"]
-            )
-    if sensitivity is not None:
-        figures["sensitivity"] = charts.sensitivity_chart(sensitivity, drop_title)
+    cards = _cards(report)
     text = template.render(
         report=report,
         warnings=remarks(report),
         sentences=_sentences(report),
-        qualities=_qualities(report),
+        cards=cards,
         outputs=outputs_table(report) if "outputs" in report else [],
         titles=TITLES,
         drop=_drop(report),
@@ -102,45 +98,105 @@ def build(
         sensitivity=sensitivity,
         sizes=sizes_table(report["sizes"]),
         size_title=charts.size_title(front) if front is not None else "",
-        charts=[name for name, chart in figures.items() if chart is not None],
+        near=charts.front_charts(front, evaluations, chosen)
+        if front is not None and chosen is not None
+        else {},
+        generations=charts.generations_chart(front, evaluations)
+        if front is not None and evaluations
+        else None,
+        progress=charts.progress_chart(front, evaluations, report["search"]["max_drop"])
+        if front is not None and evaluations
+        else None,
+        heats=charts.heat_maps(sensitivity, drop_title) if sensitivity is not None else {},
+        operators=charts.operators(report["operators"]),
+        shares=charts.shares(report["sizes"]["flash"]),
+        folded=FOLDED,
+        shapes=SHAPES,
         cells=_cells(report["layers"]),
         box=BOX,
         palette=PALETTE,
-        plotly=get_plotlyjs(),
         data={
-            "charts": {
-                name: json.loads(chart.to_json())
-                for name, chart in figures.items()
-                if chart is not None
-            },
             "palette": PALETTE,
             "command": f"onnxgru pick {shlex.quote(folder)} --index ",
-            "size": front["size"] if front is not None else None,
             "chosen": chosen,
-            "members": [_member(entry) for entry in front["members"]] if front is not None else [],
+            "cards": {card["id"]: [card["value"], card["note"]] for card in cards},
+            "members": [_member(entry, report) for entry in front["members"]]
+            if front is not None
+            else [],
             "widths": _widths(report),
         },
     )
     return encoded(text)
 
 
-def _qualities(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Figures by role in words; reports of earlier versions know no intervals."""
-    unit = report["metric"]["unit"]
-    found = []
+def _breakable(name: str) -> str:
+    """A name that may be broken after each slash and point, as HTML."""
+    from markupsafe import Markup, escape
+
+    return Markup("").join(
+        escape(part) + (Markup("<wbr>") if part in ("/", ".") else "")
+        for part in re.split(r"([/.])", name)
+    )
+
+
+def _cards(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The figures at the head of the page, of the files in the folder.
+
+    Reports of earlier versions know no intervals.
+    """
+    unit, sizes, found = report["metric"]["unit"], report["sizes"], []
     for role, quality in report["quality"].items():
         known = quality.get("integer_interval") is not None
         found.append(
             {
-                "title": TITLES[role],
-                "integer": figure(quality["integer"], unit),
-                "float": figure(quality["float"], unit),
-                "known": known,
-                "interval": between(quality["integer_interval"], unit) if known else "",
-                "counted": counted(quality) if known else "",
+                "id": role,
+                "value": figure(quality["integer"], unit),
+                "title": f"{report['metric']['name']}, {TITLES[role]} "
+                f"(float {figure(quality['float'], unit)})",
+                "note": _sure(quality, quality["integer_interval"], unit) if known else "",
             }
         )
+    others = {
+        "flash": (f"{sizes['flash_bytes']:,} bytes", "flash", _share(report, sizes["flash_bytes"])),
+        "bits": (f"{sizes['mean_bits']:.2f} bits", "per weight", ""),
+        "accumulator": (f"{sizes['accumulator_bits']} bits", "widest accumulator, proved", ""),
+        "verified": (
+            f"{report['verification']['codes']:,} values",
+            "of integer.onnx equal the reference implementation",
+            f"in {report['verification']['runtime']}",
+        ),
+    }
+    for name, (value, title, note) in others.items():
+        found.append({"id": name, "value": value, "title": title, "note": note})
     return found
+
+
+def _sure(quality: Mapping[str, Any], interval: Sequence[float], unit: str) -> str:
+    return f"95 % interval {between(interval, unit)}; {counted(quality)}"
+
+
+def _share(report: Mapping[str, Any], size: int) -> str:
+    """A size beside that of uniform 8 bits; nothing without a search."""
+    if "search" not in report:
+        return ""
+    return f"{100 * size / report['search']['uniform_8']['flash_bytes']:.0f} % of uniform 8 bits"
+
+
+def _member_cards(entry: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Values and notes of the cards for a member that has no files yet."""
+    unit = report["metric"]["unit"]
+    found = {}
+    for role, quality in report["quality"].items():
+        interval = entry.get(f"{role}_interval")
+        note = _sure(quality, interval, unit) if interval is not None else ""
+        found[role] = [figure(entry[role], unit), note]
+    size = entry["flash_bytes"]
+    return found | {
+        "flash": [f"{size:,} bytes", _share(report, size)],
+        "bits": [f"{entry['mean_bits']:.2f} bits", ""],
+        "accumulator": [f"{entry['accumulator_bits']} bits", ""],
+        "verified": ["not yet", "the command below writes its files and compares every value"],
+    }
 
 
 def _sentences(report: Mapping[str, Any]) -> list[str]:
@@ -201,7 +257,7 @@ def _widths(report: Mapping[str, Any]) -> dict[str, list[int | None]]:
     return found
 
 
-def _member(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _member(entry: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs of a member."""
     scheme = entry["scheme"]
     widths = {
@@ -209,6 +265,4 @@ def _member(entry: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in scheme["operators"].items()
     }
     widths |= {f"{name}/input": [value["bits"], None] for name, value in scheme["inputs"].items()}
-    return {key: v for key, v in entry.items() if key not in ("genome", "scheme")} | {
-        "widths": widths
-    }
+    return {"widths": widths, "cards": _member_cards(entry, report)}

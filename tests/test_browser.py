@@ -20,14 +20,11 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-CENTRES = """() => {
-  const place = document.getElementById("front"), box = place.getBoundingClientRect();
-  const {xaxis, yaxis} = place._fullLayout;
-  const trace = place.data.find((one) => one.name === "front");
-  return trace.x.map((x, i) => [
-    box.x + xaxis._offset + xaxis.d2p(x), box.y + yaxis._offset + yaxis.d2p(trace.y[i]),
-  ]);
-}"""
+CENTRES = """() => [...document.querySelectorAll("#front [data-shown]:not([hidden]) [data-member]")]
+  .map((mark) => {
+    const box = mark.getBoundingClientRect();
+    return [Number(mark.dataset.member), [box.x + box.width / 2, box.y + box.height / 2]];
+  }).sort((a, b) => a[0] - b[0]).map((pair) => pair[1])"""
 
 
 @dataclass
@@ -58,7 +55,7 @@ def written(scheme: dict, operator: str) -> list[int]:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("browser")
-    copy_digits(place, 60)
+    copy_digits(place, 200)  # enough to tell members apart
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         quantize(place, "front", "--search", "--population", "12", "--generations", "6")
@@ -82,11 +79,11 @@ def visit(browser: Any, folder: Path, width: int) -> Opened:
     page.on("pageerror", lambda error: opened.said.append(str(error)))
     page.on("request", lambda request: opened.asked.append(request.url))
     page.goto((folder / "report.html").as_uri())
-    page.wait_for_selector("#sqnr .main-svg")
+    page.wait_for_selector("svg.cell text[data-part]")
     return opened
 
 
-@pytest.fixture(scope="module", params=[1400, 800])
+@pytest.fixture(scope="module", params=[1400, 390])
 def opened(browser, folders, request) -> Iterator[Opened]:
     """The page of the search, opened once a width: each test leads it where it wants it."""
     found = visit(browser, folders / "front", request.param)
@@ -128,9 +125,9 @@ def test_page_is_silent_and_alone(opened):
     assert opened.said == []
     own = (opened.folder / "report.html").as_uri()
     assert [url for url in opened.asked if not url.startswith("data:")] == [own]
-    assert page.locator(".js-plotly-plot").count() == 5
-    for chart in page.locator(".js-plotly-plot").all():
-        assert chart.locator(".trace").count() > 0
+    assert page.locator(".plot:visible").count() == 3
+    for chart in page.locator(".plot").all():
+        assert chart.locator("[data-tip], .cloud").count() > 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     says(page.locator("#command"), f"onnxgru pick front --index {opened.front['chosen']}")
     says(page.locator("#shown"), f"number {opened.front['chosen']}, in this folder")
@@ -141,9 +138,7 @@ def test_hovering_shows_the_member(opened):
     index = lonely(points, opened.front["chosen"])
     member = opened.front["members"][index]
     opened.page.mouse.move(*points[index])
-    lines = opened.page.locator("#front .hoverlayer .hovertext tspan.line")
-    says(lines.first, f"number {index}")
-    assert lines.all_text_contents() == [
+    assert opened.page.locator("#tip").inner_text().splitlines() == [
         f"number {index}",
         f"flash bytes: {member['flash_bytes']:,}",
         f"weights: {spread(member, 'weight_bits')} bits",
@@ -224,7 +219,7 @@ def test_texts_of_the_cell_fit_their_boxes(opened):
 def test_page_without_a_search(browser, folders):
     opened = visit(browser, folders / "plain", 1000)
     assert opened.said == [] and len(opened.asked) == 1
-    assert opened.page.locator(".js-plotly-plot").count() == 2
+    assert opened.page.locator(".plot").count() == 0
     drawn = opened.drawn()
     assert drawn["/gru/forward/reset.input"] == ["W: 5", "→ 5"]
     assert drawn["/gru/forward/state.sum"] == ["+ → 5"]
