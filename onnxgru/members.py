@@ -357,8 +357,7 @@ def _session_of(
     """The session that wrote a folder, with some settings changed."""
     settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
     for key in {field.name for field in fields(Config)} & before["config"].keys():
-        value = before["config"][key]
-        settings[key] = tuple(value) if isinstance(value, list) else value
+        settings[key] = before["config"][key]
     settings |= {"force": force, "resume": False, "calibration_file": place / "calibration.json"}
     settings["output"] = None
     given = settings.get("weights_file") is not None

@@ -64,5 +64,5 @@ def add_themes(
 
 def given(arguments: argparse.Namespace, cls: type[Settings]) -> dict[str, Any]:
     """Values of the settings that the command line gives."""
-    found = {name: getattr(arguments, name) for name in declared(cls) if hasattr(arguments, name)}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+    known = declared(cls).items()
+    return {n: s.kind.kept(getattr(arguments, n)) for n, s in known if hasattr(arguments, n)}

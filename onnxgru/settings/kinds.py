@@ -221,8 +221,12 @@ class Texts(Kind):
         return self.form
 
     def fits(self, value: Any) -> bool:
-        """Whether it is a tuple of str."""
-        return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
+        """Whether it is a tuple or list of str."""
+        return isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
+
+    def kept(self, value: Any) -> Any:
+        """A tuple."""
+        return tuple(value)
 
     def flag(self) -> dict[str, Any]:
         """Repeated."""

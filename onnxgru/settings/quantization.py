@@ -63,16 +63,16 @@ class Quantization(Settings):
     ranges: str = setting(
         AUTO,
         Choice((AUTO, *passes.RANGES)),
-        "what the observer mse counts; plain: the error of a function's operand; saturating: the "
-        "error of the function's codes, which ignores where sigmoid and tanh are flat; aligned: as "
-        "saturating, and the terms of a state's sum share the state's scale, for long sequences; "
-        "auto: aligned where calls hand states on, else saturating",
+        "which error the observer mse makes small; plain: that of each value; saturating: that of "
+        "the output of sigmoid and tanh, so that ranges leave out where these are flat; aligned: "
+        "as saturating, and both terms of the state's sum have the state's scale, for long "
+        "sequences; auto: aligned if states are handed on from call to call, else saturating",
     )
     rounding: str = setting(
         "gptq",
         Choice(METHODS),
-        "how weights are rounded; nearest: each by itself; gptq: so that errors cancel on the "
-        "calibration data",
+        "how weights are rounded; nearest: each weight by itself; gptq: the errors of all weights "
+        "of one output cancel as far as possible on the calibration data",
     )
     bias_correction: bool = setting(
         False, Switch(), "correct the biases for the mean error of the rounded weights"

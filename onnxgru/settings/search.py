@@ -45,7 +45,7 @@ class Search(Settings):
     max_drop: float | None = setting(
         None,
         Number("of at least 0", lambda value: value >= 0),
-        "choose the smallest member of the front that is at most X below the best",
+        "choose the smallest member of the front that is at most this much below the best",
         unset="0.5 points, 3 dB against the float model, 0.5 dB against targets",
         keyed=False,
         example=0.5,
@@ -86,7 +86,7 @@ class Search(Settings):
     finetune_candidates: bool = setting(
         False,
         Switch(),
-        "judge every candidate after fine-tuning it, and not only fine-tune the chosen member",
+        "fine-tune every candidate before it is judged, and not only the chosen member at the end",
         keyed=False,  # the key has a hash of the training data instead
     )
     jobs: int | None = setting(

@@ -59,9 +59,8 @@ def load(path: Path, cls: type[Settings] = Config) -> dict[str, Any]:
             one = known[name]
             if name in settings:
                 raise UsageError(f"{name} is given twice; leave out one of them")
-            wanted = tuple(value) if isinstance(value, list) else value
-            one.check(wanted)
-            settings[name] = one.kind.beside(wanted, path.parent)
+            one.check(value)
+            settings[name] = one.kind.kept(one.kind.beside(value, path.parent))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     return settings

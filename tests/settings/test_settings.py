@@ -145,6 +145,7 @@ def test_a_configuration_serves_as_any_theme() -> None:
     config = Config(bits=4, calibration={"x": [[1.0]]})
     assert isinstance(config, Quantization) and isinstance(config, Search)
     assert isinstance(config.calibration, Held)
+    assert Config(include=["a", "b"]).include == ("a", "b")  # type: ignore[arg-type]
     assert pickle.loads(pickle.dumps(Config(bits=4))) == Config(bits=4)
     assert replace(Config(bits=4), bits=5) == Config(bits=4).merged({"bits": 5}) == Config(bits=5)
     with pytest.raises(UsageError, match="input_bits must be a whole number from 2 to 8, got 9"):
