@@ -4,6 +4,7 @@
 """
 
 import inspect
+import textwrap
 from collections.abc import Iterator
 
 from onnxgru.settings.declare import Setting, Settings, declared, themes
@@ -35,7 +36,13 @@ def documented(cls: type[Settings]) -> str:
     """The docstring of a class of settings, with all of them as parameters."""
     found = inspect.cleandoc(cls.__doc__ or "")
     before, heading, after = found.partition("Raises\n")
-    lines = [f"{one.name} : {_plain(one.default)}\n    {_sentence(one)}" for one in _all(cls)]
+    types = inspect.signature(cls).parameters
+    lines = []
+    for one in _all(cls):
+        kind = types[one.name].annotation
+        kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+        text = textwrap.fill(_sentence(one), 96, initial_indent="    ", subsequent_indent="    ")
+        lines += [f"{one.name} : {kind}, default {one.default!r}", text]
     return f"{before}Parameters\n----------\n" + "\n".join(lines) + f"\n\n{heading}{after}"
 
 

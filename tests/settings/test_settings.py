@@ -77,7 +77,8 @@ def test_a_declared_setting_is_explained_in_help() -> None:
     assert "colours: Of the cell. --paint draw the cell -c NAME, --colour NAME" in text
     assert "colour of the cell: red or dark green (default: red)" in text
     assert "--strokes N strokes of the brush: 1 to 9 (default: few)" in text
-    assert "colour : red\n    Colour of the cell: red or dark green." in manual.documented(Extended)
+    documented = "colour : str, default 'red'\n    Colour of the cell: red or dark green.\n"
+    assert documented in manual.documented(Extended)
     assert "| `strokes` | few | strokes of the brush: 1 to 9 |" in manual.page(Extended)
 
 
