@@ -281,9 +281,6 @@ def show_result(result: Result) -> None:
     if document["random_input"]:
         console.print(f"{RANDOM}.", style="bold yellow")
     several = len(document["outputs"]) > 1
-    if result.front is not None:
-        console.print(_front_table(result.front, most=2 if several else 3))
-        console.print()
     sizes = document["sizes"]
     console.print(f"flash  {dict(sizes_table(sizes))['flash']}")
     console.print(
@@ -292,6 +289,9 @@ def show_result(result: Result) -> None:
     )
     console.print()
     _show_quality(console, document)
+    if result.front is not None:
+        console.print()
+        console.print(_front_table(result.front, most=2 if several else 3))
     if "search" in document:
         chosen, uniform = document["search"]["chosen"], document["search"]["uniform_8"]
         share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
@@ -338,7 +338,7 @@ def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
 
 
 def _front_table(front: Mapping[str, Any], most: int) -> Table:
-    """Two uniform widths, and so many members around the chosen one."""
+    """So many members, two uniform widths, and last the chosen member below uniform 8 bits."""
     unit = front["metric"]["unit"]
     members = front["members"]
     others = {key: title for key, title in front["objectives"].items() if key != "flash_bytes"}
@@ -353,16 +353,13 @@ def _front_table(front: Mapping[str, Any], most: int) -> Table:
     shown.add(front["chosen"])
     allowed = front.get("accumulator_bits", 0)
     beyond = [u for u in front["uniform"] if allowed and u["accumulator_bits"] > allowed]
-    rows = [
+    rows = [(str(m["index"]), m, "") for m in members if m["index"] in shown - {front["chosen"]}]
+    rows += [
         (f"uniform {entry['bits']}" + (" *" if entry in beyond else ""), entry, "")
-        for entry in front["uniform"]
+        for entry in reversed(front["uniform"])
         if entry["bits"] in UNIFORM
     ]
-    rows += [
-        (str(member["index"]), member, CHOSEN if member["index"] == front["chosen"] else "")
-        for member in members
-        if member["index"] in shown
-    ]
+    rows.append((str(front["chosen"]), members[front["chosen"]], CHOSEN))
     for number, entry, note in rows:
         holdout = "-" if entry["holdout"] is None else figure(entry["holdout"], unit)
         table.add_row(
