@@ -27,80 +27,68 @@ TITLES = {
     "speech-10": "Speech Commands, 10 keywords, 63 steps of 40 mel features, 128 units",
 }
 
-HEAD = """# Results on the published tasks
+TITLE = "# Results on the published tasks"
+
+NOTES = """\
+All figures are on hold-out data and are means over seeds. The interval is Student's t at 95 %
+of the paired differences between ours and uniform 8 bits, both fine-tuned.
 
 **Hold-out figures here are slightly optimistic.** The settings of fine-tuning (epochs, copies,
-batch size, learning rate, averaging, loss, which epoch is kept, the teacher's epochs) were chosen
-while looking at hold-out accuracy of the keywords and of both MNIST tasks, for ours and for uniform
-widths alike. The digits were not used for that. Widths and members were chosen on validation data
-alone.
+batch size, learning rate, averaging, loss, the rule for the epoch that is kept, the teacher's
+epochs) were chosen while looking at hold-out accuracy of the keywords and of both MNIST tasks,
+for ours and for uniform widths alike. The digits were not used for that. Widths, members and
+epochs were chosen on validation data alone.
 
-The tasks are those of Miccini et al. 2024 ([arXiv 2402.12263](https://arxiv.org/abs/2402.12263)),
-with models of the zoo (`onnxgru zoo`). The paper reports 25 to 55 % fewer weight
-bits than homogeneous 8 bits at its accuracy, and on ten keywords an accuracy 17 % lower; its models
-and splits are its own, so its figures stand beside ours and are not measured here.
+The hold-out data of the keywords are few: one sequence is 0.17 points of ten keywords and 0.40
+points of four. On ten keywords uniform 8 bits, which only rounds the float model, is 0.66
+points above it.
 
-- *uniform N*: weights and outputs at N bits.
-- *published search*: one gene an operator, random start, plain NSGA-II over error and weight bits;
-  the smallest member within half a point of uniform 8 bits on validation; fine-tuned on 10 % of the
-  training data at a learning rate of 1e-5.
-- *ours*: the default search with `--ranges aligned`. Of its members of at most 2.24 bits a weight
-  and 40 % of the flash of uniform 8 bits, and within a point of the best of them on validation, the
-  one nearest to the float model's outputs; what it leaves of these limits spent on wider operators
-  (`onnxgru pick --widen`); fine-tuned with the data, epochs, learning rate and loss of the uniform
-  widths. With `--teacher-epochs N`, an 8-bit teacher is trained for N epochs first. Otherwise, and
-  for uniform widths, the float model teaches. Weights of the uniform widths and the published
-  search are rounded to nearest, and their ranges are plain, as is usual.
+## What was compared
 
-Training data are those of the recipes, where few with copies augmented as there. Members and epochs
-are chosen on validation data; every figure below is on hold-out data, the mean over seeds. The
-interval is Student's t at 95 % of the paired differences of ours and uniform 8 bits, fine-tuned.
-The epoch that is kept is the last within a standard error of the best. The teacher's epochs were
-chosen on ten keywords and pixel-wise MNIST. What a change of onnxgru does not touch was not
-measured again: every piece in `benchmarks/results` names its version, and on the digits, measured
-whole, those pieces came out the same. The hold-out data of the keywords are few: one sequence is
-0.17 points of ten keywords and 0.40 of four. Uniform 8 bits, which only round the float model, are
-0.66 points above it on ten.
+The tasks are those of Miccini et al. 2024 ([arXiv
+2402.12263](https://arxiv.org/abs/2402.12263)), with the models of this repository (`onnxgru
+train`). The paper reports 25 to 55 % fewer weight bits than uniform 8 bits at its accuracy, and
+on ten keywords an accuracy 17 % lower. It has models and splits of its own, so its figures are
+no measurements of ours.
+
+- *uniform N*: weights and outputs at N bits, weights rounded to nearest, plain ranges, as is
+  usual.
+- *published search*: one gene per operator, random start, plain NSGA-II over error and weight
+  bits, weights rounded to nearest, plain ranges. Chosen is the smallest member within half a
+  point of uniform 8 bits on validation. It is fine-tuned on 10 % of the training data at a
+  learning rate of 1e-5.
+- *ours*: the default search with `--ranges aligned`. Candidates are its members of at most 2.24
+  bits per weight and 40 % of the flash of uniform 8 bits, within a point of the best of them on
+  validation. Chosen is the one nearest to the float model's outputs. `onnxgru pick --widen`
+  spends the bytes left on wider operators. It is fine-tuned with the data, epochs, learning
+  rate and loss of the uniform widths.
+
+With `--teacher-epochs N`, an 8-bit teacher is trained for N epochs first. Otherwise, and for
+uniform widths, the float model teaches. The teacher's epochs were chosen on ten keywords and
+pixel-wise MNIST. Training data are those of the recipes; small sets are enlarged with augmented
+copies. The epoch that is kept is the last within a standard error of the best.
+
+A change of onnxgru is measured again only where it changes figures: every entry in
+`benchmarks/results` names its version. On the digits everything was measured again, and the
+entries that no change touches came out the same.
 """
 
 DRAWS = """\
+## Rounding, over draws of the calibration data
+
 One calibration set cannot tell which of two rounding methods is better. So each model was also
-calibrated on random halves of its recordings, by `python -m benchmarks.draws --task TASK --models
-FOLDER --study benchmarks/results/draws/TASK.json`: weights of 2 and 3 bits, outputs at 8 with plain
-ranges, nothing fine-tuned. Accuracy and, in brackets, cross-entropy in nats, means over the draws,
-all on the same hold-out data; differences of GPTQ to nearest with their 95 % interval over the
-draws, which says nothing of other hold-out data. *Alone* is with everything but the weights in
-float, where rounding to nearest depends on no recordings. Cross-entropy weighs every sequence, and
-tells apart what accuracy does not. Weights alone cost pixel-wise MNIST little: it is the rounding
-of outputs, 361 times over, that does.
+calibrated on random halves of its recordings, with weights of 2 and 3 bits, outputs of 8 bits,
+plain ranges and no fine-tuning:
+
+`python -m benchmarks.draws --task TASK --models FOLDER --study benchmarks/results/draws/TASK.json`
+
+The table has means over the draws, on the same hold-out data: accuracy and, in brackets,
+cross-entropy in nats. Differences are GPTQ minus nearest, with their 95 % interval over the
+draws; the interval says nothing of other hold-out data. Cross-entropy weighs every sequence,
+and shows differences that accuracy hides. *Alone* has everything but the weights in float;
+rounding to nearest then depends on no recordings. Weights alone cost pixel-wise MNIST little:
+its loss comes from rounding outputs, 361 times in sequence.
 """
-
-EARLIER = {
-    "saturating": """## Earlier, with saturating ranges
-
-The same commands with onnxgru before 0.5.0, whose ranges did not put on the state's grid what is
-added up to it; pixel-wise MNIST in batches of 64, at a learning rate of 0.001 and without
-averaging. Uniform widths are else not touched, and were not measured again.
-""",
-    "three-epochs": """## Earlier, the keywords with 3 epochs
-
-The commands of 0.3.0: 3 epochs instead of 10, no teacher of 8 bits, and four keywords without
-averaging. More epochs lift uniform 8 bits too.
-""",
-    "unwidened": """## Earlier, without widening
-
-Members as the search found them, with nothing spent of what they left of the limits (0.2.0).
-Pixel-wise MNIST was fine-tuned at a learning rate of 0.0005, half the loss from the float model
-and scales of weights alone learned; otherwise the commands are the same. After fine-tuning,
-widening makes no difference beyond chance; before it, it costs points at 361 steps.
-""",
-    "three-levels": """## Earlier, with three levels in 2 bits
-
-The commands of 0.2.0 before weights of 2 bits had the levels -3, -1, 1, 3: then they were -1, 0, 1.
-Uniform widths of 3 bits and more are not touched by it, and were not measured again.
-""",
-}
-"""What was measured before, by folder."""
 
 
 def stored() -> dict[str, dict[str, Any]]:
@@ -116,11 +104,14 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     """The text of the page."""
     return "\n".join(
         [
-            HEAD,
+            TITLE,
+            "",
             *_summary(found),
+            NOTES,
+            *_narrow(found),
+            *_ranges(found),
             *_draws(found),
             *(line for t, d in found.items() for line in _task(t, d)),
-            *(line for folder, head in EARLIER.items() for line in _earlier(folder, head)),
         ]
     )
 
@@ -144,10 +135,24 @@ def _smaller(document: dict[str, Any], name: str, key: str) -> float:
     return 100 * (1 - _means(document, name, key) / document["uniform"]["8"][key])
 
 
+def _span(values: list[float], digits: int) -> str:
+    """From the least to the largest."""
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
 def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What came out: a sentence and a table."""
+    apart = [_difference(document)[0] for document in found.values()]
+    bits = [_means(document, "ours", "mean_bits") for document in found.values()]
+    flash = [_smaller(document, "ours", "flash_bytes") for document in found.values()]
     lines = [
-        "| task | seeds | float | uniform 8, fine-tuned | ours | difference, points "
-        "| weight bits less | flash less | published search, fine-tuned |",
+        f"After fine-tuning, onnxgru's schemes have {_span(bits, 1)} bits per weight and take "
+        f"{_span(flash, 0)} % less flash",
+        "than uniform 8 bits. Their accuracy differs from that of uniform 8 bits by "
+        f"{min(apart):+.2f} to {max(apart):+.2f} points.",
+        "",
+        "| task | seeds | float | uniform 8, fine-tuned | ours, fine-tuned | difference, points "
+        "| weight bits saved | flash saved | published search, fine-tuned |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for task, document in found.items():
@@ -162,12 +167,18 @@ def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
             f"| {published:.2f} % at "
             f"{_smaller(document, 'published', 'weight_bits'):.1f} % fewer weight bits |"
         )
-    lines += [
+    return [*lines, ""]
+
+
+def _narrow(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Weights of 2 and 3 bits."""
+    lines = [
+        "## Weights of 2 and 3 bits",
         "",
-        "Weights at 2 and 3 bits with outputs at 8: rounded to nearest, by GPTQ, and to nearest",
-        "and fine-tuned, the mean over seeds (with `--narrow-seeds 1` seed 0); in brackets the",
-        "SQNR of the model's outputs to the float model's. Last, weights of 2 bits with outputs of",
-        "5: by GPTQ, and fine-tuned with the scales of both, seed 0.",
+        "Outputs have 8 bits. Weights are rounded to nearest, by GPTQ, or to nearest and then",
+        "fine-tuned: the mean over seeds, or seed 0 with `--narrow-seeds 1`. In brackets: SQNR",
+        "of the model's outputs to the float model's. The last two columns have weights of 2",
+        "bits with outputs of 5 bits: by GPTQ, and fine-tuned with the scales of both, seed 0.",
         "",
         "| task | 2 bits, nearest | GPTQ | fine-tuned | 3 bits, nearest | GPTQ | fine-tuned "
         "| 2 and 5, GPTQ | fine-tuned |",
@@ -184,11 +195,17 @@ def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
             figures.append(f"{mean:.2f} %")
         figures += [f"{document['five'][key]:.2f} %" for key in ("before", "holdout")]
         lines.append(f"| {task} | {' | '.join(figures)} |")
-    lines += [
+    return [*lines, ""]
+
+
+def _ranges(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What kinds of ranges gain."""
+    lines = [
+        "## Ranges",
         "",
-        "What ranges are worth: weights of 8 and 2 bits by GPTQ, outputs at 8, after training",
-        "only. Last, uniform 8 bits rounded to nearest with aligned ranges and fine-tuned, with as",
-        "many seeds as the narrow weights.",
+        "Weights have 8 or 2 bits and are rounded by GPTQ; outputs have 8 bits; nothing is",
+        "fine-tuned. The last column is uniform 8 bits, rounded to nearest with aligned ranges",
+        "and fine-tuned, with as many seeds as the narrow weights.",
         "",
         "| task | 8 bits, plain | saturating | aligned | 2 bits, plain | saturating | aligned "
         "| uniform 8, aligned, fine-tuned |",
@@ -277,7 +294,7 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
         "",
         f"![Accuracy on validation against weight bits](results-{task}.png)",
         "",
-        "| | after training | fine-tuned | bits a weight | flash, bytes |",
+        "| | after training | fine-tuned | bits per weight | flash, bytes |",
         "|---|---:|---:|---:|---:|",
         f"| float | {document['float']['holdout']:.2f} % | | 32 | |",
     ]
@@ -292,29 +309,6 @@ def _task(task: str, document: dict[str, Any]) -> list[str]:
     for seed, entry in enumerate(_seeds(document)):
         row = entry["ours"]
         lines.append(_row(f"**ours, seed {seed}**", row, row["before"], row))
-    return [*lines, ""]
-
-
-def _earlier(folder: str, head: str) -> list[str]:
-    """What was measured before, as one table."""
-    lines = [
-        head,
-        "| task | uniform 8, fine-tuned | ours, after training | ours, fine-tuned "
-        "| difference, points | weight bits less | weights 2, outputs 5, fine-tuned |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for path in sorted((STORED / folder).glob("*.json")):
-        document = json.loads(path.read_text("utf-8"))
-        mean, half = _difference(document)
-        five = f"{document['five']['holdout']:.2f} %" if "five" in document else ""
-        ours, eight = (_means(document, name, "holdout") for name in ("ours", "uniform_8_tuned"))
-        lines.append(
-            f"| {path.stem.replace('-without-', ', without ')} | {eight:.2f} % "
-            f"| {_means(document, 'ours', 'before'):.2f} % | {ours:.2f} % "
-            f"| {mean:+.2f} {_plus_minus(half)} "
-            f"| {_smaller(document, 'ours', 'weight_bits'):.1f} % "
-            f"| {five} |"
-        )
     return [*lines, ""]
 
 
