@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.primitives import leaves
+from onnxgru.core.primitives import taken
 from onnxgru.core.program import Stage
 from onnxgru.custom_ops.loops import (
     Accumulator,
@@ -141,12 +141,11 @@ def values(
     width : int
         H.
     """
-    known = [dict(leaves(prepared[operator.outputs])) for operator in stage.operators]
     numbers: list[int] = []
     vectors: list[Array] = []
     tables: list[Array] = []
     for argument in segment.arguments:
-        value = known[argument.operator][argument.path]
+        value = taken(prepared[stage.operators[argument.operator].outputs], argument.path)
         first = argument.part * width
         if argument.store == "tables":
             tables.append(value)

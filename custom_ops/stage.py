@@ -5,12 +5,14 @@ one go. An operator of one result gets numbers; a group of linear operators gets
 column.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import Any, Generic
 
 from onnxgru.core.fixedpoint import OPERAND_BITS
-from onnxgru.core.primitives import Clip, Finish, Given, Shift, Storing, Value, mapped
+from onnxgru.core.primitives import Clip, Finish, Given, Other, Shift, Storing, Value
 from onnxgru.core.program import IntegerOperator, Stage
 
 
@@ -21,12 +23,24 @@ class _Slots(Generic[Value]):
     shift: Shift[Value]
     clip: Clip[Value] | None
 
+    def mapped(self, change: Callable[[Value], Other]) -> "_Slots[Other]":
+        """The same of other values."""
+
+        def shift(given: Shift[Value]) -> Shift[Other]:
+            return Shift(change(given.power), change(given.mask), change(given.half))
+
+        clip = self.clip
+        if clip is None:
+            return _Slots(shift(self.shift), None)
+        inner = shift(self.shift)
+        return _Slots(inner, Clip(shift(clip.shift), change(clip.low), change(clip.high)))
+
 
 def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
     """Parameters of every operator of a stage, by the names of its outputs."""
     count = len(stage.results)
     slots = _slots(p, stage)
-    split = mapped(slots, lambda _path, vector: list(p.split(vector, [1] * count)))
+    split = slots.mapped(lambda vector: p.split(vector, [1] * count))
     zero_vector = p.bytes(stage.zero_points.name, stage.zero_points.codes)
     zero_points = p.split(zero_vector, [1] * len(stage.zero_points.values))
     multipliers = iter(
@@ -44,26 +58,16 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
         places = [stage.zero_points.position(r.boundary) for r in operator.results]
         given: Given[Value] = Given(own, zeros)
         if results == 1:
-            at = _picked(slot)
-            given = _given(p, operator, own, zeros, mapped(split, at), zero_points[places[0]])
+            one = split.mapped(itemgetter(slot))
+            given = _given(p, operator, own, zeros, one, zero_points[places[0]])
         elif results:
             channels, wanted = operator.results[0].channels, list(range(slot, slot + results))
-            wide = mapped(slots, _widened(p, wanted, channels))
+            wide = slots.mapped(partial(p.columns, positions=wanted, count=channels))
             zero = p.columns(zero_vector, places, channels)
             given = _given(p, operator, own, zeros, wide, zero)
         prepared[operator.outputs] = operator.prepare(p, given)
         slot += results
     return prepared
-
-
-def _widened(
-    p: Storing[Value], slots: Sequence[int], channels: int
-) -> Callable[[str, Value], Value]:
-    return lambda _path, vector: p.columns(vector, slots, channels)
-
-
-def _picked(slot: int) -> Callable[[str, Any], Any]:
-    return lambda _path, values: values[slot]
 
 
 def _given(

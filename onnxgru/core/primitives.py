@@ -10,7 +10,9 @@ compute with parameters that another one has prepared do without it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from operator import attrgetter
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -193,6 +195,16 @@ class Storing(Computing[Value], Protocol[Value]):
         """Parts along the first axis, of the given sizes."""
 
 
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    """Names of the fields of a class of records; none of other classes."""
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(one.name for one in fields(kind)) if is_dataclass(kind) else ()
+    return _NAMES[kind]
+
+
 def leaves(record: Any, path: str = "") -> list[tuple[str, Any]]:
     """Values of a record of parameters, with where they stand: ``finish.shift.mask``.
 
@@ -205,27 +217,45 @@ def leaves(record: Any, path: str = "") -> list[tuple[str, Any]]:
     """
     if record is None:
         return []
-    if is_dataclass(record):
-        parts = [(one.name, getattr(record, one.name)) for one in fields(record)]
+    if names := _names(type(record)):
+        parts = [(name, getattr(record, name)) for name in names]
     elif isinstance(record, tuple):
         parts = [(str(index), part) for index, part in enumerate(record)]
     else:
         return [(path, record)]
-    return [leaf for name, part in parts for leaf in leaves(part, f"{path}.{name}".lstrip("."))]
+    return [leaf for name, part in parts for leaf in leaves(part, _below(path, name))]
 
 
 def mapped(record: Any, change: Callable[[str, Any], Any], path: str = "") -> Any:
     """A record of the same form with other values: ``change(path, value)`` of each."""
     if record is None:
         return None
-    if is_dataclass(record) and not isinstance(record, type):
-        changed = {
-            one.name: mapped(getattr(record, one.name), change, f"{path}.{one.name}".lstrip("."))
-            for one in fields(record)
-        }
-        return replace(record, **changed)
-    if isinstance(record, tuple):
-        return tuple(
-            mapped(part, change, f"{path}.{index}".lstrip(".")) for index, part in enumerate(record)
-        )
+    kind = type(record)
+    if names := _names(kind):
+        return kind(*(mapped(getattr(record, n), change, _below(path, n)) for n in names))
+    if kind is tuple:
+        return tuple(mapped(p, change, _below(path, str(i))) for i, p in enumerate(record))
     return change(path, record)
+
+
+def taken(record: Any, path: str) -> Any:
+    """The value of a record that stands at a path."""
+    return _getter(path)(record)
+
+
+@cache
+def _getter(path: str) -> Callable[[Any], Any]:
+    names = path.split(".")
+    if not any(name.isdigit() for name in names):
+        return attrgetter(path)
+
+    def get(record: Any) -> Any:
+        for name in names:
+            record = record[int(name)] if name.isdigit() else getattr(record, name)
+        return record
+
+    return get
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
