@@ -9,6 +9,7 @@ import pytest
 from onnxgru.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = list((ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -52,13 +53,40 @@ def test_first_command_names_the_shipped_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/data.md", "docs/settings.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in PAGES)],
 )
 def test_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     for target in targets:
         assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    for path in PAGES:
+        assert path.name == "README.md" or f"]({path.name})" in index, path.name
+
+
+def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands and its code in their order, on the shipped model; the search is made short."""
+    import numpy as np
+
+    (tmp_path / "model.onnx").write_bytes((ROOT / "models/digits_row.onnx").read_bytes())
+    roles = [np.load(ROOT / f"models/digits_row.{role}.npz") for role in ("validation", "holdout")]
+    joined = {name: np.concatenate([d[name] for d in roles]) for name in ("rows", "labels")}
+    np.savez(tmp_path / "recordings.npz", **joined)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
+    split, check = blocks("python", page)
+    commands = [shlex.split(line)[1:] for line in blocks("sh", page)]
+    assert [command[0] for command in commands] == ["inspect", "quantize", "quantize", "pick"]
+    exec(compile(split, "split", "exec"), {})
+    for command in commands:
+        short = ["--population", "8", "--generations", "2"] if "--search" in command else []
+        assert main([*command, *short]) == 0
+    exec(compile(check, "check", "exec"), {})
 
 
 def test_data_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
