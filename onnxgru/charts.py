@@ -21,7 +21,7 @@ BINS = 6
 HEIGHTS = (320, 260)
 """Pixels of the front, and of the charts of the search."""
 
-_PARTS = ("weights", "outputs")
+_PARTS = ("outputs", "weights")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Heat:
     cold : bool
         Whether a large figure is a good one.
     rows : tuple of (str, tuple of tuple of Cell)
-        Operators, with the figures of their weights and of their outputs by width.
+        Operators, with the figures of their outputs and of their weights by width.
     """
 
     title: str
@@ -381,7 +381,7 @@ def operators(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def heat_maps(document: Mapping[str, Any], title: str) -> dict[str, Heat]:
-    """Drops and noise by operator and width, for weights and outputs; what costs most is first."""
+    """Drops and noise by operator and width, for outputs and weights; what costs most is first."""
     names = list(dict.fromkeys(row["name"] for row in document["rows"]))
     found = {(row["name"], row["part"]): row["entries"] for row in document["rows"]}
     empty = [{"drop": None, "sqnr_db": None} for _ in document["widths"]]
