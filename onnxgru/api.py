@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxgru import cluster, events, output
-from onnxgru import front as fronts
+from onnxgru import cluster, events, members, output
 from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
 from onnxgru.core import files, metrics, objectives
@@ -151,7 +150,7 @@ def _searched(file: Origin, config: Config, folder: Folder, listener: Listener) 
 
 
 def _front(outcome: Outcome) -> dict[str, bytes]:
-    return output.front_files(outcome.document, outcome.cloud)
+    return output.front_files(outcome.front, outcome.cloud)
 
 
 def _workers(config: Config, listener: Listener) -> AbstractContextManager[Workers]:
@@ -231,7 +230,7 @@ def measure_sensitivity(
         if report["model"]["sha256"] == session.model.digest:
             front = None
             if "search" in report:
-                front = files.parse(folder.path / "front.json", fronts.FORMAT)
+                front = members.front_of(folder.path)
             contents[PAGE] = output.report_page(session, folder, report, front, document)
     folder.write(contents)
     return SensitivityResult(folder.path, found)

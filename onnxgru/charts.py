@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnxgru.core.metrics import Metric
-from onnxgru.front import ROUNDING, around, searched, view, widened
+from onnxgru.documents.front import ROUNDING
+from onnxgru.front import around, searched, view, widened
 from onnxgru.plot import DIAMOND, DOT, SQUARE, STAR, Mark, Panel, Scale, texts
 
 DRAWN = 4000

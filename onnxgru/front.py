@@ -5,14 +5,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxgru.core.errors import UsageError
-
-FORMAT = "onnxgru.front/1"
 COLUMNS = ("index", "flash_bytes", "weight_bits", "mean_bits", "bitops")
 FIGURES = ("validation", "holdout")
 ENDS = ("low", "high")
-ROUNDING = 1e-9
-"""A drop is a difference of percentages: at its limit it still counts as kept."""
 
 
 def searched(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -23,90 +18,6 @@ def searched(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def widened(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The members that others were widened to."""
     return [m for m in document["members"] if "widened_from" in m]
-
-
-def within(document: Mapping[str, Any], max_drop: float) -> list[dict[str, Any]]:
-    """Members at most `max_drop` below the best figure on validation, uniform 8 bits included.
-
-    A search keeps what looks best on its validation data, and with it their noise: figures of the
-    members it found are optimistic. Counting from the best of them, which is as optimistic as the
-    rest, keeps the drop on other data near `max_drop`; counting from uniform 8 bits, which nothing
-    was searched for, does not (``benchmarks/choice.py``).
-    """
-    sign = 1 if document["metric"]["higher_is_better"] else -1
-    uniform = document["uniform"][0]
-    members = searched(document)
-    best = max(sign * m["validation"] for m in [uniform, *members])
-    return [m for m in members if best - sign * m["validation"] <= max_drop + ROUNDING]
-
-
-def smallest(document: Mapping[str, Any], max_drop: float) -> dict[str, Any]:
-    """The smallest member within a drop; the best one on validation where there is none."""
-    sign = 1 if document["metric"]["higher_is_better"] else -1
-    found = within(document, max_drop)
-    if found:
-        return min(found, key=lambda m: (m[document["size"]], -sign * m["validation"]))
-    return dict(
-        max(searched(document), key=lambda m: (sign * m["validation"], -m[document["size"]]))
-    )
-
-
-def member(
-    document: Mapping[str, Any],
-    index: int | None,
-    max_bytes: int | None = None,
-    max_drop: float | None = None,
-) -> dict[str, Any]:
-    """The member that a user wants, by its number, or of those found by the most bytes or drop.
-
-    Parameters
-    ----------
-    document : dict
-        The front.
-    index : int, optional
-        The member's number.
-    max_bytes : int, optional
-        The best member of at most so many flash bytes.
-    max_drop : float, optional
-        The smallest member at most so far below the best figure on validation.
-
-    Raises
-    ------
-    UsageError
-        If there is none.
-    """
-    members: Sequence[dict[str, Any]] = document["members"]
-    if index is not None:
-        if not 0 <= index < len(members):
-            raise UsageError(f"--index must be from 0 to {len(members) - 1}, got {index}")
-        return members[index]
-    members = searched(document)
-    if max_bytes is not None:
-        fitting = [m for m in members if m["flash_bytes"] <= max_bytes]
-        if not fitting:
-            least = min(m["flash_bytes"] for m in members)
-            raise UsageError(
-                f"--max-bytes {max_bytes}: the smallest member of the front has {least} flash "
-                "bytes; allow as many, or search with fewer bits"
-            )
-        return max(fitting, key=lambda m: (m["validation"], -m["flash_bytes"]))
-    drop = max_drop if max_drop is not None else 0.0
-    if not within(document, drop):
-        best = max(m["validation"] for m in members)
-        raise UsageError(
-            f"--max-drop {drop:g}: no member comes so near to the best figure on validation, that "
-            f"of uniform 8 bits; the best of the front has {best:.2f}, so allow more"
-        )
-    return smallest(document, drop)
-
-
-def drop(document: Mapping[str, Any], entry: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """How much worse than one member another is on validation, in the metric's unit.
-
-    Negative where it is better.
-    """
-    difference = float(entry["validation"]) - float(other["validation"])
-    return difference if document["metric"]["higher_is_better"] else -difference
 
 
 def table(document: Mapping[str, Any]) -> bytes:

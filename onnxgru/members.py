@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru import events, output, report
-from onnxgru import front as fronts
 from onnxgru.calibration.moments import MOMENTS
 from onnxgru.core import entrypoint, files, metrics, size
 from onnxgru.core.data import ROLES
@@ -15,6 +14,7 @@ from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.reading import Source
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
+from onnxgru.documents.front import FORMAT, NAME, ROUNDING, Front, Member
 from onnxgru.events import Listener, Notice, Stage, Widened, warned
 from onnxgru.folder import MEMBER, PAGE, REPORT, SOURCE, TEACHER, Folder
 from onnxgru.passes.source import origin
@@ -94,9 +94,9 @@ def pick(
     place = _place(folder)
     limit = None if max_bytes is None else size.parse(max_bytes)
     _check_choice(index, limit, max_drop, widen)
-    document, before = _front_of(place), _report_of(place)
-    member = fronts.member(document, index, limit, max_drop)
-    name = f"member-{member['index']:02d}" + ("-widened" if widen else "")
+    front, before = front_of(place), _report_of(place)
+    member = front.pick(index, limit, max_drop)
+    name = f"member-{member.index:02d}" + ("-widened" if widen else "")
     target = _target(place, name, output, force)
     tuned = before["search"].get("finetuning")  # as every candidate was
     changed = dict(tuned["settings"]) if tuned else {}
@@ -111,7 +111,7 @@ def pick(
         )
     with target.locked():
         return _picked(
-            session, place, target, document, before, member, training,
+            session, place, target, front, before, member, training,
             max_bytes=limit if widen else None,
         )  # fmt: skip
 
@@ -210,9 +210,8 @@ def finetune(
     assert training is not None
     session.examine(training)
     begun = None if start is None else _begun(session, Path(start))
-    document = None if index is None else _front_of(place)
-    scheme = _scheme_of(place, session) if document is None else None
-    member = None if document is None else fronts.member(document, index)
+    front = None if index is None else front_of(place)
+    scheme = _scheme_of(place, session) if front is None else None
     with target.locked():
         if clears:
             target.clear()
@@ -220,9 +219,9 @@ def finetune(
             Checkpoints(place).discard()
         checkpoints = Checkpoints(target.path)
         lesson = prepare(session, training, start=begun, checkpoints=checkpoints)
-        if document is not None and member is not None:
+        if front is not None:
             return _picked(
-                session, place, target, document, before, member, training, lesson,
+                session, place, target, front, before, front.pick(index), training, lesson,
                 checkpoints=checkpoints,
             )  # fmt: skip
         assert scheme is not None
@@ -261,8 +260,8 @@ def _tuned(
     """Fine-tune the scheme of a folder, and write it."""
     summary = front = others = None
     if "search" in before:
-        front = _front_of(place)
-        summary = before["search"] | {"first_choice": front["chosen"]}
+        front = front_of(place)
+        summary = before["search"] | {"first_choice": front.chosen}
         if not _same(target.path, place):
             others = _copied(place)
     return output.finish(
@@ -326,15 +325,23 @@ def _begun(session: Session, place: Path) -> Tuned:
     return load_tuned(session, place)
 
 
-def _front_of(place: Path) -> dict[str, Any]:
-    """What a search left in a folder."""
-    for name in ("front.json", REPORT):
+def front_of(place: Path) -> Front:
+    """The front that a search left in a folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no finished search.
+    SchemeError
+        If its ``front.json`` is none.
+    """
+    for name in (NAME, REPORT):
         if not (place / name).is_file():
             raise OutputError(
                 f"{place}: must be the folder of a finished search, it has no {name}; "
                 "run onnxgru quantize --search, or --resume an interrupted one"
             )
-    return files.parse(place / "front.json", fronts.FORMAT)
+    return Front.parse(files.parse(place / NAME, FORMAT), str(place / NAME))
 
 
 def _report_of(place: Path) -> dict[str, Any]:
@@ -469,9 +476,9 @@ def _picked(
     session: Session,
     place: Path,
     target: Folder,
-    document: Mapping[str, Any],
+    front: Front,
     before: Mapping[str, Any],
-    member: Mapping[str, Any],
+    member: Member,
     training: Dataset | None = None,
     lesson: Lesson | None = None,
     max_bytes: int | None = None,
@@ -482,56 +489,47 @@ def _picked(
     others = {} if _same(target.path, place) else _copied(place)
     if max_bytes is not None:
         study, lesson = study_of(session, training)
-        document, member = _widened(session, study, document, member, max_bytes)
-        seen = output.history(session, Folder(place), document, before["search"]["max_drop"])
-        others = output.front_files(document, [(e.size, e.quality) for e in seen])
-    scheme = Scheme.parse(member["scheme"], f"{place / 'front.json'}")
-    summary = dict(before["search"]) | {"first_choice": document["chosen"]}
-    summary["chosen"] = {k: v for k, v in member.items() if k not in ("genome", "scheme")}
+        front, member = _widened(session, study, front, member, max_bytes)
+        seen = output.history(session, Folder(place), front, before["search"]["max_drop"])
+        others = output.front_files(front, [(e.size, e.quality) for e in seen])
+    scheme = member.parsed(str(place / NAME))
+    summary = dict(before["search"]) | {"first_choice": front.chosen}
+    summary["chosen"] = member.summary()
     result = output.finish(
-        session, target, scheme, training, summary=summary, front=document, lesson=lesson,
+        session, target, scheme, training, summary=summary, front=front, lesson=lesson,
         others=others, checkpoints=checkpoints, home=Folder(place),
     )  # fmt: skip
     if max_bytes is not None and not _same(target.path, place):  # the front has grown
-        page = output.report_page(session, Folder(place), before, document, None)
+        page = output.report_page(session, Folder(place), before, front, None)
         Folder(place).write({**others, PAGE: page})
     return result
 
 
 def _widened(
-    session: Session,
-    study: Study,
-    document: Mapping[str, Any],
-    member: Mapping[str, Any],
-    max_bytes: int,
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    session: Session, study: Study, front: Front, member: Member, max_bytes: int
+) -> tuple[Front, Member]:
     """A front with what a member is widened to, and that."""
-    session.listener(
-        Stage(f"widening number {member['index']} to at most {max_bytes:,} flash bytes")
-    )
+    tell, number = session.listener, member.index
+    tell(Stage(f"widening number {number} to at most {max_bytes:,} flash bytes"))
     genome = study.widened(
-        tuple(member["genome"]),
+        member.genome,
         lambda sizes: sizes.flash_bytes <= max_bytes,
-        lambda size: session.listener(Widened(size, max_bytes)),
+        lambda size: tell(Widened(size, max_bytes)),
     )
-    known = {tuple(m["genome"]): m for m in document["members"]}
-    if genome == tuple(member["genome"]):
-        session.listener(
-            Notice(f"--widen: nothing wider than number {member['index']} fits {max_bytes:,} bytes")
-        )
+    known = {one.genome: one for one in front.members}
+    if genome == member.genome:
+        tell(Notice(f"--widen: nothing wider than number {number} fits {max_bytes:,} bytes"))
     if genome not in known:
-        session.listener(Stage("judging the widened scheme"))
-        entry = study.entry(len(known), genome) | {"widened_from": member["index"]}
-        document = {**document, "members": [*document["members"], entry]}
-        known[genome] = entry
+        tell(Stage("judging the widened scheme"))
+        known[genome] = study.entry(len(known), genome, widened_from=number)
+        front = front.grown(known[genome])
     found = known[genome]
-    if fronts.drop(document, member, found) > study.max_drop + fronts.ROUNDING:
-        unit = document["metric"]["unit"]
-        after, before = (figure(m["validation"], unit) for m in (found, member))
-        session.listener(
+    if front.drop(member, found) > study.max_drop + ROUNDING:
+        after, before = (figure(m.validation, front.metric.unit) for m in (found, member))
+        tell(
             Notice(
-                f"number {found['index']} has {after} on validation, but number {member['index']}, "
+                f"number {found.index} has {after} on validation, but number {number}, "
                 f"which it was widened from, {before}: fine-tune it, or pick that with --index"
             )
         )
-    return document, found
+    return front, found

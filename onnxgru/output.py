@@ -11,6 +11,7 @@ from onnxgru.core import files
 from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import ModelError, SchemeError, VerificationError
 from onnxgru.core.scheme import Scheme
+from onnxgru.documents.front import Front
 from onnxgru.events import Listener, Notice, Stage, Verified, silent
 from onnxgru.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
 from onnxgru.interrupts import attended
@@ -36,7 +37,7 @@ def finish(
     outcome: Outcome | None = None,
     *,
     summary: Mapping[str, Any] | None = None,
-    front: Mapping[str, Any] | None = None,
+    front: Front | None = None,
     lesson: Lesson | None = None,
     others: Mapping[str, bytes] | None = None,
     checkpoints: Checkpoints | None = None,
@@ -56,7 +57,7 @@ def finish(
         What to fine-tune on.
     outcome : Outcome, optional
         Of the search that the scheme comes from, if that has just ended.
-    summary, front : mapping, optional
+    summary, front : mapping and Front, optional
         What an earlier one left in the folder.
     lesson : Lesson, optional
         What fine-tuning starts from and is taught by, if that is known.
@@ -69,7 +70,7 @@ def finish(
     """
     home = home or folder
     if outcome is not None:  # whatever may happen below, a search is not lost
-        folder.write(front_files(outcome.document, outcome.cloud))
+        folder.write(front_files(outcome.front, outcome.cloud))
     if training is None:
         written, contents = _make(session, scheme, _kept(folder, outcome))
         contents |= others or {}
@@ -87,10 +88,9 @@ def finish(
     return result
 
 
-def front_files(
-    document: Mapping[str, Any], cloud: Sequence[tuple[float, float]]
-) -> dict[str, bytes]:
+def front_files(front: Front, cloud: Sequence[tuple[float, float]]) -> dict[str, bytes]:
     """Files of a front."""
+    document = front.document()
     return {
         "front.json": files.dump(document),
         "front.csv": fronts.table(document),
@@ -162,14 +162,14 @@ def _write(
     contents: dict[str, bytes],
     outcome: Outcome | None = None,
     summary: Mapping[str, Any] | None = None,
-    front: Mapping[str, Any] | None = None,
+    front: Front | None = None,
     tuning: Mapping[str, Any] | None = None,
     *,
     home: Folder,
 ) -> Result:
     """Write the folder's files, the report last."""
     if outcome is not None:
-        summary, front = outcome.summary, outcome.document
+        summary, front = outcome.summary, outcome.front
         contents |= front_files(front, outcome.cloud)
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
@@ -184,7 +184,7 @@ def _write(
         folder.path,
         document,
         written.scheme,
-        outcome.document if outcome is not None else None,
+        outcome.front.document() if outcome is not None else None,
         home.path,
     )
 
@@ -193,7 +193,7 @@ def report_page(
     session: Session,
     folder: Folder,
     report: Mapping[str, Any],
-    front: Mapping[str, Any] | None,
+    front: Front | None,
     sensitivity: Mapping[str, Any] | None,
 ) -> bytes:
     """The page of a report, with what else is in its folder."""
@@ -204,7 +204,7 @@ def report_page(
     return page.build(
         report,
         folder=files.shown(folder.path),
-        front=front,
+        front=None if front is None else front.document(),
         evaluations=evaluations,
         sensitivity=sensitivity,
         drop_title=sensitivities.drop_title(report["metric"]),
@@ -214,7 +214,7 @@ def report_page(
 def history(
     session: Session,
     folder: Folder,
-    front: Mapping[str, Any],
+    front: Front,
     max_drop: float,
     listener: Listener = silent,
 ) -> tuple[charts.Evaluation, ...]:
@@ -223,7 +223,9 @@ def history(
     if not journal.is_file():
         return ()
     try:
-        return charts.history(journal.read_bytes(), front, session.yardstick.metric, max_drop)
+        return charts.history(
+            journal.read_bytes(), front.document(), session.yardstick.metric, max_drop
+        )
     except (OSError, ValueError, KeyError) as error:
         listener(Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations"))
         return ()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru.core.scheme import Scheme
+from onnxgru.documents.front import Front
 
 
 @dataclass(frozen=True)
@@ -148,15 +149,11 @@ class Result:
     @property
     def members(self) -> tuple[Choice, ...]:
         """The front by size; nothing where there was no search."""
+        if self.front is None:
+            return ()
         return tuple(
-            Choice(
-                member["index"],
-                member["flash_bytes"],
-                member["mean_bits"],
-                member["validation"],
-                member["holdout"],
-            )
-            for member in (self.front or {}).get("members", ())
+            Choice(m.index, m.flash_bytes, m.mean_bits, m.validation, m.holdout)
+            for m in Front.parse(self.front).members
         )
 
     @property

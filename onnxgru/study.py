@@ -1,4 +1,4 @@
-"""The search of a session: what a candidate costs, the journal, and the front as a document."""
+"""The search of a session: what a candidate costs, the journal, and the front."""
 
 import json
 import math
@@ -16,9 +16,11 @@ from onnxgru.core.errors import DivergedError, OverflowProofError
 from onnxgru.core.objectives import Size
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.documents import front as fronts
+from onnxgru.documents.front import ROUNDING, Front, Uniform
 from onnxgru.encoding import Encoding
 from onnxgru.events import Goal, Searched, Stage
-from onnxgru.front import FIGURES, FORMAT, ROUNDING, smallest, within
+from onnxgru.front import FIGURES
 from onnxgru.problem import WORST, Parts, Portable, Problem, encoding
 from onnxgru.remarks import finite
 from onnxgru.report import versions
@@ -40,25 +42,22 @@ class Outcome:
 
     Parameters
     ----------
-    document : dict
-        What ``front.json`` holds.
+    front : Front
+        The front, and the member chosen.
     cloud : tuple of tuple
         Size and quality of everything evaluated.
-    chosen : int
-        Index of the member chosen.
     summary : dict
         What the report says of the search.
     """
 
-    document: dict[str, Any]
+    front: Front
     cloud: tuple[tuple[float, float], ...]
-    chosen: int
     summary: dict[str, Any]
 
     @property
     def scheme(self) -> Scheme:
         """The scheme of the member chosen."""
-        return Scheme.parse(self.document["members"][self.chosen]["scheme"], "front.json")
+        return self.front.members[self.front.chosen].parsed()
 
 
 Make = Callable[[Session, Scheme], tuple[Session, IntegerProgram]]
@@ -343,44 +342,40 @@ class Study:
         found = front(members)
         wide = session.unbounded
         uniform = [
-            {"bits": bits, **self._entry(wide, self._uniform(bits))} for bits in reversed(WIDTHS)
+            Uniform(bits=bits, **self._measured(wide, self._uniform(bits)))
+            for bits in reversed(WIDTHS)
         ]
         entries = [self.entry(index, member.genome) for index, member in enumerate(found)]
         data = {role: session.data[role] for role in FIGURES if role in session.data}
-        document: dict[str, Any] = {
-            "format": FORMAT,
-            "metric": {
-                "name": session.yardstick.metric.name,
-                "unit": session.yardstick.metric.unit,
-                "higher_is_better": session.yardstick.metric.higher_is_better,
-            },
-            "objectives": {size.key: size.title for size in self.sizes},
-            "size": self._size,
-            "accumulator_bits": config.accumulator_bits,
-            "float_validation": self._float_quality("validation"),
-            "sequences": {role: intervals.recordings(known) for role, known in data.items()},
-            "genes": [gene.name for gene in self.encoding.space.genes],
-            "uniform": uniform,
-            "members": entries,
-        }
-        chosen = document["chosen"] = smallest(document, self.max_drop)["index"]
+        metric = session.yardstick.metric
+        made = Front(
+            fronts.Metric(metric.name, metric.unit, metric.higher_is_better),
+            {size.key: size.title for size in self.sizes},
+            self._size,
+            config.accumulator_bits,
+            self._float_quality("validation"),
+            {role: intervals.recordings(known) for role, known in data.items()},
+            tuple(gene.name for gene in self.encoding.space.genes),
+            tuple(uniform),
+            tuple(entries),
+        )
+        best = made.smallest(self.max_drop)
+        chosen, made = best.index, replace(made, chosen=best.index)
         cloud = tuple(
-            (m.objectives[-1], session.yardstick.metric.quality(m.objectives[0]))
-            for m in members
-            if m.feasible
+            (m.objectives[-1], metric.quality(m.objectives[0])) for m in members if m.feasible
         )
         summary = {
             "evaluations": len(members),
             "members": len(found),
             "max_drop": self.max_drop,
-            "within": entries[chosen] in within(document, self.max_drop),
+            "within": best in made.within(self.max_drop),
             "genome": config.genome,
             "strategy": config.strategy,
-            "objectives": document["objectives"],
+            "objectives": dict(made.objectives),
             "size": self._size,
             "first_choice": chosen,
-            "chosen": {k: v for k, v in entries[chosen].items() if k not in ("genome", "scheme")},
-            "uniform_8": uniform[0],
+            "chosen": best.summary(),
+            "uniform_8": uniform[0].document(),
         }
         if self._make is None:
             schemes = (self.encoding.scheme(found[chosen].genome), self._uniform(MAXIMUM_BITS))
@@ -392,17 +387,20 @@ class Study:
                 "sha256": self._trained_on,
                 "settings": {name: settings[name] for name in declared(Finetuning)},
             }
-        return Outcome(document, cloud, chosen, summary)
+        return Outcome(made, cloud, summary)
 
-    def entry(self, index: int, genome: Genome) -> dict[str, Any]:
-        """A member as the document has it: sizes, figures, genome and scheme."""
+    def entry(
+        self, index: int, genome: Genome, *, widened_from: int | None = None
+    ) -> fronts.Member:
+        """A member of the front: sizes, figures, genome and scheme."""
         scheme = self.encoding.scheme(genome)
-        return {
-            "index": index,
-            **self._entry(self._session, scheme),
-            "genome": list(genome),
-            "scheme": json.loads(scheme.dumps()),
-        }
+        return fronts.Member(
+            index=index,
+            genome=genome,
+            scheme=json.loads(scheme.dumps()),
+            widened_from=widened_from,
+            **self._measured(self._session, scheme),
+        )
 
     def widened(
         self,
@@ -438,7 +436,7 @@ class Study:
         figure = self._session.yardstick.float_quality(role)
         return None if math.isinf(figure) else figure
 
-    def _entry(self, session: Session, scheme: Scheme) -> dict[str, Any]:
+    def _measured(self, session: Session, scheme: Scheme) -> dict[str, Any]:
         session, program = self._made(session, scheme)
         sizes = account(program)
         return {
@@ -466,7 +464,11 @@ def _figures(session: Session, program: IntegerProgram) -> dict[str, Any]:
             known = judge.estimate(judge.outputs(program))
             infinite = math.isinf(known.figure)
             limited = metric.quality(metric.error(known.figure)) if infinite else known.figure
-            found |= {role: limited, f"{role}_interval": finite(known.interval)}
+            known_interval = finite(known.interval)
+            found |= {
+                role: limited,
+                f"{role}_interval": None if known_interval is None else tuple(known_interval),
+            }
     return found
 
 

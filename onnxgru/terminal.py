@@ -18,6 +18,7 @@ from rich.text import Text
 
 from onnxgru.api import SensitivityResult
 from onnxgru.comparison import Comparison
+from onnxgru.documents.front import Front, Scored
 from onnxgru.events import (
     Calibrated,
     Event,
@@ -291,7 +292,7 @@ def show_result(result: Result) -> None:
     _show_quality(console, document)
     if result.front is not None:
         console.print()
-        console.print(_front_table(result.front, most=2 if several else 3))
+        console.print(_front_table(Front.parse(result.front), most=2 if several else 3))
     if "search" in document:
         chosen, uniform = document["search"]["chosen"], document["search"]["uniform_8"]
         share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
@@ -337,38 +338,38 @@ def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
             console.print(f"{text[0].lower()}{text[1:]}")
 
 
-def _front_table(front: Mapping[str, Any], most: int) -> Table:
+def _front_table(front: Front, most: int) -> Table:
     """So many members, two uniform widths, and last the chosen member below uniform 8 bits."""
-    unit = front["metric"]["unit"]
-    members = front["members"]
-    others = {key: title for key, title in front["objectives"].items() if key != "flash_bytes"}
+    unit, members = front.metric.unit, front.members
+    others = {key: title for key, title in front.objectives.items() if key != "flash_bytes"}
     table = _table(
         "number", "flash bytes", *others.values(), "bits per weight", "hold-out", "validation", "<"
     )
     step = max(1, len(members) // most)
     shown = {*range(0, len(members), step), len(members) - 1}
     for index in sorted(shown)[1:]:  # without what the chosen one's row leaves no room for
-        if len(shown - {front["chosen"]}) >= most:
+        if len(shown - {front.chosen}) >= most:
             shown.discard(index)
-    shown.add(front["chosen"])
-    allowed = front.get("accumulator_bits", 0)
-    beyond = [u for u in front["uniform"] if allowed and u["accumulator_bits"] > allowed]
-    rows = [(str(m["index"]), m, "") for m in members if m["index"] in shown - {front["chosen"]}]
+    shown.add(front.chosen)
+    allowed = front.accumulator_bits
+    beyond = [u for u in front.uniform if allowed and u.accumulator_bits > allowed]
+    rows: list[tuple[str, Scored, str]]
+    rows = [(str(m.index), m, "") for m in members if m.index in shown - {front.chosen}]
     rows += [
-        (f"uniform {entry['bits']}" + (" *" if entry in beyond else ""), entry, "")
-        for entry in reversed(front["uniform"])
-        if entry["bits"] in UNIFORM
+        (f"uniform {entry.bits}" + (" *" if entry in beyond else ""), entry, "")
+        for entry in reversed(front.uniform)
+        if entry.bits in UNIFORM
     ]
-    rows.append((str(front["chosen"]), members[front["chosen"]], CHOSEN))
+    rows.append((str(front.chosen), members[front.chosen], CHOSEN))
     for number, entry, note in rows:
-        holdout = "-" if entry["holdout"] is None else figure(entry["holdout"], unit)
+        holdout = "-" if entry.holdout is None else figure(entry.holdout, unit)
         table.add_row(
             number,
-            f"{entry['flash_bytes']:,}",
-            *(f"{entry[key]:,.0f}" for key in others),
-            f"{entry['mean_bits']:.2f}",
+            f"{entry.flash_bytes:,}",
+            *(f"{entry.size(key):,.0f}" for key in others),
+            f"{entry.mean_bits:.2f}",
             holdout,
-            figure(entry["validation"], unit),
+            figure(entry.validation, unit),
             note,
             style="bold green" if note else None,
         )

@@ -53,6 +53,7 @@ ALLOWED = {
     "events": {"search", "core"},
     "folder": {"core"},
     "interrupts": set(),
+    "documents": {"core"},
     "front": {"core"},
     "encoding": {"search", "core"},
     "allocation": {"encoding", "calibration", "search", "core"},
@@ -72,12 +73,13 @@ ALLOWED = {
     "report": {"drift", "session", "states", "remarks", "runtime", "passes", "core"},
     "drawing": {"core"},
     "plot": set(),
-    "charts": {"plot", "front", "core"},
+    "charts": {"documents", "plot", "front", "core"},
     "page": {"charts", "drawing", "plot", "remarks", "report", "core"},
     "sensitivity": {"session", "settings", "report", "events", "core"},
     "problem": {"session", "judge", "encoding", "settings", "search", "core"},
     "cluster": {"report", "events", "search", "core"},
     "study": {
+        "documents",
         "problem",
         "session",
         "report",
@@ -90,6 +92,7 @@ ALLOWED = {
     | {"search", "remarks", "core"},
     "tuning": {"session", "settings", "events", "folder", "training", "rounding", "passes", "core"},
     "output": {
+        "documents",
         "result",
         "study",
         "sensitivity",
@@ -101,8 +104,9 @@ ALLOWED = {
         "tuning",
     }
     | {"interrupts", "folder", "front", "remarks", "runtime", "core"},
-    "result": {"core"},
+    "result": {"documents", "core"},
     "members": {
+        "documents",
         "recordings",
         "result",
         "output",
@@ -117,7 +121,16 @@ ALLOWED = {
     "api": {"members", "result", "passes", "output", "study", "sensitivity", "session", "report"}
     | {"events", "settings", "tuning", "cluster", "interrupts", "folder", "front", "runtime"}
     | {"search", "calibration", "core"},
-    "terminal": {"api", "result", "comparison", "events", "inspection", "report", "sensitivity"}
+    "terminal": {
+        "documents",
+        "api",
+        "result",
+        "comparison",
+        "events",
+        "inspection",
+        "report",
+        "sensitivity",
+    }
     | {"remarks", "training", "models"},
     "cli": {"terminal", "api", "members", "result", "comparison", "settings"}
     | {"inspection", "training", "models", "core"},
