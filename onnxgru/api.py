@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru import cluster, events, members, output
-from onnxgru import report as reports
 from onnxgru import sensitivity as sensitivities
 from onnxgru.core import files, metrics, objectives
 from onnxgru.core.errors import UsageError
@@ -226,11 +225,9 @@ def measure_sensitivity(
     document = found.document
     contents = {HEAT_MAP: sensitivities.picture(document), SENSITIVITY: files.dump(document)}
     if (folder.path / REPORT).is_file():
-        report = files.parse(folder.path / REPORT, reports.FORMAT)
-        if report["model"]["sha256"] == session.model.digest:
-            front = None
-            if "search" in report:
-                front = members.front_of(folder.path)
-            contents[PAGE] = output.report_page(session, folder, report, front, document)
+        report = members.report_of(folder.path)
+        if report.model.sha256 == session.model.digest:
+            front = None if report.search is None else members.front_of(folder.path)
+            contents[PAGE] = output.report_page(session, folder, report.document, front, document)
     folder.write(contents)
     return SensitivityResult(folder.path, found)

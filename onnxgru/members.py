@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from onnxgru import events, output, report
+from onnxgru import events, output
 from onnxgru.calibration.moments import MOMENTS
 from onnxgru.core import entrypoint, files, metrics, size
 from onnxgru.core.data import ROLES
@@ -14,7 +14,9 @@ from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.reading import Source
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
+from onnxgru.documents import report as reports
 from onnxgru.documents.front import FORMAT, NAME, ROUNDING, Front, Member
+from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, Stage, Widened, warned
 from onnxgru.folder import MEMBER, PAGE, REPORT, SOURCE, TEACHER, Folder
 from onnxgru.passes.source import origin
@@ -94,20 +96,20 @@ def pick(
     place = _place(folder)
     limit = None if max_bytes is None else size.parse(max_bytes)
     _check_choice(index, limit, max_drop, widen)
-    front, before = front_of(place), _report_of(place)
+    front, before = front_of(place), report_of(place)
     member = front.pick(index, limit, max_drop)
     name = f"member-{member.index:02d}" + ("-widened" if widen else "")
     target = _target(place, name, output, force)
-    tuned = before["search"].get("finetuning")  # as every candidate was
-    changed = dict(tuned["settings"]) if tuned else {}
+    tuned = None if before.search is None else before.search.finetuning  # as every candidate
+    changed = dict(tuned.settings) if tuned else {}
     changed |= _again(validation=validation, holdout=holdout, metric=metric)
     clears = force and not _same(target.path, place)
     session = _session_of(place, before, model, changed, listener, force=clears)
     training = training_data(session)
-    if tuned and training is not None and training.digest() != tuned["sha256"]:
+    if tuned and training is not None and training.digest() != tuned.sha256:
         raise DataError(
             f"{training.source}: must be the data that the search fine-tuned with (SHA-256 "
-            f"{tuned['sha256'][:16]}...), they have changed; restore them, or search again"
+            f"{tuned.sha256[:16]}...), they have changed; restore them, or search again"
         )
     with target.locked():
         return _picked(
@@ -194,7 +196,7 @@ def finetune(
     """
     events.check(listener)
     place = _place(folder)
-    before = _report_of(place)
+    before = report_of(place)
     if data is None:
         raise UsageError("finetune needs training data, got None; name a file, folder or callable")
     if settings is not None and not isinstance(settings, Mapping):
@@ -251,7 +253,7 @@ def _tuned(
     session: Session,
     place: Path,
     target: Folder,
-    before: Mapping[str, Any],
+    before: Report,
     scheme: Scheme,
     training: Dataset,
     lesson: Lesson,
@@ -259,9 +261,9 @@ def _tuned(
 ) -> Result:
     """Fine-tune the scheme of a folder, and write it."""
     summary = front = others = None
-    if "search" in before:
+    if before.search is not None:
         front = front_of(place)
-        summary = before["search"] | {"first_choice": front.chosen}
+        summary = before.search.chosen(front.chosen)
         if not _same(target.path, place):
             others = _copied(place)
     return output.finish(
@@ -316,11 +318,11 @@ def _begun(session: Session, place: Path) -> Tuned:
     ModelError
         If it is of another model.
     """
-    before = _report_of(place)
-    if before["model"]["sha256"] != session.model.digest:
+    before = report_of(place)
+    if before.model.sha256 != session.model.digest:
         raise ModelError(
             f"{place}: must be the folder of a fine-tuned {session.model.path.name}, but is of "
-            f"another model, {before['model']['path']}; give a folder of the same model"
+            f"another model, {before.model.path}; give a folder of the same model"
         )
     return load_tuned(session, place)
 
@@ -344,17 +346,26 @@ def front_of(place: Path) -> Front:
     return Front.parse(files.parse(place / NAME, FORMAT), str(place / NAME))
 
 
-def _report_of(place: Path) -> dict[str, Any]:
+def report_of(place: Path) -> Report:
+    """The report of an output folder.
+
+    Raises
+    ------
+    OutputError
+        If it has none.
+    SchemeError
+        If its ``report.json`` is none.
+    """
     if not (place / REPORT).is_file():
         raise OutputError(
             f"{place}: must be an output folder, it has no {REPORT}; run onnxgru quantize"
         )
-    return files.parse(place / REPORT, report.FORMAT)
+    return Report.parse(files.parse(place / REPORT, reports.FORMAT), str(place / REPORT))
 
 
 def _session_of(
     place: Path,
-    before: Mapping[str, Any],
+    before: Report,
     model: object,
     changed: Mapping[str, Any],
     listener: Listener,
@@ -363,8 +374,8 @@ def _session_of(
 ) -> Session:
     """The session that wrote a folder, with some settings changed."""
     settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
-    for key in {field.name for field in fields(Config)} & before["config"].keys():
-        settings[key] = before["config"][key]
+    for key in {field.name for field in fields(Config)} & before.config.keys():
+        settings[key] = before.config[key]
     settings |= {"force": force, "resume": False, "calibration_file": place / "calibration.json"}
     settings["output"] = None
     given = settings.get("weights_file") is not None
@@ -372,23 +383,23 @@ def _session_of(
     _find_data(place, before, settings, listener)
     _check_metric(place, settings)
     config = Config(**settings)
-    if (outdated := report.outdated(before)) is not None:
-        listener(Notice(f"{place} {outdated}"))
+    if before.outdated is not None:
+        listener(Notice(f"{place} {before.outdated}"))
     if config.needs_moments and not given and not (place / MOMENTS).is_file():
         raise OutputError(
             f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
             "there; restore it, or quantise again"
         )
     session = Session.open(_model_of(place, before, model), config, listener)
-    if session.model.digest != before["model"]["sha256"]:
+    if session.model.digest != before.model.sha256:
         raise UsageError(
             f"{session.model.path}: must be the model that was quantised (SHA-256 "
-            f"{before['model']['sha256'][:16]}...), it has changed; quantise again, or give the "
+            f"{before.model.sha256[:16]}...), it has changed; quantise again, or give the "
             "former one with --model"
         )
     for role, description in session.data.describe().items():
-        known = before["data"].get(role)
-        if known is not None and known["sha256"] != description.sha256:
+        known = before.data.get(role)
+        if known is not None and known.sha256 != description.sha256:
             listener(
                 Notice(
                     f"{description.source} are not the {role} data that {place} was made with: "
@@ -398,7 +409,7 @@ def _session_of(
     return session
 
 
-def _model_of(place: Path, before: Mapping[str, Any], model: object) -> Any:
+def _model_of(place: Path, before: Report, model: object) -> Any:
     """The model that was quantised: as given, where it was, or beside the results.
 
     Raises
@@ -408,7 +419,7 @@ def _model_of(place: Path, before: Mapping[str, Any], model: object) -> Any:
     """
     if model is not None:
         return Path(model) if isinstance(model, str) else origin(model)
-    recorded = files.recorded(before["model"]["path"])
+    recorded = files.recorded(before.model.path)
     for path in (recorded, place / SOURCE, place.parent / SOURCE):
         if path.is_file():
             return path
@@ -418,9 +429,7 @@ def _model_of(place: Path, before: Mapping[str, Any], model: object) -> Any:
     )
 
 
-def _find_data(
-    place: Path, before: Mapping[str, Any], settings: dict[str, Any], listener: Listener
-) -> None:
+def _find_data(place: Path, before: Report, settings: dict[str, Any], listener: Listener) -> None:
     """Where the data of each role are now.
 
     Raises
@@ -429,10 +438,10 @@ def _find_data(
         If the validation data cannot be read again.
     """
     for role in ROLES:
-        entry = before["data"].get(role)
+        entry = before.data.get(role)
         source = settings.get(role)
-        if source is None and entry is not None and entry["source"] != SYNTHETIC:
-            source = entry["source"]
+        if source is None and entry is not None and entry.path != SYNTHETIC:
+            source = entry.path
         if isinstance(source, str) and not _is_there(source):
             gone = (
                 f"{place}: its {role} data, {source}, are not there any more, or were held by a "
@@ -477,7 +486,7 @@ def _picked(
     place: Path,
     target: Folder,
     front: Front,
-    before: Mapping[str, Any],
+    before: Report,
     member: Member,
     training: Dataset | None = None,
     lesson: Lesson | None = None,
@@ -486,21 +495,26 @@ def _picked(
     checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Write the files of a member of a front, or of what it is widened to within some bytes."""
+    search = before.search
+    if search is None:
+        raise OutputError(
+            f"{place}: must be the folder of a finished search, its {REPORT} has none; run "
+            "onnxgru quantize --search"
+        )
     others = {} if _same(target.path, place) else _copied(place)
     if max_bytes is not None:
         study, lesson = study_of(session, training)
         front, member = _widened(session, study, front, member, max_bytes)
-        seen = output.history(session, Folder(place), front, before["search"]["max_drop"])
+        seen = output.history(session, Folder(place), front, search.max_drop)
         others = output.front_files(front, [(e.size, e.quality) for e in seen])
     scheme = member.parsed(str(place / NAME))
-    summary = dict(before["search"]) | {"first_choice": front.chosen}
-    summary["chosen"] = member.summary()
+    summary = search.chosen(front.chosen, member)
     result = output.finish(
         session, target, scheme, training, summary=summary, front=front, lesson=lesson,
         others=others, checkpoints=checkpoints, home=Folder(place),
     )  # fmt: skip
     if max_bytes is not None and not _same(target.path, place):  # the front has grown
-        page = output.report_page(session, Folder(place), before, front, None)
+        page = output.report_page(session, Folder(place), before.document, front, None)
         Folder(place).write({**others, PAGE: page})
     return result
 

@@ -16,6 +16,7 @@ from onnxgru.core.account import account
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
+from onnxgru.documents.report import FORMAT
 from onnxgru.passes.states import recorded
 from onnxgru.remarks import (
     TITLES,
@@ -37,7 +38,6 @@ from onnxgru.session.session import Session
 
 Array = npt.NDArray[Any]
 
-FORMAT = "onnxgru.report/1"
 _RANGES = {
     "plain": "plain ranges",
     "saturating": "saturating ranges where the observer is mse",
@@ -80,17 +80,6 @@ def versions() -> dict[str, str]:
 
     found = {"onnxgru": __version__, "python": platform.python_version()}
     return found | {name: version(name) for name in PACKAGES}
-
-
-def outdated(document: Mapping[str, Any]) -> str | None:
-    """What no longer holds of a folder that an earlier version wrote, as the end of a sentence."""
-    made = document["versions"]["onnxgru"]
-    if not made.startswith("0.1."):
-        return None
-    return (
-        f"was made by onnxgru {made}, whose weights of 2 bits had three levels, not four: figures "
-        "of its front that have such weights do not hold; search again"
-    )
 
 
 def build(

@@ -31,7 +31,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     report   comparison   inspection   charts   tuning
 #     session
 #     remarks   recordings   allocation   judge   outputs   forms   suspicion   drift
-#     events   encoding   settings   folder   front   drawing   interrupts
+#     events   encoding   settings   folder   front   documents   drawing   interrupts
 #     runtime
 #     passes
 #     calibration   rounding   training   search   models (on training)
@@ -70,7 +70,7 @@ ALLOWED = {
     "states": set(),
     "forms": {"events", "passes", "core"},
     "drift": {"runtime", "core"},
-    "report": {"drift", "session", "states", "remarks", "runtime", "passes", "core"},
+    "report": {"documents", "drift", "session", "states", "remarks", "runtime", "passes", "core"},
     "drawing": {"core"},
     "plot": set(),
     "charts": {"documents", "plot", "front", "core"},
