@@ -259,11 +259,10 @@ def measure(session: Session) -> Sensitivity:
             found.append(one)
             session.listener(Measured(len(found), len(work)))
     count = len(widths)
-    float_quality = session.yardstick.float_quality(_ROLE)
     return Sensitivity(
         session.yardstick.metric.name,
         session.yardstick.metric.unit,
-        None if np.isinf(float_quality) else float_quality,
+        session.yardstick.float_figure(_ROLE),
         uniform,
         widths,
         tuple(

@@ -353,7 +353,7 @@ class Study:
             {size.key: size.title for size in self.sizes},
             self._size,
             config.accumulator_bits,
-            self._float_quality("validation"),
+            session.yardstick.float_figure("validation"),
             {role: intervals.recordings(known) for role, known in data.items()},
             tuple(gene.name for gene in self.encoding.space.genes),
             tuple(uniform),
@@ -430,11 +430,6 @@ class Study:
             return fitting
 
         return self._allocation.widened(genome, allowed)
-
-    def _float_quality(self, role: str) -> float | None:
-        """The float model's figure; None where it is compared with itself, and infinite."""
-        figure = self._session.yardstick.float_quality(role)
-        return None if math.isinf(figure) else figure
 
     def _measured(self, session: Session, scheme: Scheme) -> dict[str, Any]:
         session, program = self._made(session, scheme)

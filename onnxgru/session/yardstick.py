@@ -1,5 +1,6 @@
 """What programs are judged by: outputs, metric, and what the float model computes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -153,6 +154,11 @@ class Yardstick:
     def float_quality(self, role: str) -> float:
         """The float model's figure."""
         return self.judge(role).figure(self.reference(role))
+
+    def float_figure(self, role: str) -> float | None:
+        """The float model's figure as JSON can hold it: None where it is infinite decibels."""
+        figure = self.float_quality(role)
+        return None if math.isinf(figure) else figure
 
     def quality(self, program: IntegerProgram, role: str) -> float:
         """A program's figure on the data of a role."""

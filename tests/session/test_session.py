@@ -1,0 +1,67 @@
+"""Sessions of other limits and other weights are new ones, and leave the first as it was."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxgru import Config
+from onnxgru.core.choices import ACCUMULATOR_BITS
+from onnxgru.core.errors import ModelError
+from onnxgru.core.weights import Tuned
+from onnxgru.session.model import Model
+from onnxgru.session.session import Session
+from tests import grus
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    onnx.save(grus.model(grus.Case()), tmp_path / "m.onnx")
+    x = grus.feeds(grus.Case())["X"]
+    np.savez(tmp_path / "data.npz", X=x)
+    data = str(tmp_path / "data.npz")
+    config = Config(accumulator_bits=24, calibration=data, validation=data)
+    return Session.open(tmp_path / "m.onnx", config)
+
+
+def test_wider_limits_share_statistics_and_rounding(session: Session) -> None:
+    wide = session.unbounded
+    assert wide is session.unbounded
+    assert wide.unbounded is wide
+    assert wide.config.accumulator_bits == ACCUMULATOR_BITS
+    assert session.config.accumulator_bits == 24
+    assert wide.statistics is session.statistics
+    assert wide.quantizer.rounding is session.quantizer.rounding
+    assert wide.quantizer.limits != session.quantizer.limits
+
+
+def test_other_weights_leave_the_first_model_alone(session: Session) -> None:
+    before = session.model.serialized()
+    scheme = session.uniform(8)
+    figure = session.yardstick.quality(session.quantizer(scheme), "validation")
+    weights = {o.name: (2 * o.weight, o.bias) for o in session.model.layers[0].linears}
+    other = session.retuned(Tuned({}, weights, {}, {}), integers=False)
+    assert other.model.serialized() != before
+    for name, (weight, _) in weights.items():
+        (found,) = (o for o in other.model.layers[0].linears if o.name == name)
+        np.testing.assert_array_equal(found.weight, weight)
+    assert other.yardstick.reference("validation") is session.yardstick.reference("validation")
+    assert other.yardstick.quality(other.quantizer(scheme), "validation") < figure
+    assert session.model.serialized() == before
+    assert session.yardstick.quality(session.quantizer(scheme), "validation") == figure
+
+
+def test_a_model_that_is_read_again_is_the_same(session: Session) -> None:
+    again = Model.read(session.model.serialized())
+    assert [layer.name for layer in again.layers] == [x.name for x in session.model.layers]
+    assert again.serialized() == session.model.serialized()
+
+
+def test_a_model_without_layers_is_refused(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        g (float[2] x) => (float[2] y) { y = Relu (x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    model = Model.read(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m\.onnx: holds no GRU"):
+        _ = model.layers
