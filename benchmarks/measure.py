@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.core.dataset import Dataset
-from onnxgru.core.network import Layer
+from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
@@ -62,9 +62,9 @@ class Bench:
         for operator in self.layers[0].operators:
             bits, weight_bits = (int(n) for n in generator.integers(2, 9, 2))
             operators[operator.name] = (
-                OutputScheme(bits)
-                if operator.weight is None
-                else LinearScheme(bits, "mse", weight_bits, "channel", operator.weight.shape)
+                LinearScheme(bits, "mse", weight_bits, "channel", operator.weight.shape)
+                if isinstance(operator, LinearOperator)
+                else OutputScheme(bits)
             )
         return Scheme({self.layers[0].name: OutputScheme(8)}, operators)
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnxgru
 from benchmarks.measure import arguments, show
 from onnxgru.core.metrics import METRICS
+from onnxgru.core.network import LinearOperator
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.runtime.observation import compare
 from onnxgru.session.session import Session
@@ -61,9 +62,9 @@ def scheme(session: Session, weights: Sequence[int], outputs: Sequence[int], see
             bits, weight_bits = int(generator.choice(outputs)), int(generator.choice(weights))
             bits = state if operator.name in layer.grids else bits
             operators[operator.name] = (
-                OutputScheme(bits)
-                if operator.weight is None
-                else LinearScheme(bits, weight_bits=weight_bits)
+                LinearScheme(bits, weight_bits=weight_bits)
+                if isinstance(operator, LinearOperator)
+                else OutputScheme(bits)
             )
     return Scheme({layer.name: OutputScheme(8) for layer in session.model.layers}, operators)
 
@@ -78,7 +79,10 @@ def measured(session: Session, chosen: Scheme) -> tuple[float, float, float]:
     return (
         session.yardstick.judge("holdout").figure(outputs),
         METRICS["sqnr"](outputs[session.yardstick.output], exact),
-        min(states[name] for name in session.model.layers[-1].results),
+        min(
+            states[name]
+            for name in session.model.layers[-1].writers[session.model.layers[-1].output]
+        ),
     )
 
 
