@@ -16,16 +16,16 @@ from pathlib import Path
 
 from benchmarks.measure import arguments, seconds, show
 from benchmarks.published import write_training_data
-from onnxgru.core.account import account
-from onnxgru.core.metrics import sqnr
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
+from onnxgru.cost.account import account
+from onnxgru.data.metrics import sqnr
 from onnxgru.search.front import front
 from onnxgru.search.nsga import Settings, search
+from onnxgru.session.finetuning import Tuning, prepare, training_data, tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.study import Study
-from onnxgru.tuning import Tuning, prepare, training_data, tune
+from onnxgru.study.study import Study
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "digits_row.onnx"
 COPIES = 4

@@ -24,8 +24,8 @@ from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.record import Piece, Record
 from onnxgru.core import files
-from onnxgru.core.metrics import sqnr
 from onnxgru.core.weights import Tuned
+from onnxgru.data.metrics import sqnr
 from onnxgru.models.zoo import TASKS
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config

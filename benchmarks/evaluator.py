@@ -32,12 +32,11 @@ import onnx
 
 from benchmarks.measure import Bench, bench, medians, parser_of, show
 from onnxgru.core.choices import WIDTHS
-from onnxgru.core.dataset import Dataset
 from onnxgru.core.scheme import Scheme
+from onnxgru.data.dataset import Dataset
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.pack import Pack
-from onnxgru.problem import encoding
 from onnxgru.runtime import products
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
@@ -46,6 +45,7 @@ from onnxgru.runtime.host import MOST
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
+from onnxgru.study.problem import encoding
 
 HIDDEN, INPUTS, STEPS, SEQUENCES = 128, 28, 28, 1000
 POPULATION = 8

@@ -32,7 +32,7 @@ from onnxgru.search.genome import Genome
 from onnxgru.search.nsga import Settings, search
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.study import Study
+from onnxgru.study.study import Study
 
 MODEL = Path(__file__).parent.parent / "models" / "digits_row.onnx"
 POPULATION, GENERATIONS = 40, 20

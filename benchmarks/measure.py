@@ -15,9 +15,9 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxgru.core.dataset import Dataset
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.data.dataset import Dataset
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize

@@ -51,19 +51,19 @@ from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.record import Piece, Record
 from onnxgru.core import files
-from onnxgru.core.account import Account, account
 from onnxgru.core.choices import WIDTHS
-from onnxgru.core.metrics import sqnr
 from onnxgru.core.scheme import Scheme
+from onnxgru.cost.account import Account, account
+from onnxgru.data.metrics import sqnr
 from onnxgru.models.zoo import TASKS
 from onnxgru.passes import RANGES
 from onnxgru.search.front import Member, front
 from onnxgru.search.nsga import Progress, Settings, search
+from onnxgru.session.finetuning import tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.study import Study
+from onnxgru.study.study import Study
 from onnxgru.training import LEARNED_SCALES
-from onnxgru.tuning import tune
 
 MOST_BITS, MOST_FLASH = 2.24, 0.4
 NARROW = (2, 3)

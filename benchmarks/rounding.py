@@ -18,9 +18,9 @@ import numpy as np
 
 import onnxgru
 from benchmarks.measure import arguments, show
-from onnxgru.core.metrics import METRICS
 from onnxgru.core.network import LinearOperator
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.data.metrics import METRICS
 from onnxgru.runtime.observation import compare
 from onnxgru.session.session import Session
 

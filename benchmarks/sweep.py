@@ -26,7 +26,7 @@ import onnx
 import onnxruntime
 
 import onnxgru
-from onnxgru.core.metrics import sqnr
+from onnxgru.data.metrics import sqnr
 from tests.generator import Sample, T, draw
 
 FORMS = ("scan", "step", "unrolled")

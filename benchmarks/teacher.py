@@ -21,9 +21,9 @@ from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.published import DEFAULT_SEQUENCES, write_training_data
 from onnxgru.models.zoo import TASKS
+from onnxgru.session.finetuning import tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.tuning import tune
 
 ROLE = "holdout"
 LEAST = 1e-6  # of a probability: integers may leave none

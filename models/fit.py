@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxgru.core.metrics import accuracy
+from onnxgru.data.metrics import accuracy
 from onnxgru.models.network import make_network
 from onnxgru.models.task import Epoch, Examples, Listener, Material, Recipe, Task
 from onnxgru.training.checkpoint import Checkpoint

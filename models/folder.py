@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core import wav
 from onnxgru.core.errors import DataError
+from onnxgru.data import wav
 from onnxgru.models import speech
 from onnxgru.models.speech import SpeechRecipe
 from onnxgru.models.task import (
@@ -127,7 +127,7 @@ def make_task(folder: Path) -> Task[SpeechRecipe]:
     Parameters
     ----------
     folder : Path
-        With .wav files that have labels in their names, `onnxgru.core.wav`.
+        With .wav files that have labels in their names, `onnxgru.data.wav`.
 
     Raises
     ------

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxgru.core import files
 from onnxgru.core.errors import OutputError, UsageError
-from onnxgru.core.metrics import accuracy
+from onnxgru.data.metrics import accuracy
 from onnxgru.models.fit import fit
 from onnxgru.models.network import OUTPUT
 from onnxgru.models.task import Examples, Listener, Parts, Recipe, Task

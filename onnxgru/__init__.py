@@ -14,31 +14,31 @@ __version__ = "0.6.0"
 if TYPE_CHECKING:
     from onnxgru.api import measure_sensitivity as measure_sensitivity
     from onnxgru.api import quantize as quantize
-    from onnxgru.comparison import evaluate as evaluate
-    from onnxgru.core.dataset import Dataset as Dataset
     from onnxgru.core.errors import OnnxgruError as OnnxgruError
     from onnxgru.core.errors import OnnxgruWarning as OnnxgruWarning
     from onnxgru.core.scheme import Scheme as Scheme
-    from onnxgru.inspection import inspect as inspect
-    from onnxgru.members import finetune as finetune
-    from onnxgru.members import pick as pick
-    from onnxgru.result import Result as Result
+    from onnxgru.data.dataset import Dataset as Dataset
+    from onnxgru.output.members import finetune as finetune
+    from onnxgru.output.members import pick as pick
+    from onnxgru.output.result import Result as Result
+    from onnxgru.session.comparison import evaluate as evaluate
+    from onnxgru.session.inspection import inspect as inspect
     from onnxgru.settings.config import Config as Config
     from onnxgru.training.export import export as export
 
 _HOMES = {
     "Config": "onnxgru.settings.config",
-    "Dataset": "onnxgru.core.dataset",
+    "Dataset": "onnxgru.data.dataset",
     "OnnxgruError": "onnxgru.core.errors",
     "OnnxgruWarning": "onnxgru.core.errors",
-    "Result": "onnxgru.result",
+    "Result": "onnxgru.output.result",
     "Scheme": "onnxgru.core.scheme",
-    "evaluate": "onnxgru.comparison",
+    "evaluate": "onnxgru.session.comparison",
     "export": "onnxgru.training.export",
-    "finetune": "onnxgru.members",
-    "inspect": "onnxgru.inspection",
+    "finetune": "onnxgru.output.members",
+    "inspect": "onnxgru.session.inspection",
     "measure_sensitivity": "onnxgru.api",
-    "pick": "onnxgru.members",
+    "pick": "onnxgru.output.members",
     "quantize": "onnxgru.api",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above

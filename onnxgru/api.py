@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxgru import cluster, events, members, output
-from onnxgru import sensitivity as sensitivities
-from onnxgru.core import files, metrics, objectives
+from onnxgru import events
+from onnxgru.core import files
 from onnxgru.core.errors import UsageError
-from onnxgru.core.scheme import Scheme
-from onnxgru.events import Event, Listener, warned
-from onnxgru.folder import (
+from onnxgru.core.folder import (
     HEAT_MAP,
     JOURNAL,
     MEASURED,
@@ -26,20 +23,28 @@ from onnxgru.folder import (
     TEACHER,
     Folder,
 )
-from onnxgru.interrupts import Interrupts
-from onnxgru.members import study_of
+from onnxgru.core.scheme import Scheme
+from onnxgru.cost import objectives
+from onnxgru.data import metrics
+from onnxgru.events import Event, Listener, warned
+from onnxgru.output import reopening
+from onnxgru.output import writing as output
+from onnxgru.output.interrupts import Interrupts
+from onnxgru.output.members import study_of
+from onnxgru.output.result import Result
 from onnxgru.passes.source import Origin, origin
-from onnxgru.result import Result
 from onnxgru.runtime import devices
 from onnxgru.search.batches import Batches
 from onnxgru.search.nsga import Workers
-from onnxgru.sensitivity import Sensitivity
+from onnxgru.session.finetuning import Checkpoints, training_data
 from onnxgru.session.session import Session
 from onnxgru.settings.config import TASKS, Config
 from onnxgru.settings.quantization import BITS
 from onnxgru.settings.search import PROCESSOR
-from onnxgru.study import Outcome
-from onnxgru.tuning import Checkpoints, training_data
+from onnxgru.study import cluster
+from onnxgru.study import sensitivity as sensitivities
+from onnxgru.study.sensitivity import Sensitivity
+from onnxgru.study.study import Outcome
 
 
 def quantize(
@@ -225,9 +230,9 @@ def measure_sensitivity(
     document = found.document
     contents = {HEAT_MAP: sensitivities.picture(document), SENSITIVITY: files.dump(document)}
     if (folder.path / REPORT).is_file():
-        report = members.report_of(folder.path)
+        report = reopening.report_of(folder.path)
         if report.model.sha256 == session.model.digest:
-            front = None if report.search is None else members.front_of(folder.path)
+            front = None if report.search is None else reopening.front_of(folder.path)
             contents[PAGE] = output.report_page(session, folder, report.document, front, document)
     folder.write(contents)
     return SensitivityResult(folder.path, found)

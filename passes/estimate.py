@@ -11,10 +11,10 @@ from zlib import crc32
 import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
-from onnxgru.core.account import Account, account
 from onnxgru.core.integers import Quantization
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import Scheme
+from onnxgru.cost.account import Account, account
 from onnxgru.passes.lower import Lowering
 
 

@@ -23,7 +23,7 @@ from onnxgru.core.network import Layer
 from onnxgru.passes import recurrent
 from onnxgru.passes.values import constant_value, named
 
-STATES = "onnxgru.states"
+STATES = "onnxgru.report.states"
 """Metadata key of a graph in step form: its states as JSON."""
 
 _LISTED = 32

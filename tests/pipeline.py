@@ -8,10 +8,10 @@ import onnx_ir as ir
 
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.core.choices import GRANULARITIES, WIDTHS
-from onnxgru.core.dataset import Dataset
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.data.dataset import Dataset
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form

@@ -482,7 +482,7 @@ def test_sequence_of_defects_is_one_sentence(refuse, monkeypatch):
     def fail(_path: Path) -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr("onnxgru.inspection.inspect", fail)
+    monkeypatch.setattr("onnxgru.session.inspection.inspect", fail)
     with pytest.raises(ZeroDivisionError):
         main(["inspect", "small.onnx", "--verbose"])
     with pytest.raises(AssertionError, match="defect of onnxgru: ZeroDivisionError: first line se"):

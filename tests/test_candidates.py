@@ -10,11 +10,11 @@ import onnxgru
 from onnxgru.core.errors import DataError, DivergedError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import Event, Stage
+from onnxgru.session.finetuning import Candidates, training_data, tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.study import Study
+from onnxgru.study.study import Study
 from onnxgru.training.finetune import Finetuning
-from onnxgru.tuning import Candidates, training_data, tune
 from tests.journeys import copy_digits, training
 
 torch = pytest.importorskip("torch")

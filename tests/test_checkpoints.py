@@ -15,8 +15,8 @@ import pytest
 import onnxgru
 from onnxgru.cli import main
 from onnxgru.core.errors import DivergedError
+from onnxgru.core.folder import FINETUNED, MEMBER, TEACHER
 from onnxgru.events import Tuned
-from onnxgru.folder import FINETUNED, MEMBER, TEACHER
 from onnxgru.training.descent import Descent
 from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names, read, training
 from tests.test_bad_input import sentence
@@ -52,7 +52,7 @@ def place(tmp_path_factory) -> Iterator[Path]:
 
 def stopped(output: str, number: int, *arguments: str) -> None:
     """Run a command until so many epochs have been told of, the ones before any step included."""
-    from onnxgru import terminal
+    from onnxgru.cli import terminal
 
     told = iter(range(number))
     heard = terminal.Progress.__call__

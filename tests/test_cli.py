@@ -17,8 +17,8 @@ import onnxruntime
 import pytest
 
 from onnxgru.cli import main
-from onnxgru.comparison import evaluate
 from onnxgru.core import files
+from onnxgru.session.comparison import evaluate
 from tests import grus
 from tests.journeys import (
     PLAIN,

@@ -17,7 +17,7 @@ from onnxgru.runtime.tensors import TensorPrimitives
 from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.study import Study
+from onnxgru.study.study import Study
 from tests.devices import DEVICES, torch_device
 from tests.journeys import copy_digits
 

@@ -20,124 +20,41 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 # Who may import whom: downwards only. A name is a package below onnxgru, or a module of its own.
 #
 #     cli
-#     terminal
 #     api
-#     members
 #     output
-#     result
 #     study
-#     problem   cluster   sensitivity
-#     page
-#     report   comparison   inspection   charts   tuning
+#     report
 #     session
-#     remarks   recordings   allocation   judge   outputs   forms   suspicion   drift
-#     events   encoding   settings   folder   front   documents   drawing   interrupts
 #     runtime
-#     passes
-#     calibration   rounding   training   search   models (on training)
-#     custom_ops
+#     passes   settings
+#     calibration   rounding   training   search   models (on training)   events   cost   documents
+#     custom_ops   data
 #     core
-LIBRARY = {"runtime", "passes", "search", "calibration", "rounding", "training", "custom_ops"}
-LIBRARY |= {"core"}
 ALLOWED = {
     "core": set(),
+    "data": {"core"},
     "custom_ops": {"core"},
+    "cost": {"core"},
+    "documents": {"data", "core"},  # what front.json and report.json hold
     "search": {"core"},  # knows neither ONNX nor passes, only evaluate(scheme)
-    "calibration": {"custom_ops", "core"},
-    "training": {"custom_ops", "core"},
-    "models": {"training", "core"},
-    "rounding": {"core"},
-    "passes": {"calibration", "rounding", "custom_ops", "core"},
-    "runtime": {"passes", "calibration", "custom_ops", "core"},
-    "settings": {"search", "passes", "rounding", "training", "core"},  # names of choices alone
     "events": {"search", "core"},
-    "folder": {"core"},
-    "interrupts": set(),
-    "documents": {"core"},
-    "front": {"core"},
-    "encoding": {"search", "core"},
-    "allocation": {"encoding", "calibration", "search", "core"},
-    "recordings": {"settings", "events", "runtime", "core"},
-    "judge": {"settings", "runtime", "core"},
-    "outputs": {"passes", "core"},
-    "suspicion": {"calibration", "core"},
-    "session": {"recordings", "judge", "outputs", "forms", "suspicion", "remarks", "settings"}
-    | {"events"}
-    | LIBRARY - {"search", "training"},
-    "inspection": {"session", "passes", "core"},
-    "comparison": {"session", "outputs", "runtime", "passes", "core"},
-    "remarks": set(),
-    "states": set(),
-    "forms": {"events", "passes", "core"},
-    "drift": {"runtime", "core"},
-    "report": {"documents", "drift", "session", "states", "remarks", "runtime", "passes", "core"},
-    "drawing": {"core"},
-    "plot": set(),
-    "charts": {"documents", "plot", "front", "core"},
-    "page": {"charts", "drawing", "plot", "remarks", "report", "core"},
-    "sensitivity": {"session", "settings", "report", "events", "core"},
-    "problem": {"session", "judge", "encoding", "settings", "search", "core"},
-    "cluster": {"report", "events", "search", "core"},
-    "study": {
-        "documents",
-        "problem",
-        "session",
-        "report",
-        "allocation",
-        "encoding",
-        "settings",
-        "events",
-        "front",
-    }
-    | {"search", "remarks", "core"},
-    "tuning": {"session", "settings", "events", "folder", "training", "rounding", "passes", "core"},
-    "output": {
-        "documents",
-        "result",
-        "study",
-        "sensitivity",
-        "session",
-        "report",
-        "page",
-        "charts",
-        "events",
-        "tuning",
-    }
-    | {"interrupts", "folder", "front", "remarks", "runtime", "core"},
-    "result": {"documents", "core"},
-    "members": {
-        "documents",
-        "recordings",
-        "result",
-        "output",
-        "study",
-        "session",
-        "report",
-        "events",
-        "settings",
-        "tuning",
-    }
-    | {"remarks", "folder", "front", "passes", "calibration", "core"},
-    "api": {"members", "result", "passes", "output", "study", "sensitivity", "session", "report"}
-    | {"events", "settings", "tuning", "cluster", "interrupts", "folder", "front", "runtime"}
-    | {"search", "calibration", "core"},
-    "terminal": {
-        "documents",
-        "api",
-        "result",
-        "comparison",
-        "events",
-        "inspection",
-        "report",
-        "sensitivity",
-    }
-    | {"remarks", "training", "models"},
-    "cli": {"terminal", "api", "members", "result", "comparison", "settings"}
-    | {"inspection", "training", "models", "core"},
-    "__init__": {"api", "members", "result", "comparison", "settings", "inspection", "training"}
-    | {"core"},
-    "__main__": {"cli"},
+    "calibration": {"custom_ops", "data", "core"},
+    "training": {"custom_ops", "data", "core"},
+    "models": {"training", "data", "core"},
+    "rounding": {"core"},
+    "passes": {"calibration", "rounding", "custom_ops", "cost", "core"},
+    "settings": {"search", "passes", "rounding", "training", "cost", "data", "core"},
+    "runtime": {"passes", "calibration", "custom_ops", "data", "core"},
 }
+LIBRARY = set(ALLOWED)
+ALLOWED["session"] = LIBRARY - {"search", "models"}
+ALLOWED["report"] = {"session", *LIBRARY}
+ALLOWED["study"] = {"report", "session", *LIBRARY}
+ALLOWED["output"] = {"study", "report", "session", *LIBRARY}
+ALLOWED["api"] = {"output", "study", "report", "session", *LIBRARY}
+ALLOWED["cli"] = {"api", "output", "study", "report", "session", *LIBRARY}
+ALLOWED["__init__"] = {"api", "output", "session", "settings", "training", "data", "core"}
+ALLOWED["__main__"] = {"cli"}
 
 HEAVY = {
     "dask",

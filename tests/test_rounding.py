@@ -18,7 +18,7 @@ from onnxgru.rounding.gptq import Gptq
 from onnxgru.runtime.verify import verify
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.study import Study
+from onnxgru.study.study import Study
 from tests import grus
 from tests.journeys import PLAIN, SEARCHED, copy_digits, names, read
 

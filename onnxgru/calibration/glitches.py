@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.dataset import Dataset
+from onnxgru.data.dataset import Dataset
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]

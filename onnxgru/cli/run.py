@@ -37,7 +37,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _quantize(arguments: argparse.Namespace) -> None:
-    from onnxgru import api, terminal
+    from onnxgru import api
+    from onnxgru.cli import terminal
 
     settings = _settings(arguments)
     wanted = Config(**settings)
@@ -55,7 +56,8 @@ def _quantize(arguments: argparse.Namespace) -> None:
 
 
 def _sensitivity(arguments: argparse.Namespace) -> None:
-    from onnxgru import api, terminal
+    from onnxgru import api
+    from onnxgru.cli import terminal
 
     # A file may be for quantize as well.
     others = (*TASKS, "resume", "device", "scheduler", "training_data", "weights_file")
@@ -78,7 +80,8 @@ def _config(arguments: argparse.Namespace) -> None:
 
 
 def _pick(arguments: argparse.Namespace) -> None:
-    from onnxgru import members, terminal
+    from onnxgru.cli import terminal
+    from onnxgru.output import members
 
     with terminal.Progress(quiet=arguments.quiet) as progress:
         result = members.pick(
@@ -98,7 +101,8 @@ def _pick(arguments: argparse.Namespace) -> None:
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    from onnxgru import members, terminal
+    from onnxgru.cli import terminal
+    from onnxgru.output import members
 
     given = options.given(arguments, Config)
     settings = {n: v for n, v in given.items() if n in (*dependent(Finetuning), "seed")}
@@ -121,8 +125,8 @@ def _finetune(arguments: argparse.Namespace) -> None:
 
 
 def _print_result(result: "object", arguments: argparse.Namespace) -> None:
-    from onnxgru import terminal
-    from onnxgru.result import Result
+    from onnxgru.cli import terminal
+    from onnxgru.output.result import Result
 
     assert isinstance(result, Result)
     _show(
@@ -158,23 +162,23 @@ def _discard_output() -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from onnxgru import terminal
-    from onnxgru.inspection import inspect
+    from onnxgru.cli import terminal
+    from onnxgru.session.inspection import inspect
 
     found = inspect(arguments.model)
     _show(arguments, lambda: asdict(found), lambda: terminal.show_inspection(found))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from onnxgru import terminal
-    from onnxgru.comparison import evaluate
+    from onnxgru.cli import terminal
+    from onnxgru.session.comparison import evaluate
 
     found = evaluate(arguments.models, arguments.data, arguments.metric, arguments.output_name)
     _show(arguments, lambda: asdict(found), lambda: terminal.show_comparison(found))
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from onnxgru import terminal
+    from onnxgru.cli import terminal
     from onnxgru.training.export import export
 
     done = export(
@@ -188,7 +192,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _zoo(arguments: argparse.Namespace) -> None:
-    from onnxgru import terminal
+    from onnxgru.cli import terminal
     from onnxgru.models import folder as folders
     from onnxgru.models.make import make, make_data
     from onnxgru.models.zoo import TASKS

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnxgru.core.errors import SchemeError, UsageError
-from onnxgru.core.intervals import Interval
 from onnxgru.core.scheme import Scheme
+from onnxgru.data.intervals import Interval
 
 FORMAT = "onnxgru.front/1"
 NAME = "front.json"
@@ -21,7 +21,7 @@ class Metric:
     Parameters
     ----------
     name, unit : str
-        As in `onnxgru.core.metrics`.
+        As in `onnxgru.data.metrics`.
     higher_is_better : bool
         Which way is better.
     """
@@ -42,7 +42,7 @@ class Scored:
     Parameters
     ----------
     flash_bytes, weight_bits, accumulator_bits, bitops : int
-        As in `onnxgru.core.account.Account`.
+        As in `onnxgru.cost.account.Account`.
     mean_bits : float
         Bits per weight.
     cost : float or None

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.program import IntegerLayer, IntegerProgram
+from onnxgru.data.dataset import Dataset, Recorded
 from onnxgru.runtime.engines import Engine, LayerEvaluator, States
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.plan import LoopError, Plan

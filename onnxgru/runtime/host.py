@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxgru.core.data import join
-from onnxgru.core.dataset import Corpus, Dataset, Recorded, Signature, joined
 from onnxgru.core.errors import DataError
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerLayer
+from onnxgru.data.dataset import Corpus, Dataset, Recorded, Signature, joined
+from onnxgru.data.sources import join
 from onnxgru.passes import source
 from onnxgru.passes.axes import origins
 from onnxgru.passes.values import named

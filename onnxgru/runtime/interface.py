@@ -19,9 +19,9 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from onnxgru.core.dataset import InputSpec, Signature
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer
+from onnxgru.data.dataset import InputSpec, Signature
 from onnxgru.passes.axes import origins
 from onnxgru.passes.values import named
 from onnxgru.runtime.sessions import Run

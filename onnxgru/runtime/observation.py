@@ -16,10 +16,10 @@ import onnx_ir as ir
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.moments import Moment, Moments
-from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.integers import Codes, Floats, Quantization
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerProgram
+from onnxgru.data.dataset import Dataset, Recorded
 from onnxgru.passes import source
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.values import named

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.dataset import Recorded
 from onnxgru.core.errors import UsageError, VerificationError
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
+from onnxgru.data.dataset import Recorded
 from onnxgru.runtime.devices import require_exact_products
 from onnxgru.runtime.drive import Lengths, drive
 from onnxgru.runtime.engines import Given

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import onnx
 import onnx_ir as ir
 
-from onnxgru.core.dataset import InputSpec
+from onnxgru.data.dataset import InputSpec
 from onnxgru.passes import recurrent
 from onnxgru.passes.axes import origins
 from onnxgru.passes.codes import MOVEMENTS

@@ -20,10 +20,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxgru.core.cells import STATE
-from onnxgru.core.dataset import Dataset, Recorded
 from onnxgru.core.errors import VerificationError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerProgram
+from onnxgru.data.dataset import Dataset, Recorded
 from onnxgru.passes.recurrence import last_name
 from onnxgru.passes.states import first_values, recorded
 from onnxgru.runtime import oracle

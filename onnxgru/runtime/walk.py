@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import ModelError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer
+from onnxgru.data.dataset import Dataset
 from onnxgru.runtime.engines import Given, States
 from onnxgru.runtime.plan import Plan
 

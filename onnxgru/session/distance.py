@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxgru.core.dataset import Recorded
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.data.dataset import Recorded
 from onnxgru.passes.form import Form
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.sessions import onnxruntime_session

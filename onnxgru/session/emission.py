@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from onnxgru import forms
-from onnxgru.core.account import account
 from onnxgru.core.errors import ModelError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.cost.account import account
 from onnxgru.passes import source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
 from onnxgru.passes.pack import Pack
+from onnxgru.session import forms
 from onnxgru.session.model import Model
 
 

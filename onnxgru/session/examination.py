@@ -5,16 +5,17 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
-from onnxgru import remarks, suspicion
 from onnxgru.calibration.glitches import Glitch, limited
-from onnxgru.core import intervals
-from onnxgru.core.dataset import Dataset, Recorded
+from onnxgru.core import remarks
+from onnxgru.data import intervals
+from onnxgru.data.dataset import Dataset, Recorded
 from onnxgru.events import Teller
-from onnxgru.recordings import CALIBRATION, Recordings
 from onnxgru.runtime.host import Host
+from onnxgru.session import suspicion
+from onnxgru.session.recordings import CALIBRATION, Recordings
+from onnxgru.session.suspicion import Summary
 from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
-from onnxgru.suspicion import Summary
 
 
 class Examination:

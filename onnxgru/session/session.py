@@ -6,24 +6,24 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from onnxgru import forms
-from onnxgru.core import metrics
 from onnxgru.core.choices import ACCUMULATOR_BITS
-from onnxgru.core.dataset import Recorded
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
+from onnxgru.data import metrics
+from onnxgru.data.dataset import Recorded
 from onnxgru.events import Listener, Notice, Teller, silent
 from onnxgru.passes import tables
 from onnxgru.passes.form import Form
 from onnxgru.passes.lower import Rounding
 from onnxgru.passes.source import Origin
-from onnxgru.recordings import VALIDATION, Recordings
 from onnxgru.rounding.given import Given
 from onnxgru.runtime.interface import Wishes
+from onnxgru.session import forms
 from onnxgru.session.emission import Emission
 from onnxgru.session.examination import Examination
 from onnxgru.session.model import Model
 from onnxgru.session.quantizer import Quantizer, uniform
+from onnxgru.session.recordings import VALIDATION, Recordings
 from onnxgru.session.statistics import Statistics
 from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config

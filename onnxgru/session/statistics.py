@@ -7,9 +7,9 @@ from pathlib import Path
 
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import MOMENTS, Moments
-from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import SchemeError
 from onnxgru.core.weights import Tuned
+from onnxgru.data.dataset import Dataset
 from onnxgru.events import Calibrated, Listener, Notice, Stage
 from onnxgru.runtime.observation import calibrate, observe_moments
 from onnxgru.session.model import Model

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from onnxgru import outputs
 from onnxgru.core.errors import DataError
-from onnxgru.core.metrics import Metric
 from onnxgru.core.program import IntegerProgram
-from onnxgru.judge import Judge
-from onnxgru.outputs import Choice, Output
-from onnxgru.recordings import VALIDATION, Recordings
+from onnxgru.data.metrics import Metric
 from onnxgru.runtime.host import Host
+from onnxgru.session import outputs
+from onnxgru.session.judge import Judge
 from onnxgru.session.model import Model
+from onnxgru.session.outputs import Choice, Output
+from onnxgru.session.recordings import VALIDATION, Recordings
 from onnxgru.settings.config import Config
 
 Array = npt.NDArray[Any]

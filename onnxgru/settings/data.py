@@ -9,7 +9,7 @@ from onnxgru.settings.declare import About, Settings, setting
 from onnxgru.settings.kinds import Function, Location, Recordings, Text, Texts
 
 if TYPE_CHECKING:
-    from onnxgru.core.reading import Source
+    from onnxgru.data.reading import Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from onnxgru.settings.kinds import Choice, Number, Recordings, Whole
 from onnxgru.training import LEARNED_SCALES
 
 if TYPE_CHECKING:
-    from onnxgru.core.reading import Source
+    from onnxgru.data.reading import Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -264,8 +264,8 @@ class Recordings(Kind):
     metavar = "DATA"
 
     def wanted(self) -> str:
-        """What `onnxgru.core.reading` understands."""
-        from onnxgru.core.reading import KINDS
+        """What `onnxgru.data.reading` understands."""
+        from onnxgru.data.reading import KINDS
 
         return KINDS
 
@@ -280,7 +280,7 @@ class Recordings(Kind):
 
     def kept(self, value: Any) -> Any:
         """A `Held` around an object of Python."""
-        from onnxgru.core.reading import Held
+        from onnxgru.data.reading import Held
 
         return value if value is None or isinstance(value, str | Path | Held) else Held(value)
 

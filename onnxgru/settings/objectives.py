@@ -9,20 +9,20 @@ from onnxgru.settings.kinds import Text
 
 @dataclass(frozen=True)
 class Objectives(Text):
-    """Objectives as `onnxgru.core.objectives.parse` understands them."""
+    """Objectives as `onnxgru.cost.objectives.parse` understands them."""
 
     form: str = "a text such as error,flash"
     metavar: str = "NAMES"
 
     def examine(self, value: Any) -> None:
         """Parse it."""
-        from onnxgru.core import objectives
+        from onnxgru.cost import objectives
 
         objectives.parse(value)
 
     def beside(self, value: Any, folder: Path) -> Any:
         """Find the cost table below the folder."""
-        from onnxgru.core import objectives
+        from onnxgru.cost import objectives
 
         cost = objectives.COST
         return ",".join(

@@ -13,7 +13,7 @@ from onnxgru.settings.objectives import Objectives
 GENOMES = ("split", "coupled")
 GENES = ("bits", "observer", "granularity")
 SHARES = ("none", "layer", "kind", "gate")
-"""Genomes, genes and groups that `onnxgru.encoding.Encoding` knows."""
+"""Genomes, genes and groups that `onnxgru.study.encoding.Encoding` knows."""
 
 PROCESSOR = "cpu"
 """The device that everything runs on where nothing else is asked for."""

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxgru.core.dataset import Dataset
 from onnxgru.core.errors import DataError, DivergedError, UsageError
 from onnxgru.core.integers import TINY, Floats
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
+from onnxgru.data.dataset import Dataset
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.course import Course, Epoch

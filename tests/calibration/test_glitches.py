@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxgru.calibration.glitches import Extremes, Glitch, limited
-from onnxgru.core.dataset import Dataset
+from onnxgru.data.dataset import Dataset
 
 STEPS, COUNT, WIDTH = SHAPE = 20, 64, 8
 Draw = Callable[[np.random.Generator], np.ndarray]

@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 
 from onnxgru.cli import main
-from onnxgru.core.data import beside, load
-from onnxgru.core.dataset import InputSpec
-from onnxgru.core.metrics import accuracy
+from onnxgru.data.dataset import InputSpec
+from onnxgru.data.metrics import accuracy
+from onnxgru.data.sources import beside, load
 from onnxgru.models import digits, images
 
 MODEL = Path(digits.__file__).with_name("digits_row.onnx")

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxgru.core.account import account
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import LinearScheme, Scheme
+from onnxgru.cost.account import account
 from onnxgru.passes.form import Form
 from onnxgru.passes.lower import Lowering
 from onnxgru.rounding import methods

@@ -10,8 +10,8 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxgru.core.data import load
-from onnxgru.core.dataset import Dataset
+from onnxgru.data.dataset import Dataset
+from onnxgru.data.sources import load
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require

@@ -10,15 +10,15 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from onnxgru.core.data import load
-from onnxgru.core.dataset import Dataset
-from onnxgru.core.intervals import recordings
-from onnxgru.recordings import Recordings
+from onnxgru.data.dataset import Dataset
+from onnxgru.data.intervals import recordings
+from onnxgru.data.sources import load
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.plan import LoopError
 from onnxgru.runtime.population import PopulationEvaluator
 from onnxgru.runtime.verify import oracle_engine, verify
+from onnxgru.session.recordings import Recordings
 from onnxgru.settings.config import Config
 from tests.devices import torch_device
 from tests.runtime import streaming

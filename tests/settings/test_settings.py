@@ -14,7 +14,7 @@ import onnxgru
 from onnxgru.cli import options
 from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.errors import UsageError
-from onnxgru.core.reading import Held
+from onnxgru.data.reading import Held
 from onnxgru.settings import manual, toml
 from onnxgru.settings.config import TASKS, Config
 from onnxgru.settings.declare import (
@@ -219,10 +219,11 @@ def test_files_have_sections_or_none(tmp_path: Path) -> None:
 
 
 def test_choices_are_those_of_what_implements_them() -> None:
-    from onnxgru import encoding, passes
+    from onnxgru import passes
     from onnxgru.calibration import observers
     from onnxgru.core import choices
     from onnxgru.settings import search
+    from onnxgru.study import encoding
 
     assert observers.OBSERVERS == choices.OBSERVERS
     assert tuple(encoding._GROUPS) == search.SHARES
@@ -230,17 +231,17 @@ def test_choices_are_those_of_what_implements_them() -> None:
         encoding.OBSERVER[1:],
         encoding.GRANULARITY[1:],
     ]
-    from onnxgru.report import _RANGES
+    from onnxgru.report.record import _RANGES
 
     assert tuple(_RANGES) == passes.RANGES
 
 
 def test_defaults_are_the_same_on_every_floor() -> None:
-    from onnxgru.allocation import Allocation
     from onnxgru.core.scheme import LinearScheme, Scheme
-    from onnxgru.encoding import Encoding
     from onnxgru.passes.form import Form
     from onnxgru.search import nsga
+    from onnxgru.study.allocation import Allocation
+    from onnxgru.study.encoding import Encoding
     from onnxgru.training import finetune
 
     usual = defaults(Config, declared(Config))

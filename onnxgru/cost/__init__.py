@@ -1,0 +1,1 @@
+"""What a program costs: bytes, operations, and what a search minimises."""

@@ -1,0 +1,99 @@
+"""What a search minimises: the error, and one or two sizes of the program.
+
+::
+
+    error             first, always: the metric turned so that less is better
+    flash             bytes a device keeps
+    weights           bits of W and R, the published measure
+    bitops            bit operations a step
+    cost:table.toml   what a table of the chip says of a step, `onnxgru.cost.tables`
+
+The last one is the size by which a member is chosen, and the axis of the picture.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from onnxgru.core.errors import UsageError
+from onnxgru.core.program import IntegerProgram
+from onnxgru.cost.account import account
+from onnxgru.cost.tables import CostTable
+
+ERROR = "error"
+COST = "cost:"
+SIZES: Mapping[str, tuple[str, str]] = {
+    "flash": ("flash_bytes", "flash bytes"),
+    "weights": ("weight_bits", "weight bits"),
+    "bitops": ("bitops", "bit operations a step"),
+}
+"""By name: the figure of `onnxgru.cost.account.Account`, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """An objective beside the error.
+
+    Parameters
+    ----------
+    key : str
+        Its name in ``front.json``.
+    title : str
+        What it is called in tables and pictures.
+    measure : callable
+        Its value for a program. It can be pickled, to be measured elsewhere.
+    """
+
+    key: str
+    title: str
+    measure: Callable[[IntegerProgram], float]
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """Names of the objectives in ``error,flash``; no file is read.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown or there twice, the first is not ``error``, or there are not two or
+        three.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in (ERROR, *SIZES) and not (name.startswith(COST) and name != COST):
+            raise UsageError(
+                f"an objective must be one of {ERROR}, {', '.join(SIZES)} and {COST}TABLE.toml, "
+                f"got {name!r}"
+            )
+    if names[0] != ERROR or not 2 <= len(names) <= 3:
+        raise UsageError(
+            f"objectives must be error and one or two sizes, such as error,flash, got {text!r}"
+        )
+    kinds = [COST if name.startswith(COST) else name for name in names]
+    if len(set(kinds)) < len(kinds):
+        raise UsageError(f"objectives must be different ones, got {text!r}")
+    return names
+
+
+def sizes(text: str) -> tuple[Size, ...]:
+    """The objectives beside the error, with their cost table read.
+
+    Raises
+    ------
+    UsageError
+        As `parse`, or if a cost table is wrong.
+    """
+    return tuple(_size(name) for name in parse(text)[1:])
+
+
+def _size(name: str) -> Size:
+    if name.startswith(COST):
+        table = CostTable.load(Path(name.removeprefix(COST)))
+        return Size("cost", f"cost, {table.unit} a step" if table.unit else "cost a step", table)
+    key, title = SIZES[name]
+    return Size(key, title, partial(_figure, key))
+
+
+def _figure(key: str, program: IntegerProgram) -> float:
+    return float(getattr(account(program), key))

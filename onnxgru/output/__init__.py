@@ -1,0 +1,1 @@
+"""The output folder: what is written, and what is done with it later."""

@@ -1,0 +1,404 @@
+"""What goes on from an output folder: picking another member of a front, and fine-tuning."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from onnxgru import events
+from onnxgru.core import size
+from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
+from onnxgru.core.folder import MEMBER, PAGE, REPORT, TEACHER, Folder
+from onnxgru.core.remarks import figure
+from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
+from onnxgru.data.dataset import Dataset
+from onnxgru.data.reading import Source
+from onnxgru.documents.front import NAME, ROUNDING, Front, Member
+from onnxgru.documents.report import Report
+from onnxgru.events import Listener, Notice, Stage, Widened, warned
+from onnxgru.output import writing as output
+from onnxgru.output.reopening import front_of, report_of, session_of
+from onnxgru.output.result import Result
+from onnxgru.session.finetuning import (
+    Candidates,
+    Checkpoints,
+    Lesson,
+    load_tuned,
+    prepare,
+    training_data,
+)
+from onnxgru.session.session import Session
+from onnxgru.settings.config import Config
+from onnxgru.settings.declare import check_names, defaults, dependent
+from onnxgru.settings.finetuning import Finetuning
+from onnxgru.study.study import Study
+
+
+def study_of(
+    session: Session, training: Dataset | None, checkpoints: Checkpoints | None = None
+) -> tuple[Study, Lesson | None]:
+    """The search of a session, and what its candidates are fine-tuned by, if they are."""
+    if training is None or not session.config.finetune_candidates:
+        return Study(session), None
+    candidates = Candidates(session, training, checkpoints)
+    return Study(session, candidates, training.digest()), candidates.lesson
+
+
+def pick(
+    folder: str | Path,
+    *,
+    index: int | None = None,
+    max_bytes: int | str | None = None,
+    max_drop: float | None = None,
+    widen: bool = False,
+    output: str | Path | None = None,
+    force: bool = False,
+    model: object = None,
+    validation: Source = None,
+    holdout: Source = None,
+    metric: str | Callable[..., float] | None = None,
+    listener: Listener = warned,
+) -> Result:
+    """Write the files of another member of a front, into a folder of its own.
+
+    Parameters
+    ----------
+    folder : path
+        The output folder of a search.
+    index : int, optional
+        The member's number in ``front.csv``.
+    max_bytes : int or str, optional
+        The best member of at most so many flash bytes, such as 20480, "20k" or "20KiB".
+    max_drop : float, optional
+        The smallest member at most so far below the best figure on validation, in points or dB.
+    widen : bool
+        What the member of ``max_bytes`` leaves of them goes to wider operators, where that silences
+        the most quantisation noise a byte. The result is added to the front.
+    output : path, optional
+        Where to; ``member-07`` in the folder where left out, by the member's number.
+    force : bool
+        Replace what is there; with `folder` itself as `output`, replace its results.
+    model : path or model, optional
+        The source model, where it has moved.
+    validation, holdout : path or object, optional
+        The data, where they have moved or came from Python.
+    metric : str or callable, optional
+        The metric, where it was a Python function.
+    listener : callable, optional
+        Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no finished search, or something would be replaced.
+    UsageError
+        If not exactly one choice is made, no member fits it, or ``widen`` goes without
+        ``max_bytes``.
+    """
+    events.check(listener)
+    place = _place(folder)
+    limit = None if max_bytes is None else size.parse(max_bytes)
+    _check_choice(index, limit, max_drop, widen)
+    front, before = front_of(place), report_of(place)
+    member = front.pick(index, limit, max_drop)
+    name = f"member-{member.index:02d}" + ("-widened" if widen else "")
+    target = _target(place, name, output, force)
+    tuned = None if before.search is None else before.search.finetuning  # as every candidate
+    changed = dict(tuned.settings) if tuned else {}
+    changed |= _again(validation=validation, holdout=holdout, metric=metric)
+    clears = force and not _same(target.path, place)
+    session = session_of(place, before, model, changed, listener, force=clears)
+    training = training_data(session)
+    if tuned and training is not None and training.digest() != tuned.sha256:
+        raise DataError(
+            f"{training.source}: must be the data that the search fine-tuned with (SHA-256 "
+            f"{tuned.sha256[:16]}...), they have changed; restore them, or search again"
+        )
+    with target.locked():
+        return _picked(
+            session, place, target, front, before, member, training,
+            max_bytes=limit if widen else None,
+        )  # fmt: skip
+
+
+def _check_choice(index: object, max_bytes: int | None, max_drop: object, widen: bool) -> None:
+    made = sum(choice is not None for choice in (index, max_bytes, max_drop))
+    if made != 1:
+        raise UsageError(
+            f"pick takes exactly one of --index, --max-bytes and --max-drop, got {made}"
+        )
+    if widen and max_bytes is None:
+        raise UsageError(
+            "--widen spends what a member leaves of --max-bytes SIZE; give that instead of "
+            "--index or --max-drop"
+        )
+    if index is not None and type(index) is not int:
+        raise UsageError(f"--index must be a whole number, got {index!r}")
+    if max_drop is not None and type(max_drop) not in (int, float):
+        raise UsageError(f"--max-drop must be a number, got {max_drop!r}")
+
+
+def finetune(
+    folder: str | Path,
+    data: Source,
+    *,
+    index: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
+    output: str | Path | None = None,
+    force: bool = False,
+    model: object = None,
+    validation: Source = None,
+    holdout: Source = None,
+    metric: str | Callable[..., float] | None = None,
+    resume: bool = False,
+    listener: Listener = warned,
+    **how: Any,
+) -> Result:
+    """Fine-tune what an output folder holds, or another member of its front.
+
+    Parameters
+    ----------
+    folder : path
+        An output folder.
+    data : str, path or object
+        Training data.
+    index : int, optional
+        The member's number in ``front.csv``; the scheme that is in the folder where left out.
+    settings : mapping, optional
+        Settings of `Config` that say how: ``epochs``, ``learning_rate`` and the like; what is left
+        out has the default of `Config`. Also as keywords.
+    start : path, optional
+        The folder of an earlier fine-tuning of the same model, whose weights to start from.
+    output : path, optional
+        Where to; ``finetuned`` in the folder where left out, ``member-07-finetuned`` for a member.
+    force : bool
+        Replace what is there; with `folder` itself as `output`, replace its results.
+    model : path or model, optional
+        The source model, where it has moved.
+    validation, holdout : path or object, optional
+        The data, where they have moved or came from Python.
+    metric : str or callable, optional
+        The metric, where it was a Python function.
+    resume : bool
+        Go on from the checkpoint of a fine-tuning that was interrupted.
+    listener : callable, optional
+        Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
+    **how
+        As `settings`.
+
+    Raises
+    ------
+    OutputError
+        If a folder does not hold what is needed, something would be replaced, or the checkpoint is
+        missing or of another fine-tuning.
+    UsageError
+        If torch is not installed, a setting is wrong, or gradients cannot pass the model.
+    DataError
+        If the data do not fit the model, or are too few or of one class.
+    """
+    events.check(listener)
+    place = _place(folder)
+    before = report_of(place)
+    if data is None:
+        raise UsageError("finetune needs training data, got None; name a file, folder or callable")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise UsageError(f"settings must be a dict, got a {type(settings).__name__}")
+    asked = {**(settings or {}), **how}
+    check_names(Config, asked, "finetune: ")
+    target = _tuning_target(place, index, output, force=force, resume=resume)
+    changed = {**defaults(Config, dependent(Finetuning)), "training_data": data, **asked}
+    changed |= _again(validation=validation, holdout=holdout, metric=metric)
+    clears = force and not _same(target.path, place)
+    session = session_of(place, before, model, changed, listener, force=clears)
+    training = training_data(session)
+    assert training is not None
+    session.examine(training)
+    begun = None if start is None else _begun(session, Path(start))
+    front = None if index is None else front_of(place)
+    scheme = _scheme_of(place, session) if front is None else None
+    with target.locked():
+        if clears:
+            target.clear()
+        elif force:
+            Checkpoints(place).discard()
+        checkpoints = Checkpoints(target.path)
+        lesson = prepare(session, training, start=begun, checkpoints=checkpoints)
+        if front is not None:
+            return _picked(
+                session, place, target, front, before, front.pick(index), training, lesson,
+                checkpoints=checkpoints,
+            )  # fmt: skip
+        assert scheme is not None
+        return _tuned(session, place, target, before, scheme, training, lesson, checkpoints)
+
+
+def _scheme_of(place: Path, session: Session) -> Scheme:
+    """The scheme of a folder's files."""
+    scheme = Scheme.load(place / "scheme.json")
+    scheme.validate(session.model.layers, str(place / "scheme.json"))
+    return scheme
+
+
+def _tuning_target(
+    place: Path, index: int | None, where: str | Path | None, *, force: bool, resume: bool
+) -> Folder:
+    """Where a fine-tuning goes, found free."""
+    if resume and force:
+        raise UsageError("resume and force exclude each other; give one of them")
+    if index is not None and type(index) is not int:
+        raise UsageError(f"--index must be a whole number, got {index!r}")
+    name = "finetuned" if index is None else f"member-{index:02d}-finetuned"
+    return _target(place, name, where, force, [MEMBER, TEACHER] if resume else None)
+
+
+def _tuned(
+    session: Session,
+    place: Path,
+    target: Folder,
+    before: Report,
+    scheme: Scheme,
+    training: Dataset,
+    lesson: Lesson,
+    checkpoints: Checkpoints,
+) -> Result:
+    """Fine-tune the scheme of a folder, and write it."""
+    summary = front = others = None
+    if before.search is not None:
+        front = front_of(place)
+        summary = before.search.chosen(front.chosen)
+        if not _same(target.path, place):
+            others = _copied(place)
+    return output.finish(
+        session, target, scheme, training, summary=summary, front=front, lesson=lesson,
+        checkpoints=checkpoints, home=Folder(place), others=others,
+    )  # fmt: skip
+
+
+def _place(folder: object) -> Path:
+    if not isinstance(folder, str | Path):
+        raise UsageError(f"folder must be a path, got a {type(folder).__name__}")
+    return Path(folder)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _target(
+    place: Path,
+    name: str,
+    where: str | Path | None,
+    force: bool,
+    resume: list[str] | None = None,
+) -> Folder:
+    """The folder that results go to, found free or allowed to be replaced.
+
+    Raises
+    ------
+    OutputError
+        If it holds something, and that may not be replaced.
+    """
+    if where is not None and not isinstance(where, str | Path):
+        raise UsageError(f"output must be a path, got a {type(where).__name__}")
+    target = Folder(Path(where) if where is not None else place / name)
+    target.check(force=force, resume=resume)
+    return target
+
+
+def _again(**given: object) -> dict[str, Any]:
+    """What was given again, which takes precedence over what a report names."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _begun(session: Session, place: Path) -> Tuned:
+    """What an earlier fine-tuning of the same model left in a folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder has none.
+    ModelError
+        If it is of another model.
+    """
+    before = report_of(place)
+    if before.model.sha256 != session.model.digest:
+        raise ModelError(
+            f"{place}: must be the folder of a fine-tuned {session.model.path.name}, but is of "
+            f"another model, {before.model.path}; give a folder of the same model"
+        )
+    return load_tuned(session, place)
+
+
+def _copied(place: Path) -> dict[str, bytes]:
+    """Files of a front for another folder."""
+    names = ("front.json", "front.csv", "front.png")
+    return {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
+
+
+def _picked(
+    session: Session,
+    place: Path,
+    target: Folder,
+    front: Front,
+    before: Report,
+    member: Member,
+    training: Dataset | None = None,
+    lesson: Lesson | None = None,
+    max_bytes: int | None = None,
+    *,
+    checkpoints: Checkpoints | None = None,
+) -> Result:
+    """Write the files of a member of a front, or of what it is widened to within some bytes."""
+    search = before.search
+    if search is None:
+        raise OutputError(
+            f"{place}: must be the folder of a finished search, its {REPORT} has none; run "
+            "onnxgru quantize --search"
+        )
+    others = {} if _same(target.path, place) else _copied(place)
+    if max_bytes is not None:
+        study, lesson = study_of(session, training)
+        front, member = _widened(session, study, front, member, max_bytes)
+        seen = output.history(session, Folder(place), front, search.max_drop)
+        others = output.front_files(front, [(e.size, e.quality) for e in seen])
+    scheme = member.parsed(str(place / NAME))
+    summary = search.chosen(front.chosen, member)
+    result = output.finish(
+        session, target, scheme, training, summary=summary, front=front, lesson=lesson,
+        others=others, checkpoints=checkpoints, home=Folder(place),
+    )  # fmt: skip
+    if max_bytes is not None and not _same(target.path, place):  # the front has grown
+        page = output.report_page(session, Folder(place), before.document, front, None)
+        Folder(place).write({**others, PAGE: page})
+    return result
+
+
+def _widened(
+    session: Session, study: Study, front: Front, member: Member, max_bytes: int
+) -> tuple[Front, Member]:
+    """A front with what a member is widened to, and that."""
+    tell, number = session.listener, member.index
+    tell(Stage(f"widening number {number} to at most {max_bytes:,} flash bytes"))
+    genome = study.widened(
+        member.genome,
+        lambda sizes: sizes.flash_bytes <= max_bytes,
+        lambda size: tell(Widened(size, max_bytes)),
+    )
+    known = {one.genome: one for one in front.members}
+    if genome == member.genome:
+        tell(Notice(f"--widen: nothing wider than number {number} fits {max_bytes:,} bytes"))
+    if genome not in known:
+        tell(Stage("judging the widened scheme"))
+        known[genome] = study.entry(len(known), genome, widened_from=number)
+        front = front.grown(known[genome])
+    found = known[genome]
+    if front.drop(member, found) > study.max_drop + ROUNDING:
+        after, before = (figure(m.validation, front.metric.unit) for m in (found, member))
+        tell(
+            Notice(
+                f"number {found.index} has {after} on validation, but number {number}, "
+                f"which it was widened from, {before}: fine-tune it, or pick that with --index"
+            )
+        )
+    return front, found

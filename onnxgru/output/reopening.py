@@ -1,0 +1,169 @@
+"""Opening a folder again: its documents, and the session that it was written from."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from onnxgru.calibration.moments import MOMENTS
+from onnxgru.core import entrypoint, files
+from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
+from onnxgru.core.folder import REPORT, SOURCE
+from onnxgru.data import metrics
+from onnxgru.data.sources import ROLES
+from onnxgru.documents import report as reports
+from onnxgru.documents.front import FORMAT, NAME, Front
+from onnxgru.documents.report import Report
+from onnxgru.events import Listener, Notice
+from onnxgru.passes.source import origin
+from onnxgru.session.recordings import CALIBRATION, SYNTHETIC, VALIDATION
+from onnxgru.session.session import Session
+from onnxgru.settings.config import Config
+
+
+def front_of(place: Path) -> Front:
+    """The front that a search left in a folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no finished search.
+    SchemeError
+        If its ``front.json`` is none.
+    """
+    for name in (NAME, REPORT):
+        if not (place / name).is_file():
+            raise OutputError(
+                f"{place}: must be the folder of a finished search, it has no {name}; "
+                "run onnxgru quantize --search, or --resume an interrupted one"
+            )
+    return Front.parse(files.parse(place / NAME, FORMAT), str(place / NAME))
+
+
+def report_of(place: Path) -> Report:
+    """The report of an output folder.
+
+    Raises
+    ------
+    OutputError
+        If it has none.
+    SchemeError
+        If its ``report.json`` is none.
+    """
+    if not (place / REPORT).is_file():
+        raise OutputError(
+            f"{place}: must be an output folder, it has no {REPORT}; run onnxgru quantize"
+        )
+    return Report.parse(files.parse(place / REPORT, reports.FORMAT), str(place / REPORT))
+
+
+def session_of(
+    place: Path,
+    before: Report,
+    model: object,
+    changed: Mapping[str, Any],
+    listener: Listener,
+    *,
+    force: bool,
+) -> Session:
+    """The session that wrote a folder, with some settings changed."""
+    settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
+    for key in {field.name for field in fields(Config)} & before.config.keys():
+        settings[key] = before.config[key]
+    settings |= {"force": force, "resume": False, "calibration_file": place / "calibration.json"}
+    settings["output"] = None
+    given = settings.get("weights_file") is not None
+    settings |= {"training_data": None, "weights_file": None} | dict(changed)
+    _find_data(place, before, settings, listener)
+    _check_metric(place, settings)
+    config = Config(**settings)
+    if before.outdated is not None:
+        listener(Notice(f"{place} {before.outdated}"))
+    if config.needs_moments and not given and not (place / MOMENTS).is_file():
+        raise OutputError(
+            f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
+            "there; restore it, or quantise again"
+        )
+    session = Session.open(_model_of(place, before, model), config, listener)
+    if session.model.digest != before.model.sha256:
+        raise UsageError(
+            f"{session.model.path}: must be the model that was quantised (SHA-256 "
+            f"{before.model.sha256[:16]}...), it has changed; quantise again, or give the "
+            "former one with --model"
+        )
+    for role, description in session.data.describe().items():
+        known = before.data.get(role)
+        if known is not None and known.sha256 != description.sha256:
+            listener(
+                Notice(
+                    f"{description.source} are not the {role} data that {place} was made with: "
+                    "figures of its front are of those, all others of these"
+                )
+            )
+    return session
+
+
+def _model_of(place: Path, before: Report, model: object) -> Any:
+    """The model that was quantised: as given, where it was, or beside the results.
+
+    Raises
+    ------
+    ModelError
+        If it is nowhere.
+    """
+    if model is not None:
+        return Path(model) if isinstance(model, str) else origin(model)
+    recorded = files.recorded(before.model.path)
+    for path in (recorded, place / SOURCE, place.parent / SOURCE):
+        if path.is_file():
+            return path
+    raise ModelError(
+        f"{recorded}: the model that was quantised is not there any more; say where it is with "
+        "--model FILE"
+    )
+
+
+def _find_data(place: Path, before: Report, settings: dict[str, Any], listener: Listener) -> None:
+    """Where the data of each role are now.
+
+    Raises
+    ------
+    DataError
+        If the validation data cannot be read again.
+    """
+    for role in ROLES:
+        entry = before.data.get(role)
+        source = settings.get(role)
+        if source is None and entry is not None and entry.path != SYNTHETIC:
+            source = entry.path
+        if isinstance(source, str) and not _is_there(source):
+            gone = (
+                f"{place}: its {role} data, {source}, are not there any more, or were held by a "
+                f"Python program; give them again with --{role}, or {role}= in Python"
+            )
+            if role == VALIDATION:
+                raise DataError(gone)
+            if role != CALIBRATION:
+                listener(Notice(gone))
+            source = None
+        if isinstance(source, str) and not entrypoint.is_entrypoint(source):
+            source = files.recorded(source)
+        settings[role] = source
+    if settings[CALIBRATION] is None:  # ranges and moments are in the folder
+        settings[CALIBRATION] = settings[VALIDATION]
+
+
+def _is_there(source: str) -> bool:
+    return files.recorded(source).exists() or entrypoint.is_entrypoint(source)
+
+
+def _check_metric(place: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a metric that was a Python function and cannot be imported by its name."""
+    metric = settings["metric"]
+    if not isinstance(metric, str) or metric == "auto" or metric in metrics.METRICS:
+        return
+    if not entrypoint.is_entrypoint(metric) or metric.startswith("__main__:"):
+        raise UsageError(
+            f"{place}: its metric, {metric}, was a function of a Python program; call it from "
+            "Python with metric=, the function"
+        )

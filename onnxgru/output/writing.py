@@ -1,0 +1,244 @@
+"""From a scheme to an output folder: graphs, their verification, the report and its page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from onnxgru.core import files
+from onnxgru.core.errors import ModelError, SchemeError, VerificationError
+from onnxgru.core.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
+from onnxgru.core.remarks import remarks
+from onnxgru.core.scheme import Scheme
+from onnxgru.data.dataset import Dataset
+from onnxgru.documents.front import Front
+from onnxgru.events import Listener, Notice, Stage, Verified, silent
+from onnxgru.output.interrupts import attended
+from onnxgru.output.result import Result
+from onnxgru.report import charts, page
+from onnxgru.report import front as fronts
+from onnxgru.report import record as reports
+from onnxgru.report.record import Written
+from onnxgru.runtime.verify import Verification, golden, verify
+from onnxgru.session.finetuning import Checkpoints, Lesson, tune
+from onnxgru.session.session import Session
+from onnxgru.study import sensitivity as sensitivities
+from onnxgru.study.study import Outcome
+
+GOLDEN_SEQUENCES = 2
+
+VERIFYING = 60.0
+"""Seconds that the verification of an unrolled graph may take once the graph is loaded."""
+
+
+def finish(
+    session: Session,
+    folder: Folder,
+    scheme: Scheme,
+    training: Dataset | None = None,
+    outcome: Outcome | None = None,
+    *,
+    summary: Mapping[str, Any] | None = None,
+    front: Front | None = None,
+    lesson: Lesson | None = None,
+    others: Mapping[str, bytes] | None = None,
+    checkpoints: Checkpoints | None = None,
+    home: Folder | None = None,
+) -> Result:
+    """Fine-tune a scheme, if there are data for it, make its graphs, and write everything.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    folder : Folder
+        Where to.
+    scheme : Scheme
+        Widths.
+    training : Dataset, optional
+        What to fine-tune on.
+    outcome : Outcome, optional
+        Of the search that the scheme comes from, if that has just ended.
+    summary, front : mapping and Front, optional
+        What an earlier one left in the folder.
+    lesson : Lesson, optional
+        What fine-tuning starts from and is taught by, if that is known.
+    others : mapping of str to bytes, optional
+        Files that change too.
+    checkpoints : Checkpoints, optional
+        Where fine-tuning stands, to go on from; they go when everything is written.
+    home : Folder, optional
+        Where the search was, whose member this is; `folder` where left out.
+    """
+    home = home or folder
+    if outcome is not None:  # whatever may happen below, a search is not lost
+        folder.write(front_files(outcome.front, outcome.cloud))
+    if training is None:
+        written, contents = _make(session, scheme, _kept(folder, outcome))
+        contents |= others or {}
+        return _write(session, folder, written, contents, outcome, summary, front, home=home)
+    tuning = tune(session, scheme, training, lesson=lesson, checkpoints=checkpoints)
+    written, contents = _make(tuning.session, scheme, _kept(folder, outcome, tuned=True))
+    contents["calibration.json"] = session.statistics.calibration_bytes
+    contents |= tuning.contents() | dict(others or {})
+    result = _write(
+        tuning.session, folder, written, contents, outcome, summary, front, tuning.summary,
+        home=home,
+    )  # fmt: skip
+    if checkpoints:
+        checkpoints.discard()
+    return result
+
+
+def front_files(front: Front, cloud: Sequence[tuple[float, float]]) -> dict[str, bytes]:
+    """Files of a front."""
+    document = front.document()
+    return {
+        "front.json": files.dump(document),
+        "front.csv": fronts.table(document),
+        "front.png": fronts.picture(document, cloud),
+    }
+
+
+def _kept(folder: Folder, outcome: Outcome | None, *, tuned: bool = False) -> str:
+    """What a folder has where a model cannot be written, as the end of a sentence."""
+    kept = []
+    if outcome is not None:
+        kept.append(f"the search is in {folder.path}: front.csv, front.json and {JOURNAL}")
+    if tuned:
+        kept.append(f"the fine-tuning is in {folder.path}: its checkpoint")
+    return f"; {' and '.join(kept)}; --resume goes on from there" if kept else ""
+
+
+def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[str, bytes]]:
+    """Lower, emit, annotate and verify; nothing is written yet."""
+    program = session.quantizer(scheme)
+    session.listener(Stage("writing graphs"))
+    integer = session.emission.integer(program, scheme)
+    annotated = session.emission.annotated(program, scheme)
+    session.listener(Stage("verifying integer.onnx against the reference implementation"))
+    data = session.data["validation"]
+    count = session.config.verify
+
+    def check(proceed: Callable[[], None]) -> tuple[Verification, dict[str, bytes]]:
+        def report(done: int, total: int) -> None:
+            proceed()
+            session.listener(Verified(done, total))
+
+        checked = verify(
+            integer, session.model.host, program, data.take(count),
+            time_axes=session.emission.time_axes, states=session.handed_on, report=report,
+            seconds=VERIFYING if session.emission.form.name == "unrolled" else None,
+        )  # fmt: skip
+        proceed()
+        first, _ = next(iter(data.calls(session.model.host.batch, GOLDEN_SEQUENCES)))
+        return checked, golden(integer, first, session.emission.time_axes)
+
+    try:
+        checked, vectors = attended(check)
+    except (VerificationError, ModelError) as error:
+        raise type(error)(f"{error}{kept}") from error
+    asked = min(count, data.size)
+    if checked.sequences < asked:
+        session.tell(
+            f"verification of the unrolled graph ended after {VERIFYING:g} seconds: "
+            f"{checked.sequences:,} of {asked:,} sequences are compared bit for bit; a smaller "
+            "--verify asks for as many, and --recurrence scan computes the same codes faster"
+        )
+    contents = {
+        "integer.onnx": integer.SerializeToString(deterministic=True),
+        "annotated.onnx": annotated.SerializeToString(deterministic=True),
+        "scheme.json": scheme.dumps(),
+        "calibration.json": session.statistics.calibration_bytes,
+        **session.statistics.moments_files,
+        **({SOURCE: session.model.origin.content} if session.model.origin.held else {}),
+        **vectors,
+    }
+    return Written(scheme, program, integer, annotated, checked), contents
+
+
+def _write(
+    session: Session,
+    folder: Folder,
+    written: Written,
+    contents: dict[str, bytes],
+    outcome: Outcome | None = None,
+    summary: Mapping[str, Any] | None = None,
+    front: Front | None = None,
+    tuning: Mapping[str, Any] | None = None,
+    *,
+    home: Folder,
+) -> Result:
+    """Write the folder's files, the report last."""
+    if outcome is not None:
+        summary, front = outcome.summary, outcome.front
+        contents |= front_files(front, outcome.cloud)
+    sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
+    session.listener(Stage("measuring every operator"))
+    document = reports.build(session, written, sizes, summary, tuning)
+    for sentence in remarks(document):
+        session.tell(sentence)
+    contents["report.md"] = files.encoded(reports.markdown(document))
+    contents[PAGE] = report_page(session, home, document, front, _sensitivity(session, home))
+    contents[REPORT] = files.dump(document)
+    folder.write(contents, force=session.config.force and outcome is None)
+    return Result(
+        folder.path,
+        document,
+        written.scheme,
+        outcome.front.document() if outcome is not None else None,
+        home.path,
+    )
+
+
+def report_page(
+    session: Session,
+    folder: Folder,
+    report: Mapping[str, Any],
+    front: Front | None,
+    sensitivity: Mapping[str, Any] | None,
+) -> bytes:
+    """The page of a report, with what else is in its folder."""
+    evaluations: tuple[charts.Evaluation, ...] = ()
+    if front is not None:
+        drop = report["search"]["max_drop"]
+        evaluations = history(session, folder, front, drop, session.listener)
+    return page.build(
+        report,
+        folder=files.shown(folder.path),
+        front=None if front is None else front.document(),
+        evaluations=evaluations,
+        sensitivity=sensitivity,
+        drop_title=sensitivities.drop_title(report["metric"]),
+    )
+
+
+def history(
+    session: Session,
+    folder: Folder,
+    front: Front,
+    max_drop: float,
+    listener: Listener = silent,
+) -> tuple[charts.Evaluation, ...]:
+    """What a folder's search evaluated; nothing where there is no journal, or an unreadable one."""
+    journal = folder.path / JOURNAL
+    if not journal.is_file():
+        return ()
+    try:
+        return charts.history(
+            journal.read_bytes(), front.document(), session.yardstick.metric, max_drop
+        )
+    except (OSError, ValueError, KeyError) as error:
+        listener(Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations"))
+        return ()
+
+
+def _sensitivity(session: Session, folder: Folder) -> dict[str, Any] | None:
+    """What was measured of this model before, if anything."""
+    path = folder.path / SENSITIVITY
+    if not path.is_file():
+        return None
+    try:
+        found = files.parse(path, sensitivities.FORMAT)
+    except SchemeError as error:
+        session.listener(Notice(f"{error}; {PAGE} is without it"))
+        return None
+    return found if found["model"]["sha256"] == session.model.digest else None

@@ -1,0 +1,1 @@
+"""The report: its figures, text, page and pictures."""

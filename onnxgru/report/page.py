@@ -1,0 +1,268 @@
+"""The report's page: one HTML file with everything in it, to be opened from disk.
+
+Made from the documents in the output folder alone, so that whatever changes one of them can write
+the page anew. Charts are SVG that `onnxgru.report.plot` draws; a short script shows what is under
+the pointer and switches between views and members. Nothing is fetched.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from onnxgru.core.cells import CELLS
+from onnxgru.core.files import encoded
+from onnxgru.core.remarks import (
+    TITLES,
+    between,
+    counted,
+    figure,
+    optimistic,
+    points,
+    remarks,
+    verdict,
+)
+from onnxgru.report import charts
+from onnxgru.report.charts import Evaluation
+from onnxgru.report.drawing import BOX, draw
+from onnxgru.report.plot import DIAMOND, DOT, SQUARE, STAR
+from onnxgru.report.record import judged, methods, outputs_table, sizes_table
+
+TEMPLATE = "page.html.j2"
+
+PALETTE = {
+    2: ("#ffffcc", "#111"), 3: ("#c7e9b4", "#111"), 4: ("#7fcdbb", "#111"), 5: ("#41b6c4", "#111"),
+    6: ("#1d91c0", "#111"), 7: ("#225ea8", "#fff"), 8: ("#0c2c84", "#fff"),
+}  # fmt: skip
+"""Fill and text of a width: ColorBrewer's YlGnBu."""
+
+SHAPES = {"member": DOT, "chosen": STAR, "uniform": SQUARE, "widened": DIAMOND}
+"""Marks of the key below a chart, by class."""
+
+FOLDED = 20
+"""Rows of operators that are in sight from the beginning."""
+
+_SIGNS = {"add": "+", "mul": "\N{MULTIPLICATION SIGN}"}
+
+
+def build(
+    report: Mapping[str, Any],
+    *,
+    folder: str,
+    front: Mapping[str, Any] | None = None,
+    evaluations: Sequence[Evaluation] = (),
+    sensitivity: Mapping[str, Any] | None = None,
+    drop_title: str = "",
+) -> bytes:
+    """Make the page.
+
+    Parameters
+    ----------
+    report : mapping
+        What ``report.json`` holds.
+    folder : str
+        The output folder, for the command that picks another member.
+    front : mapping, optional
+        What ``front.json`` holds.
+    evaluations : sequence of Evaluation
+        What the journal holds, `onnxgru.report.charts.history`.
+    sensitivity : mapping, optional
+        What ``sensitivity.json`` holds.
+    drop_title : str
+        What its drops are, with their unit.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["figure"] = lambda value: figure(value, report["metric"]["unit"])
+    environment.filters["breakable"] = _breakable
+    template = environment.from_string(
+        files("onnxgru").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    )
+    chosen = report["search"]["chosen"]["index"] if front is not None else None
+    cards = _cards(report)
+    text = template.render(
+        report=report,
+        warnings=remarks(report),
+        sentences=_sentences(report),
+        cards=cards,
+        outputs=outputs_table(report) if "outputs" in report else [],
+        titles=TITLES,
+        drop=_drop(report),
+        methods=methods(report),
+        front=front,
+        chosen=chosen,
+        sensitivity=sensitivity,
+        sizes=sizes_table(report["sizes"]),
+        size_title=charts.size_title(front) if front is not None else "",
+        near=charts.front_charts(front, evaluations, chosen)
+        if front is not None and chosen is not None
+        else {},
+        generations=charts.generations_chart(front, evaluations)
+        if front is not None and evaluations
+        else None,
+        progress=charts.progress_chart(front, evaluations, report["search"]["max_drop"])
+        if front is not None and evaluations
+        else None,
+        heats=charts.heat_maps(sensitivity, drop_title) if sensitivity is not None else {},
+        operators=charts.operators(report["operators"]),
+        shares=charts.shares(report["sizes"]["flash"]),
+        folded=FOLDED,
+        shapes=SHAPES,
+        cells=_cells(report["layers"]),
+        box=BOX,
+        palette=PALETTE,
+        data={
+            "palette": PALETTE,
+            "command": f"onnxgru pick {shlex.quote(folder)} --index ",
+            "chosen": chosen,
+            "cards": {card["id"]: [card["value"], card["note"]] for card in cards},
+            "members": [_member(entry, report) for entry in front["members"]]
+            if front is not None
+            else [],
+            "widths": _widths(report),
+        },
+    )
+    return encoded(text)
+
+
+def _breakable(name: str) -> str:
+    """A name that may be broken after each slash and point, as HTML."""
+    from markupsafe import Markup, escape
+
+    return Markup("").join(
+        escape(part) + (Markup("<wbr>") if part in ("/", ".") else "")
+        for part in re.split(r"([/.])", name)
+    )
+
+
+def _cards(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The figures at the head of the page, of the files in the folder.
+
+    Reports of earlier versions know no intervals.
+    """
+    unit, sizes, found = report["metric"]["unit"], report["sizes"], []
+    for role, quality in report["quality"].items():
+        known = quality.get("integer_interval") is not None
+        found.append(
+            {
+                "id": role,
+                "value": figure(quality["integer"], unit),
+                "title": f"{report['metric']['name']}, {TITLES[role]} "
+                f"(float {figure(quality['float'], unit)})",
+                "note": _sure(quality, quality["integer_interval"], unit) if known else "",
+            }
+        )
+    others = {
+        "flash": (f"{sizes['flash_bytes']:,} bytes", "flash", _share(report, sizes["flash_bytes"])),
+        "bits": (f"{sizes['mean_bits']:.2f} bits", "per weight", ""),
+        "accumulator": (f"{sizes['accumulator_bits']} bits", "widest accumulator, proved", ""),
+        "verified": (
+            f"{report['verification']['codes']:,} values",
+            "of integer.onnx equal the reference implementation",
+            f"in {report['verification']['runtime']}",
+        ),
+    }
+    for name, (value, title, note) in others.items():
+        found.append({"id": name, "value": value, "title": title, "note": note})
+    return found
+
+
+def _sure(quality: Mapping[str, Any], interval: Sequence[float], unit: str) -> str:
+    return f"95 % interval {between(interval, unit)}; {counted(quality)}"
+
+
+def _share(report: Mapping[str, Any], size: int) -> str:
+    """A size beside that of uniform 8 bits; nothing without a search."""
+    if "search" not in report:
+        return ""
+    return f"{100 * size / report['search']['uniform_8']['flash_bytes']:.0f} % of uniform 8 bits"
+
+
+def _member_cards(entry: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Values and notes of the cards for a member that has no files yet."""
+    unit = report["metric"]["unit"]
+    found = {}
+    for role, quality in report["quality"].items():
+        interval = entry.get(f"{role}_interval")
+        note = _sure(quality, interval, unit) if interval is not None else ""
+        found[role] = [figure(entry[role], unit), note]
+    size = entry["flash_bytes"]
+    return found | {
+        "flash": [f"{size:,} bytes", _share(report, size)],
+        "bits": [f"{entry['mean_bits']:.2f} bits", ""],
+        "accumulator": [f"{entry['accumulator_bits']} bits", ""],
+        "verified": ["not yet", "the command below writes its files and compares every value"],
+    }
+
+
+def _sentences(report: Mapping[str, Any]) -> list[str]:
+    """How sure the figures are, and what they are of."""
+    if "reason" not in report["metric"]:  # of an earlier version
+        return []
+    told = [verdict(report, role) for role in report["quality"]]
+    told += [f"Judged: {judged(report)}", optimistic(report)]
+    return [text for text in told if text is not None]
+
+
+def _drop(report: Mapping[str, Any]) -> str:
+    """The allowed drop of a search with its unit."""
+    if "search" not in report:
+        return ""
+    return f"{report['search']['max_drop']:g} {points(report['metric']['unit'])}".strip()
+
+
+def _cells(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A drawing for every recurrence, with what is written on its operators."""
+    found = []
+    for layer in layers:
+        cell = CELLS[layer["cell"]]
+        drawing = draw(cell)
+        letters = sorted({row.parameter for row in cell.rows if len(row.parameter) == 1})
+        given = [name for name in layer.get("activations", "").split(", ") if name]
+        for index, name in enumerate(layer["recurrences"]):
+            own = given[index * len(letters) : (index + 1) * len(letters)]
+            functions = dict(zip(letters, own, strict=False))
+            boxes = [
+                {
+                    "box": box,
+                    "name": f"{name}/{box.name}" if box.kind else f"{layer['name']}/{box.name}",
+                    "matrix": box.parameter.split(".")[0] if box.kind == "linear" else "",
+                    "sign": _sign(box.kind, box.parameter, functions),
+                }
+                for box in drawing.boxes
+            ]
+            found.append({"name": name, "drawing": drawing, "boxes": boxes, "result": cell.emits})
+    return found
+
+
+def _sign(kind: str, parameter: str, functions: Mapping[str, str]) -> str:
+    if kind == "lookup":
+        return (
+            "1 \N{MINUS SIGN} x"
+            if parameter == "complement"
+            else functions.get(parameter, parameter)
+        )
+    return _SIGNS.get(kind, "")
+
+
+def _widths(report: Mapping[str, Any]) -> dict[str, list[int | None]]:
+    """Width of the output and of the weights, by operator and layer input, of the files there."""
+    found = {row["name"]: [row["bits"], row["weight_bits"]] for row in report["operators"]}
+    for layer in report["layers"]:
+        found[f"{layer['name']}/input"] = [layer["input_bits"], None]
+    return found
+
+
+def _member(entry: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page needs of a member."""
+    scheme = entry["scheme"]
+    widths = {
+        name: [value["bits"], value.get("weight_bits")]
+        for name, value in scheme["operators"].items()
+    }
+    widths |= {f"{name}/input": [value["bits"], None] for name, value in scheme["inputs"].items()}
+    return {"widths": widths, "cards": _member_cards(entry, report)}

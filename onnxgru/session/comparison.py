@@ -1,0 +1,275 @@
+"""Comparing models on the same data: quality, agreement, and bytes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.core.errors import DataError, ModelError, UsageError
+from onnxgru.data import intervals, metrics
+from onnxgru.data import sources as datasets
+from onnxgru.data.dataset import Recorded
+from onnxgru.data.intervals import Interval, Sums
+from onnxgru.data.metrics import Function, Metric
+from onnxgru.data.reading import Source
+from onnxgru.passes import source
+from onnxgru.passes.axes import rank
+from onnxgru.passes.source import Origin
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.interface import Wishes
+from onnxgru.session import outputs
+from onnxgru.session.model import Model
+from onnxgru.session.outputs import Choice
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's figures.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    file_bytes : int
+        Its size.
+    quality : float
+        The metric.
+    interval : tuple of float or None
+        Its 95 % interval; None where nothing is known of it.
+    difference : float or None
+        How much higher the metric is than the first model's; None for the first.
+    difference_interval : tuple of float or None
+        95 % interval of that, paired over the same recordings.
+    agreement_sqnr : float or None
+        SQNR of its outputs against the first model's, dB; None for the first, and where the outputs
+        hold classes.
+    """
+
+    path: str
+    file_bytes: int
+    quality: float
+    interval: Interval | None
+    difference: float | None
+    difference_interval: Interval | None
+    agreement_sqnr: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models on one set of data.
+
+    Parameters
+    ----------
+    metric, unit : str
+        What `Row.quality` is.
+    outputs : tuple of str
+        The outputs that are judged; the figure is that of the worst.
+    reason : str
+        Why these, and by this metric.
+    sequences : int
+        Sequences run.
+    counted : int
+        Answers that count: as many as sequences, or frames.
+    rows : tuple of Row
+        One a model, in the order given.
+    """
+
+    metric: str
+    unit: str
+    outputs: tuple[str, ...]
+    reason: str
+    sequences: int
+    counted: int
+    rows: tuple[Row, ...]
+
+
+def evaluate(
+    models: object,
+    data: Source,
+    metric: str | Function = "auto",
+    output_name: str | None = None,
+) -> Comparison:
+    """Run models in onnxruntime on the same data.
+
+    Parameters
+    ----------
+    models : path or model, or sequence of them
+        One or more models with the same inputs: ONNX files, or what `quantize` takes in their
+        place.
+    data : str, path or object
+        As for `quantize`.
+    metric : str or callable
+        As in `Config`; what needs a reference takes the first model's outputs.
+    output_name : str, optional
+        As in `Config`.
+
+    Raises
+    ------
+    ModelError
+        If a model cannot be read or run.
+    DataError
+        If the data do not fit the first model.
+    UsageError
+        If the metric is unknown.
+    """
+    given = models if isinstance(models, list | tuple) else [models]
+    files = [source.origin(model) for model in given]
+    if not files:
+        raise UsageError("evaluate takes at least one model")
+    if not (isinstance(metric, str) or callable(metric)):
+        raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
+    read = [source.read(file) for file in files]
+    told = next((wishes for model in read if (wishes := _noted(model)) is not None), Wishes())
+    hosts = [_host(file, model, told) for file, model in zip(files, read, strict=True)]
+    host, described = hosts[0]
+    loaded = _recorded(data, host)
+    choice: Choice | None = None
+    first: dict[str, Array] = {}
+    sums: list[Sums | None] = []
+    rows: list[Row] = []
+    counted = loaded.size
+    for file, (host, _) in zip(files, hosts, strict=True):
+        path = file.path
+        found = _run(path, host, loaded)
+        if choice is None:
+            choice = _chosen(described, found, loaded, metric, output_name)
+            first = {name: found[name] for name in choice.outputs}
+        targets = (
+            {name: np.asarray(loaded.labels) for name in first}
+            if choice.metric.target == "labels"
+            else first
+        )
+        arrays = {
+            name: _matching(path, found, name, index, first[name])
+            for index, name in enumerate(first)
+        }
+        own = [
+            intervals.sums_of(choice.metric, arrays[name], targets[name], loaded) for name in first
+        ]
+        worst = min if choice.metric.higher_is_better else max
+        quality = worst(_figure(choice.metric, arrays[n], targets[n], loaded.source) for n in first)
+        apart = intervals.difference(own, sums) if rows else None
+        rows.append(
+            Row(
+                str(path),
+                len(file.content),
+                quality,
+                intervals.interval(own),
+                None if apart is None else apart[0],
+                None if apart is None else apart[1],
+                _sqnr(first, arrays) if rows else None,
+            )
+        )
+        if len(rows) == 1:
+            sums = own
+            counted = next((one.counted for one in own if one is not None), loaded.size)
+    assert choice is not None
+    return Comparison(
+        choice.metric.name,
+        choice.metric.unit,
+        choice.outputs,
+        choice.reason,
+        intervals.recordings(loaded),
+        counted,
+        tuple(rows),
+    )
+
+
+def _chosen(
+    described: Sequence[outputs.Output],
+    found: Mapping[str, Array],
+    data: Recorded,
+    metric: str | Function,
+    output_name: str | None,
+) -> Choice:
+    try:
+        return outputs.choose(described, found, data.labels, metric, outputs.split(output_name))
+    except DataError as error:
+        raise DataError(f"{data.source}: {error}") from error
+
+
+def _figure(metric: Metric, output: Array, target: Array, where: str) -> float:
+    try:
+        return metric(output, target)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _matching(path: Path, found: Mapping[str, Array], name: str, index: int, first: Array) -> Array:
+    """The output of a model that has a name, or the place, of the first model's."""
+    others = list(found.values())
+    array = found.get(name, others[index] if index < len(others) else None)
+    if array is None or array.shape != first.shape:
+        raise ModelError(
+            f"{path}: its output must have the shape of the first model's {name!r}, {first.shape}, "
+            f"has {'none' if array is None else array.shape}; compare models of one task"
+        )
+    return array
+
+
+def _sqnr(first: Mapping[str, Array], found: Mapping[str, Array]) -> float | None:
+    names = [name for name, array in first.items() if not metrics.holds_classes(array)]
+    return min((metrics.sqnr(first[name], found[name]) for name in names), default=None)
+
+
+def _noted(model: ir.Model) -> Wishes | None:
+    """What onnxgru wrote down of the inputs of a graph that it made; None for other models."""
+    noted = model.metadata_props.get("onnxgru.batch_axes")
+    if noted is None:
+        return None
+    handed_on = model.metadata_props.get("onnxgru.handed_on")
+    return Wishes(json.loads(noted), None if handed_on is None else json.loads(handed_on))
+
+
+def _host(origin: Origin, model: ir.Model, told: Wishes) -> tuple[Host, tuple[outputs.Output, ...]]:
+    """A model ready to run, and its outputs; as onnxgru wrote them down, where it did.
+
+    Other models are read as the first of those was: its user may have said what the inputs are.
+    """
+    noted = _noted(model)
+    if noted is None:
+        read = Model.of(origin, model)
+        read = replace(read, wishes=_fitting(told, read.normal))
+        states = read.host.interface.states.values()
+        return read.host, outputs.describe(read.normal.graph, read.recognition.layers, states)
+    kept = json.loads(model.metadata_props.get("onnxgru.session.outputs", "[]"))
+    host = Host(model, (), noted)
+    return host, tuple(
+        outputs.Output(o.name, o.maker, o.name in kept, o.state)
+        for o in outputs.describe(model.graph, (), host.interface.states.values())
+    )
+
+
+def _fitting(told: Wishes, model: ir.Model) -> Wishes:
+    """Nothing where a model has other inputs or outputs than those that were told of."""
+    inputs = {value.name: rank(value) or 0 for value in model.graph.inputs}
+    names = {value.name for value in model.graph.outputs}
+    fits = all(
+        name in inputs and (axis is None or axis < inputs[name])
+        for name, axis in told.batch_axes.items()
+    )
+    return told if fits and names.issuperset((told.states or {}).values()) else Wishes()
+
+
+def _recorded(data: Source, host: Host) -> Recorded:
+    """The data, with the states that the first model hands from call to call."""
+    batches = list(host.continued(datasets.stream(data, host.signature)))
+    return datasets.join(batches, host.signature, datasets.name_of(data))
+
+
+def _run(path: Path, host: Host, data: Recorded) -> dict[str, Array]:
+    """All outputs of a model, the batch first; its own states are handed on."""
+    missing = {spec.name for spec in host.signature} - set(data.parts[0].inputs)
+    if missing:
+        raise DataError(
+            f"{path}: wants {', '.join(sorted(missing))}, which the data lack; a model in step "
+            "form is called once a step and cannot be evaluated on sequences"
+        )
+    return host.outputs_of(data, through_states=True)

@@ -1,0 +1,482 @@
+"""Fine-tuning of one scheme of a session, and the files that it leaves."""
+
+import json
+import math
+from dataclasses import asdict, astuple, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core import files
+from onnxgru.core.choices import MAXIMUM_BITS
+from onnxgru.core.errors import (
+    DataError,
+    DivergedError,
+    ModelError,
+    OutputError,
+    OverflowProofError,
+)
+from onnxgru.core.folder import MEMBER, TEACHER
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
+from onnxgru.data import sources as datasets
+from onnxgru.data.dataset import Dataset
+from onnxgru.events import Listener, Stage, silent
+from onnxgru.events import Tuned as Told
+from onnxgru.passes import source
+from onnxgru.rounding import given
+from onnxgru.session.session import Session, read
+from onnxgru.settings.config import Config
+from onnxgru.training.checkpoint import Checkpoint
+from onnxgru.training.course import Epoch
+from onnxgru.training.finetune import Finetuning, Settings, check
+from onnxgru.training.host import require_gradients
+from onnxgru.training.trace import import_torch
+
+Array = npt.NDArray[Any]
+
+MODEL = "finetuned.onnx"
+WEIGHTS = "finetuned.weights.npz"
+CALIBRATION = "finetuned.calibration.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """What fine-tuning made of a scheme.
+
+    Parameters
+    ----------
+    session : Session
+        The model with its new weights.
+    program : IntegerProgram
+        The scheme's, of them.
+    tuned : Tuned
+        They, and their integers.
+    summary : dict
+        What the report says of it.
+    """
+
+    session: Session
+    program: IntegerProgram
+    tuned: Tuned
+    summary: dict[str, Any]
+
+    def contents(self) -> dict[str, bytes]:
+        """Files: the float model, the integers of its weights, and every range as it is.
+
+        ``onnxgru quantize finetuned.onnx --scheme scheme.json --calibration-file
+        finetuned.calibration.json --weights-file finetuned.weights.npz`` makes the same codes.
+        """
+        model = source.compact(source.proto(self.session.model.normal))
+        content: bytes = model.SerializeToString(deterministic=True)
+        known = self.session.statistics.calibration
+        ranges = {
+            name: quantization.range
+            for name, quantization in self.program.values.items()
+            if name in known.histograms
+        }
+        calibration = replace(known, overrides=ranges, model=files.digest(content))
+        return {
+            MODEL: content,
+            WEIGHTS: given.dump(self.tuned.rounded),
+            CALIBRATION: calibration.dumps(),
+        }
+
+
+def training_data(session: Session) -> Dataset | None:
+    """Data to fine-tune on, if the configuration names any: what can fail before other work begins.
+
+    Raises
+    ------
+    UsageError
+        If torch is not installed, gradients cannot pass the model, or a setting does not fit it.
+    DataError
+        If the data do not fit the model, or are too few or of one class.
+    """
+    config, host = session.config, session.model.host
+    if config.training_data is None:
+        return None
+    import_torch("fine-tuning")
+    nodes = [layer.node for layer in session.model.layers]
+    require_gradients(source.proto(session.model.normal), nodes, session.yardstick.output)
+    data = datasets.load(config.training_data, host.signature)
+    if not isinstance(data, Dataset) or data.streams:
+        raise DataError(
+            f"{data.source}: training data must hold sequences of one length, each on its own, "
+            "they hold "
+            + ("frames of recordings" if isinstance(data, Dataset) else "several lengths")
+            + "; pad or cut them to one length"
+        )
+    settings = _settings(config, config.epochs)
+    check(
+        data,
+        session.yardstick.reference("validation")[session.yardstick.output],
+        settings,
+        host.batch,
+    )
+    return data
+
+
+class Checkpoints:
+    """Where the fine-tuning of an output folder stands, the teacher's and that of its scheme.
+
+    Parameters
+    ----------
+    place : Path
+        The folder; it is made with the first epoch.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place, self._made = place, not place.is_dir()
+        self._known = {name: Checkpoint(place / name) for name in (TEACHER, MEMBER)}
+
+    def __getitem__(self, name: str) -> Checkpoint:
+        return self._known[name]
+
+    def check(self, *, resume: bool) -> None:
+        """Refuse, before any work, what would lose an interrupted fine-tuning; see `Checkpoint`.
+
+        Raises
+        ------
+        OutputError
+            If there is nothing to resume, or something that would be lost.
+        """
+        there = [known for known in self._known.values() if known.is_there]
+        (there or [self._known[MEMBER]])[0].check(resume=resume)
+
+    def check_teacher(self) -> None:
+        """Refuse, before a teacher is trained, what another one taught.
+
+        Raises
+        ------
+        OutputError
+            If there is a checkpoint of a scheme, and none of its teacher.
+        """
+        member = self._known[MEMBER]
+        if member.is_there and not self._known[TEACHER].is_there:
+            raise OutputError(
+                f"{member.path}: must have {TEACHER} beside it, of the teacher that it goes on "
+                "with; restore that, or remove this one too to begin anew"
+            )
+
+    def discard(self) -> None:
+        """Remove the files, and the folder if it was made for them and holds nothing else."""
+        for known in self._known.values():
+            known.remove()
+        if self._made and self._place.is_dir() and not any(self._place.iterdir()):
+            self._place.rmdir()
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What fine-tuning starts from, and is taught by.
+
+    Parameters
+    ----------
+    outputs : ndarray of float32, batch first
+        The teacher's, for the training data.
+    start : Tuned, optional
+        Weights to start from; those of the model where left out.
+    summary : dict, optional
+        Of the fine-tuning that made the teacher, where it is not the float model.
+    """
+
+    outputs: Array
+    start: Tuned | None = None
+    summary: dict[str, Any] | None = None
+
+
+def prepare(
+    session: Session,
+    data: Dataset,
+    *,
+    start: Tuned | None = None,
+    listener: Listener | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Lesson:
+    """What every scheme of a session is fine-tuned from, and by.
+
+    The float model teaches, or with ``teacher_epochs`` the model at 8 bits after so many of the
+    epochs, from which narrow schemes then start too (after the progressive quantisation and the
+    guidance of Zhuang et al. 2018, arXiv 1711.00205): where training data take 8 bits beyond the
+    float model, narrower widths follow.
+
+    Parameters
+    ----------
+    session : Session
+        The model.
+    data : Dataset
+        From `training_data`.
+    start : Tuned, optional
+        Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
+        where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
+    listener : callable, optional
+        Receives every epoch; that of the session where left out.
+    checkpoints : Checkpoints, optional
+        Where the teacher's fine-tuning stands, to go on from.
+
+    Raises
+    ------
+    UsageError
+        If it diverges.
+    OutputError
+        If the checkpoint cannot be written, or is of another fine-tuning.
+    """
+    config = session.config
+    lesson = Lesson(_outputs(session, data), start)
+    if not config.teacher_epochs:
+        return lesson
+    told = listener or session.listener
+    told(Stage(f"fine-tuning a teacher of {MAXIMUM_BITS} bits on {data.size:,} sequences"))
+    scheme = session.uniform(MAXIMUM_BITS)
+    if checkpoints:
+        checkpoints.check_teacher()
+    epochs = config.teacher_epochs
+    made = _fitted(session.unbounded, scheme, data, lesson, epochs, told, checkpoints, TEACHER)
+    return Lesson(_outputs(made.session, data), made.tuned, made.summary)
+
+
+def tune(
+    session: Session,
+    scheme: Scheme,
+    data: Dataset | None = None,
+    *,
+    lesson: Lesson | None = None,
+    listener: Listener | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Tuning:
+    """Fine-tune a scheme.
+
+    Parameters
+    ----------
+    session : Session
+        The model.
+    scheme : Scheme
+        Widths to fine-tune for.
+    data : Dataset, optional
+        From `training_data`, which is asked where left out.
+    lesson : Lesson, optional
+        From `prepare`, which is asked where left out.
+    listener : callable, optional
+        Receives every epoch; that of the session where left out.
+    checkpoints : Checkpoints, optional
+        Where it stands, to go on from.
+
+    Raises
+    ------
+    UsageError
+        If it diverges.
+    OutputError
+        If a checkpoint cannot be written, or is of another fine-tuning.
+    """
+    if data is None:
+        data = training_data(session)
+    assert data is not None, "the configuration names no data to fine-tune on"
+    told = listener or session.listener
+    if lesson is None:
+        lesson = prepare(session, data, listener=told, checkpoints=checkpoints)
+    told(Stage(f"fine-tuning on {data.size:,} sequences"))
+    config = session.config
+    epochs = config.epochs - config.teacher_epochs
+    return _fitted(session, scheme, data, lesson, epochs, told, checkpoints, MEMBER)
+
+
+def _fitted(
+    session: Session,
+    scheme: Scheme,
+    data: Dataset,
+    lesson: Lesson,
+    epochs: int,
+    told: Listener,
+    checkpoints: Checkpoints | None,
+    name: str,
+) -> Tuning:
+    """Fine-tune a scheme for so many epochs; where it stands is kept under a name."""
+    settings = _settings(session.config, epochs)
+    began = session if lesson.start is None else session.retuned(lesson.start, integers=False)
+    program = began.quantizer(scheme)
+    finetuning = Finetuning(
+        source.proto(began.model.normal),
+        began.model.layers,
+        program,
+        scheme,
+        session.yardstick.output,
+        session.model.host.interface.outputs[session.yardstick.output] or 0,
+        settings,
+        session.model.host.batch,
+    )
+    history: list[Epoch] = []
+    metric = session.yardstick.metric
+
+    def judge(tuned: Tuned) -> float:
+        other = began.retuned(tuned)
+        try:
+            return metric.error(other.yardstick.quality(other.quantizer(scheme), "validation"))
+        except OverflowProofError:  # weights have grown so that accumulators do not fit any more
+            return math.inf
+
+    def report(epoch: Epoch) -> None:
+        history.append(epoch)
+        told(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
+
+    target = session.yardstick.targets("validation")[session.yardstick.output]
+    labels = metric.target == "labels"
+    counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
+    checkpoint = checkpoints[name] if checkpoints else None
+    if checkpoint and checkpoint.is_there:
+        told(Stage(f"going on from {checkpoint.path}"))
+    try:
+        chosen, tuned = finetuning.run(
+            data,
+            lesson.outputs,
+            judge,
+            report,
+            lambda error: metric.uncertainty(error, counted),
+            checkpoint,
+            _identity(session, program, finetuning, data, lesson, settings) if checkpoint else "",
+        )
+    except DivergedError:  # it would again
+        if checkpoints:
+            checkpoints.discard()
+        raise
+    errors = [epoch.error for epoch in history]
+    summary = {
+        "data": {"source": data.source, "sequences": data.size, "sha256": data.digest()},
+        "teacher": lesson.summary,
+        "epochs": settings.epochs,
+        "chosen_epoch": chosen,
+        "learning_rate": settings.learning_rate,
+        "batch_size": settings.batch_size,
+        "distillation": settings.distillation,
+        "learned_scales": settings.scales,
+        "averaging": settings.averaging,
+        "before": metric.quality(errors[0]),
+        "validation_by_epoch": [
+            metric.quality(error) if math.isfinite(error) else None for error in errors
+        ],
+    }
+    final = began.retuned(tuned)
+    return Tuning(final, final.quantizer(scheme), tuned, summary)
+
+
+def _identity(
+    session: Session,
+    program: IntegerProgram,
+    finetuning: Finetuning,
+    data: Dataset,
+    lesson: Lesson,
+    settings: Settings,
+) -> str:
+    """Digest of everything that the course of a fine-tuning depends on."""
+    from onnxgru import __version__
+
+    began = finetuning.result()
+    known = [
+        __version__,
+        *(version(name) for name in ("numpy", "onnxruntime", "torch")),
+        asdict(settings),
+        session.config.accumulator_bits,  # an epoch that does not fit them is not kept
+        session.model.digest,
+        session.yardstick.output,
+        session.yardstick.metric.name,
+        data.digest(),
+        session.data["validation"].digest(),
+        sorted((name, astuple(value)) for name, value in program.values.items()),
+        files.digest(lesson.outputs.tobytes()),
+        files.digest(given.dump(began.rounded)),
+        *(files.digest(a.tobytes() + b.tobytes()) for a, b in began.weights.values()),
+        *(files.digest(array.tobytes()) for array in began.initializers.values()),
+    ]
+    return files.digest(json.dumps(known).encode())
+
+
+class Candidates:
+    """Fine-tunes every scheme that it is asked for, all from one lesson and in silence.
+
+    Parameters
+    ----------
+    session : Session
+        The model; how to fine-tune is in its configuration.
+    data : Dataset
+        From `training_data`.
+    checkpoints : Checkpoints, optional
+        Where the teacher's fine-tuning stands, to go on from.
+
+    Raises
+    ------
+    UsageError
+        If the teacher diverges.
+    """
+
+    def __init__(
+        self, session: Session, data: Dataset, checkpoints: Checkpoints | None = None
+    ) -> None:
+        self._data = data
+        self.lesson = prepare(session, data, checkpoints=checkpoints)
+
+    def __call__(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+        """The program of a scheme of a session of the same model, and the session that it is of.
+
+        Raises
+        ------
+        OverflowProofError
+            If an accumulator could overflow.
+        UsageError
+            If fine-tuning diverges.
+        """
+        made = tune(session, scheme, self._data, lesson=self.lesson, listener=silent)
+        return made.session, made.program
+
+
+def _settings(config: Config, epochs: int) -> Settings:
+    return Settings(
+        epochs=epochs,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        distillation=config.distillation,
+        scales=config.learned_scales,
+        averaging=config.averaging,
+        seed=config.seed,
+    )
+
+
+def _outputs(session: Session, data: Dataset) -> Array:
+    """What the float model of a session computes for training data, the batch first."""
+    return session.model.host.outputs_of(data)[session.yardstick.output]
+
+
+def load_tuned(session: Session, folder: Path) -> Tuned:
+    """What an earlier fine-tuning of the same model left in a folder, to start from.
+
+    Raises
+    ------
+    OutputError
+        If the folder has none.
+    ModelError
+        If it is of another model.
+    """
+    path = folder / MODEL
+    if not path.is_file():
+        raise OutputError(
+            f"{folder}: must be the folder of a fine-tuning, it has no {MODEL}; fine-tune one "
+            "member first"
+        )
+    model = read(path, session.config)
+    weights = {o.name: (o.weight, o.bias) for layer in model.layers for o in layer.linears}
+    wanted = {o.name for layer in session.model.layers for o in layer.linears}
+    if set(weights) != wanted:
+        raise ModelError(
+            f"{path}: must be a fine-tuned {session.model.path.name}, but has other layers; give a "
+            "folder of the same model, or fine-tune it again"
+        )
+    known = session.model.normal.graph.initializers
+    initializers = {
+        str(name): value.const_value.numpy()
+        for name, value in model.normal.graph.initializers.items()
+        if value.const_value is not None and name in known
+    }
+    return Tuned({}, weights, {}, initializers)

@@ -1,0 +1,149 @@
+"""How good programs of a model are on one set of data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy.typing as npt
+
+from onnxgru.core.errors import DataError
+from onnxgru.core.program import IntegerProgram
+from onnxgru.data import intervals
+from onnxgru.data.dataset import Recorded
+from onnxgru.data.intervals import Estimate, Sums
+from onnxgru.data.metrics import Metric
+from onnxgru.runtime import devices
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.host import Host
+from onnxgru.runtime.population import PopulationEvaluator
+from onnxgru.settings.search import PROCESSOR
+
+Array = npt.NDArray[Any]
+
+PROOF_SEQUENCES = 64
+"""Sequences on which a device is compared with the processor."""
+
+
+class Judge:
+    """Judges programs by outputs of the model: the figure is that of the worst of them.
+
+    Parameters
+    ----------
+    host : Host
+        The float parts of the model.
+    data : Dataset or Corpus
+        Sequences.
+    metric : Metric
+        The figure.
+    targets : mapping of str to ndarray
+        What every output that is judged is compared with, the batch first.
+    fused : bool
+        Run programs on compiled kernels, which many of them are worth.
+    device : str
+        Where several programs are run together: ``cpu``, or a torch device.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        data: Recorded,
+        metric: Metric,
+        targets: Mapping[str, Array],
+        *,
+        fused: bool,
+        device: str = PROCESSOR,
+    ) -> None:
+        self._host, self._data = host, data
+        self._fused, self._device = fused, device
+        self.metric, self.targets = metric, targets
+
+    def _evaluating(self, outputs: Sequence[str] | None = None) -> Evaluator:
+        if not self._fused:
+            return Evaluator(self._host, self._data, LayerEvaluator, outputs=outputs)
+        from onnxgru.runtime.fused import FusedEngine
+
+        return Evaluator(self._host, self._data, FusedEngine, outputs=outputs)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return self._evaluating()
+
+    @cached_property
+    def _judging(self) -> Evaluator:
+        """Computes what is judged and nothing else."""
+        if set(self.targets) == set(self._host.interface.outputs):
+            return self._evaluator
+        return self._evaluating(tuple(self.targets))
+
+    def outputs(self, program: IntegerProgram) -> dict[str, Array]:
+        """What a program computes, all outputs by name, the batch first."""
+        return self._evaluator.outputs(program)
+
+    def figure(self, outputs: Mapping[str, Array]) -> float:
+        """The figure of outputs: that of the worst of those that are judged.
+
+        Raises
+        ------
+        DataError
+            If the metric refuses them; the sentence begins with where the data come from.
+        """
+        worst = min if self.metric.higher_is_better else max
+        return worst(self._of(name, outputs[name]) for name in self.targets)
+
+    def _of(self, name: str, output: Array) -> float:
+        try:
+            return self.metric(output, self.targets[name])
+        except DataError as error:
+            raise DataError(f"{self._data.source}: output {name!r}: {error}") from error
+
+    def sums(self, outputs: Mapping[str, Array]) -> list[Sums | None]:
+        """What every recording adds to the figure of each output that is judged."""
+        return [
+            intervals.sums_of(self.metric, outputs[name], target, self._data)
+            for name, target in self.targets.items()
+        ]
+
+    def estimate(self, outputs: Mapping[str, Array]) -> Estimate:
+        """The figure of outputs with its 95 % interval and the number of recordings.
+
+        Raises
+        ------
+        DataError
+            As `figure` does.
+        """
+        figure = self.figure(outputs)
+        sums = self.sums(outputs)
+        counted = next((found.counted for found in sums if found is not None), self._data.size)
+        number = intervals.recordings(self._data)
+        return Estimate(figure, intervals.interval(sums), number, counted)
+
+    @cached_property
+    def _population(self) -> PopulationEvaluator:
+        device = devices.resolve(self._device)
+        return PopulationEvaluator(self._host, self._data, device, outputs=tuple(self.targets))
+
+    def qualities(self, programs: Sequence[IntegerProgram]) -> Iterator[float]:
+        """Figures of several programs in order, run together where there is a device for it."""
+        if self._device == PROCESSOR:
+            return map(self.quality, programs)
+        found = self._population.outputs_of(programs)
+        return map(self.figure, found)
+
+    def prove(self, programs: Sequence[IntegerProgram]) -> None:
+        """Compare the states of programs on the device, if there is one, with the processor's.
+
+        Raises
+        ------
+        VerificationError
+            If one differs.
+        """
+        if self._device == PROCESSOR:
+            return
+        data = self._data.take(PROOF_SEQUENCES)
+        device = devices.resolve(self._device)
+        PopulationEvaluator(self._host, data, device).require_same(programs)
+
+    def quality(self, program: IntegerProgram) -> float:
+        """The figure of a program."""
+        return self.figure(self._judging.outputs(program))

@@ -1,0 +1,1 @@
+"""The search over widths of one model."""

@@ -1,0 +1,170 @@
+"""What a search asks: the objectives of a genome, in this process or in another one."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy.typing as npt
+
+from onnxgru.core import choices
+from onnxgru.core.errors import OverflowProofError
+from onnxgru.core.network import Layer
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.cost.objectives import Size
+from onnxgru.data import metrics
+from onnxgru.data.dataset import Recorded
+from onnxgru.search.front import Member
+from onnxgru.search.genome import Genome
+from onnxgru.session.judge import Judge
+from onnxgru.session.quantizer import Quantizer
+from onnxgru.session.session import read
+from onnxgru.session.statistics import Statistics
+from onnxgru.settings.config import Config
+from onnxgru.study.encoding import Encoding
+
+Array = npt.NDArray[Any]
+
+WORST = 1e9
+"""Objectives of a scheme whose accumulators could overflow; it is infeasible as well."""
+
+
+def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
+    """The genomes that a configuration asks for."""
+    return Encoding(
+        layers,
+        coupled=config.genome == "coupled",
+        inputs=config.search_inputs,
+        widths=choices.widths(config.widths),
+        observers="observer" in config.genes,
+        granularities="granularity" in config.genes,
+        share=config.share,
+        granularity=config.granularity,
+        observer=config.observer,
+        input_bits=config.input_bits,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Evaluates genomes.
+
+    Parameters
+    ----------
+    encoding : Encoding
+        From genomes to schemes.
+    lowering : callable
+        From schemes to programs.
+    judge : Judge
+        The error's data and metric.
+    sizes : tuple of Size
+        The objectives beside the error.
+    """
+
+    encoding: Encoding
+    lowering: Callable[[Scheme], IntegerProgram]
+    judge: Judge
+    sizes: tuple[Size, ...]
+
+    def __call__(self, genome: Genome) -> Member:
+        """Objectives of a genome's scheme, the error first."""
+        (member,) = self.many([genome])
+        return member
+
+    def many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
+        """Members of several genomes, in order, run together where the judge has a device."""
+        programs = [self._program(genome) for genome in genomes]
+        figures = self.judge.qualities([p for p in programs if p is not None])
+        for genome, program in zip(genomes, programs, strict=True):
+            if program is None:
+                yield Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
+            else:
+                error = self.judge.metric.error(next(figures))
+                yield Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+
+    def prove(self) -> None:
+        """Compare the device that the judge has, if any, with the processor."""
+        programs = [self._program(genome) for genome in self.encoding.starts()]
+        self.judge.prove([program for program in programs if program is not None])
+
+    def _program(self, genome: Genome) -> IntegerProgram | None:
+        """A genome's program, None if its accumulators could overflow."""
+        try:
+            return self.lowering(self.encoding.scheme(genome))
+        except OverflowProofError:
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a problem is built from where there is no session: everything in it can be pickled.
+
+    Parameters
+    ----------
+    model : bytes
+        The model in normal form, a serialised ``ModelProto`` with all its weights.
+    config : Config
+        Without data.
+    statistics : Statistics
+        Of every operator.
+    data : Dataset
+        What candidates are judged by.
+    metric : str
+        Name of the metric, not ``auto``.
+    targets : mapping of str to ndarray
+        What the outputs that are judged are compared with: computed once, so that it is the same
+        everywhere.
+    sizes : tuple of Size
+        The objectives beside the error.
+    """
+
+    model: bytes
+    config: Config
+    statistics: Statistics
+    data: Recorded
+    metric: str
+    targets: Mapping[str, Array]
+    sizes: tuple[Size, ...]
+
+    def problem(self) -> Problem:
+        """Build it.
+
+        Raises
+        ------
+        UsageError
+            If the metric is a user's function and cannot be imported here.
+        """
+        model = read(self.model, self.config)
+        metric = metrics.resolve(self.metric, self.data.labels, False)
+        return Problem(
+            encoding(model.layers, self.config),
+            Quantizer.of(model, self.statistics, self.config),
+            Judge(model.host, self.data, metric, self.targets, fused=True),
+            self.sizes,
+        )
+
+
+class Portable:
+    """A problem that can be pickled, and is built where it is used.
+
+    Parameters
+    ----------
+    parts : Parts
+        Built at the first genome, once, however many threads ask.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lock = Lock()
+        self._problem: Problem | None = None
+
+    def __reduce__(self) -> tuple[type["Portable"], tuple[Parts]]:
+        return Portable, (self._parts,)
+
+    def __call__(self, genome: Genome) -> Member:
+        """Objectives of a genome's scheme; raises what `Parts.problem` and `Problem` do."""
+        with self._lock:
+            if self._problem is None:
+                self._problem = self._parts.problem()
+        return self._problem(genome)

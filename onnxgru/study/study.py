@@ -1,0 +1,483 @@
+"""The search of a session: what a candidate costs, the journal, and the front."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from onnxgru.core import cache, files
+from onnxgru.core.choices import MAXIMUM_BITS, WIDTHS
+from onnxgru.core.errors import DivergedError, OverflowProofError
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.remarks import finite
+from onnxgru.core.scheme import Scheme
+from onnxgru.cost import objectives
+from onnxgru.cost.account import Account, account
+from onnxgru.cost.objectives import Size
+from onnxgru.data import intervals
+from onnxgru.documents import front as fronts
+from onnxgru.documents.front import ROUNDING, Front, Uniform
+from onnxgru.events import Goal, Searched, Stage
+from onnxgru.report.front import FIGURES
+from onnxgru.report.record import versions
+from onnxgru.search.front import Member, front
+from onnxgru.search.genome import Genome
+from onnxgru.search.journal import Journal
+from onnxgru.search.nsga import Progress, Settings, Workers, search
+from onnxgru.session.session import Session
+from onnxgru.settings.config import Config
+from onnxgru.settings.declare import declared, dependent, keyed
+from onnxgru.settings.finetuning import Finetuning
+from onnxgru.study.allocation import Allocation
+from onnxgru.study.encoding import Encoding
+from onnxgru.study.problem import WORST, Parts, Portable, Problem, encoding
+
+_ROLE = "validation"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a search found.
+
+    Parameters
+    ----------
+    front : Front
+        The front, and the member chosen.
+    cloud : tuple of tuple
+        Size and quality of everything evaluated.
+    summary : dict
+        What the report says of the search.
+    """
+
+    front: Front
+    cloud: tuple[tuple[float, float], ...]
+    summary: dict[str, Any]
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme of the member chosen."""
+        return self.front.members[self.front.chosen].parsed()
+
+
+Make = Callable[[Session, Scheme], tuple[Session, IntegerProgram]]
+"""What a scheme of a session is measured as: a program, and the session that it is of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Evaluates genomes whose schemes are made into something of their own first.
+
+    Parameters
+    ----------
+    session : Session
+        Whose schemes they are.
+    encoding : Encoding
+        From genomes to schemes.
+    make : callable
+        From schemes to what is measured.
+    sizes : tuple of Size
+        The objectives beside the error.
+    """
+
+    session: Session
+    encoding: Encoding
+    make: Make
+    sizes: tuple[Size, ...]
+
+    def __call__(self, genome: Genome) -> Member:
+        """Objectives of a genome's scheme, the error first."""
+        try:
+            session, program = self.make(self.session, self.encoding.scheme(genome))
+        except (OverflowProofError, DivergedError):
+            return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
+        error = session.yardstick.metric.error(session.yardstick.quality(program, _ROLE))
+        return Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+
+
+class Study:
+    """Searches the schemes of a session.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    make : callable, optional
+        What schemes are measured as; as they are rounded where left out.
+    trained_on : str
+        Hash of what `make` depends on besides the session.
+    """
+
+    def __init__(self, session: Session, make: Make | None = None, trained_on: str = "") -> None:
+        config = session.config
+        self._session, self._make, self._trained_on = session, make, trained_on
+        self.seen: list[Member] = []
+        """What `run` has evaluated so far."""
+        self.sizes = objectives.sizes(config.objectives)
+        self._size = self.sizes[-1].key  # by which a member is chosen
+        self.encoding = encoding(session.model.layers, config)
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """Everything that an evaluation depends on besides its genome, by the user's names."""
+        session = self._session
+        settings = session.settings()
+        tunes, tuning = self._make is not None, dependent(Finetuning)
+        parts = {
+            "model": session.model.digest,
+            "validation data": session.data["validation"].digest(),
+            "calibration": files.digest(session.statistics.calibration_bytes),
+            **{
+                name: files.digest(stored)
+                for name, stored in session.statistics.moments_files.items()
+            },
+            **{name: settings[name] for name in keyed(Config) if tunes or name not in tuning},
+            "objectives": [size.key for size in self.sizes],
+            "cost table": [repr(s.measure) for s in self.sizes if s.key == "cost"],
+            **{f"version of {name}": version for name, version in versions().items()},
+        }
+        return parts | ({"training data": self._trained_on} if tunes else {})
+
+    @property
+    def key(self) -> str:
+        """Hash of `parts`."""
+        return files.digest(json.dumps(self.parts, sort_keys=True).encode())
+
+    def prepare(self) -> None:
+        """Calibrate, and evaluate the float model: what can fail before a search begins.
+
+        Raises
+        ------
+        OverflowProofError
+            If no scheme to start with fits the accumulators.
+        """
+        first = "" if cache.holds_kernels() else " (the first on a machine compiles its kernels)"
+        self._session.listener(Stage(f"preparing the search{first}"))
+        self._session.yardstick.float_quality("validation")
+        _ = self.baseline, self.starts
+        if isinstance(self.evaluate, Problem):
+            self.evaluate.prove()
+
+    @cached_property
+    def baseline(self) -> float:
+        """Error of uniform 8 bits on validation, which `max_drop` counts from.
+
+        Whether or not they fit the accumulators: it is an accuracy to compare with.
+        """
+        session, program = self._made(self._session.unbounded, self._uniform(MAXIMUM_BITS))
+        return session.yardstick.metric.error(session.yardstick.quality(program, _ROLE))
+
+    def _goal(self) -> Goal:
+        """What the search looks for, in words, and uniform 8 bits to compare with."""
+        metric, size = self._session.yardstick.metric, self.sizes[-1]
+        session = self._session.unbounded
+        program = session.quantizer(self._uniform(MAXIMUM_BITS))
+        title, _, unit = (
+            size.title.rpartition(" ") if size.key == "flash_bytes" else (size.title, "", "")
+        )
+        return Goal(
+            metric.name,
+            metric.unit,
+            title,
+            unit,
+            f"{self.max_drop:g} {metric.drop_unit}".strip(),
+            (size.measure(program), metric.quality(self.baseline)),
+        )
+
+    @cached_property
+    def max_drop(self) -> float:
+        """How far the chosen member may fall, in the metric's unit."""
+        asked = self._session.config.max_drop
+        if asked is not None:
+            return asked
+        metric = self._session.yardstick.metric
+        return metric.default_drop(metric.quality(self.baseline))
+
+    def _made(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+        """What a scheme is measured as."""
+        if self._make is None:
+            return session, session.quantizer(scheme)
+        return self._make(session, scheme)
+
+    def _uniform(self, bits: int) -> Scheme:
+        """Uniform bits as the search has them, whether or not it may use that width."""
+        if bits in self.encoding.widths:
+            return self.encoding.scheme(self.encoding.uniform(bits))
+        return self._session.uniform(bits)
+
+    @cached_property
+    def _allocation(self) -> Allocation:
+        session = self._session
+        return Allocation(
+            session.model.layers,
+            session.statistics.calibration,
+            self.encoding,
+            session.config.observer,
+        )
+
+    @cached_property
+    def starts(self) -> tuple[Genome, ...]:
+        """The first population: uniform schemes, allocated ones, narrow weights alone.
+
+        Without those that do not fit the accumulators, which at narrow ones are most.
+        """
+        plain = self.encoding.starts()
+        count = len(self.encoding.widths)
+        guided = self._allocation.starts()
+        found = dict.fromkeys([*plain[:count], *guided, *plain[count:]])
+        fitting = tuple(genome for genome in found if self._lowered(genome) is not None)
+        if not fitting:
+            widths = self.encoding.widths
+            raise OverflowProofError(
+                f"accumulators of {self._session.config.accumulator_bits} bits are too narrow for "
+                f"every width searched, {widths[0]} to {widths[-1]} bits; allow wider ones"
+            )
+        return fitting
+
+    def _lowered(self, genome: Genome) -> IntegerProgram | None:
+        """A genome's program as it is rounded, None if its accumulators could overflow."""
+        try:
+            return self._session.quantizer(self.encoding.scheme(genome))
+        except OverflowProofError:
+            return None
+
+    @cached_property
+    def evaluate(self) -> Problem | Made:
+        """Objectives of a genome's scheme, the error on validation first."""
+        session = self._session
+        if self._make is not None:
+            return Made(session, self.encoding, self._make, self.sizes)
+        return Problem(self.encoding, session.quantizer, session.yardstick.judge(_ROLE), self.sizes)
+
+    def portable(self) -> Portable:
+        """The same as `evaluate`, to be evaluated in another process.
+
+        Raises
+        ------
+        ModelError
+            If the model is larger than 2 GiB.
+        """
+        session = self._session
+        return Portable(
+            Parts(
+                session.model.serialized(),
+                replace(
+                    session.config,
+                    calibration=None,
+                    validation=None,
+                    holdout=None,
+                    training_data=None,
+                ),
+                session.statistics,
+                session.data[_ROLE],
+                session.yardstick.metric.name,
+                session.yardstick.targets(_ROLE),
+                self.sizes,
+            )
+        )
+
+    def run(self, journal: Path, *, resume: bool, workers: Workers) -> Outcome:
+        """Search, with every evaluation in the journal.
+
+        Parameters
+        ----------
+        journal : Path
+            Where it is, or shall be.
+        resume : bool
+            Go on with a journal that is there.
+        workers : Workers
+            Evaluate the candidates; in other processes, if the configuration names a scheduler.
+
+        Raises
+        ------
+        OutputError
+            If the journal belongs to another search, is damaged or in use, or the disk is full.
+        ClusterError
+            If the workers or their scheduler fail.
+        """
+        session, config = self._session, self._session.config
+        session.listener(Stage("searching"))
+        genes = self.encoding.space.genes
+        names = ("error", *(size.key for size in self.sizes))
+        limit = self.baseline + self.max_drop
+        opened = Journal.resume if resume and journal.exists() else Journal.create
+        seen = self.seen = []
+        goal = self._goal()
+
+        def report(progress: Progress) -> None:
+            seen.append(progress.member)
+            feasible = [m for m in seen if m.feasible]
+            least = min([self.baseline, *(m.objectives[0] for m in feasible)])
+            floor = least + self.max_drop
+            kept = [m.objectives[-1] for m in feasible if m.objectives[0] <= floor + ROUNDING]
+            session.listener(
+                Searched(
+                    progress,
+                    session.yardstick.metric.quality(progress.member.objectives[0]),
+                    progress.member.objectives[-1],
+                    min(kept, default=None),
+                    session.yardstick.metric.quality(least),
+                    goal,
+                )
+            )
+
+        with opened(journal, self.key, genes, names, self.parts) as log:
+            members = search(
+                self.encoding.space,
+                self.evaluate if config.scheduler is None else self.portable(),
+                Settings(
+                    config.population, config.generations, config.seed, config.strategy, limit
+                ),
+                seeds=self.starts,
+                journal=log,
+                report=report,
+                workers=workers,
+            )
+        return self.outcome(members)
+
+    def outcome(self, members: Sequence[Member]) -> Outcome:
+        """The front of what was evaluated, judged on the hold-out data, and the member chosen."""
+        session, config = self._session, self._session.config
+        session.listener(Stage("judging the front on the hold-out data"))
+        found = front(members)
+        wide = session.unbounded
+        uniform = [
+            Uniform(bits=bits, **self._measured(wide, self._uniform(bits)))
+            for bits in reversed(WIDTHS)
+        ]
+        entries = [self.entry(index, member.genome) for index, member in enumerate(found)]
+        data = {role: session.data[role] for role in FIGURES if role in session.data}
+        metric = session.yardstick.metric
+        made = Front(
+            fronts.Metric(metric.name, metric.unit, metric.higher_is_better),
+            {size.key: size.title for size in self.sizes},
+            self._size,
+            config.accumulator_bits,
+            session.yardstick.float_figure("validation"),
+            {role: intervals.recordings(known) for role, known in data.items()},
+            tuple(gene.name for gene in self.encoding.space.genes),
+            tuple(uniform),
+            tuple(entries),
+        )
+        best = made.smallest(self.max_drop)
+        chosen, made = best.index, replace(made, chosen=best.index)
+        cloud = tuple(
+            (m.objectives[-1], metric.quality(m.objectives[0])) for m in members if m.feasible
+        )
+        summary = {
+            "evaluations": len(members),
+            "members": len(found),
+            "max_drop": self.max_drop,
+            "within": best in made.within(self.max_drop),
+            "genome": config.genome,
+            "strategy": config.strategy,
+            "objectives": dict(made.objectives),
+            "size": self._size,
+            "first_choice": chosen,
+            "chosen": best.summary(),
+            "uniform_8": uniform[0].document(),
+        }
+        if self._make is None:
+            schemes = (self.encoding.scheme(found[chosen].genome), self._uniform(MAXIMUM_BITS))
+            apart = _apart(session, *(wide.quantizer(scheme) for scheme in schemes))
+            summary["to_uniform_8"] = {"index": chosen, **apart}
+        else:
+            settings = session.settings()
+            summary["finetuning"] = {
+                "sha256": self._trained_on,
+                "settings": {name: settings[name] for name in declared(Finetuning)},
+            }
+        return Outcome(made, cloud, summary)
+
+    def entry(
+        self, index: int, genome: Genome, *, widened_from: int | None = None
+    ) -> fronts.Member:
+        """A member of the front: sizes, figures, genome and scheme."""
+        scheme = self.encoding.scheme(genome)
+        return fronts.Member(
+            index=index,
+            genome=genome,
+            scheme=json.loads(scheme.dumps()),
+            widened_from=widened_from,
+            **self._measured(self._session, scheme),
+        )
+
+    def widened(
+        self,
+        genome: Genome,
+        fits: Callable[[Account], bool],
+        report: Callable[[int], None] = lambda _flash_bytes: None,
+    ) -> Genome:
+        """A genome whose widths have grown until none fits any wider; see `allocation`.
+
+        Parameters
+        ----------
+        genome : Genome
+            To start from, one that fits.
+        fits : callable
+            Whether sizes are allowed.
+        report : callable, optional
+            Receives the flash bytes after every step.
+        """
+
+        def allowed(other: Genome) -> bool:
+            program = self._lowered(other)
+            if program is None:
+                return False
+            sizes = account(program)
+            if fitting := fits(sizes):
+                report(sizes.flash_bytes)
+            return fitting
+
+        return self._allocation.widened(genome, allowed)
+
+    def _measured(self, session: Session, scheme: Scheme) -> dict[str, Any]:
+        session, program = self._made(session, scheme)
+        sizes = account(program)
+        return {
+            "flash_bytes": sizes.flash_bytes,
+            "weight_bits": sizes.weight_bits,
+            "mean_bits": round(sizes.mean_bits, 4),
+            "accumulator_bits": sizes.accumulator_bits,
+            "bitops": sizes.bitops,
+            **{size.key: size.measure(program) for size in self.sizes if size.key == "cost"},
+            **_figures(session, program),
+        }
+
+
+def _figures(session: Session, program: IntegerProgram) -> dict[str, Any]:
+    """Figures of a program by role and their 95 % intervals, as JSON can hold them.
+
+    Decibels are within the metric's limits; None where there are no data.
+    """
+    metric = session.yardstick.metric
+    found: dict[str, Any] = {}
+    for role in FIGURES:
+        found[role] = found[f"{role}_interval"] = None
+        if role in session.data:
+            judge = session.yardstick.judge(role)
+            known = judge.estimate(judge.outputs(program))
+            infinite = math.isinf(known.figure)
+            limited = metric.quality(metric.error(known.figure)) if infinite else known.figure
+            known_interval = finite(known.interval)
+            found |= {
+                role: limited,
+                f"{role}_interval": None if known_interval is None else tuple(known_interval),
+            }
+    return found
+
+
+def _apart(session: Session, program: IntegerProgram, other: IntegerProgram) -> dict[str, Any]:
+    """95 % intervals of how much better one program is than another, by role."""
+    found: dict[str, Any] = {}
+    for role in FIGURES:
+        found[role] = None
+        if role in session.data:
+            judge = session.yardstick.judge(role)
+            known = intervals.difference(
+                *(judge.sums(judge.outputs(one)) for one in (program, other))
+            )
+            found[role] = None if known is None else finite(known[1])
+    return found

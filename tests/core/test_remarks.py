@@ -1,0 +1,129 @@
+"""Sentences of a report: how sure its figures are, and what stands out."""
+
+from typing import Any
+
+import pytest
+
+from onnxgru.core.remarks import (
+    RANDOM,
+    between,
+    counted,
+    falls,
+    figure,
+    glitches,
+    optimistic,
+    remarks,
+    stuck,
+    verdict,
+)
+
+
+def document(unit="%", **settings: Any) -> dict[str, Any]:
+    quality = {
+        "float": 97.56, "integer": 97.11, "sequences": 450, "counted": 450,
+        "float_interval": [95.7, 98.6], "integer_interval": [95.1, 98.3],
+        "difference": -0.45, "difference_interval": [-1.6, 0.6],
+    }  # fmt: skip
+    quality |= settings.pop("quality", {})
+    name = {"%": "accuracy", "dB": "sqnr"}.get(unit, "own")
+    return {
+        "random_input": False,
+        "metric": {"name": name, "unit": unit, "target": settings.pop("target", "labels")},
+        "quality": {settings.pop("role", "holdout"): quality},
+        "stuck_states": [],
+        **settings,
+    }
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "said"),
+    [
+        (-0.45, [-1.6, 0.6], "0.45 points below the float model (95 % interval -1.60 to +0.60 "
+         "points, 450 sequences): these recordings cannot tell which is better"),
+        (-2.0, [-3.1, -0.9], "2.00 points below the float model (95 % interval -3.10 to -0.90 "
+         "points, 450 sequences): worse"),
+        (2.0, [0.0, 3.1], "2.00 points above the float model (95 % interval +0.00 to +3.10 "
+         "points, 450 sequences): no worse"),
+        (0.0, [-0.8, 0.8], "equal to the float model (95 % interval -0.80 to +0.80 points, 450 "
+         "sequences): these recordings cannot tell which is better"),
+    ],
+)  # fmt: skip
+def test_no_worse_is_said_only_where_that_is_so(difference, interval, said):
+    found = document(quality={"difference": difference, "difference_interval": interval})
+    assert verdict(found, "holdout") == f"On hold-out data the integer graph is {said}"
+
+
+def test_nothing_is_said_where_nothing_is_known():
+    found = document("dB", quality={"difference": None, "difference_interval": None})
+    assert verdict(found, "holdout") is None
+
+
+def test_a_metric_that_is_better_when_lower():
+    found = document("", quality={"difference": 1.0, "difference_interval": [0.5, 1.5]})
+    found["metric"]["higher_is_better"] = False
+    assert str(verdict(found, "holdout")).endswith("worse")
+
+
+@pytest.mark.parametrize(
+    ("unit", "before", "after", "target", "said"),
+    [
+        ("%", 97.56, 34.89, "labels", "accuracy falls from 97.56 % to 34.89 % on hold-out data"),
+        ("%", None, 60.0, "reference", "falls from 100.00 % to 60.00 %"),
+        ("%", 97.56, 93.0, "labels", ""),
+        ("dB", None, 3.2, "reference", "only 3.2 dB are left"),
+        ("dB", None, 21.0, "reference", ""),
+        ("dB", 9.0, 8.5, "labels", ""),
+        ("dB", None, None, "reference", ""),
+        ("", 5.0, 1.0, "labels", ""),
+    ],
+)
+def test_falls_are_remarked(unit, before, after, target, said):
+    found = falls(document(unit, quality={"float": before, "integer": after}, target=target))
+    assert len(found) == bool(said)
+    assert all(said in text and "onnxgru finetune" in text for text in found)
+
+
+def test_a_fall_at_8_bits_points_at_the_data():
+    (text,) = falls(document(quality={"integer": 40.0}, sizes={"mean_bits": 8.0}))
+    assert text.endswith("so check that calibration data are like these") and "more" not in text
+
+
+def test_frozen_states_at_8_bits_point_at_the_data():
+    rows = [{"layer": "/gru", "units": 3, "of": 64, "bits": bits} for bits in (4, 8)]
+    narrow, wide = stuck(document(stuck_states=rows))
+    for text in (narrow, wide):
+        assert text.startswith("3 of 64 units of /gru are frozen: their quantised state never")
+    assert narrow.endswith("give state.sum, state.new and state.keep more bits")
+    assert wide.endswith("check that calibration and validation data are scaled alike")
+    assert "more bits" not in wide
+
+
+def test_random_input_comes_first():
+    rows = [{"layer": "/gru", "units": 3, "of": 64, "bits": 2}]
+    found = remarks(document(quality={"integer": 20.0}, stuck_states=rows, random_input=True))
+    assert found[0] == RANDOM and "falls from" in found[1] and "frozen" in found[2]
+
+
+def test_validation_figures_of_a_search_are_optimistic():
+    assert optimistic(document()) is None
+    assert "hold-out data were not used" in str(optimistic(document(search={})))
+    assert "give --holdout" in str(optimistic(document(search={}, role="validation")))
+
+
+def test_figures_in_words():
+    assert figure(None, "dB") == "exact" and figure(None, "%") == "-" and figure(1, "") == "1.00"
+    assert between(None) == "-" and between([1, 2.5], "%") == "1.00 to 2.50 %"
+    assert counted({"sequences": 1, "counted": 1}) == "1 sequence"
+    assert counted({"sequences": 20, "counted": 2000}) == "20 sequences, 2,000 frames"
+
+
+def test_glitches_name_frames_and_how_many_there_are():
+    entry = {"source": "a.npz", "input": "x", "count": 9, "recordings": 1, "recording": 2,
+             "position": [40], "frames": True, "value": -500.0, "limit": 4.25,
+             "done": "judged"}  # fmt: skip
+    assert glitches([entry]) == [
+        "a.npz: input 'x' holds an outlier, 9 values of up to -500 in recording 2, frame 40 "
+        "(numbers start at 0), while all others are within 4.25; figures count it as it is; "
+        "correct or remove the recording"
+    ]
+    assert remarks(document(glitches=[entry], quality={"integer": 20.0}))[0].startswith("a.npz: ")

@@ -1,0 +1,100 @@
+"""Looking at a model: sizes first, a line per layer, and what stays in float."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import onnxgru
+from onnxgru.cli import terminal
+from onnxgru.cost.account import account
+from onnxgru.session.inspection import WIDTHS, Inspection, inspect
+from tests import grus
+from tests.pipeline import pipeline
+
+
+def saved(message: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "m.onnx"
+    onnx.save(message, path)
+    return path
+
+
+def shown(found: Inspection, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    terminal.show_inspection(found)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_sizes_without_data_are_near_those_with_data(tmp_path: Path) -> None:
+    cases = [grus.Case(direction="bidirectional"), grus.Case(I=12, H=5, seed=2)]
+    message = grus.stacked(cases)
+    found = onnxgru.inspect(str(saved(message, tmp_path)))
+    made = pipeline(message, grus.feeds(cases[0]))
+    for bits in WIDTHS:
+        exact = account(made.uniform(bits)).flash_bytes
+        assert abs(found.flash[bits] - exact) <= 0.03 * exact
+    assert sorted(found.flash, reverse=True) == list(WIDTHS)
+    assert found.nothing == ""
+
+
+def test_a_big_model_is_shown_in_a_few_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    cases = [grus.Case(I=6, seed=seed) for seed in range(10)]
+    lines = shown(inspect(saved(grus.stacked(cases), tmp_path)), capsys)
+    assert len(lines) < 22
+    assert lines[1].startswith("GRU parameters: 10,080")
+    assert " bytes in float32; flash about " in lines[1] and lines[1].endswith(" at 2 bits")
+    rows = [line for line in lines if line.startswith("gru")]
+    assert rows[0].split() == [
+        *"gru0 6 -> 6 forward, linear_before_reset 1 float (T, B, 6) B Y 216".split()
+    ]
+    assert rows[-1].split()[-3:] == ["Y,", "Y_h", "216"]
+    assert lines[-1].startswith("operators of /gru0/forward and every layer like it: reset.input, ")
+
+
+def test_other_activations_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    case = grus.Case(activations=("Sigmoid", "Relu"))
+    lines = shown(inspect(saved(grus.model(case), tmp_path)), capsys)
+    assert "activations Sigmoid, Relu" in "\n".join(lines)
+
+
+def test_what_stays_in_float_is_grouped_by_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = grus.stacked([grus.Case(I=6), grus.Case(I=6, seed=3)])
+    for node in message.graph.node:
+        if node.op_type == "GRU":
+            node.op_type = "LSTM"
+            del node.attribute[1:]
+    for tensor in message.graph.initializer:
+        if tensor.name[-1] in "WRB" and tensor.name[:1] == "l":
+            array = onnx.numpy_helper.to_array(tensor)
+            wider = np.concatenate([array, array[:, : array.shape[1] // 3]], axis=1)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wider, tensor.name))
+    found = inspect(saved(message, tmp_path))
+    assert found.flash == {}
+    text = " ".join(shown(found, capsys))
+    assert (
+        "gru0, gru1 stay in float: LSTM is not supported yet; this version quantises nodes of the "
+        "operators GRU and RNN only" in text
+    )
+    assert "GRU parameters" not in text
+
+
+def test_a_model_without_recurrences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, [2])], [value("y", 1, [2])]
+    )
+    message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    text = " ".join(shown(inspect(saved(message, tmp_path)), capsys))
+    assert text.endswith(
+        "the model holds no GRU or RNN that can be quantised; it must have a node of the ONNX "
+        "operator GRU or RNN, but has only Relu"
+    )
