@@ -62,10 +62,11 @@ def contents() -> set[str]:
     files = set()
     for package, folder in FOLDERS.items():
         for path in (ROOT / folder).rglob("*"):
-            patterns = ["*.py", *DATA.get(package, ())]
+            inner = path.relative_to(ROOT / folder)
+            owner = ".".join((package, *inner.parent.parts))
+            patterns = ["*.py", *DATA.get(owner, ())]
             held = any(fnmatch(path.name, pattern) for pattern in patterns)
             if path.is_file() and held and not any(fnmatch(path.name, p) for p in ignored()):
-                inner = path.relative_to(ROOT / folder)
                 files.add(Path(*package.split("."), inner).as_posix())
     return files
 

@@ -80,7 +80,7 @@ def build(
     environment.filters["figure"] = lambda value: figure(value, report["metric"]["unit"])
     environment.filters["breakable"] = _breakable
     template = environment.from_string(
-        files("onnxgru").joinpath(TEMPLATE).read_text(encoding="utf-8")
+        files("onnxgru.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     )
     chosen = report["search"]["chosen"]["index"] if front is not None else None
     cards = _cards(report)

@@ -25,7 +25,7 @@ from onnxgru.study.study import Study
 from tests.journeys import MODELS, copy_digits
 from tests.wrong import CALLABLES
 
-COSTS = Path(__file__).parents[1] / "docs" / "costs"
+COSTS = Path(__file__).parents[2] / "docs" / "costs"
 SHORT = {"search": True, "population": 12, "generations": 4, "verify": 2}
 
 

@@ -16,7 +16,7 @@ from onnxgru.settings.toml import load
 from onnxgru.study.study import Study
 from tests.journeys import copy_digits
 
-COSTS = Path(__file__).parents[1] / "docs" / "costs"
+COSTS = Path(__file__).parents[2] / "docs" / "costs"
 SHORT = {"search": True, "population": 12, "generations": 4, "verify": 2}
 
 
