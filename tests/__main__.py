@@ -58,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests", description="Check the project.", allow_abbrev=False
     )
     parser.add_argument("--only", help=f"some of {','.join(CHECKS)} (default: all)")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the tests that are marked slow"
+    )
     options, rest = parser.parse_known_args(arguments)
+    if options.quick:
+        rest = ["-m", "not slow", *rest]
     chosen = options.only.split(",") if options.only else list(CHECKS)
     if unknown := sorted(set(chosen) - set(CHECKS)):
         parser.error(f"--only takes {', '.join(CHECKS)}, not {', '.join(unknown)}")

@@ -17,6 +17,8 @@ from onnxgru.cli import main
 from tests import wrong
 from tests.wrong import DIGITS
 
+pytestmark = pytest.mark.slow
+
 
 def listing(folder: Path) -> dict[str, bytes | None]:
     """Everything in a folder, with its contents."""

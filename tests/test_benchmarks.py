@@ -24,6 +24,8 @@ from benchmarks.peers.environments import Unavailable, call
 from benchmarks.record import Piece, Record
 from onnxgru import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

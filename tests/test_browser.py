@@ -14,7 +14,10 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 FOUND = next(
     (path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None
 )
-pytestmark = pytest.mark.skipif(FOUND is None, reason="there is no chromium on the PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(FOUND is None, reason="there is no chromium on the PATH"),
+]
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",

@@ -17,6 +17,8 @@ from onnxgru.study.study import Study
 from onnxgru.training.finetune import Finetuning
 from tests.journeys import copy_digits, training
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 

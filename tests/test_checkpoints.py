@@ -21,6 +21,8 @@ from onnxgru.training.descent import Descent
 from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names, read, training
 from tests.test_bad_input import sentence
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 

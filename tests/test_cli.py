@@ -35,6 +35,8 @@ from tests.journeys import (
     tensor,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Path]:

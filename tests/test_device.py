@@ -21,6 +21,8 @@ from onnxgru.study.study import Study
 from tests.devices import DEVICES, torch_device
 from tests.journeys import copy_digits
 
+pytestmark = pytest.mark.slow
+
 SHORT: dict[str, Any] = {"search": True, "population": 12, "generations": 4, "verify": 2}
 
 

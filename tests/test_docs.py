@@ -8,6 +8,8 @@ import pytest
 
 from onnxgru.cli import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = list((ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text("utf-8")

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import damage, fuzz
 
+pytestmark = pytest.mark.slow
+
 COUNT, TOGETHER = 100, 25
 
 

@@ -22,6 +22,8 @@ from onnxgru.study.study import Study
 from tests import grus
 from tests.journeys import PLAIN, SEARCHED, copy_digits, names, read
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = {"rounding": "gptq", "bias_correction": True, "ranges": "aligned"}
 NEAREST = {"rounding": "nearest", "bias_correction": False, "ranges": "plain"}
 SHORT = {"search": True, "population": 8, "generations": 3, "verify": 4}

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.sweep import FORMS, judge
 from tests import generator
 
+pytestmark = pytest.mark.slow
+
 PLANS = [generator.plan(seed) for seed in range(400)]
 REFUSED = ("has no step form", "so that the step form would lose it")
 CHOSEN = [plan.seed for plan in PLANS[:12]]

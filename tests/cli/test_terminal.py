@@ -28,6 +28,8 @@ from tests.journeys import (
     read,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Iterator[Path]:

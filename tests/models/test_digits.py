@@ -13,6 +13,8 @@ from onnxgru.data.metrics import accuracy
 from onnxgru.data.sources import beside, load
 from onnxgru.models import digits, images
 
+pytestmark = pytest.mark.slow
+
 MODEL = Path(digits.__file__).with_name("digits_row.onnx")
 ROLES = ("calibration", "validation", "holdout")
 SIGNATURE = (InputSpec("rows", np.dtype(np.float32), ("batch", 8, 8)),)

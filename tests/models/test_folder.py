@@ -12,6 +12,8 @@ from onnxgru.cli import main
 from onnxgru.core.errors import DataError
 from onnxgru.models import folder, speech
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("kaldi_native_fbank")
 pytest.importorskip("sklearn")
 

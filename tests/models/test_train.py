@@ -15,6 +15,8 @@ from onnxgru.models import fit, task
 from onnxgru.models.zoo import TASKS
 from onnxgru.training.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 DIGITS = ("zoo", "digits-row", "--epochs", "6", "--limit", "150")
 
 

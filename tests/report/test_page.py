@@ -20,6 +20,8 @@ from onnxgru.report import charts, page
 from tests import grus
 from tests.journeys import copy_digits, names, read
 
+pytestmark = pytest.mark.slow
+
 MODEL = "a<script>alert(1)<b>.onnx"
 GRU = "encoder/layers.0<b>/a_long_name_for_a_recurrent_layer"
 VOID = {"wbr", "meta", "link", "br", "img", "input", "hr", "path", "rect"}

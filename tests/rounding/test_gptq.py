@@ -16,6 +16,8 @@ from onnxgru.rounding.gptq import Gptq
 from onnxgru.rounding.nearest import Nearest
 from tests.rounding.networks import Network, network
 
+pytestmark = pytest.mark.slow
+
 
 def error(net: Network, name: str, weight: np.ndarray, found: Rounded) -> float:
     """E|(W - S q_W) x|^2 over the samples."""

@@ -20,7 +20,10 @@ from tests import grus
 from tests.runtime.exact import expect, made
 
 QEMU = shutil.which("qemu-x86_64")
-pytestmark = pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 (qemu-user) is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 (qemu-user) is not installed"),
+]
 
 SCRIPT = """
 import json, sys

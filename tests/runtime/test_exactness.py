@@ -33,6 +33,8 @@ from tests.runtime.exact import (
     to_step,
 )
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {reset: grus.Case(linear_before_reset=reset) for reset in (0, 1)}
 QUICK = ("onnxruntime (disabled)", "onnxruntime (all)", "onnx.reference")
 

@@ -13,6 +13,8 @@ from onnxgru.runtime.verify import verify
 from tests import grus
 from tests.pipeline import dataset, first_job, pipeline
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "reset after": grus.Case(T=5, B=7, I=20, H=70),
     "reset before": grus.Case(T=4, B=3, I=3, H=64, linear_before_reset=0),

@@ -20,6 +20,8 @@ from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, search
 from tests.search import toy
 
+pytestmark = pytest.mark.slow
+
 FORK = multiprocessing.get_context("fork")
 plain = partial(Settings, strategy="plain")
 """NSGA-II throughout."""

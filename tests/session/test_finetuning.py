@@ -29,6 +29,8 @@ from tests import grus
 from tests.journeys import SHORT, contents, copy_digits, names, read, training
 from tests.test_bad_input import listing, sentence
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 

@@ -25,6 +25,8 @@ from onnxgru.study.study import Study
 from tests.journeys import MODELS, copy_digits
 from tests.wrong import CALLABLES
 
+pytestmark = pytest.mark.slow
+
 COSTS = Path(__file__).parents[2] / "docs" / "costs"
 SHORT = {"search": True, "population": 12, "generations": 4, "verify": 2}
 

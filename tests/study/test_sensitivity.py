@@ -31,6 +31,8 @@ from onnxgru.study.sensitivity import (
 from tests import grus
 from tests.journeys import copy_digits, names, process, read
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = "2,4,7"
 
 

@@ -16,6 +16,8 @@ from onnxgru.settings.toml import load
 from onnxgru.study.study import Study
 from tests.journeys import copy_digits
 
+pytestmark = pytest.mark.slow
+
 COSTS = Path(__file__).parents[2] / "docs" / "costs"
 SHORT = {"search": True, "population": 12, "generations": 4, "verify": 2}
 
