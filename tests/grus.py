@@ -36,10 +36,6 @@ class Case:
     operator: str = "GRU"
 
     @property
-    def G(self) -> int:  # noqa: N802
-        return GATES[self.operator]
-
-    @property
     def D(self) -> int:  # noqa: N802
         return 2 if self.direction == "bidirectional" else 1
 
@@ -50,12 +46,13 @@ def weights(case: Case) -> dict[str, np.ndarray]:
     def draw(*shape: int) -> np.ndarray:
         return (case.gain * generator.standard_normal(shape)).astype(np.float32)
 
+    gates = GATES[case.operator]
     result = {
-        "W": draw(case.D, case.G * case.H, case.I),
-        "R": draw(case.D, case.G * case.H, case.H),
+        "W": draw(case.D, gates * case.H, case.I),
+        "R": draw(case.D, gates * case.H, case.H),
     }
     if case.bias:
-        result["B"] = draw(case.D, 2 * case.G * case.H)
+        result["B"] = draw(case.D, 2 * gates * case.H)
     return result
 
 

@@ -38,8 +38,14 @@ class Expected:
         return {
             f"{layer}/{name}": value
             for layer, found in self.states.items()
-            for name, value in (("y", found.y), ("y_h", found.last["state"]))
+            for name, value in (("y", found.y), *last_values(found))
         }
+
+
+def last_values(found: States) -> list[tuple[str, np.ndarray]]:
+    """Last values of the carries under their names in the graph: the first has no suffix."""
+    first, *others = found.last.items()
+    return [("y_h", first[1]), *((f"y_h/{carry}", codes) for carry, codes in others)]
 
 
 def expect(made: Pipeline, program: IntegerProgram, inputs: Mapping[str, np.ndarray]) -> Expected:

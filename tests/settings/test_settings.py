@@ -99,7 +99,7 @@ def test_a_declared_setting_is_checked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^strokes are of a painting; give paint too$"):
         Extended(strokes=2)
     with pytest.raises(UsageError, match=r"^there is no setting 'color'; did you mean 'colour'?"):
-        Extended(color="red")  # type: ignore[call-arg]
+        Extended(color="red")
     (tmp_path / "file.toml").write_text("strokes = 0")
     with pytest.raises(UsageError, match=r"file.toml: strokes must be .* from 1 to 9, got 0$"):
         toml.load(tmp_path / "file.toml", Extended)
@@ -146,7 +146,7 @@ def test_a_configuration_serves_as_any_theme() -> None:
     config = Config(bits=4, calibration={"x": [[1.0]]})
     assert isinstance(config, Quantization) and isinstance(config, Search)
     assert isinstance(config.calibration, Held)
-    assert Config(include=["a", "b"]).include == ("a", "b")  # type: ignore[arg-type]
+    assert Config(include=["a", "b"]).include == ("a", "b")
     assert pickle.loads(pickle.dumps(Config(bits=4))) == Config(bits=4)
     assert replace(Config(bits=4), bits=5) == Config(bits=4).merged({"bits": 5}) == Config(bits=5)
     with pytest.raises(UsageError, match="input_bits must be a whole number from 2 to 8, got 9"):
