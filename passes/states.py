@@ -23,7 +23,7 @@ from onnxgru.core.network import Layer
 from onnxgru.passes import recurrent
 from onnxgru.passes.values import constant_value, named
 
-STATES = "onnxgru.report.states"
+STATES = "onnxgru.states"
 """Metadata key of a graph in step form: its states as JSON."""
 
 _LISTED = 32

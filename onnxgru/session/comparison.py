@@ -239,7 +239,7 @@ def _host(origin: Origin, model: ir.Model, told: Wishes) -> tuple[Host, tuple[ou
         read = replace(read, wishes=_fitting(told, read.normal))
         states = read.host.interface.states.values()
         return read.host, outputs.describe(read.normal.graph, read.recognition.layers, states)
-    kept = json.loads(model.metadata_props.get("onnxgru.session.outputs", "[]"))
+    kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
     host = Host(model, (), noted)
     return host, tuple(
         outputs.Output(o.name, o.maker, o.name in kept, o.state)

@@ -111,7 +111,7 @@ def test_a_long_first_state_is_in_the_metadata_only() -> None:
     first = np.linspace(-0.9, 0.9, 40, dtype=np.float32).reshape(1, 1, 40).repeat(3, axis=1)
     model = pipeline(with_state([], {"initial_h": first}, case), {"X": grus.feeds(case)["X"]})
     message = to_step(model).emit(model.uniform(8), Form("step"))
-    assert "as the metadata onnxgru.report.states list" in message.graph.input[-1].doc_string
+    assert "as the metadata onnxgru.states list" in message.graph.input[-1].doc_string
     assert len(recorded(message)[0]["first"]) == 40
 
 
