@@ -38,7 +38,7 @@ def make_network(task: Task[Any], recipe: Recipe) -> Any:
     """
     torch = import_torch("training")
 
-    class Network(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Network(torch.nn.Module):  # type: ignore[misc, name-defined]  # loaded late
         """GRU over the steps, its last state classified."""
 
         def __init__(self) -> None:

@@ -16,7 +16,7 @@ class Case:
 
     T: int = 5
     B: int = 3
-    I: int = 4  # noqa: E741
+    I: int = 4  # noqa: E741 - the letter of the ONNX operator specification
     H: int = 6
     direction: str = "forward"
     linear_before_reset: int = 1
@@ -36,7 +36,7 @@ class Case:
     operator: str = "GRU"
 
     @property
-    def D(self) -> int:  # noqa: N802
+    def D(self) -> int:  # noqa: N802 - the letter of the ONNX operator specification
         return 2 if self.direction == "bidirectional" else 1
 
 
@@ -99,7 +99,7 @@ def node(case: Case, name: str = "gru", x: str = "X", prefix: str = "") -> onnx.
 
 def model(case: Case) -> onnx.ModelProto:
     """A model that is one GRU node."""
-    T, B = ("T", "B") if case.dynamic else (case.T, case.B)  # noqa: N806
+    T, B = ("T", "B") if case.dynamic else (case.T, case.B)  # noqa: N806 - letters
     shapes = {
         "X": [B, T, case.I] if case.layout else [T, B, case.I],
         "initial_h": [B, case.D, case.H] if case.layout else [case.D, B, case.H],

@@ -411,7 +411,7 @@ def start(place: Path, output: str, *flags: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         # Shells start what runs in the background with SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no locks
     )
 
 

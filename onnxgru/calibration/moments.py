@@ -152,8 +152,7 @@ class Moments:
             for part in _PARTS:
                 arrays[f"{name}:{part}"] = np.asarray(getattr(moment, part))
         target = io.BytesIO()
-        # The stub takes any keyword for its own allow_pickle.
-        np.savez(target, **arrays)  # type: ignore[arg-type]
+        np.savez(target, **arrays)  # type: ignore[arg-type]  # a name may be allow_pickle
         return target.getvalue()
 
     @classmethod

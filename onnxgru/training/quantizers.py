@@ -39,8 +39,7 @@ def _learned() -> Any:
     """The function ``apply(x, scale, *codes)``, see `_rounded`; torch is not loaded before."""
     import torch
 
-    # torch is loaded late, so that its classes have no type here.
-    class Learned(torch.autograd.Function):  # type: ignore[misc]
+    class Learned(torch.autograd.Function):  # type: ignore[misc]  # torch is loaded late
         """Quantises with a scale that has a gradient: one number, or one a row, (N, 1)."""
 
         @staticmethod

@@ -197,8 +197,7 @@ def _scan() -> Any:
     """The function of `scan` with its gradient; torch is not loaded before."""
     import torch
 
-    # torch is loaded late, so that its classes have no type here.
-    class Scan(torch.autograd.Function):  # type: ignore[misc]
+    class Scan(torch.autograd.Function):  # type: ignore[misc]  # torch is loaded late
         """A recurrence on codes."""
 
         @staticmethod

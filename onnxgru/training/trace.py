@@ -236,7 +236,8 @@ def resized_inputs(
                 indices = torch.arange(size) % value.shape[axis]
                 value = value.index_select(axis, indices)  # noqa: PLW2901 - next axis, same input
         if seed is not None and value.is_floating_point():
-            value = torch.randn(value.shape, generator=generator).to(value.dtype)  # noqa: PLW2901
+            drawn = torch.randn(value.shape, generator=generator)
+            value = drawn.to(value.dtype)  # noqa: PLW2901 - the same input, drawn anew
         resized.append(value)
     return tuple(resized)
 

@@ -53,7 +53,7 @@ def test_sizes(bits: int, elements: int) -> None:
 @pytest.mark.parametrize("bits", [1, 9, 16, 0, -4, 8.0, "8"])
 def test_other_widths_are_refused(bits: object) -> None:
     with pytest.raises(UsageError) as error:
-        IntegerType(bits)  # type: ignore[arg-type]
+        IntegerType(bits)
     expected = f"a bit-width must be a whole number from 2 to 8, got {bits!r}"
     assert str(error.value) == expected
 

@@ -15,8 +15,7 @@ from tests import grus
 from tests.pipeline import pipeline
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "costs"
-# Letters of the ONNX operator specification.
-I, H = 4, 6  # noqa: E741
+I, H = 4, 6  # noqa: E741 - the letters of the ONNX operator specification
 GOOD = """
 unit = "cycles"
 [linear]

@@ -110,7 +110,7 @@ SHAPES = [(1, 1, 1, 1), (1, 3, 2, 4), (4, 1, 3, 5), (6, 2, 1, 3), (3, 2, 4, 1), 
 @pytest.mark.parametrize("reset", [0, 1])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 def test_shapes(shape: tuple[int, ...], reset: int, direction: str) -> None:
-    T, B, I, H = shape  # noqa: E741, N806
+    T, B, I, H = shape  # noqa: E741, N806 - the letters of the specification
     case = grus.Case(T, B, I, H, direction=direction, linear_before_reset=reset, gain=0.3)
     inputs = grus.feeds(case)
     found = grus.run(decompose(grus.model(case)), inputs)

@@ -74,7 +74,7 @@ class Graph:
         return helper.make_model(graph, opset_imports=[opset], ir_version=9)
 
 
-I, H, CACHE = 4, 5, 3  # noqa: E741
+I, H, CACHE = 4, 5, 3  # noqa: E741 - the letter of the specification
 
 
 def stacked(split: str = "slice", join: str = "concat", between: str = "") -> onnx.ModelProto:

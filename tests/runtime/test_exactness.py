@@ -124,7 +124,7 @@ SHAPES = [(1, 1, 1, 1), (1, 3, 2, 4), (4, 1, 3, 5), (6, 2, 1, 3), (3, 2, 4, 1), 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_shapes(direction: str, shape: tuple[int, ...]) -> None:
-    T, B, I, H = shape  # noqa: E741, N806
+    T, B, I, H = shape  # noqa: E741, N806 - the letters of the specification
     model, inputs = made(grus.Case(T, B, I, H, direction=direction, gain=0.3))
     require_exact(model, model.uniform(4), inputs, names=QUICK)
     require_exact(model, model.mixed(sum(shape)), inputs)

@@ -14,7 +14,7 @@ from tests import grus
 from tests.runtime import streaming
 from tests.runtime.streaming import Graph, host_of
 
-I, H = 4, 5  # noqa: E741
+I, H = 4, 5  # noqa: E741 - the letter of the specification
 
 
 def interface(message: onnx.ModelProto, wishes: Wishes | None = None) -> Interface:

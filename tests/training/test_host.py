@@ -124,7 +124,11 @@ def single(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     node = helper.make_node(kind, names, outputs, name="it", **attributes)
     first = operands[0]
     assert first is not None
-    kinds = {n: helper.np_dtype_to_tensor_dtype(a.dtype) for n, a in zip(names, operands) if n}  # noqa: B905
+    kinds = {
+        n: helper.np_dtype_to_tensor_dtype(a.dtype)
+        for n, a in zip(names, operands, strict=False)
+        if n
+    }
     known = {"Shape": TensorProto.INT64, "Cast": attributes.get("to"), "Where": TensorProto.FLOAT}
     element = known.get(kind, kinds["in0"])
     graph = helper.make_graph(
