@@ -43,7 +43,10 @@ _FORMATS = {
 
 
 def text(segment: Segment) -> str:
-    """Source of ``kernel(products, width, *reads, *writes, numbers, vectors, tables)``."""
+    """Source of ``kernel(products, width, *reads, *writes, numbers, vectors, tables)``.
+
+    A segment without a product takes any array with as many rows for it.
+    """
     printer = _Printer(segment)
     return printer.text()
 
@@ -139,7 +142,7 @@ def values(
         By the operators' outputs, from `onnxgru.custom_ops.stage.prepare` over general array
         primitives.
     width : int
-        H.
+        Of the segment.
     """
     numbers: list[int] = []
     vectors: list[Array] = []

@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxgru.core.program import IntegerOperator
-from onnxgru.custom_ops import add, linear, lookup, mul
+from onnxgru.custom_ops import add, delta, linear, lookup, mul
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "add": Kind(add.equation, add.Add.derive, add.Add, "+"),
         "mul": Kind(mul.equation, mul.Mul.derive, mul.Mul, "\N{MULTIPLICATION SIGN}"),
         "lookup": Kind(lookup.equation, lookup.Lookup.derive, lookup.Lookup),
+        "delta": Kind(
+            delta.equation, delta.Delta.derive, delta.Delta, "\N{GREEK CAPITAL LETTER DELTA}"
+        ),
     }
 )
 """By the name that cells' tables use."""

@@ -1,8 +1,9 @@
 """Loops over units: a neutral record of a stage, from which kernels in any language are printed.
 
-A stage is cut into segments that begin with a product; the product is computed for all rows at
-once, and everything else of the segment row by row, one loop over the units for every operator. The
-loops come from the operators' own `compute`, recorded over expressions of one element.
+A stage is cut into segments, each of one width, at every product; the product is computed for all
+rows at once, and everything else of the segment row by row, one loop over the units for every
+operator. The loops come from the operators' own `compute`, recorded over expressions of one
+element.
 
 They depend on the cell's table alone. Everything a scheme decides (shifts, multipliers, zero
 points, bounds, tables) is an argument, so that one kernel serves every candidate and width of
@@ -11,6 +12,7 @@ layer. For that the operators are recorded in their general form: `general` is T
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from onnxgru.core.primitives import Shift, mapped
@@ -101,12 +103,12 @@ class Loop:
 
 @dataclass(frozen=True)
 class Segment:
-    """A product and what follows it.
+    """A product, where there is one, and what follows it.
 
     Parameters
     ----------
-    linear : int
-        Position in the stage of the operator that makes the product.
+    start : int
+        Position in the stage of the first operator: the one that makes the product, if any does.
     loops : tuple of Loop
         What is computed of each row, in order.
     reads : tuple of str
@@ -117,7 +119,7 @@ class Segment:
         Parameters, in the order of their first use.
     """
 
-    linear: int
+    start: int
     loops: tuple[Loop, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
@@ -132,15 +134,14 @@ def segments(
     Parameters
     ----------
     stage : Stage
-        Its first operator is linear.
+        The stage.
     prepared : mapping
         Parameters by the operators' outputs, of any back end that has the general form.
     kept : frozenset of str
         Values that are used outside the stage.
     """
-    starts = [i for i, operator in enumerate(stage.operators) if isinstance(operator, Linear)]
-    result = []
-    for start, stop in zip(starts, [*starts[1:], len(stage.operators)], strict=True):
+    starts, result = cuts(stage), []
+    for start, stop in pairwise((*starts, len(stage.operators))):
         loops = tuple(
             loop
             for index in range(start, stop)
@@ -160,6 +161,16 @@ def segments(
             )
         )
     return tuple(result)
+
+
+def cuts(stage: Stage) -> tuple[int, ...]:
+    """Positions of the operators that segments begin with: products, and those of another width."""
+    widths = [operator.widths[0] for operator in stage.operators]
+    return tuple(
+        index
+        for index, operator in enumerate(stage.operators)
+        if isinstance(operator, Linear) or not index or widths[index] != widths[index - 1]
+    )
 
 
 def _recorded(

@@ -38,6 +38,8 @@ class _Slots(Generic[Value]):
 
 def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
     """Parameters of every operator of a stage, by the names of its outputs."""
+    if not stage.results:
+        return {o.outputs: o.prepare(p, Given((), ())) for o in stage.operators}
     count = len(stage.results)
     slots = _slots(p, stage)
     split = slots.mapped(lambda vector: p.split(vector, [1] * count))

@@ -51,7 +51,9 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
         values = {recurrence.input: x}
         for operator in recurrence.prologue:
             values[operator.name] = _record(tape, operator, values)
-        return {operator.name: values[operator.name] for operator in recurrence.prologue}
+        if not recurrence.reads_input:
+            del values[recurrence.input]
+        return values
 
     def prepare(self, tape: Tape, recurrence: Recurrence) -> None:
         """Nothing is shared but initializers."""

@@ -73,7 +73,8 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         self._parameters |= stage.prepare(GraphPrimitives(tape), recurrence.prologue)
         for operator in recurrence.prologue.operators:
             self._record(tape, operator, values)
-        del values[recurrence.input]
+        if not recurrence.reads_input:
+            del values[recurrence.input]
         return values
 
     def prepare(self, tape: Tape, recurrence: IntegerRecurrence) -> None:

@@ -38,6 +38,7 @@ from onnxgru.core.scheme import OutputScheme, Scheme
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.kinds import KINDS
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
+from onnxgru.passes import delta
 from onnxgru.passes.codes import code_source, dequantized
 from onnxgru.passes.values import named
 from onnxgru.rounding.nearest import Nearest
@@ -137,10 +138,22 @@ class Lowering:
                 f"{layer.name}/zero_point",
                 {b.name: b.quantization.zero_point for b in boundaries.values()},
             )
+            limits = delta.thresholds(layer, scheme)
             recurrences = tuple(
-                self._recurrence(recurrence, boundaries, zero_points, scheme)
+                self._recurrence(
+                    delta.propagated(
+                        recurrence,
+                        limits[recurrence.name],
+                        delta.operand_widths(layer, recurrence),
+                    ),
+                    recurrence,
+                    boundaries,
+                    zero_points,
+                    scheme,
+                )
                 for recurrence in layer.recurrences
             )
+            held = (boundaries[name] for found in limits.values() for name in found)
             layers.append(
                 IntegerLayer(
                     layer.name,
@@ -149,7 +162,7 @@ class Lowering:
                     entry,
                     layer.carries,
                     layer.output,
-                    grids,
+                    {**grids, **{boundary.name: boundary for boundary in held}},
                     recurrences,
                     layer.input_size,
                     layer.hidden_size,
@@ -212,14 +225,23 @@ class Lowering:
     def _recurrence(
         self,
         recurrence: Recurrence,
+        plain: Recurrence,
         boundaries: dict[str, Boundary],
         zero_points: ZeroPoints,
         scheme: Scheme,
     ) -> IntegerRecurrence:
+        """The integers of a direction, which may be the delta network of a plain one."""
+        copies = {
+            n: boundaries[c.holds]
+            for c in recurrence.carries
+            for n in (c.name, c.written_by)
+            if c.holds
+        }
+        boundaries = boundaries | copies
         prologue, body = (
             Stage(
                 f"{recurrence.name}/{name}",
-                self._operators(recurrence, operators, boundaries, zero_points, scheme),
+                self._operators(plain, operators, boundaries, zero_points, scheme),
                 zero_points,
             )
             for name, operators in (("prologue", recurrence.prologue), ("body", recurrence.body))
@@ -290,7 +312,7 @@ class Lowering:
 
     def _operators(
         self,
-        recurrence: Recurrence,
+        plain: Recurrence,
         operators: Sequence[Operator],
         boundaries: dict[str, Boundary],
         zero_points: ZeroPoints,
@@ -313,8 +335,8 @@ class Lowering:
                 entries = [scheme.linear(o.name) for o in group]
                 parts = tuple(
                     self._part(
-                        recurrence,
-                        o,
+                        plain,
+                        plain.by_name[o.name],
                         operand.quantization,
                         boundaries[o.name],
                         entry.granularity,

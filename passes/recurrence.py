@@ -10,12 +10,11 @@ Masking a backward recurrence the same way equals reversing every sequence withi
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.cells import Carry
 from onnxgru.core.errors import ModelError
 from onnxgru.core.integers import Floats, Quantization
 from onnxgru.core.network import Layer, Ports, Recurrence
@@ -59,7 +58,10 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
 
     @abstractmethod
     def prologue(self, tape: Tape, recurrence: AnyRecurrence, x: ir.Value) -> dict[str, ir.Value]:
-        """Values (T, B, N) of everything that depends on no carry, by operator name."""
+        """Values (T, B, N) of everything that depends on no carry, by operator name.
+
+        The sequence itself is among them where steps read it.
+        """
 
     @abstractmethod
     def prepare(self, tape: Tape, recurrence: AnyRecurrence) -> None:
@@ -199,8 +201,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     def _start(self, index: int, recurrence: AnyRecurrence) -> dict[str, ir.Value]:
         """Values (B, H) of the carries before the first step, by carry."""
         return {
-            carry: self._first(index, recurrence, carry, grid)
-            for carry, grid in self.layer.carries.items()
+            carry: self._first(index, recurrence, carry, self._grid(recurrence, carry))
+            for carry in recurrence.bound
         }
 
     def _first(self, index: int, recurrence: AnyRecurrence, carry: str, grid: str) -> ir.Value:
@@ -221,12 +223,19 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         shape = tape.op("Concat", batch, width, axis=0, name=f"{name}/shape")
         return tape.op("Expand", self.arithmetic.zero(tape, layer, grid), shape, name=name)
 
-    def _bound(self, recurrence: AnyRecurrence) -> dict[str, Carry]:
-        """The carries of a direction, by their names in the layer."""
-        return dict(zip(self.layer.carries, recurrence.carries, strict=True))
+    def _grid(self, recurrence: AnyRecurrence, carry: str) -> str:
+        """Name of the quantisation of a carry."""
+        layer: Any = self.layer  # a layer and its recurrences are of one kind, float or integer
+        name: str = layer.grid(recurrence, carry)
+        return name
 
     def _width(self, recurrence: AnyRecurrence, carry: str) -> int:
-        return recurrence.widths[self._bound(recurrence)[carry].written_by]
+        return recurrence.widths[recurrence.bound[carry].written_by]
+
+    def _entering(self, recurrence: AnyRecurrence, name: str) -> int:
+        """Width of what a step is given of a sequence."""
+        known = {"mask": 1, recurrence.input: self.layer.input_size}
+        return known.get(name) or recurrence.widths[name]
 
     def _direction(
         self, index: int, recurrence: AnyRecurrence, x: ir.Value, mask: ir.Value | None
@@ -235,7 +244,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         arithmetic, tape = self.arithmetic, self.tape
         scanned = arithmetic.prologue(tape, recurrence, x)
         if self.observed is not None:
-            self.observed.update(scanned)
+            computed = {n: v for n, v in scanned.items() if n != recurrence.input}
+            self.observed.update(computed)
         if mask is not None:
             scanned["mask"] = mask
         match self.form.name:
@@ -260,7 +270,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         carried: dict[str, ir.Value],
     ) -> tuple[ir.Value, dict[str, ir.Value], dict[str, ir.Value]]:
         """One step: what is emitted, the next value of every carry, and everything computed."""
-        arithmetic, layer, bound = self.arithmetic, self.layer, self._bound(recurrence)
+        arithmetic, layer, bound = self.arithmetic, self.layer, recurrence.bound
         mask = slices.get("mask")
         known = {name: value for name, value in slices.items() if name != "mask"}
         before = {bound[carry].name: value for carry, value in carried.items()}
@@ -281,15 +291,14 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     ) -> tuple[ir.Value, dict[str, ir.Value]]:
         outer = self.tape
         inner = Tape(outer)
-        widths, bound = recurrence.widths, self._bound(recurrence)
+        widths, bound = recurrence.widths, recurrence.bound
         carried: dict[str, ir.Value] = {
-            carry: self._inner(bound[carry].name, self._width(recurrence, carry))
-            for carry in self.layer.carries
+            carry: self._inner(bound[carry].name, self._width(recurrence, carry)) for carry in bound
         }
         slices: dict[str, ir.Value] = {
             name: self._inner(
                 f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/step",
-                1 if name == "mask" else widths[name],
+                self._entering(recurrence, name),
                 ir.DataType.UINT8 if name == "mask" else None,
             )
             for name in scanned
@@ -378,8 +387,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             )
         handed: dict[str, tuple[ir.Value, Floats]] = {}
         carried = {}
-        for carry, grid in layer.carries.items():
-            given = self.initial.get(carry)
+        for carry in recurrence.bound:
+            grid, given = self._grid(recurrence, carry), self.initial.get(carry)
             constant = None if given is None else given.const_value
             if given is None or constant is not None:
                 first = np.zeros((1, self._width(recurrence, carry)), np.float32)
@@ -404,7 +413,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         """A carry as a graph input."""
         element = ir.DataType.FLOAT if self.form.float_state else self.arithmetic.element
         value = ir.Value(
-            name=self.tape.name(self._bound(recurrence)[carry].name),
+            name=self.tape.name(recurrence.bound[carry].name),
             shape=ir.Shape([self._batch(), self._width(recurrence, carry)]),
             type=ir.TensorType(element),
         )
@@ -434,7 +443,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         first: Floats,
     ) -> None:
         """The next value of a carry as a graph output."""
-        tape, layer, grid = self.tape, self.layer, self.layer.carries[carry]
+        tape, layer, grid = self.tape, self.layer, self._grid(recurrence, carry)
         name = self._label(f"{recurrence.name}/next_state", carry)
         if self.form.float_state:
             result = self.arithmetic.leave(tape, layer, following, grid, name)
@@ -454,6 +463,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 quantization,
                 quantization.quantize(first) if quantization is not None and codes else first,
                 carry,
+                recurrence.bound[carry].holds,
             )
         )
 

@@ -60,6 +60,8 @@ class State:
         Value at the first call; one row serves every sequence.
     carry : str
         Which of the layer's carries it is.
+    holds : str
+        In a delta network, the operand that it is the last propagated copy of; else empty.
     """
 
     input: str
@@ -70,6 +72,7 @@ class State:
     quantization: Quantization | None
     first: npt.NDArray[Any]
     carry: str
+    holds: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it; a first value that is the same everywhere is one number."""
@@ -82,6 +85,7 @@ class State:
             "output": self.output,
             "layer": self.layer,
             **({} if self.carry == STATE else {"carry": self.carry}),
+            **({"holds": self.holds} if self.holds else {}),
             "type": self.type,
             "shape": list(self.shape),
             **(
@@ -100,6 +104,8 @@ class State:
         """Descriptions of the graph input and of the graph output."""
         entry = self.to_dict()
         meaning = f"State of layer {self.layer}, {self.type}"
+        if self.holds:
+            meaning = f"What was last propagated of {self.holds}, {self.type}"
         if self.quantization is not None and self.type == "uint8":
             meaning += (
                 f": value = scale * (code - zero point), scale {entry['scale']!r}, zero point "

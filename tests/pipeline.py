@@ -1,6 +1,7 @@
 """From a random GRU to its integer program, for tests of the later stages."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.core.choices import GRANULARITIES, WIDTHS
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.program import IntegerLayer, IntegerProgram
-from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme, operands
 from onnxgru.data.dataset import Dataset
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
@@ -94,3 +95,15 @@ def random_scheme(layers: tuple[Layer, ...], seed: int) -> Scheme:
                     bits, "mse", width(), granularity, operator.weight.shape
                 )
     return Scheme({layer.name: OutputScheme(width()) for layer in layers}, operators)
+
+
+def thresholded(layers: tuple[Layer, ...], scheme: Scheme, draw: Callable[[], int]) -> Scheme:
+    """A scheme with a threshold for every operand, drawn for each in turn."""
+    inputs, entries = dict(scheme.inputs), dict(scheme.operators)
+    for layer in layers:
+        for writers in operands(layer).values():
+            if not writers:
+                inputs[layer.name] = replace(inputs[layer.name], threshold=draw())
+            for name in writers:
+                entries[name] = replace(entries[name], threshold=draw())
+    return Scheme(inputs, entries)

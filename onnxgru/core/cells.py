@@ -58,10 +58,14 @@ class Carry:
         Name under which operators read the value of the step before.
     written_by : str
         The operator that computes the next value.
+    holds : str
+        In a delta network: the operand that it is the last propagated copy of. Empty for what the
+        cell itself carries.
     """
 
     name: str
     written_by: str
+    holds: str = ""
 
 
 @dataclass(frozen=True)

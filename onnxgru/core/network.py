@@ -103,6 +103,34 @@ class ElementwiseOperator(Operator):
 
 
 @dataclass(frozen=True, eq=False)
+class DeltaOperator(Operator):
+    """The last propagated value of an operand, element by element; see `onnxgru.passes.delta`.
+
+    It reads the operand and the carry that holds its last propagated value.
+
+    Parameters
+    ----------
+    threshold : int
+        An element is propagated when its code differs from the held one by more than this.
+    step : float
+        Real value of one code of the operand.
+    """
+
+    threshold: int
+    step: float
+
+    @property
+    def kind(self) -> str:
+        """``delta``."""
+        return "delta"
+
+
+def by_local_name(prefix: str, carries: tuple[Carry, ...]) -> dict[str, Carry]:
+    """Carries with full names, by the names that they have in the layer."""
+    return {carry.name.removeprefix(f"{prefix}/"): carry for carry in carries}
+
+
+@dataclass(frozen=True, eq=False)
 class Recurrence:
     """One direction of a layer.
 
@@ -142,6 +170,11 @@ class Recurrence:
         return {operator.name: operator.width for operator in self.operators}
 
     @cached_property
+    def bound(self) -> dict[str, Carry]:
+        """The carries by their names in the layer: the cell's, then those of a delta network."""
+        return by_local_name(self.name, self.carries)
+
+    @cached_property
     def linears(self) -> tuple[LinearOperator, ...]:
         """Those with weights."""
         return tuple(o for o in self.operators if isinstance(o, LinearOperator))
@@ -162,6 +195,11 @@ class Recurrence:
         """Operators computed step by step."""
         done = {operator.name for operator in self.prologue}
         return tuple(operator for operator in self.operators if operator.name not in done)
+
+    @cached_property
+    def reads_input(self) -> bool:
+        """Whether operators read the input step by step."""
+        return any(self.input in operator.inputs for operator in self.body)
 
     @cached_property
     def summands(self) -> dict[str, str]:
@@ -272,9 +310,17 @@ class Layer:
         found = {}
         for recurrence in self.recurrences:
             found[recurrence.emits] = self.output
-            for carry, grid in zip(recurrence.carries, self.carries.values(), strict=True):
+            for name, grid in self.carries.items():
+                carry = recurrence.bound[name]
                 found |= {carry.name: grid, carry.written_by: grid}
         return found
+
+    def grid(self, recurrence: Recurrence, carry: str) -> str:
+        """Name of the quantisation of a carry of one direction, by its name in the layer."""
+        held = recurrence.bound[carry].holds
+        if not held:
+            return self.carries[carry]
+        return self.input if held == recurrence.input else self.grids.get(held, held)
 
     @property
     def operators(self) -> Iterator[Operator]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxgru.core.cells import Carry
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Codes, Quantization
-from onnxgru.core.network import Ports
+from onnxgru.core.network import Ports, by_local_name
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 
 
@@ -29,8 +29,8 @@ class FlashItem:
     name : str
         Name of the initializer that carries it.
     role : str
-        ``weight``, ``bias``, ``multiplier``, ``shift``, ``reach``, ``zero_point``, ``scale``
-        or ``table``.
+        ``weight``, ``bias``, ``multiplier``, ``shift``, ``reach``, ``zero_point``, ``scale``,
+        ``table`` or ``threshold``.
     size : int
         Bytes.
     weights, weight_bits : int
@@ -292,6 +292,8 @@ class Stage:
         """The operators' own parameters, then multipliers, shifts and reaches."""
         for operator in self.operators:
             yield from operator.flash()
+        if not self.results:
+            return
         yield FlashItem(f"{self.name}/multiplier", "multiplier", 2 * self.multipliers.size)
         yield FlashItem(f"{self.name}/shift", "shift", self.shifts.size)
         if self.stores_reaches:
@@ -336,6 +338,21 @@ class IntegerRecurrence:
         pairs = (zip(o.outputs, o.widths, strict=True) for o in self.operators)
         return {name: width for pair in pairs for name, width in pair}
 
+    @cached_property
+    def bound(self) -> dict[str, Carry]:
+        """The carries by their names in the layer: the cell's, then those of a delta network."""
+        return by_local_name(self.name, self.carries)
+
+    @cached_property
+    def writers(self) -> dict[str, IntegerOperator]:
+        """What computes every value, by name."""
+        return {name: operator for operator in self.operators for name in operator.outputs}
+
+    @cached_property
+    def reads_input(self) -> bool:
+        """Whether operators read the input step by step."""
+        return any(self.input in operator.inputs for operator in self.body.operators)
+
     @property
     def stages(self) -> tuple[Stage, Stage]:
         """Prologue, then body."""
@@ -360,11 +377,12 @@ class IntegerLayer:
     input : Boundary
         The sequence it reads; that of another layer's output where it reads the codes of that.
     carries : mapping of str to str
-        Name of the boundary of what it keeps from step to step, by name of the carry.
+        Name of the boundary of what the cell keeps from step to step, by name of the carry.
     output : str
         Name of the boundary of what it emits.
     grids : mapping of str to Boundary
-        These boundaries, which all directions share, by name.
+        These boundaries, which all directions share, by name; and those of what a delta network
+        holds copies of.
     recurrences : tuple of IntegerRecurrence
         One per direction.
     input_size, hidden_size : int
@@ -397,8 +415,20 @@ class IntegerLayer:
         return self.grids[self.output].quantization
 
     def carried(self, carry: str) -> Quantization:
-        """Quantisation of a carry."""
+        """Quantisation of a carry of the cell."""
         return self.grids[self.carries[carry]].quantization
+
+    def grid(self, recurrence: IntegerRecurrence, carry: str) -> str:
+        """Name of the boundary of a carry of one direction, by its name in the layer."""
+        bound = recurrence.bound[carry]
+        if not bound.holds:
+            return self.carries[carry]
+        return recurrence.writers[bound.written_by].operands[0].name
+
+    def zeros(self, recurrence: IntegerRecurrence) -> dict[str, np.uint8]:
+        """Code of 0.0 of every carry of one direction, by its name in the layer."""
+        grids = {carry: self.grid(recurrence, carry) for carry in recurrence.bound}
+        return {c: np.uint8(self.grids[g].quantization.zero_point) for c, g in grids.items()}
 
     def flash(self) -> Iterator[FlashItem]:
         """Parameters of the layer's boundary and of all its operators."""

@@ -11,11 +11,12 @@
 
 ``bits`` is the width of an operator's output codes. ``shape`` is there to be checked, not to be
 edited. The operators that write the state of one layer share one width, because its directions
-share one scale.
+share one scale. ``threshold``, where there is one, makes the value an operand of a delta network
+(see `onnxgru.passes.delta`); ``0`` propagates every change and gives the same codes as none.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,26 @@ FORMAT = "onnxgru.scheme/1"
 
 @dataclass(frozen=True)
 class OutputScheme:
-    """Width and observer of a value's codes."""
+    """Width and observer of a value's codes.
+
+    With a threshold, the value is an operand of a delta network: linear operators read what was
+    last propagated of it, and an element is propagated when its code has changed by more than
+    this.
+    """
 
     bits: int = 8
     observer: str = "mse"
+    threshold: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        IntegerType(self.bits)
+        top = IntegerType(self.bits).maximum
+        if self.threshold is not None and not (
+            type(self.threshold) is int and 0 <= self.threshold <= top
+        ):
+            raise UsageError(
+                f"a threshold must be a whole number from 0 to {top}, the largest code, got "
+                f"{self.threshold!r}"
+            )
         if self.observer not in OBSERVERS:
             raise UsageError(
                 f"an observer must be one of {', '.join(OBSERVERS)}, got {self.observer!r}"
@@ -62,7 +76,11 @@ class LinearScheme(OutputScheme):
 
 
 def _plain(entry: OutputScheme) -> dict[str, object]:
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(entry).items()}
+    return {
+        key: list(v) if isinstance(v, tuple) else v
+        for key, v in asdict(entry).items()
+        if (key, v) != ("threshold", None)
+    }
 
 
 @dataclass(frozen=True)
@@ -148,6 +166,7 @@ class Scheme:
                         f"{source}: {' and '.join(writers)} write one state and must have "
                         f"the same bits, got {' and '.join(map(str, sorted(widths)))}"
                     )
+            _check_thresholds(self, layer, source)
 
     def dumps(self) -> bytes:
         """JSON with stable bytes."""
@@ -198,6 +217,44 @@ class Scheme:
                 {name: _entry(f"{source}: {name}", value) for name, value in entries.items()}
             )
         return cls(*sections)
+
+
+def operands(layer: Layer) -> dict[str, tuple[str, ...]]:
+    """What linear operators read, with the operators that compute it.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By name of the operand in the layer, such as ``input`` and ``state``: the operators that
+        compute it, one a direction. The layer's input has none.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for recurrence in layer.recurrences:
+        writers = {carry.name: carry.written_by for carry in recurrence.carries}
+        for name in dict.fromkeys(operator.inputs[0] for operator in recurrence.linears):
+            local = name.removeprefix(f"{recurrence.name}/")
+            own = () if name == recurrence.input else (writers.get(name, name),)
+            found[local] = (*found.get(local, ()), *own)
+    return found
+
+
+def _check_thresholds(scheme: Scheme, layer: Layer, source: str) -> None:
+    read = operands(layer)
+    allowed = {name for writers in read.values() for name in writers}
+    for operator in layer.operators:
+        if scheme.operators[operator.name].threshold is not None and operator.name not in allowed:
+            raise SchemeError(
+                f"{source}: {operator.name} is read by no linear operator and must have no "
+                f"threshold; those that are read: {', '.join(sorted(allowed))}; correct or delete "
+                "it"
+            )
+    for writers in read.values():
+        given = {scheme.operators[name].threshold is None for name in writers}
+        if len(given) > 1:
+            raise SchemeError(
+                f"{source}: {' and '.join(writers)} are one operand of two directions; both must "
+                "have a threshold or none; complete or delete it"
+            )
 
 
 def _entry(where: str, value: Any) -> OutputScheme:

@@ -89,17 +89,14 @@ class LayerRun:
             Steps of every sequence.
         """
         layer = self._layer
-        zeros = [np.uint8(layer.carried(carry).zero_point) for carry in layer.carries]
         found = []
         for index, recurrence in enumerate(layer.recurrences):
-            carried = []
-            for (carry, bound), zero in zip(
-                zip(layer.carries, recurrence.carries, strict=True), zeros, strict=True
-            ):
+            carried, zeros = [], layer.zeros(recurrence)
+            for carry, bound in recurrence.bound.items():
                 given = (initial or {}).get(carry)
                 width = recurrence.widths[bound.written_by]
                 carried.append(
-                    np.full((batch, width), zero)
+                    np.full((batch, width), zeros[carry])
                     if given is None
                     else np.ascontiguousarray(given[index])
                 )
@@ -108,7 +105,7 @@ class LayerRun:
                 ends = Lengths(
                     lambda t: (t < lengths)[:, None],
                     np.where,
-                    zeros,
+                    list(zeros.values()),
                     np.uint8(layer.emitted.zero_point),
                 )
             found.append(direction(recurrence, carried, ends))
@@ -116,7 +113,7 @@ class LayerRun:
         last = zip(*(carried for _, carried in found), strict=True)
         return States(
             y[0][:, None] if len(y) == 1 else np.stack(y, axis=1),
-            dict(zip(layer.carries, map(np.stack, last), strict=True)),
+            dict(zip(layer.recurrences[0].bound, map(np.stack, last), strict=True)),
         )
 
 
@@ -186,12 +183,14 @@ class LayerEvaluator(LayerRun):
         steps, batch = x.shape[:2]
         sequence: dict[str, Array] = {recurrence.input: x}
         self._compute(recurrence.prologue.operators, sequence)
-        del sequence[recurrence.input]
+        computed = {name: codes for name, codes in sequence.items() if name != recurrence.input}
+        if not recurrence.reads_input:
+            sequence = computed
         widths = recurrence.widths
         states = np.empty((steps, batch, widths[recurrence.emits]), np.uint8)
         body = [name for operator in recurrence.body.operators for name in operator.outputs]
         if trace is not None:
-            trace.update(sequence)
+            trace.update(computed)
             trace.update({n: np.empty((steps, batch, widths[n]), np.uint8) for n in body})
 
         def compute(t: int, known: dict[str, Array]) -> dict[str, Array]:

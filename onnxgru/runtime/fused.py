@@ -12,7 +12,7 @@ from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
 from onnxgru.custom_ops import kernel, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
-from onnxgru.custom_ops.loops import Segment, segments
+from onnxgru.custom_ops.loops import Segment, cuts, segments
 from onnxgru.runtime.drive import Lengths, drive
 from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
 from onnxgru.runtime.kernels import compiled
@@ -34,7 +34,9 @@ class _Parameters(ArrayPrimitives):
 
 _PRIMITIVES = _Parameters(general=True)
 _Shape = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
-_SEGMENTS: dict[tuple[_Shape, frozenset[str]], tuple[tuple[Segment, str], ...]] = {}
+_SEGMENTS: dict[
+    tuple[_Shape, tuple[int, ...], frozenset[str]], tuple[tuple[Segment, str], ...]
+] = {}
 
 
 def _segments(
@@ -42,10 +44,11 @@ def _segments(
 ) -> tuple[tuple[Segment, str], ...]:
     """Segments of a stage with their kernels' text, made once for all schemes of a layer."""
     shape = tuple((operator.kind, operator.inputs, operator.outputs) for operator in part.operators)
-    if (shape, kept) not in _SEGMENTS:
+    key = shape, cuts(part), kept
+    if key not in _SEGMENTS:
         found = segments(part, prepared, kept)
-        _SEGMENTS[shape, kept] = tuple((one, kernel.text(one)) for one in found)
-    return _SEGMENTS[shape, kept]
+        _SEGMENTS[key] = tuple((one, kernel.text(one)) for one in found)
+    return _SEGMENTS[key]
 
 
 _KEPT = threading.local()
@@ -68,25 +71,25 @@ class _Runner:
         text: str,
         part: Stage,
         prepared: Mapping[Any, Any],
-        width: int,
     ) -> None:
-        linear = part.operators[segment.linear]
-        assert isinstance(linear, Linear)
-        self._width = width
+        first = part.operators[segment.start]
+        self.width = first.widths[0]
         self.reads, self.writes = segment.reads, segment.writes
-        self.operand = linear.inputs[0]
+        self._operand = first.inputs[0]
         self._kernel = compiled(text)
-        weights = np.concatenate([p.weight for p in linear.parts]).T
-        zero_point = linear.operands[0].quantization.zero_point
-        self._product: Product = fastest(*weights.shape)(weights, zero_point)
-        self._values = kernel.values(segment, part, prepared, width)
+        self._product: Product | None = None
+        if isinstance(first, Linear):
+            weights = np.concatenate([p.weight for p in first.parts]).T
+            zero_point = first.operands[0].quantization.zero_point
+            self._product = fastest(*weights.shape)(weights, zero_point)
+        self._values = kernel.values(segment, part, prepared, self.width)
 
     def __call__(self, values: dict[str, Array], writes: list[Codes]) -> None:
         """Compute the segment for all rows into `writes`."""
-        known = self._values
+        known, operand = self._values, values[self._operand]
         self._kernel(
-            self._product(values[self.operand]),
-            self._width,
+            operand if self._product is None else self._product(operand),
+            self.width,
             *(values[name] for name in self.reads),
             *writes,
             known.numbers,
@@ -118,7 +121,7 @@ class FusedEngine(LayerRun):
                 prepared = stage.prepare(_PRIMITIVES, part)
                 outputs = {name for o in part.operators for name in o.outputs}
                 self._runners[part.name] = [
-                    _Runner(segment, text, part, prepared, layer.hidden_size)
+                    _Runner(segment, text, part, prepared)
                     for segment, text in _segments(part, prepared, kept & outputs)
                 ]
 
@@ -148,11 +151,13 @@ class FusedEngine(LayerRun):
         carried: list[Codes],
         lengths: Lengths | None,
     ) -> tuple[Codes, list[Codes]]:
-        steps, batch, width = *x.shape[:2], self._layer.hidden_size
-        sequences = self._prologue(recurrence, x.reshape(steps * batch, -1), width)
-        sequences = {name: v.reshape(steps, batch, width) for name, v in sequences.items()}
+        steps, batch = x.shape[:2]
+        sequences = self._prologue(recurrence, x.reshape(steps * batch, x.shape[-1]))
+        sequences = {n: v.reshape(steps, batch, v.shape[-1]) for n, v in sequences.items()}
+        if recurrence.reads_input:
+            sequences[recurrence.input] = np.ascontiguousarray(x)
         body = self._runners[recurrence.body.name]
-        states = np.empty((steps, batch, width), np.uint8)
+        states = np.empty((steps, batch, recurrence.widths[recurrence.emits]), np.uint8)
         # Written where they are kept: what is emitted in its step, a carry in one of two buffers,
         # since the step that writes it reads the one before.
         places = {
@@ -163,7 +168,7 @@ class FusedEngine(LayerRun):
         last, place = places[recurrence.emits]
         inner = [c.written_by for c in recurrence.carries if c.written_by != recurrence.emits]
         buffers = [
-            [[np.empty((batch, width), np.uint8) for _ in r.writes] for r in body]
+            [[np.empty((batch, r.width), np.uint8) for _ in r.writes] for r in body]
             for _ in range(2 if inner else 1)
         ]
 
@@ -181,12 +186,12 @@ class FusedEngine(LayerRun):
 
         return states, drive(recurrence, steps, carried, compute, keep, lengths)
 
-    def _prologue(self, recurrence: IntegerRecurrence, x: Codes, width: int) -> dict[str, Array]:
+    def _prologue(self, recurrence: IntegerRecurrence, x: Codes) -> dict[str, Array]:
         """What does not depend on the state, for all rows (T * B, H), a block of rows at a time."""
         found: dict[str, Array] = {}
         for runner in self._runners[recurrence.prologue.name]:
             for name in runner.writes:
-                found[name] = _buffer(len(found), (len(x), width))
+                found[name] = _buffer(len(found), (len(x), runner.width))
         for start in range(0, len(x), BLOCK):
             part = slice(start, start + BLOCK)
             values: dict[str, Array] = {recurrence.input: x[part]}

@@ -14,6 +14,7 @@ from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence, Output
 from onnxgru.custom_ops.add import Add
+from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
@@ -87,11 +88,17 @@ def _lookup(operator: Lookup, codes: Codes) -> list[Codes]:
     return [operator.table[codes.astype(np.int64)]]
 
 
+def _delta(operator: Delta, codes: Codes, held: Codes) -> list[Codes]:
+    moved = np.abs(codes.astype(np.int64) - held) > operator.threshold
+    return [np.where(moved, codes, held)]
+
+
 _EQUATIONS: Mapping[type[IntegerOperator], Callable[..., list[Codes]]] = {
     Linear: _linear,
     Add: _add,
     Mul: _mul,
     Lookup: _lookup,
+    Delta: _delta,
 }
 
 
@@ -109,7 +116,7 @@ def _direction(
     lengths: npt.NDArray[np.integer] | None,
 ) -> tuple[Codes, dict[str, Codes], dict[str, Codes]]:
     steps, batch = x.shape[:2]
-    names = dict(zip(layer.carries, recurrence.carries, strict=True))
+    names, zeros = recurrence.bound, layer.zeros(recurrence)
     silence = layer.emitted.zero_point
     ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
     carried = dict(before)
@@ -131,7 +138,7 @@ def _direction(
             trace.setdefault(name, []).append(values[name])
     if lengths is not None:
         carried = {
-            carry: np.where((ends > 0)[:, None], codes, np.uint8(layer.carried(carry).zero_point))
+            carry: np.where((ends > 0)[:, None], codes, zeros[carry])
             for carry, codes in carried.items()
         }
     direction = -1 if recurrence.reverse else 1
@@ -173,14 +180,13 @@ def run(
         If an intermediate leaves int32.
     """
     y, trace = [], {}
-    last: dict[str, list[Codes]] = {carry: [] for carry in layer.carries}
+    last: dict[str, list[Codes]] = {carry: [] for carry in layer.recurrences[0].bound}
     for index, recurrence in enumerate(layer.recurrences):
-        before = {}
-        for carry, bound in zip(layer.carries, recurrence.carries, strict=True):
+        before, zeros = {}, layer.zeros(recurrence)
+        for carry, bound in recurrence.bound.items():
             shape = (x.shape[1], recurrence.widths[bound.written_by])
             given = (initial or {}).get(carry)
-            zero = layer.carried(carry).zero_point
-            before[carry] = np.full(shape, zero, np.uint8) if given is None else given[index]
+            before[carry] = np.full(shape, zeros[carry]) if given is None else given[index]
         emitted, carried, values = _direction(recurrence, layer, x, before, lengths)
         y.append(emitted)
         for carry, codes in carried.items():

@@ -119,7 +119,7 @@ class PopulationEngine:
             codes, ends = self._moved(x), self._moved(lengths)
             begun = {
                 carry: self._moved([(given or {}).get(carry) for given in initial])
-                for carry in layer.carries
+                for carry in layer.recurrences[0].bound
             }
             found = [
                 self._direction(
@@ -134,7 +134,7 @@ class PopulationEngine:
             ]
             last = {
                 carry: torch.stack([carried[place] for _, carried in found], dim=1).cpu().numpy()
-                for place, carry in enumerate(layer.carries)
+                for place, carry in enumerate(begun)
             }
             states: list[Codes | None] = [None] * self._count
             if sequence:
@@ -172,12 +172,15 @@ class PopulationEngine:
         torch, layer, (prologue, body) = self._torch, self._layer, stages
         steps, batch = x.shape[1:3]
         shape = self._count, steps, batch, layer.hidden_size
-        zeros = [self._zeros[grid] for grid in layer.carries.values()]
+        zeros = [self._zeros[layer.grid(recurrence, carry)] for carry in recurrence.bound]
+        widths = [recurrence.widths[carry.written_by] for carry in recurrence.carries]
         carried = [
-            zero.expand(self._count, batch, shape[-1]) if value is None else value
-            for value, zero in zip(given, zeros, strict=True)
+            zero.expand(self._count, batch, width) if value is None else value
+            for value, zero, width in zip(given, zeros, widths, strict=True)
         ]
         entries = self._prologue(prologue, recurrence, x, shape)
+        if recurrence.reads_input:
+            entries[recurrence.input] = x
         states = None
         if sequence:
             states = torch.empty(shape, dtype=torch.uint8, device=self._device)

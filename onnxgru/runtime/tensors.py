@@ -117,9 +117,11 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
     """
     import torch
 
+    operators = stages[0].operators
+    if not operators:
+        return ()
     arrays = ArrayPrimitives(general=True)
     prepared = [stage.prepare(arrays, one) for one in stages]
-    operators = stages[0].operators
     moved: list[dict[str, Tensor]] = [{} for _ in operators]
     numbers: list[tuple[int, str, Any]] = []
     for index, operator in enumerate(operators):

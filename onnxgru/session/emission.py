@@ -11,7 +11,7 @@ from onnxgru.core.errors import ModelError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
-from onnxgru.passes import source
+from onnxgru.passes import delta, source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
@@ -61,7 +61,7 @@ class Emission:
         """
         form = form or self.form
         model = forms.cut(self.model.normal, self.model.layers, form)
-        Decompose(self.model.layers, form)(model)
+        Decompose(delta.networks(self.model.layers, scheme, program), form)(model)
         Annotate(program)(model)
         for value in list(model.graph.initializers.values()):
             if not (value.uses() or value.is_graph_output() or value.is_graph_input()):

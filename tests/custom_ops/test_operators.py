@@ -14,12 +14,18 @@ import pytest
 from onnxgru.core.activations import ACTIVATIONS, Activation
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.integers import Quantization, WeightType
-from onnxgru.core.network import ElementwiseOperator, LinearOperator, LookupOperator
+from onnxgru.core.network import (
+    DeltaOperator,
+    ElementwiseOperator,
+    LinearOperator,
+    LookupOperator,
+)
 from onnxgru.core.primitives import Given, Storing
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.add import Add
+from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
@@ -152,6 +158,30 @@ def test_scales_far_apart(kind: Any, scales: tuple[float, float, float]) -> None
     for runtime in (SOME_RUNTIMES[0], "onnx.reference"):
         (found,) = require_same(runtime, build, inputs)
     assert np.array_equal(found, by_oracle(operator, *codes)[0])
+
+
+@pytest.mark.parametrize("runtime", [None, *SOME_RUNTIMES])
+@pytest.mark.parametrize(("bits", "threshold"), [(8, 0), (8, 3), (8, 255), (3, 1), (2, 2)])
+def test_delta(bits: int, threshold: int, runtime: str | None) -> None:
+    x = boundary("x", np.random.default_rng(bits), bits)
+    spec = DeltaOperator("x.delta", "x.delta", ("x", "x.held"), 1, threshold, 1.0)
+    operator = Delta.derive(spec, ("x", "x.held"), (x, x), x)
+    codes = every_pair(x, x)
+    inputs = dict(zip(("x", "x.held"), codes, strict=True))
+    if runtime is not None:
+        require_same(runtime, description(operator, zero_points(x)), inputs, pack=True)
+        return
+    (found,) = arrays(description(operator, zero_points(x)), inputs)
+    assert np.array_equal(found, by_oracle(operator, *codes)[0])
+    apart = np.abs(codes[0].astype(int) - codes[1])
+    assert np.array_equal(found, np.where(apart > threshold, *codes))
+
+
+def test_delta_keeps_the_quantisation() -> None:
+    x, y = (boundary("x", np.random.default_rng(seed), 8) for seed in (0, 1))
+    spec = DeltaOperator("x.delta", "x.delta", ("x", "x.held"), 1, 0, 1.0)
+    with pytest.raises(ValueError, match=r"x\.delta must keep the quantisation of its operand"):
+        Delta.derive(spec, ("x", "x.held"), (x, x), y)
 
 
 FUNCTIONS = [Activation(n, 0.3, 0.4, c) for n in ACTIVATIONS for c in (None, 0.7)]

@@ -10,7 +10,7 @@ import pytest
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.program import IntegerProgram
 from tests import grus
-from tests.pipeline import Pipeline, pipeline
+from tests.pipeline import Pipeline, pipeline, random_scheme, thresholded
 
 STACK = [grus.Case(direction="bidirectional"), grus.Case(I=12, H=5, seed=2)]
 GIVEN = [grus.Case(), grus.Case(I=6, H=5, seed=2)]
@@ -31,7 +31,7 @@ INPUTS = {
     "initial state, passing codes": grus.feeds(grus.Case(initial=True)),
     "one feature": grus.feeds(grus.Case(T=2, I=1, H=1)),
 }
-SCHEMES = [*map(str, WIDTHS), *(f"mixed {seed}" for seed in range(4))]
+SCHEMES = [*map(str, WIDTHS), *(f"mixed {seed}" for seed in range(4)), "delta 0"]
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
@@ -42,6 +42,8 @@ def model(request: pytest.FixtureRequest) -> Pipeline:
 
 def lower(model: Pipeline, scheme: str) -> IntegerProgram:
     kind, _, seed = scheme.partition(" ")
+    if kind == "delta":
+        return model.lower(thresholded(model.layers, random_scheme(model.layers, 0), int))
     return model.mixed(int(seed)) if seed else model.uniform(int(kind))
 
 

@@ -1,0 +1,145 @@
+"""Delta: the last propagated value of an operand, element by element (Neil et al. 2017).
+
+A linear operator of a delta network reads what was last propagated of its operand instead of the
+operand itself::
+
+    y = x    where |x - h| > t,    else h
+
+h is the y of the step before, the code of 0.0 before the first step. Where y = h, a device that
+keeps its accumulators has nothing to multiply. On codes, with t a whole number of them::
+
+    d = q_x - q_h       s = clip(d - clip(d, -t, t), -1, 1)       q_y = q_h + s^2 d
+
+s^2 is 1 where d leaves -t .. t, else 0. All values keep the quantisation of x, so that nothing is
+rounded: t = 0 gives q_y = q_x. The float graph compares with (t + 1/2) S_x, halfway between t and
+t + 1 codes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxgru.core.integers import Codes
+from onnxgru.core.network import DeltaOperator
+from onnxgru.core.primitives import Computing, Given, Storing, Value
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
+from onnxgru.core.tape import Tape
+
+
+def equation(tape: Tape, operator: DeltaOperator, x: ir.Value, held: ir.Value) -> ir.Value:
+    """Float nodes: Where the distance is greater than the threshold."""
+    name = operator.name
+    limit = np.asarray((operator.threshold + 0.5) * operator.step, np.float32)
+    distance = tape.op("Abs", tape.op("Sub", x, held, name=f"{name}/difference"))
+    stored = tape.constant(f"{name}/threshold", limit)
+    moved = tape.op("Greater", distance, stored, name=f"{name}/moved")
+    return tape.op("Where", moved, x, held, name=name)
+
+
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `Delta.compute` takes.
+
+    Parameters
+    ----------
+    low, high : Value
+        -t and t.
+    minus, one : Value
+        -1 and 1.
+    """
+
+    low: Value
+    high: Value
+    minus: Value
+    one: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Delta(IntegerOperator):
+    """The last propagated codes of an operand.
+
+    Parameters
+    ----------
+    name : str
+        Operator.
+    operands : tuple of Boundary
+        Of the operand and of what is held: the same.
+    inputs : tuple of str
+        Names of both as values.
+    channels : int
+        Features.
+    threshold : int
+        t, in codes.
+    """
+
+    kind: ClassVar[str] = "delta"
+    name: str
+    operands: tuple[Boundary, ...]
+    inputs: tuple[str, ...]
+    channels: int
+    threshold: int
+
+    @classmethod
+    def derive(
+        cls,
+        operator: DeltaOperator,
+        inputs: tuple[str, ...],
+        operands: tuple[Boundary, ...],
+        result: Boundary,
+    ) -> "Delta":
+        """The threshold; result and operands have one quantisation."""
+        if any(operand.quantization != result.quantization for operand in operands):
+            raise ValueError(f"{operator.name} must keep the quantisation of its operand")
+        return cls(operator.name, operands, inputs, operator.width, operator.threshold)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What is propagated."""
+        return (self.name,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of what is propagated."""
+        return (self.channels,)
+
+    @property
+    def _stored(self) -> Codes:
+        return np.asarray([self.threshold], np.uint8)
+
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+        """The threshold with both signs."""
+        p = primitives
+        high = p.bytes(f"{self.name}/threshold", self._stored)
+        return Parameters(p.sub(p.constant(0), high), high, p.constant(-1), p.constant(1))
+
+    def compute(
+        self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
+    ) -> Sequence[Value]:
+        """Codes of what is propagated, of the operands' shape."""
+        p = primitives
+        x, held = map(p.widen, operands)
+        difference = p.sub(x, held)
+        beyond = p.sub(difference, p.clip(difference, parameters.low, parameters.high))
+        sign = p.clip(beyond, parameters.minus, parameters.one)
+        return (p.narrow(p.add(held, p.mul(p.mul(sign, sign), difference))),)
+
+    def flash(self) -> Iterator[FlashItem]:
+        """The threshold."""
+        yield FlashItem(f"{self.name}/threshold", "threshold", self._stored.nbytes)
+
+    def proofs(self) -> Iterator[Proof]:
+        """Nothing is accumulated."""
+        return iter(())
+
+    @property
+    def work(self) -> Iterator[Work]:
+        """A comparison an element, which costs what an addition does."""
+        yield Work("add", self.channels, self.operand_bits)
+
+    @property
+    def scratch(self) -> int:
+        """A code an element."""
+        return self.channels
