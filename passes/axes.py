@@ -139,7 +139,7 @@ def _size(value: ir.Value, axis: int) -> object:
 
 def _recurrent(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     given, batched = recurrent.inputs(node), recurrent.batch_first(node)
-    sequence = result is node.outputs[0]
+    sequence = recurrent.outputs(node).get("Y") is result
     time, batch = (
         (1, 0) if batched and sequence else (0, 2) if sequence else (-1, 0 if batched else 1)
     )
@@ -147,7 +147,7 @@ def _recurrent(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
         yield given.get("X"), 1 if batched else 0
     elif axis == batch:
         place = 0 if batched else 1
-        for role in ("X", *recurrent.INITIAL):
+        for role in ("X", *recurrent.initial(node)):
             yield given.get(role), place
 
 

@@ -5,7 +5,8 @@ recurrences in other forms, which its owner must hear of:
 
 1. nodes of other recurrent operators, and of those of other domains;
 2. recurrent nodes in subgraphs (``If``, ``Loop``, ``Scan``) at any depth;
-3. the body of a ``Loop`` or ``Scan`` that multiplies by weights and has a sigmoid or tanh;
+3. the body of a ``Loop`` or ``Scan`` that multiplies by weights and has a sigmoid or tanh, but is
+   not made of what cells are made of;
 4. a cell written out: the same weights multiply again what came out of them through a sigmoid or
    tanh (unrolled steps), or a sigmoid weighs a graph input and adds a tanh to it (a single step).
 """
@@ -17,11 +18,11 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxgru.passes.values import graphs, subgraphs
+from onnxgru.passes.written import is_host, reason
 
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 _GATES = frozenset({"Sigmoid", "Tanh", "HardSigmoid"})
 _RECURRENT = re.compile("GRU|LSTM|RNN")
-_LOOPS = frozenset({"Loop", "Scan"})
 _MOVING = frozenset(
     {"Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"}
     | {"Transpose", "Unsqueeze"}
@@ -73,11 +74,12 @@ def _nodes(graph: ir.Graph, place: str, quantized: frozenset[str], later: str) -
             where = f"a subgraph of {node.op_type} node {name!r}"
             found |= any(_RECURRENT.search(n.op_type) for s in graphs(inner) for n in s)
             yield from _nodes(inner, where + (f" in {place}" if place else ""), quantized, later)
-        if own and node.op_type in _LOOPS and not found and _steps(node):
+        if own and not found and is_host(node) and _steps(node):
+            why = later if place else reason(node) or later
             yield Refusal(
                 name,
                 f"{node.op_type} steps through a cell written out as elementary operators; "
-                f"{later}{CURE}",
+                f"{why}{CURE}",
             )
 
 

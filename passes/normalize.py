@@ -7,7 +7,8 @@
 3. recurrences compute in float32 (`Precision`);
 4. weights, biases and first values of recurrent nodes are initializers where they are constant,
    zero states left out, and every recurrent node has ``layout=0`` (`Fold`, `Layout`);
-5. unused nodes are removed, and shapes inferred.
+5. recurrences written out in ``Scan`` or ``Loop`` are canonical (`Written`);
+6. unused nodes are removed, and shapes inferred.
 
 Graph inputs and outputs keep name, order, type and declared shape.
 """
@@ -25,6 +26,7 @@ from onnxgru.passes.naming import Naming
 from onnxgru.passes.precision import Precision
 from onnxgru.passes.shapes import Shapes
 from onnxgru.passes.upgrade import OPSET, Upgrade
+from onnxgru.passes.written import Written
 
 
 class Normalize(ir.passes.InPlacePass):
@@ -45,6 +47,7 @@ class Normalize(ir.passes.InPlacePass):
             Precision(),
             Fold(),
             Layout(),
+            Written(),
             common.RemoveUnusedNodesPass(),
             Shapes(),
         ):

@@ -1,4 +1,7 @@
-"""The recurrent operators of ONNX: which of their inputs and outputs is what.
+"""Recurrent nodes: which of their inputs and outputs is what.
+
+They are the recurrent operators of ONNX, and the canonical nodes that stand for recurrences written
+out in ``Scan`` and ``Loop`` (`onnxgru.passes.bodies.canonical`).
 
 Source: ONNX operator specification, ``GRU``, ``LSTM`` and ``RNN``. Normalisation and recognition
 ask here by role; after recognition, layers have the names of values and nobody asks again.
@@ -8,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
+
+from onnxgru.passes.bodies import canonical
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,34 @@ LAST = ("Y_h", "Y_c")
 
 
 def signature(node: ir.Node) -> Signature | None:
-    """Roles of a node's inputs and outputs; None where it is no recurrent operator."""
-    return SIGNATURES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    """Roles of a node's inputs and outputs; None where it is no recurrent node."""
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    if (found := canonical.description(node)) is not None:
+        names = [carry.name for carry in found.cell.carries]
+        return Signature((*map(first, names), "X"), (*map(last, names), "Y"))
+    return SIGNATURES.get(node.op_type)
+
+
+def first(carry: str) -> str:
+    """Role of the first value of a canonical node's carry."""
+    return f"first {carry}"
+
+
+def last(carry: str) -> str:
+    """Role of the last value of a canonical node's carry."""
+    return f"last {carry}"
 
 
 def recurrent_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
     """Recurrent nodes of a graph itself, in graph order."""
     return (node for node in graph if signature(node) is not None)
+
+
+def initial(node: ir.Node) -> tuple[str, ...]:
+    """Roles of a node's first values, (D, B, H)."""
+    found = canonical.description(node)
+    return INITIAL if found is None else tuple(first(c.name) for c in found.cell.carries)
 
 
 def inputs(node: ir.Node) -> dict[str, ir.Value]:

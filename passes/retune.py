@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxgru.core.integers import Floats
 from onnxgru.core.network import Layer
+from onnxgru.passes.bodies.canonical import description, names
 from onnxgru.passes.recognize.layers import operators
 from onnxgru.passes.recurrent import connect
 
@@ -41,6 +43,9 @@ class Retune:
             graph.initializers[name].const_value = ir.tensor(array, name=name)
         for layer in self._layers:
             node = graph.node(layer.node)
+            if description(node) is not None:
+                self._written(graph, layer)
+                continue
             for role, array in operators()[node.op_type].stacked(layer, self._weights).items():
                 name = f"{layer.node}/{role}/tuned"
                 value = graph.initializers.get(name)  # there if it has been retuned before
@@ -51,3 +56,11 @@ class Retune:
                 value.const_value = ir.tensor(array, name=name)
                 connect(node, role, value)
         common.RemoveUnusedNodesPass()(model)
+
+    def _written(self, graph: ir.Graph, layer: Layer) -> None:
+        """Weights in the body of a canonical node."""
+        for operator in layer.linears:
+            weight, bias = self._weights[operator.name]
+            arrays = np.ascontiguousarray(weight.T), bias
+            for name, array in zip(names(layer.node, operator.row), arrays, strict=True):
+                graph.initializers[name].const_value = ir.tensor(array, name=name)

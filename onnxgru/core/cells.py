@@ -15,6 +15,12 @@ update, reset and new::
 RNN (Elman 1990), in the same form::
 
     h' = f(W x + b_W + R h + b_R)
+
+LiGRU (Ravanelli et al. 2018), with its batch normalisation folded into W and b::
+
+    z  = f(W_z x + b_Wz + R_z h + b_Rz)
+    n  = g(W_n x + b_Wn + R_n h + b_Rn)
+    h' = z * h + (1 - z) * n
 """
 
 from dataclasses import dataclass
@@ -90,12 +96,12 @@ class Cell:
     emits: str
 
 
-def _gate(gate: str) -> tuple[Row, ...]:
+def _gate(gate: str, function: str = "f") -> tuple[Row, ...]:
     return (
         Row(f"{gate}.input", "linear", (INPUT,), f"W.{gate}"),
         Row(f"{gate}.hidden", "linear", (STATE,), f"R.{gate}"),
         Row(f"{gate}.sum", "add", (f"{gate}.input", f"{gate}.hidden")),
-        Row(f"{gate}.gate", "lookup", (f"{gate}.sum",), "f"),
+        Row(f"{gate}.gate", "lookup", (f"{gate}.sum",), function),
     )
 
 
@@ -139,5 +145,20 @@ GRU_RESET_BEFORE = _gru("gru.reset_before", _RESET_BEFORE)
 RNN = Cell("rnn", _gate("state"), carries=(Carry(STATE, "state.gate"),), emits="state.gate")
 """A layer with one gate: the state is what comes out of its function."""
 
-CELLS = {cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN)}
+LIGRU = Cell(
+    "ligru",
+    (
+        *_gate("update"),
+        *_gate("new", "g"),
+        Row("update.complement", "lookup", ("update.gate",), "complement"),
+        Row("state.new", "mul", ("update.complement", "new.gate")),
+        Row("state.keep", "mul", ("update.gate", STATE)),
+        Row("state.sum", "add", ("state.new", "state.keep")),
+    ),
+    carries=(Carry(STATE, "state.sum"),),
+    emits="state.sum",
+)
+"""No reset gate; its candidate is a rectifier."""
+
+CELLS = {cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN, LIGRU)}
 """All tables, by name."""

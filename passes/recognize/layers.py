@@ -19,7 +19,9 @@ from onnxgru.core.cells import CELLS
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer
 from onnxgru.passes import recognize as package
+from onnxgru.passes.bodies.canonical import description
 from onnxgru.passes.elsewhere import Refusal, elsewhere
+from onnxgru.passes.recognize import raised
 from onnxgru.passes.recognize.stacked import OnnxCell, UnsuitableError
 from onnxgru.passes.recurrent import recurrent_nodes
 from onnxgru.passes.values import value_names
@@ -105,7 +107,11 @@ def recognize(
         If a name matches no recurrent node that is quantised.
     """
     known = operators()
-    nodes = [node for node in recurrent_nodes(model.graph) if node.op_type in known]
+    nodes = [
+        node
+        for node in recurrent_nodes(model.graph)
+        if node.op_type in known or description(node) is not None
+    ]
     names = [str(node.name) for node in nodes]
     for option, patterns in (("include", include), ("exclude", exclude)):
         for pattern in patterns:
@@ -122,6 +128,9 @@ def recognize(
                 raise UnsuitableError("it is not named by --include")
             if any(_matches(name, pattern) for pattern in exclude):
                 raise UnsuitableError("it is named by --exclude")
+            if (found := raised.layer(node, prefixes[name])) is not None:
+                layers.append(found)
+                continue
             cell = known[node.op_type]
             layers.append(cell.layer(node, prefixes[name]))
             if suspicion := cell.suspicion(node, str(model.producer_name)):

@@ -92,9 +92,9 @@ def test_loops_are_named_with_what_lies_in_them() -> None:
             "GRU lies in a subgraph of If node 'if' in a subgraph of Loop node 'loop'; this "
             "version quantises nodes of the operators GRU and RNN only, in the main graph"
             if name == "inner"
-            else "Loop steps through a cell written out as elementary operators; this "
-            "version quantises nodes of the operators GRU and RNN only: export the model "
-            "with its layer as one operator (torch.nn.GRU, not GRUCell)"
+            else "Loop steps through a cell written out as elementary operators; the shape of s "
+            "is not known: export the model with its layer as one operator (torch.nn.GRU, not "
+            "GRUCell)"
         )
 
 

@@ -11,7 +11,7 @@ from onnxgru.passes import source
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.passes.retune import Retune
-from tests import grus
+from tests import grus, scans
 
 CASES = [
     grus.Case(direction=direction, bias=bias, linear_before_reset=reset, initial=bias != reset)
@@ -72,3 +72,15 @@ def test_initializers_of_the_graph_around_are_replaced():
         grus.run(source.proto(model), inputs), grus.run(message, inputs), strict=True
     ):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_weights_in_the_body_of_a_scan_arrive() -> None:
+    message = scans.model(scans.LSTM)
+    inputs = scans.feeds(message)
+    model = normal(message)
+    doubled = {name: (2 * w, b - 1) for name, (w, b) in weights(model).items()}
+    after = grus.run(retuned(model, doubled), inputs)
+    assert not np.array_equal(after[0], grus.run(message, inputs)[0])
+    for name, (weight, bias) in weights(model).items():
+        np.testing.assert_array_equal(weight, doubled[name][0])
+        np.testing.assert_array_equal(bias, doubled[name][1])

@@ -1,0 +1,168 @@
+"""Equations: what a ``Scan`` or ``Loop`` computes at every step, as terms.
+
+A host hands values to its body in four ways, whatever it is called:
+
+- *carries*: the body's output is its input at the next step;
+- *sequences*: a slice along time at every step;
+- what it captures, or carries without change: constants;
+- what it *emits*: an output of every step, joined along time.
+"""
+
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from onnxgru.core.activations import Activation
+from onnxgru.passes.bodies import moving
+from onnxgru.passes.bodies.moving import Axes
+from onnxgru.passes.bodies.reading import Features
+from onnxgru.passes.bodies.terms import AFFINE, Term, Terms, UnknownError
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What is kept from step to step.
+
+    Parameters
+    ----------
+    source : Term
+        The value of the step before.
+    following : Term
+        The next value.
+    axes : tuple of str
+        What the axes of the value are.
+    first : onnx_ir.Value
+        The value before the first step.
+    last : onnx_ir.Value or None
+        The value behind the last step, where somebody reads it.
+    """
+
+    source: Term
+    following: Term
+    axes: Axes
+    first: ir.Value
+    last: ir.Value | None
+
+
+@dataclass(frozen=True, eq=False)
+class Emitted:
+    """What leaves at every step.
+
+    Parameters
+    ----------
+    term : Term
+        Its equation.
+    axes : tuple of str
+        What the axes of all steps together are, time among them.
+    value : onnx_ir.Value
+        All steps.
+    """
+
+    term: Term
+    axes: Axes
+    value: ir.Value
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """A sequence that the steps read.
+
+    Parameters
+    ----------
+    source : Term
+        Its value at one step.
+    value : onnx_ir.Value
+        All steps.
+    axes : tuple of str
+        What its axes are, time among them.
+    """
+
+    source: Term
+    value: ir.Value
+    axes: Axes
+
+
+@dataclass(frozen=True, eq=False)
+class Equations:
+    """What a node computes.
+
+    Parameters
+    ----------
+    terms : Terms
+        The maker of its terms.
+    carried : tuple of Carried
+        What is kept.
+    roots : tuple of Root
+        What is read.
+    emitted : Emitted or None
+        What leaves at every step, where somebody reads it.
+    reverse : bool
+        Whether time runs backwards.
+    kept : tuple of (Value, Value)
+        Outputs of the node that are what it was given, and what it was given.
+    """
+
+    terms: Terms
+    carried: tuple[Carried, ...]
+    roots: tuple[Root, ...]
+    emitted: Emitted | None
+    reverse: bool
+    kept: tuple[tuple[ir.Value, ir.Value], ...] = ()
+
+    def computed(self, term: Term) -> Term:
+        """A term that is computed: what a step is given becomes a line."""
+        if term.kind != "source":
+            return term
+        return self.terms.lookup(term, Activation(AFFINE, 1.0, 0.0))
+
+
+@dataclass
+class Sequences:
+    """The sequences that a body reads, by name of the term's source."""
+
+    terms: Terms
+    roots: list[Root] = field(default_factory=list)
+
+    def step(self, value: ir.Value, axis: int) -> Features:
+        """A slice of a sequence along an axis, at this step."""
+        axes = moving.named(value.shape, f"the sequence {value.name}", axis)
+        term = self._root(value, axes)
+        axis %= len(axes)
+        return Features(term, axes[:axis] + axes[axis + 1 :])
+
+    def _root(self, value: ir.Value, axes: Axes) -> Term:
+        for root in self.roots:
+            if root.value is value and root.axes == axes:
+                return root.source
+        source = self.terms.source(f"sequence {len(self.roots)}", width(value, axes))
+        self.roots.append(Root(source, value, axes))
+        return source
+
+
+def width(value: ir.Value, axes: Axes) -> int:
+    """Features of a value.
+
+    Raises
+    ------
+    UnknownError
+        If their number is not known.
+    """
+    size = None if value.shape is None else value.shape[axes.index(moving.FEATURES)]
+    if not isinstance(size, int):
+        raise UnknownError(f"the number of features of {value.name} is not known")
+    return size
+
+
+def read(value: ir.Value) -> bool:
+    """Whether somebody reads a value."""
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def origin(value: ir.Value) -> ir.Value:
+    """What a value is a copy of."""
+    while (node := value.producer()) is not None and node.op_type == "Identity":
+        first = node.inputs[0]
+        if first is None:
+            break
+        value = first
+    return value

@@ -1,0 +1,314 @@
+"""Hosts: what ``Scan`` and ``Loop`` give to their bodies, and take from them.
+
+Source: ONNX operator specification. A ``Scan`` says what is a sequence; in a ``Loop`` a sequence is
+what ``Gather`` takes at the counter, and the number of steps must be that of the sequence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxgru.passes.axes import origin as axis_origin
+from onnxgru.passes.bodies import moving
+from onnxgru.passes.bodies.equations import (
+    Carried,
+    Emitted,
+    Equations,
+    Sequences,
+    origin,
+    read,
+    width,
+)
+from onnxgru.passes.bodies.reading import Count, Features, Going, Limit, Read, Reader, Steps
+from onnxgru.passes.bodies.terms import Terms, UnknownError
+from onnxgru.passes.values import constant_value
+
+UNLIMITED = 2**30
+"""A trip count from here on is no limit."""
+
+
+def equations(node: ir.Node) -> Equations:
+    """What a ``Scan`` or ``Loop`` of a normalised graph computes.
+
+    Raises
+    ------
+    UnknownError
+        If cells are not made of that.
+    """
+    return _SCAN_OR_LOOP[node.op_type](node)
+
+
+@dataclass
+class _Kept:
+    """A value that a body is given and hands on."""
+
+    inner: ir.Value
+    first: ir.Value
+    following: ir.Value
+    last: ir.Value
+
+
+@dataclass
+class _Host:
+    """What both have in common."""
+
+    node: ir.Node
+    body: ir.Graph
+    terms: Terms = field(default_factory=Terms)
+
+    def __post_init__(self) -> None:
+        self.sequences = Sequences(self.terms)
+        self.reader = Reader(self.terms, self.body, self.outside, self.sequences.step)
+
+    def outside(self, value: ir.Value) -> Read:
+        """A value of the outer graph that the body captures."""
+        array = constant_value(value)
+        if array is not None:
+            return array
+        if (size := steps(value)) is not None:
+            return size
+        raise UnknownError(
+            f"its body reads {value.name}, which is neither constant nor a slice of a sequence"
+        )
+
+    def read(
+        self, kept: Sequence[_Kept], emitted: Sequence[tuple[ir.Value, ir.Value, int]]
+    ) -> tuple[list[Carried], Emitted | None, list[tuple[ir.Value, ir.Value]]]:
+        """Equations of what the body hands on, and of what it emits."""
+        unchanged: list[tuple[ir.Value, ir.Value]] = []
+        counted: list[_Kept] = []
+        states: list[tuple[_Kept, moving.Axes]] = []
+        for each in kept:
+            if origin(each.following) is each.inner:
+                unchanged.append((each.last, each.first))
+                if read(each.inner):
+                    self.reader.know(each.inner, self.outside(each.first))
+            elif each.inner.dtype is not None and each.inner.dtype.is_integer():
+                counted.append(each)
+                self.reader.know(each.inner, Count(_number(each)))
+            else:
+                axes = moving.named(each.inner.shape or each.first.shape, f"{each.inner.name}")
+                source = self.terms.source(f"carry {len(states)}", width(_shaped(each), axes))
+                states.append((each, axes))
+                self.reader.know(each.inner, Features(source, axes))
+        for each in counted:
+            if self.reader(each.following) != Count(_number(each) + 1):
+                raise UnknownError(f"its counter {each.inner.name} is not counted up by 1")
+            if read(each.last):
+                raise UnknownError(f"its counter {each.last.name} is read behind it")
+        carried = [self._carried(*state) for state in states]
+        leaving = [entry for entry in emitted if read(entry[1])]
+        if len(leaving) > 1:
+            names = ", ".join(str(outer.name) for _, outer, _ in leaving)
+            raise UnknownError(f"it gives {len(leaving)} sequences ({names}), which must be one")
+        found = None
+        for inner, outer, axis in leaving:
+            features = self.reader.features(inner, "what it emits,")
+            place = axis % (len(features.axes) + 1)
+            axes = (*features.axes[:place], moving.TIME, *features.axes[place:])
+            found = Emitted(self.terms.settled(features.term), axes, outer)
+        return carried, found, [(last, first) for last, first in unchanged if read(last)]
+
+    def _carried(self, each: _Kept, axes: moving.Axes) -> Carried:
+        following = self.reader.features(each.following, "the carry")
+        given = self.reader.features(each.inner, "the carry")
+        if following.axes != axes:
+            raise UnknownError(f"the carry {each.inner.name} changes its axes")
+        if following.term.width != given.term.width:
+            raise UnknownError(f"the carry {each.inner.name} changes its number of features")
+        last = each.last if read(each.last) else None
+        term = self.terms.settled(following.term)
+        return Carried(given.term, term, axes, each.first, last)
+
+
+def _shaped(each: _Kept) -> ir.Value:
+    return each.inner if each.inner.shape is not None else each.first
+
+
+def _number(each: _Kept) -> int:
+    array = constant_value(each.first)
+    if array is None or array.size != 1:
+        raise UnknownError(f"its counter {each.inner.name} begins with what is not constant")
+    return int(array.reshape(-1)[0])
+
+
+def _scan(node: ir.Node) -> Equations:
+    body = node.attributes["body"].as_graph()
+    count = node.attributes.get_int("num_scan_inputs", 0)
+    host = _Host(node, body)
+    states = len(node.inputs) - count
+    given = [value for value in node.inputs if value is not None]
+    if len(given) != len(node.inputs):
+        raise UnknownError("it lacks an input")
+    joined = len(node.outputs) - states
+    attributes = node.attributes
+    axes = list(attributes.get_ints("scan_input_axes", ())) or [0] * count
+    placed = list(attributes.get_ints("scan_output_axes", ())) or [0] * joined
+    backwards = _directions(node, count, joined)
+    for inner, outer, axis in zip(body.inputs[states:], given[states:], axes, strict=True):
+        host.reader.know(inner, host.sequences.step(outer, axis))
+    kept = [
+        _Kept(*values)
+        for values in zip(
+            body.inputs[:states], given[:states], body.outputs[:states], node.outputs[:states],
+            strict=True,
+        )
+    ]  # fmt: skip
+    emitted = list(zip(body.outputs[states:], node.outputs[states:], placed, strict=True))
+    carried, found, unchanged = host.read(kept, emitted)
+    return Equations(
+        host.terms, tuple(carried), tuple(host.sequences.roots), found, backwards, tuple(unchanged)
+    )
+
+
+def _directions(node: ir.Node, given: int, made: int) -> bool:
+    """Whether time runs backwards."""
+    found = set()
+    for name, count in (("scan_input_directions", given), ("scan_output_directions", made)):
+        found |= set(node.attributes.get_ints(name, ()) or [0] * count)
+    if len(found) > 1:
+        raise UnknownError("its sequences run in different directions")
+    return found == {1}
+
+
+def _loop(node: ir.Node) -> Equations:
+    body = node.attributes["body"].as_graph()
+    host = _Host(node, body)
+    trips, condition, *given = node.inputs
+    if condition is not None and not _holds(condition):
+        raise UnknownError(f"its condition {condition.name} may be false before the first step")
+    counter, going, *inner = body.inputs
+    host.reader.know(counter, Count(0))
+    host.reader.know(going, Going(frozenset()))
+    count = len(given)
+    if any(value is None for value in given):
+        raise UnknownError("it lacks an input")
+    kept = [
+        _Kept(*values)
+        for values in zip(
+            inner, [v for v in given if v is not None], body.outputs[1 : count + 1],
+            node.outputs[:count], strict=True,
+        )
+    ]  # fmt: skip
+    emitted = [
+        (value, outer, 0)
+        for value, outer in zip(body.outputs[count + 1 :], node.outputs[count:], strict=True)
+    ]
+    carried, found, unchanged = host.read(kept, emitted)
+    goes_on = host.reader(body.outputs[0])
+    limits: set[Limit] = set()
+    if isinstance(goes_on, Going):
+        limits |= goes_on.limits
+    elif not (isinstance(goes_on, np.ndarray) and goes_on.all()):
+        raise UnknownError("its condition may end it before the last step")
+    if trips is not None:
+        limits.add(Limit(_steps(trips), 0))
+    _require_all_steps(host.sequences, limits)
+    return Equations(
+        host.terms, tuple(carried), tuple(host.sequences.roots), found, False, tuple(unchanged)
+    )
+
+
+def _steps(value: ir.Value) -> Steps | int:
+    array = constant_value(value)
+    if array is not None:
+        return int(array.reshape(-1)[0])
+    found = steps(value)
+    if found is None:
+        raise UnknownError(f"its trip count {value.name} is not the length of its sequence")
+    return found
+
+
+def _require_all_steps(sequences: Sequences, limits: set[Limit]) -> None:
+    """Check that a loop runs as long as its sequences are."""
+    for root in sequences.roots:
+        axis = root.axes.index(moving.TIME)
+        size = None if root.value.shape is None else root.value.shape[axis]
+        ends = False
+        for limit in limits:
+            if isinstance(limit.size, int):
+                if limit.size >= UNLIMITED:
+                    continue
+                if not isinstance(size, int) or limit.size + limit.more < size:
+                    raise UnknownError(
+                        f"its trip count is {limit.size + limit.more}, which must be the length "
+                        f"of {root.value.name} on axis {axis}, {size}"
+                    )
+                ends |= limit.size + limit.more == size
+            elif _same(limit.size, Steps(root.value, axis)):
+                ends |= limit.more == 0
+            else:
+                raise UnknownError(
+                    f"its trip count is the size of {limit.size.value.name}, which must be the "
+                    f"length of {root.value.name}"
+                )
+        if not ends:
+            raise UnknownError(f"its trip count must be the length of {root.value.name}")
+
+
+def _same(one: Steps, other: Steps) -> bool:
+    """Whether two sizes are one."""
+    if one == other:
+        return True
+    found = axis_origin(one.value, one.axis)
+    return found is not None and found == axis_origin(other.value, other.axis)
+
+
+def _holds(value: ir.Value) -> bool:
+    """Whether a condition holds before the first step, of a sequence that has one."""
+    array = constant_value(value)
+    if array is not None:
+        return bool(array.all())
+    node = value.producer()
+    if node is None:
+        return False
+    if node.op_type in ("And", "Identity"):
+        return all(operand is not None and _holds(operand) for operand in node.inputs)
+    if node.op_type == "Less":
+        first, second = (constant_value(operand) for operand in node.inputs)
+        size = node.inputs[1]
+        return (
+            first is not None
+            and second is None
+            and not first.any()
+            and (size is not None and steps(size) is not None)
+        )
+    return False
+
+
+def steps(value: ir.Value) -> Steps | None:
+    """The axis that a number is the size of; None where it is something else."""
+    place: int | None = None
+    while (node := value.producer()) is not None:
+        first = node.inputs[0] if node.inputs else None
+        if first is None:
+            return None
+        match node.op_type:
+            case "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Reshape" | "ReduceMax":
+                pass
+            case "Gather" | "Slice" if place is None:
+                array = constant_value(node.inputs[1])
+                if array is None or array.size != 1:
+                    return None
+                place = int(array.reshape(-1)[0])
+            case "Shape":
+                start = node.attributes.get_int("start", 0)
+                return _axis(first, start if place is None else start + place)
+            case _:
+                return None
+        value = first
+    return None
+
+
+def _axis(value: ir.Value, axis: int) -> Steps | None:
+    rank = None if value.shape is None else len(value.shape)
+    if axis < 0 and rank is None:
+        return None
+    return Steps(value, axis if axis >= 0 or rank is None else axis + rank)
+
+
+_SCAN_OR_LOOP = {"Scan": _scan, "Loop": _loop}
+HOSTS = tuple(_SCAN_OR_LOOP)
+"""Operators that have a body."""

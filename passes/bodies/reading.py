@@ -1,0 +1,360 @@
+"""Reading: from the nodes of a body to terms.
+
+Every value of a body is one of these:
+
+- `Features`: a vector per sequence, with the places of its axes;
+- an array that is constant, such as a weight, whatever it is computed from;
+- a `Count`: the number of the step, with an offset, as a ``Loop`` hands it on;
+- a `Steps`: the size of an axis outside;
+- a `Going`: a condition of a ``Loop`` that holds up to some step.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.core.activations import FORMS, Activation
+from onnxgru.passes.bodies import moving
+from onnxgru.passes.bodies.moving import BATCH, FEATURES, Axes
+from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
+
+Array = npt.NDArray[Any]
+
+FUNCTIONS = (
+    "Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh",
+    "ThresholdedRelu",
+)  # fmt: skip
+"""Operators that are functions of a cell."""
+_DEFAULTS = {"Elu": 1.0, "HardSigmoid": 0.2, "LeakyRelu": 0.01, "ThresholdedRelu": 1.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A vector per sequence.
+
+    Parameters
+    ----------
+    term : Term
+        How it is computed.
+    axes : tuple of str
+        What its axes are; see `onnxgru.passes.bodies.moving`.
+    """
+
+    term: Term
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Count:
+    """The number of the step, from 0, and an offset."""
+
+    offset: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The size of an axis of a value of the outer graph."""
+
+    value: ir.Value
+    axis: int
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many steps a condition lets pass: a size, and some more."""
+
+    size: Steps | int
+    more: int
+
+
+@dataclass(frozen=True)
+class Going:
+    """A condition that holds as long as none of its limits is reached."""
+
+    limits: frozenset[Limit]
+
+
+Read = Features | Array | Count | Steps | Going
+
+
+class Reader:
+    """Reads the values of a body.
+
+    Parameters
+    ----------
+    terms : Terms
+        Makes the terms.
+    body : onnx_ir.Graph
+        The body.
+    outside : callable
+        What a value of the outer graph is; raises `UnknownError`.
+    slices : callable
+        A slice (value, axis) of a sequence of the outer graph at this step.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        body: ir.Graph,
+        outside: Callable[[ir.Value], Read],
+        slices: Callable[[ir.Value, int], Features],
+    ) -> None:
+        self._terms, self._body = terms, body
+        self._known: dict[ir.Value, Read] = {}
+        self._outside, self._slices = outside, slices
+
+    def __call__(self, value: ir.Value) -> Read:
+        """What a value is.
+
+        Raises
+        ------
+        UnknownError
+            If it is computed by what cells are not made of.
+        """
+        if value not in self._known:
+            self._known[value] = self._read(value)
+        return self._known[value]
+
+    def know(self, value: ir.Value, read: Read) -> None:
+        """Say what an input of the body is."""
+        self._known[value] = read
+
+    def features(self, value: ir.Value, what: str) -> Features:
+        """What a value is, which must be features."""
+        found = self(value)
+        if not isinstance(found, Features):
+            raise UnknownError(f"{what} {value.name} is no vector of features")
+        return found
+
+    def _read(self, value: ir.Value) -> Read:
+        if value.const_value is not None and not value.is_graph_input():
+            return value.const_value.numpy()
+        node = value.producer()
+        if node is None or node.graph is not self._body:
+            return self._outside(value)
+        if node.op_type == "Gather" and node.domain == "":
+            data, index = node.inputs[:2]
+            if data is not None and index is not None and isinstance(self(index), Count):
+                return self._gathered(node, data, index)
+        operands = [None if v is None else self(v) for v in node.inputs]
+        if all(operand is None or isinstance(operand, np.ndarray) for operand in operands):
+            return self._folded(node, value, operands)
+        name = "" if node.domain else node.op_type
+        rule = _RULES.get(name)
+        if rule is None:
+            raise UnknownError(
+                f"its body has the operator {node.op_type}, which cells are not made of"
+            )
+        return rule(self._terms, node, operands, value)
+
+    def _gathered(self, node: ir.Node, data: ir.Value, index: ir.Value) -> Features:
+        count = self(index)
+        if not isinstance(count, Count) or count.offset or (index.shape or ()) != ():
+            raise UnknownError("Gather takes another step of a sequence than this one")
+        return self._slices(data, node.attributes.get_int("axis", 0))
+
+    @staticmethod
+    def _folded(node: ir.Node, value: ir.Value, operands: list[Any]) -> Array:
+        from onnx.reference import ReferenceEvaluator
+
+        if node.op_type.startswith("Random") or any(
+            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for a in node.attributes.values()
+        ):
+            raise UnknownError(
+                f"its body has the operator {node.op_type}, which cells are not made of"
+            )
+        feeds = {str(v.name): a for v, a in zip(node.inputs, operands, strict=True) if v}
+        results: Any = ReferenceEvaluator(ir.to_proto(node)).run(None, feeds)
+        return np.asarray(results[value.index() or 0])
+
+
+Rule = Callable[[Terms, ir.Node, list[Any], ir.Value], Read]
+
+
+def _split_operands(operands: list[Any]) -> tuple[Features, Array, bool]:
+    """The features and the constant of an operator of two operands, and which comes first."""
+    first, second = operands
+    for features, other, swapped in ((first, second, False), (second, first, True)):
+        if isinstance(features, Features) and isinstance(other, np.ndarray):
+            return features, other, swapped
+    raise UnknownError("features meet what is neither features nor constant")
+
+
+def _add(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    if any(isinstance(operand, Count) for operand in operands):
+        return _counted(operands)
+    first, second = operands
+    if isinstance(first, Features) and isinstance(second, Features):
+        axes = moving.broadcast(first.axes, second.axes)
+        return Features(terms.add(first.term, second.term), axes)
+    features, other, _ = _split_operands(operands)
+    numbers, axes = moving.vector(other, features.axes, features.term.width)
+    return Features(terms.shift(features.term, numbers), axes)
+
+
+def _counted(operands: list[Any]) -> Count:
+    numbers = [int(o) for o in operands if isinstance(o, np.ndarray) and o.size == 1]
+    counts = [o for o in operands if isinstance(o, Count)]
+    if len(numbers) + len(counts) != len(operands) or len(counts) != 1:
+        raise UnknownError("its counter is not counted up")
+    return Count(counts[0].offset + sum(numbers))
+
+
+def _sub(terms: Terms, node: ir.Node, operands: list[Any], value: ir.Value) -> Read:
+    first, second = operands
+    if isinstance(second, Features):
+        return _add(terms, node, [first, Features(terms.negative(second.term), second.axes)], value)
+    return _add(terms, node, [first, -second], value)
+
+
+def _mul(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    first, second = operands
+    if isinstance(first, Features) and isinstance(second, Features):
+        axes = moving.broadcast(first.axes, second.axes)
+        return Features(terms.mul(first.term, second.term), axes)
+    features, other, _ = _split_operands(operands)
+    numbers, axes = moving.vector(other, features.axes, features.term.width)
+    return Features(terms.scale(features.term, numbers), axes)
+
+
+def _div(terms: Terms, node: ir.Node, operands: list[Any], value: ir.Value) -> Read:
+    first, second = operands
+    if not isinstance(second, np.ndarray) or not second.all():
+        raise UnknownError("its body has the operator Div by what varies")
+    return _mul(terms, node, [first, 1.0 / second.astype(np.float64)], value)
+
+
+def _neg(terms: Terms, _node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    (features,) = operands
+    return Features(terms.negative(features.term), features.axes)
+
+
+def _matmul(terms: Terms, _node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    features, other, swapped = _split_operands(operands)
+    weight = other if swapped else other.T
+    if other.ndim != 2:
+        raise UnknownError(f"a product has a weight of {other.ndim} axes, which must be 2")
+    place = -2 if swapped and len(features.axes) > 1 else -1
+    if features.axes[place] != FEATURES:
+        raise UnknownError("a product is not over the features")
+    term = terms.linear(features.term, weight, np.zeros(len(weight), np.float32))
+    return Features(term, features.axes)
+
+
+def _gemm(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    features, weight, *rest = operands
+    if not isinstance(features, Features) or not isinstance(weight, np.ndarray):
+        raise UnknownError("its body has a Gemm without a constant weight")
+    attributes = node.attributes
+    if attributes.get_int("transA", 0) or features.axes != (BATCH, FEATURES):
+        raise UnknownError("a product is not over the features")
+    turned = weight if attributes.get_int("transB", 0) else weight.T
+    weight = (attributes.get_float("alpha", 1.0) * turned).astype(np.float32)
+    term = terms.linear(features.term, weight, np.zeros(len(weight), np.float32))
+    if rest and rest[0] is not None:
+        if not isinstance(rest[0], np.ndarray):
+            raise UnknownError("its body has a Gemm without a constant bias")
+        bias, _ = moving.vector(rest[0], features.axes, term.width)
+        term = terms.shift(term, attributes.get_float("beta", 1.0) * bias)
+    return Features(term, features.axes)
+
+
+def _function(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    (features,) = operands
+    name, attributes = node.op_type, node.attributes
+    alpha = attributes.get_float("alpha", _DEFAULTS.get(name, 0.0))
+    beta = attributes.get_float("beta", 0.5 if FORMS[name].beta is not None else 0.0)
+    return Features(terms.lookup(features.term, Activation(name, alpha, beta)), features.axes)
+
+
+def _clip(terms: Terms, _node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    features, *limits = operands
+    given = [*limits, None, None][:2]
+    if not isinstance(features, Features) or any(isinstance(each, Features) for each in given):
+        raise UnknownError("its body has a Clip between limits that vary")
+    low, high = (
+        default if limit is None else float(np.reshape(limit, -1)[0])
+        for limit, default in zip(given, (-np.inf, np.inf), strict=True)
+    )
+    high = np.inf if high > np.finfo(np.float32).max / 2 else high
+    return Features(terms.clip(features.term, low, high), features.axes)
+
+
+def _same(_terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    found: Read = operands[0]
+    if isinstance(found, Features) and node.op_type == "Cast":
+        wanted = node.attributes.get_int("to", 0)
+        if wanted != ir.DataType.FLOAT:
+            raise UnknownError("its body casts features to another type")
+    return found
+
+
+def _moved(terms: Terms, node: ir.Node, operands: list[Any], value: ir.Value) -> Read:
+    features, *others = operands
+    if isinstance(features, Count | Steps | Going):
+        return features  # a number, whatever its shape
+    if not isinstance(features, Features) or any(isinstance(o, Features) for o in others):
+        raise UnknownError(f"its body has the operator {node.op_type} of what varies")
+    place = features.axes, features.term.width
+    if node.op_type in ("Slice", "Split"):
+        start, stop = moving.taken(node, *place, others, value)
+        return Features(terms.part(features.term, start, stop), features.axes)
+    return Features(features.term, moving.moved(node, *place, others, value))
+
+
+def _concat(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    if not all(isinstance(operand, Features) for operand in operands):
+        raise UnknownError("its body has a Concat of features and constants")
+    axes = operands[0].axes
+    if any(operand.axes != axes for operand in operands):
+        raise UnknownError("its body has a Concat of features of different axes")
+    if axes[node.attributes.get_int("axis", 0)] != FEATURES:
+        raise UnknownError("its body has a Concat of another axis than the features'")
+    return Features(terms.concat([operand.term for operand in operands]), axes)
+
+
+def _less(_terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    first, second = operands if node.op_type.startswith("Less") else operands[::-1]
+    more = int(node.op_type.endswith("OrEqual"))
+    if isinstance(second, np.ndarray) and second.size == 1:
+        second = int(np.reshape(second, -1)[0])
+    if not isinstance(first, Count) or not isinstance(second, Steps | int):
+        raise UnknownError(f"its condition {node.op_type} may end it before the last step")
+    return Going(frozenset({Limit(second, 1 - first.offset + more)}))
+
+
+def _and(_terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
+    limits: frozenset[Limit] = frozenset()
+    for operand in operands:
+        if isinstance(operand, Going):
+            limits |= operand.limits
+        elif not (isinstance(operand, np.ndarray) and operand.all()):
+            raise UnknownError("its condition may end it before the last step")
+    return Going(limits)
+
+
+_RULES: Mapping[str, Rule] = {
+    "Add": _add,
+    "And": _and,
+    "Cast": _same,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Div": _div,
+    "Gemm": _gemm,
+    "Identity": _same,
+    "Greater": _less,
+    "GreaterOrEqual": _less,
+    "Less": _less,
+    "LessOrEqual": _less,
+    "MatMul": _matmul,
+    "Mul": _mul,
+    "Neg": _neg,
+    "Sub": _sub,
+    **dict.fromkeys(FUNCTIONS, _function),
+    **dict.fromkeys(("Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"), _moved),
+}

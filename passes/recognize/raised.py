@@ -1,0 +1,59 @@
+"""Raised: canonical nodes, which stand for recurrences written out in ``Scan`` or ``Loop``."""
+
+import onnx_ir as ir
+
+from onnxgru.core.cells import Carry
+from onnxgru.core.network import Layer, Ports, Recurrence
+from onnxgru.passes import recurrent
+from onnxgru.passes.bodies import canonical
+from onnxgru.passes.values import is_zero
+
+
+def layer(node: ir.Node, prefix: str) -> Layer | None:
+    """The layer of a canonical node; None for any other.
+
+    Parameters
+    ----------
+    node : onnx_ir.Node
+        Of a normalised graph.
+    prefix : str
+        Name of the layer.
+    """
+    found, graph = canonical.description(node), node.graph
+    if found is None or not isinstance(graph, ir.Graph):
+        return None
+    cell = found.cell
+    direction = "reverse" if found.reverse else "forward"
+    name = f"{prefix}/{direction}"
+    recurrence = Recurrence(
+        name,
+        found.reverse,
+        found.operators(name, canonical.weights(graph, node, cell)),
+        tuple(Carry(f"{name}/{c.name}", f"{name}/{c.written_by}") for c in cell.carries),
+        f"{name}/{cell.emits}",
+    )
+    given, made = recurrent.inputs(node), recurrent.read(node)
+    first = {carry.name: given[recurrent.first(carry.name)] for carry in cell.carries}
+    last = {carry.name: made.get(recurrent.last(carry.name)) for carry in cell.carries}
+    ports = Ports(
+        str(given["X"].name),
+        "",
+        {carry: str(value.name) for carry, value in first.items() if not is_zero(value)},
+        str(made["Y"].name) if "Y" in made else "",
+        {carry: str(value.name) for carry, value in last.items() if value is not None},
+    )
+    shown = {
+        "direction": direction,
+        "host": found.host,
+        "activations": ", ".join(function.name for function in found.functions.values()),
+    }
+    return Layer(
+        prefix,
+        str(node.name),
+        cell,
+        (recurrence,),
+        found.input_size,
+        found.hidden_size,
+        ports,
+        shown,
+    )

@@ -1,0 +1,104 @@
+"""Written: a recurrence written out in the body of a ``Scan`` or ``Loop`` becomes canonical.
+
+See `onnxgru.passes.bodies.canonical`. A body that cells are not made of is left as it is;
+`onnxgru.passes.elsewhere` tells the reason. Graphs that onnxgru wrote are left alone.
+"""
+
+import onnx_ir as ir
+
+from onnxgru.core.tape import Tape
+from onnxgru.passes.bodies import canonical, hosts, tables
+from onnxgru.passes.bodies.canonical import Description
+from onnxgru.passes.bodies.equations import Equations
+from onnxgru.passes.bodies.tables import Bound
+from onnxgru.passes.bodies.terms import UnknownError
+from onnxgru.passes.shapes import Shapes
+
+VERSION = "onnxgru.version"
+"""Metadata key of models that onnxgru wrote."""
+
+
+class Written(ir.passes.InPlacePass):
+    """Rewrite every ``Scan`` and ``Loop`` of the main graph that is a recurrent layer."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite those that are not canonical yet."""
+        nodes = [node for node in model.graph if is_host(node)]
+        if not nodes or VERSION in model.metadata_props:
+            return ir.passes.PassResult(model, modified=False)
+        modified = Shapes()(model).modified
+        for node in nodes:
+            try:
+                found = hosts.equations(node)
+                bound = tables.bound(found)
+            except UnknownError:
+                continue
+            _replace(model.graph, node, found, bound)
+            modified = True
+        return ir.passes.PassResult(model, modified)
+
+
+def is_host(node: ir.Node) -> bool:
+    """Whether a node is a ``Scan`` or ``Loop`` that is not canonical."""
+    own = node.op_type in hosts.HOSTS and node.domain in ("", "ai.onnx")
+    return own and canonical.CELL not in node.metadata_props
+
+
+def reason(node: ir.Node) -> str:
+    """Why a ``Scan`` or ``Loop`` is not rewritten; empty where it can be."""
+    try:
+        tables.bound(hosts.equations(node))
+    except UnknownError as error:
+        return str(error)
+    return ""
+
+
+def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> None:
+    name = str(node.name)
+    before, after = Tape(graph=graph), None
+    carried = {each.source: each for each in found.carried}
+    order = [carried[term] for term in bound.carries]
+    (root,) = found.roots
+    described = Description(
+        node.op_type,
+        bound.cell,
+        bound.functions,
+        root.source.width,
+        order[0].source.width,
+        found.reverse,
+    )
+    inputs = [
+        canonical.entered(
+            before, each.first, each.axes, f"{name}/first/{carry.name}", sequence=False
+        )
+        for each, carry in zip(order, bound.cell.carries, strict=True)
+    ]
+    inputs.append(canonical.entered(before, root.value, root.axes, f"{name}/x", sequence=True))
+    made = canonical.write(before, name, bound, described, inputs)
+    after = before
+    results = [
+        (each.last, value, each.axes, False, carry.name)
+        for each, value, carry in zip(order, made, bound.cell.carries, strict=False)
+    ]
+    if found.emitted is not None:
+        results.append((found.emitted.value, made[-1], found.emitted.axes, True, "emitted"))
+    for old, value, axes, sequence, label in results:
+        if old is None:
+            continue
+        new = canonical.left(after, value, axes, f"{name}/{label}", sequence=sequence)
+        if new is value and old.is_graph_output():
+            new = after.op("Identity", value)
+        new.shape, new.type = old.shape, old.type
+        kept = old.name
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+        old.name, new.name = f"{kept}/replaced", kept
+    for old, first in found.kept:
+        ir.convenience.replace_all_uses_with(old, first, replace_graph_outputs=True)
+    graph.insert_before(node, after.nodes)
+    graph.remove(node, safe=True)
+    scan = made[0].producer()
+    if scan is not None:
+        scan.name = name
+    for constant in before.constants.values():
+        if constant.name not in graph.initializers:
+            graph.register_initializer(constant)

@@ -1,0 +1,90 @@
+"""Recurrences written out in a Scan or Loop become layers that compute the same."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from onnxgru.core.cells import CELLS
+from onnxgru.passes import source
+from onnxgru.passes.bodies.canonical import CELL
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.recognize.layers import Recognition, recognize
+from tests import grus, scans
+from tests.passes.test_decompose import TOLERANCE, decompose, distance
+
+TABLES = {
+    "ligru": "ligru",
+    "gru": "gru.reset_after",
+    "gru_before": "gru.reset_before",
+    "rnn": "rnn",
+}
+
+
+def found(message: onnx.ModelProto) -> tuple[ir.Model, Recognition]:
+    model = ir.from_proto(message)
+    Normalize()(model)
+    return model, recognize(model)
+
+
+@pytest.mark.parametrize("name", scans.BODIES)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("initial", [False, True])
+def test_floats_are_those_of_onnxruntime(name: str, reverse: bool, initial: bool) -> None:
+    message = scans.model(scans.BODIES[name], reverse=reverse, initial=initial)
+    inputs = scans.feeds(message)
+    wanted = grus.run(message, inputs)
+    model, recognition = found(message)
+    assert not recognition.refusals
+    (layer,) = recognition.layers
+    assert layer.recurrences[0].reverse == reverse
+    assert (layer.ports.initial != {}) == initial
+    assert distance(wanted, grus.run(source.proto(model), inputs)) < TOLERANCE
+    assert distance(wanted, grus.run(decompose(message), inputs)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_known_cells_have_their_tables(name: str) -> None:
+    _, recognition = found(scans.model(scans.BODIES[name]))
+    assert recognition.layers[0].cell is CELLS[TABLES[name]]
+    assert recognition.layers[0].attributes["host"] == "Scan"
+
+
+def test_the_normal_form_is_stable() -> None:
+    model, once = found(scans.model(scans.LSTM))
+    again, twice = found(ir.to_proto(model))
+    assert once.layers[0].cell == twice.layers[0].cell
+    assert once.layers[0].ports == twice.layers[0].ports
+    for before, after in zip(once.layers[0].linears, twice.layers[0].linears, strict=True):
+        np.testing.assert_array_equal(before.weight, after.weight)
+        np.testing.assert_array_equal(before.bias, after.bias)
+    assert not Normalize()(again).modified
+
+
+def test_other_cells_get_readable_names_and_equal_tables_are_equal() -> None:
+    first, second = (found(scans.model(scans.ODD, reverse=r))[1].layers[0] for r in (False, True))
+    assert first.cell == second.cell
+    assert first.cell.name.startswith("body.")
+    assert [row.name for row in first.cell.rows] == [
+        "new.input",
+        "new.hidden",
+        "new.sum",
+        "new.gate",
+        "gate.gate",
+        "state.line2",
+        "state.new",
+        "state.line",
+        "state.sum",
+        "state.line3",
+        "output.leakyrelu",
+    ]
+
+
+def test_graphs_of_our_own_are_not_read_again() -> None:
+    message = scans.model(scans.LIGRU)
+    entry = message.metadata_props.add()
+    entry.key, entry.value = "onnxgru.version", "1.2.3"
+    model, recognition = found(message)
+    assert not recognition.layers
+    assert recognition.nothing.startswith("was written by onnxgru 1.2.3 and is quantised already")
+    assert not any(CELL in node.metadata_props for node in model.graph)

@@ -1,0 +1,73 @@
+"""Recurrences written out in a Scan go through everything, as the operators of ONNX do."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from onnxgru.passes.form import Form
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.fused import FusedEngine
+from onnxgru.runtime.population import PopulationEngine
+from onnxgru.runtime.verify import oracle_engine
+from tests import scans
+from tests.pipeline import Pipeline, first_job, pipeline
+from tests.runtime.exact import require_exact, to_step
+
+QUICK = ("onnxruntime (disabled)", "onnxruntime (all)", "onnx.reference")
+CASES = [*((name, False) for name in scans.BODIES), ("lstm", True)]
+ODD = ("ligru", "odd")
+"""Whose tables no operator of ONNX has."""
+
+
+@cache
+def made(name: str, reverse: bool) -> tuple[Pipeline, dict[str, np.ndarray]]:
+    message = scans.model(scans.BODIES[name], reverse=reverse)
+    inputs = scans.feeds(message)
+    return pipeline(message, inputs), inputs
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_integers_are_the_oracles(case: tuple[str, bool]) -> None:
+    model, inputs = made(*case)
+    require_exact(model, model.uniform(8), inputs, names=QUICK)
+    program = model.mixed(3)
+    require_exact(model, program, inputs, Form("unrolled", steps=scans.T), names=QUICK)
+
+
+@pytest.mark.parametrize("name", scans.BODIES)
+def test_the_step_form_is_the_oracle(name: str) -> None:
+    message = scans.model(scans.BODIES[name], initial=False)
+    inputs = scans.feeds(message)
+    model = pipeline(message, inputs)
+    emitted = to_step(model).emit(model.mixed(2), Form("step"))
+    states = [value.name for value in emitted.graph.input][1:]
+    assert len(states) == len(model.layers[0].carries)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_evaluators_are_the_oracle(name: str) -> None:
+    model, inputs = made(name, False)
+    (layer,) = model.mixed(4).layers
+    job = first_job(model, layer, inputs)
+    wanted = oracle_engine(layer)(job.x, job.initial, job.lengths, trace=False)
+    for engine in (LayerEvaluator(layer), FusedEngine(layer)):
+        found = engine(job.x, job.initial, job.lengths)
+        np.testing.assert_array_equal(found.y, wanted.y)
+        for carry, codes in wanted.last.items():
+            np.testing.assert_array_equal(found.last[carry], codes)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_device_is_the_oracle(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    model, inputs = made(name, False)
+    stack = [program.layers[0] for program in (model.uniform(5), model.mixed(4))]
+    jobs = [first_job(model, layer, inputs) for layer in stack]
+    engine = PopulationEngine(stack, torch.device("cpu"))
+    results = engine([j.x for j in jobs], [j.initial for j in jobs], [j.lengths for j in jobs])
+    for layer, job, (y, last) in zip(stack, jobs, results, strict=True):
+        wanted = oracle_engine(layer)(job.x, job.initial, job.lengths, trace=False)
+        np.testing.assert_array_equal(y, wanted.y)
+        for carry, codes in wanted.last.items():
+            np.testing.assert_array_equal(last[carry], codes)

@@ -1,0 +1,204 @@
+"""Models with recurrent cells written out in the body of a Scan, as ONNX text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, parser
+
+T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the letters of the project
+
+
+@dataclass(frozen=True)
+class Body:
+    """A cell in ONNX text.
+
+    `nodes` reads x (B, I), every carry by its name (B, H) and the weights, and makes ``out`` and,
+    for every carry, ``next_<carry>``.
+    """
+
+    nodes: str
+    weights: Mapping[str, Sequence[int]]
+    carries: tuple[str, ...] = ("h",)
+
+
+LIGRU = Body(
+    """
+    wx = MatMul (x, W)
+    rh = MatMul (h, R)
+    bare = Add (wx, rh)
+    sums = Add (bare, b)
+    zs, ns = Split <axis = -1, num_outputs = 2> (sums)
+    z = Sigmoid (zs)
+    n = Relu (ns)
+    keep = Mul (z, h)
+    rest = Sub (one, z)
+    new = Mul (rest, n)
+    next_h = Add (keep, new)
+    out = Identity (next_h)
+    """,
+    {"W": (I, 2 * H), "R": (H, 2 * H), "b": (2 * H,)},
+)
+"""Ravanelli et al. 2018."""
+
+GRU = Body(
+    """
+    wx = Gemm <transB = 1> (x, W, b)
+    rh = Gemm <transB = 1> (h, R, c)
+    rx, zx, nx = Split <axis = 1, num_outputs = 3> (wx)
+    rr, zr, nr = Split <axis = 1, num_outputs = 3> (rh)
+    rs = Add (rx, rr)
+    zs = Add (zx, zr)
+    r = Sigmoid (rs)
+    z = Sigmoid (zs)
+    gated = Mul (r, nr)
+    ns = Add (nx, gated)
+    n = Tanh (ns)
+    far = Sub (h, n)
+    part = Mul (far, z)
+    next_h = Add (n, part)
+    out = Identity (next_h)
+    """,
+    {"W": (3 * H, I), "R": (3 * H, H), "b": (3 * H,), "c": (3 * H,)},
+)
+"""As torch writes it: n + z (h - n)."""
+
+GRU_BEFORE = Body(
+    """
+    xh = Concat <axis = -1> (x, h)
+    rz = MatMul (xh, W)
+    sums = Add (rz, b)
+    both = Sigmoid (sums)
+    r, z = Split <axis = -1, num_outputs = 2> (both)
+    rh = Mul (r, h)
+    xrh = Concat <axis = -1> (x, rh)
+    ns = MatMul (xrh, V)
+    nb = Add (ns, c)
+    n = Tanh (nb)
+    rest = Sub (one, z)
+    new = Mul (rest, n)
+    keep = Mul (z, h)
+    next_h = Add (new, keep)
+    out = Identity (next_h)
+    """,
+    {"W": (I + H, 2 * H), "V": (I + H, H), "b": (2 * H,), "c": (H,)},
+)
+"""As TensorFlow's old cells had it: one product of [x, h]."""
+
+LSTM = Body(
+    """
+    wx = MatMul (x, W)
+    rh = MatMul (h, R)
+    bare = Add (wx, rh)
+    sums = Add (bare, b)
+    zero = Constant <value = int64[1] {0}> ()
+    one_h = Constant <value_ints = [6]> ()
+    two_h = Constant <value_ints = [12]> ()
+    three_h = Constant <value_ints = [18]> ()
+    end = Constant <value_ints = [9223372036854775807]> ()
+    axis = Constant <value_ints = [1]> ()
+    is = Slice (sums, zero, one_h, axis)
+    fs = Slice (sums, one_h, two_h, axis)
+    gs = Slice (sums, two_h, three_h, axis)
+    os = Slice (sums, three_h, end, axis)
+    i = Sigmoid (is)
+    f = Sigmoid (fs)
+    g = Tanh (gs)
+    o = Sigmoid (os)
+    kept = Mul (f, c)
+    new = Mul (i, g)
+    next_c = Add (kept, new)
+    t = Tanh (next_c)
+    next_h = Mul (o, t)
+    out = Identity (next_h)
+    """,
+    {"W": (I, 4 * H), "R": (H, 4 * H), "b": (4 * H,)},
+    carries=("h", "c"),
+)
+
+RNN = Body(
+    """
+    wx = MatMul (x, W)
+    rh = MatMul (h, R)
+    sum = Add (wx, rh)
+    next_h = Tanh (sum)
+    out = Identity (next_h)
+    """,
+    {"W": (I, H), "R": (H, H)},
+)
+
+ODD = Body(
+    """
+    wx = MatMul (x, W)
+    rh = MatMul (h, R)
+    a = Add (wx, rh)
+    sa = Softsign (a)
+    hard = Clip (a, low, high)
+    both = Mul (sa, hard)
+    decayed = Mul (h, half)
+    next_h = Add (both, decayed)
+    minus = Neg (next_h)
+    out = LeakyRelu <alpha = 0.2> (minus)
+    """,
+    {"W": (I, H), "R": (H, H)},
+)
+"""A cell that nobody has published."""
+
+BODIES = {
+    "ligru": LIGRU,
+    "gru": GRU,
+    "gru_before": GRU_BEFORE,
+    "lstm": LSTM,
+    "rnn": RNN,
+    "odd": ODD,
+}
+_CONSTANTS = "float one = {1.0}, float half = {0.5}, float low = {-1.0}, float high = {1.0}"
+
+
+def model(body: Body, *, reverse: bool = False, initial: bool = True) -> onnx.ModelProto:
+    """A Scan of a body over X (T, B, I), with random weights."""
+    first = ", ".join(f"first_{c}" for c in body.carries)
+    given = ", ".join(f"float[B, {H}] first_{c}" for c in body.carries) if initial else ""
+    last = ", ".join(f"last_{c}" for c in body.carries)
+    zeros = (
+        ""
+        if initial
+        else "\n".join(
+            f"""shape_{c} = Shape <start = 1, end = 2> (X)
+        whole_{c} = Concat <axis = 0> (shape_{c}, size)
+        first_{c} = Expand (nothing, whole_{c})"""
+            for c in body.carries
+        )
+    )
+    text = f"""<ir_version: 9, opset_import: ["": 18]>
+    test (float[T, B, {I}] X{", " if given else ""}{given})
+      => (float[T, B, {H}] Y, {", ".join(f"float[B, {H}] last_{c}" for c in body.carries)})
+    <float nothing = {{0.0}}, int64[1] size = {{{H}}}> {{
+      {zeros}
+      {last}, Y = Scan <num_scan_inputs = 1, scan_input_directions = [{int(reverse)}],
+        scan_output_directions = [{int(reverse)}],
+        body = step ({", ".join(f"float[B, {H}] {c}" for c in body.carries)}, float[B, {I}] x)
+          => ({", ".join(f"float[B, {H}] next_{c}" for c in body.carries)}, float[B, {H}] out)
+          <{_CONSTANTS}> {{ {body.nodes} }}> ({first}, X)
+    }}"""
+    message = parser.parse_model(text)
+    generator = np.random.default_rng(5)
+    for name, shape in body.weights.items():
+        array = (0.5 * generator.standard_normal(shape)).astype(np.float32)
+        message.graph.initializer.append(numpy_helper.from_array(array, name))
+    onnx.checker.check_model(message, full_check=True)
+    return message
+
+
+def feeds(message: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Random inputs of a model."""
+    generator = np.random.default_rng(6)
+    sizes = {"T": T, "B": B}
+    return {
+        value.name: generator.standard_normal(
+            [d.dim_value or sizes[d.dim_param] for d in value.type.tensor_type.shape.dim],
+            np.float32,
+        )
+        for value in message.graph.input
+    }
