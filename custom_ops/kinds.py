@@ -12,7 +12,7 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxgru.core.program import IntegerOperator
-from onnxgru.custom_ops import add, delta, linear, lookup, mul
+from onnxgru.custom_ops import add, delta, linear, lookup, mul, scale
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "linear": Kind(linear.equation, None, linear.Linear),
         "add": Kind(add.equation, add.Add.derive, add.Add, "+"),
         "mul": Kind(mul.equation, mul.Mul.derive, mul.Mul, "\N{MULTIPLICATION SIGN}"),
+        "scale": Kind(
+            scale.equation, scale.Scale.derive, scale.Scale, "\N{MULTIPLICATION SIGN} vector"
+        ),
         "lookup": Kind(lookup.equation, lookup.Lookup.derive, lookup.Lookup),
         "delta": Kind(
             delta.equation, delta.Delta.derive, delta.Delta, "\N{GREEK CAPITAL LETTER DELTA}"

@@ -191,6 +191,7 @@ class Linear(IntegerOperator):
     """
 
     kind: ClassVar[str] = "linear"
+    vectors: ClassVar[tuple[str, ...]] = ("bias", "requantization.multiplier")
     operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
     parts: tuple[Part, ...]

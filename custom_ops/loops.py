@@ -19,9 +19,6 @@ from onnxgru.core.primitives import Shift, mapped
 from onnxgru.core.program import IntegerOperator, Stage
 from onnxgru.custom_ops.linear import Linear
 
-VECTORS = ("bias", "requantization.multiplier")
-"""Parameters of a linear operator that differ by column; the others are numbers."""
-
 FIRST_BLOCK = "weights.0"
 
 
@@ -180,7 +177,7 @@ def _recorded(
     for part, name in enumerate(operator.outputs):
 
         def argument(path: str, _value: Any, part: int = part) -> Argument:
-            return Argument(index, path, part, linear and path in VECTORS)
+            return Argument(index, path, part, path in operator.vectors)
 
         parameters = mapped(prepared[operator.outputs], argument)
         operands: list[Expression] = [Element(value) for value in operator.inputs]

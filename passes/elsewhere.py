@@ -49,7 +49,8 @@ def elsewhere(model: ir.Model, quantized: frozenset[str]) -> Iterator[Refusal]:
     quantized : frozenset of str
         Recurrent operators of ONNX that are quantised.
     """
-    words = " and ".join(sorted(quantized))
+    *others, last = sorted(quantized)
+    words = f"{', '.join(others)} and {last}" if others else last
     later = f"this version quantises nodes of the operator{'s' * (len(quantized) > 1)} {words} only"
     yield from _nodes(model.graph, "", quantized, later)
     unrolled = list(_unrolled(model.graph, later))

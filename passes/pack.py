@@ -88,7 +88,7 @@ class Pack(ir.passes.InPlacePass):
             if array.dtype == np.uint8:
                 result = unpacking.bits(packed, bits, array.shape)
             else:
-                result = unpacking.words(packed)
+                result = unpacking.words(packed, signed=bool(np.signbit(array).any()))
             for node, index in uses:
                 node.replace_input_with(index, result)
             place.insert_before(place[0], unpacking.tape.nodes)
@@ -116,9 +116,14 @@ class _Unpacking:
         weighted = self._op("Mul", digits, self._row(base, count, np.int32, factor))
         return self._op("ReduceSum", weighted, self.tape.axes(1), keepdims=0)
 
-    def words(self, packed: ir.Value) -> ir.Value:
+    def words(self, packed: ir.Value, *, signed: bool) -> ir.Value:
         """int32 values (N,) from their two bytes each."""
-        return self._sum(self._op("Cast", packed, to=ir.DataType.INT32), 256, 2)
+        words = self._sum(self._op("Cast", packed, to=ir.DataType.INT32), 256, 2)
+        if not signed:
+            return words
+        half, mask = self.tape.scalar(1 << 15), self.tape.scalar((1 << 16) - 1)
+        raised = self._op("BitwiseAnd", self._op("Add", words, half), mask)
+        return self._op("Sub", raised, half)
 
     def bits(self, packed: ir.Value, bits: int, shape: tuple[int, ...]) -> ir.Value:
         """uint8 codes of the given shape, zero point 128, from a bit stream."""

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-GATES = {"GRU": 3, "RNN": 1}
+GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Case:
     gain: float = 0.5
     extra: dict = field(default_factory=dict)
     operator: str = "GRU"
+    peepholes: bool = False
 
     @property
     def D(self) -> int:  # noqa: N802 - the letter of the ONNX operator specification
@@ -53,20 +54,33 @@ def weights(case: Case) -> dict[str, np.ndarray]:
     }
     if case.bias:
         result["B"] = draw(case.D, 2 * gates * case.H)
+    if case.peepholes:
+        result["P"] = draw(case.D, 3 * case.H)
     return result
+
+
+def _first(case: Case) -> tuple[str, ...]:
+    """Inputs that are first values of what a node carries."""
+    names = ("initial_h", "initial_c") if case.operator == "LSTM" else ("initial_h",)
+    return names if case.initial else ()
+
+
+def _made(case: Case) -> tuple[str, ...]:
+    """Outputs that a node has."""
+    return ("Y", "Y_h", "Y_c") if case.operator == "LSTM" else ("Y", "Y_h")
 
 
 def feeds(case: Case, seed: int = 1) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((case.T, case.B, case.I)).astype(np.float32)
-    h = generator.uniform(-0.9, 0.9, (case.D, case.B, case.H)).astype(np.float32)
     if case.layout:
-        x, h = x.swapaxes(0, 1).copy(), h.swapaxes(0, 1).copy()
+        x = x.swapaxes(0, 1).copy()
     result = {"X": x}
     if case.lengths is not None:
         result["lengths"] = np.asarray(case.lengths, np.int32)
-    if case.initial:
-        result["initial_h"] = h
+    for name in _first(case):
+        first = generator.uniform(-0.9, 0.9, (case.D, case.B, case.H)).astype(np.float32)
+        result[name] = first.swapaxes(0, 1).copy() if case.layout else first
     return result
 
 
@@ -90,29 +104,29 @@ def node(case: Case, name: str = "gru", x: str = "X", prefix: str = "") -> onnx.
             attributes["activation_beta"] = list(case.betas) * case.D
     inputs = [x, f"{prefix}W", f"{prefix}R", f"{prefix}B" if case.bias else ""]
     inputs += ["lengths" if case.lengths is not None else ""]
-    inputs += ["initial_h" if case.initial else ""]
+    first = _first(case)
+    inputs += [name if name in first else "" for name in ("initial_h", "initial_c")]
+    inputs += [f"{prefix}P" if case.peepholes else ""]
     while not inputs[-1]:
         inputs.pop()
-    outputs = [f"{prefix}{o}" if o in case.outputs else "" for o in ("Y", "Y_h")]
+    outputs = [f"{prefix}{o}" if o in case.outputs else "" for o in _made(case)]
     return helper.make_node(case.operator, inputs, outputs, name=name, **attributes)
 
 
 def model(case: Case) -> onnx.ModelProto:
-    """A model that is one GRU node."""
+    """A model that is one recurrent node."""
     T, B = ("T", "B") if case.dynamic else (case.T, case.B)  # noqa: N806 - letters
+    one = [B, case.D, case.H] if case.layout else [case.D, B, case.H]
     shapes = {
         "X": [B, T, case.I] if case.layout else [T, B, case.I],
-        "initial_h": [B, case.D, case.H] if case.layout else [case.D, B, case.H],
         "Y": [B, T, case.D, case.H] if case.layout else [T, case.D, B, case.H],
-        "Y_h": [B, case.D, case.H] if case.layout else [case.D, B, case.H],
+        **dict.fromkeys(("initial_h", "initial_c", "Y_h", "Y_c"), one),
     }
     inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, shapes["X"])]
     if case.lengths is not None:
         inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, [B]))
-    if case.initial:
-        inputs.append(
-            helper.make_tensor_value_info("initial_h", TensorProto.FLOAT, shapes["initial_h"])
-        )
+    for name in _first(case):
+        inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]))
     outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, shapes[o]) for o in case.outputs]
     initializers = [numpy_helper.from_array(a, n) for n, a in weights(case).items()]
     graph = helper.make_graph([node(case)], "test", inputs, outputs, initializers)
@@ -153,10 +167,10 @@ def stacked(cases: Sequence[Case], between: str = "codes") -> onnx.ModelProto:
             nodes.append(helper.make_node("Mul", [kept, "gain"], [scaled], name=f"mul{index}"))
             nodes.append(helper.make_node("Relu", [scaled], [x], name=f"relu{index}"))
     prefix = f"l{len(cases) - 1}_"
-    shapes = {"Y": ["T", last.D, "B", last.H], "Y_h": [last.D, "B", last.H]}
+    one = [last.D, "B", last.H]
+    shapes = {"Y": ["T", last.D, "B", last.H], "Y_h": one, "Y_c": one}
     given = {"X": ["T", "B", first.I]}
-    if first.initial:
-        given["initial_h"] = [first.D, "B", first.H]
+    given |= {name: [first.D, "B", first.H] for name in _first(first)}
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in given.items()]
     if first.lengths is not None:
         inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]))
@@ -183,12 +197,12 @@ def run(message: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> list[np.ndar
 
 
 def reference(case: Case, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Outputs of onnxruntime's own GRU, transposing around it for layout 1."""
+    """Outputs of onnxruntime's own operator, transposing around it for layout 1."""
     if not case.layout:
         return run(model(case), inputs)
     from dataclasses import replace
 
     plain = {n: a.swapaxes(0, 1) if n != "lengths" else a for n, a in inputs.items()}
     results = run(model(replace(case, layout=0)), plain)
-    orders = {"Y": (2, 0, 1, 3), "Y_h": (1, 0, 2)}
+    orders = {"Y": (2, 0, 1, 3), "Y_h": (1, 0, 2), "Y_c": (1, 0, 2)}
     return [r.transpose(orders[o]) for r, o in zip(results, case.outputs, strict=True)]

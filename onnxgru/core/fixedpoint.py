@@ -64,6 +64,29 @@ def multiplier(ratios: Ratios, lowest_shift: int) -> tuple[Integers, int]:
     return np.minimum(np.maximum(rounded, 1), top).astype(np.int64), shift
 
 
+def signed_multiplier(ratios: Ratios) -> tuple[Integers, int]:
+    """Fixed-point multipliers of reals of any sign, of up to 15 bits, and the shift they share.
+
+    Parameters
+    ----------
+    ratios : ndarray of float64, shape (N,)
+        Finite reals.
+
+    Returns
+    -------
+    multipliers : ndarray of int64, shape (N,)
+        round(ratio * 2**shift), within -(2**15 - 1) .. 2**15 - 1.
+    shift : int
+        0 .. 30.
+    """
+    magnitudes = np.abs(ratios)
+    if not magnitudes.any():
+        return np.zeros(ratios.shape, np.int64), 0
+    _, shift = multiplier(magnitudes, lowest_shift=0)
+    top = 2**OPERAND_BITS - 1
+    return np.clip(np.rint(np.ldexp(ratios, shift)), -top, top).astype(np.int64), shift
+
+
 @dataclass(frozen=True, eq=False)
 class Requantization:
     """Integer parameters of a requantisation.

@@ -67,6 +67,24 @@ class LinearOperator(Operator):
 
 
 @dataclass(frozen=True, eq=False)
+class ScaleOperator(Operator):
+    """A product with a constant vector, element by element.
+
+    Parameters
+    ----------
+    vector : ndarray of float32, shape (outputs,)
+        The vector.
+    """
+
+    vector: Floats
+
+    @property
+    def kind(self) -> str:
+        """``scale``."""
+        return "scale"
+
+
+@dataclass(frozen=True, eq=False)
 class LookupOperator(Operator):
     """A function of one value.
 

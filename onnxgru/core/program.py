@@ -151,6 +151,8 @@ class IntegerOperator(ABC):
     """One operator, or several that share a product, with all its integer parameters."""
 
     kind: ClassVar[str]
+    vectors: ClassVar[tuple[str, ...]] = ()
+    """Places in its record of parameters of those that differ by channel; others are numbers."""
     inputs: tuple[str, ...]
     """Names of the values it reads."""
     operands: tuple[Boundary, ...]

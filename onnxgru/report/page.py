@@ -23,6 +23,7 @@ from onnxgru.core.remarks import (
     remarks,
     verdict,
 )
+from onnxgru.custom_ops.kinds import KINDS
 from onnxgru.report import charts
 from onnxgru.report.charts import Evaluation
 from onnxgru.report.drawing import BOX, draw
@@ -42,8 +43,6 @@ SHAPES = {"member": DOT, "chosen": STAR, "uniform": SQUARE, "widened": DIAMOND}
 
 FOLDED = 20
 """Rows of operators that are in sight from the beginning."""
-
-_SIGNS = {"add": "+", "mul": "\N{MULTIPLICATION SIGN}"}
 
 
 def build(
@@ -246,7 +245,7 @@ def _sign(kind: str, parameter: str, functions: Mapping[str, str]) -> str:
             if parameter == "complement"
             else functions.get(parameter, parameter)
         )
-    return _SIGNS.get(kind, "")
+    return KINDS[kind].sign if kind else ""
 
 
 def _widths(report: Mapping[str, Any]) -> dict[str, list[int | None]]:

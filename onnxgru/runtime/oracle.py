@@ -18,6 +18,7 @@ from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
+from onnxgru.custom_ops.scale import Scale
 
 Wide = npt.NDArray[np.int64]
 INT32 = np.iinfo(np.int32)
@@ -84,6 +85,14 @@ def _mul(operator: Mul, left: Codes, right: Codes) -> list[Codes]:
     return [_requantize(steps[0] * steps[1], operator.output)]
 
 
+def _scale(operator: Scale, codes: Codes) -> list[Codes]:
+    name, parameters = operator.output.name, operator.output.requantization
+    steps = codes.astype(np.int64) - operator.operands[0].quantization.zero_point
+    product = _fits(steps * parameters.multipliers, name)
+    shifted = _rounded_shift(product, parameters.shift, name)
+    return [_saturate(shifted, operator.output.boundary.quantization, name)]
+
+
 def _lookup(operator: Lookup, codes: Codes) -> list[Codes]:
     return [operator.table[codes.astype(np.int64)]]
 
@@ -97,6 +106,7 @@ _EQUATIONS: Mapping[type[IntegerOperator], Callable[..., list[Codes]]] = {
     Linear: _linear,
     Add: _add,
     Mul: _mul,
+    Scale: _scale,
     Lookup: _lookup,
     Delta: _delta,
 }

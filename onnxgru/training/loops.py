@@ -7,6 +7,7 @@ An instruction is a row of integers::
 
     PRODUCT   slot of the output   first column in the products   -
     ADD, MUL  slot of the output   slot                           slot
+    SCALE     slot of the output   slot                           vector
     LOOKUP    slot of the output   slot                           table
 """
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from onnxgru.core.compiled import compiled
 from onnxgru.core.integers import Codes, Floats
 
-PRODUCT, ADD, MUL, LOOKUP = range(4)
+PRODUCT, ADD, MUL, SCALE, LOOKUP = range(5)
 
 Instructions = npt.NDArray[np.int64]
 
@@ -56,6 +57,7 @@ def _of_scale(
     products: Floats,
     first: int,
     second: int,
+    vectors: Floats,
     scales: Floats,
     zero_points: Floats,
     inverse: np.float32,
@@ -73,8 +75,11 @@ def _of_scale(
             value = products[first + h]
         else:
             a = (np.float32(codes[first, h]) - zero_points[first]) * scales[first]
-            b = (np.float32(codes[second, h]) - zero_points[second]) * scales[second]
-            value = a + b if kind == ADD else a * b
+            if kind == SCALE:
+                value = a * vectors[second, h]
+            else:
+                b = (np.float32(codes[second, h]) - zero_points[second]) * scales[second]
+                value = a + b if kind == ADD else a * b
         total += gradient[h] * _growth(value * inverse, low, high)
     return total
 
@@ -84,6 +89,7 @@ def forward(
     codes: Codes,
     products: Floats,
     instructions: Instructions,
+    vectors: Floats,
     scales: Floats,
     zero_points: Floats,
     tops: Floats,
@@ -103,6 +109,8 @@ def forward(
         Of the linear operators, biases included.
     instructions : ndarray of int64, shape (N, 4)
         The operators, in order.
+    vectors : ndarray of float32, shape (vectors, H)
+        What values are scaled with.
     scales, zero_points, tops : ndarray of float32, shape (slots,)
         Of the values in the slots, and their largest codes.
     tables : ndarray of uint8, shape (tables, 256)
@@ -136,8 +144,16 @@ def forward(
                     code = _rounded(product[h] * inverse) + zero_point
                     written[h] = np.uint8(min(max(code, NONE), top))
                 continue
-            left, right = codes[row, first], codes[row, second]
+            left = codes[row, first]
             scale_left, zero_left = scales[first], zero_points[first]
+            if kind == SCALE:
+                vector = vectors[second]
+                for h in range(width):
+                    a = (np.float32(left[h]) - zero_left) * scale_left
+                    code = _rounded(a * vector[h] * inverse) + zero_point
+                    written[h] = np.uint8(min(max(code, NONE), top))
+                continue
+            right = codes[row, second]
             scale_right, zero_right = scales[second], zero_points[second]
             for h in range(width):
                 a = (np.float32(left[h]) - zero_left) * scale_left
@@ -152,6 +168,7 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
     codes: Codes,
     products: Floats,
     instructions: Instructions,
+    vectors: Floats,
     scales: Floats,
     zero_points: Floats,
     tops: Floats,
@@ -169,7 +186,7 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
 
     Parameters
     ----------
-    codes, products, instructions, scales, zero_points, tops, going, start, stop
+    codes, products, instructions, vectors, scales, zero_points, tops, going, start, stop
         As for `forward`, which has been run.
     slopes, growths : ndarray of float32, shape (tables, 256)
         Derivatives of a table's values by what it is looked up with, and by the values' scale.
@@ -194,8 +211,8 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
             inverse = np.float32(1.0) / scales[out]
             if learned:
                 of_scales[out] += _of_scale(
-                    kind, gradient, codes[row], products[row], first, second, scales, zero_points,
-                    inverse, low, high, growths,
+                    kind, gradient, codes[row], products[row], first, second, vectors, scales,
+                    zero_points, inverse, low, high, growths,
                 )  # fmt: skip
             if kind == LOOKUP:
                 slope, read = slopes[second], codes[row, first]
@@ -206,6 +223,13 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
                 target = of_products[row, first : first + width]
                 for h in range(width):
                     target[h] = _passed(gradient[h], product[h] * inverse, low, high)
+            elif kind == SCALE:
+                left, vector = codes[row, first], vectors[second]
+                scale_left, zero_left = scales[first], zero_points[first]
+                for h in range(width):
+                    a = (np.float32(left[h]) - zero_left) * scale_left
+                    passed = _passed(gradient[h], a * vector[h] * inverse, low, high)
+                    to_first[h] += passed * vector[h]
             else:
                 left, right = codes[row, first], codes[row, second]
                 scale_left, zero_left = scales[first], zero_points[first]

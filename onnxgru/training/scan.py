@@ -13,13 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.integers import Codes, Floats
-from onnxgru.core.network import LinearOperator, LookupOperator, Operator, Recurrence
+from onnxgru.core.network import (
+    LinearOperator,
+    LookupOperator,
+    Operator,
+    Recurrence,
+    ScaleOperator,
+)
 from onnxgru.training import loops
 from onnxgru.training.loops import Instructions
 
 Tensor = Any
 
-_KINDS = {"add": loops.ADD, "mul": loops.MUL, "lookup": loops.LOOKUP}
+_KINDS = {"add": loops.ADD, "mul": loops.MUL, "scale": loops.SCALE, "lookup": loops.LOOKUP}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +70,8 @@ class Plan:
         Slots that are read outside of the step: what is emitted, then what is carried on.
     lookups : tuple of LookupOperator
         Those that have a table, in the order of the tables.
+    vectors : ndarray of float32, shape (V, H)
+        What values are scaled with; training leaves it as it is.
     """
 
     def __init__(self, recurrence: Recurrence) -> None:
@@ -78,6 +86,9 @@ class Plan:
             dict.fromkeys([self.slots[recurrence.emits], *self.carries[:, 1].tolist()])
         )
         self.lookups = tuple(o for o in recurrence.operators if isinstance(o, LookupOperator))
+        self._scales = tuple(o for o in recurrence.operators if isinstance(o, ScaleOperator))
+        width = recurrence.operators[0].width
+        self.vectors = np.array([o.vector for o in self._scales], np.float32).reshape(-1, width)
         self.prologue = self._stages(recurrence.prologue)
         self.body = self._stages(recurrence.body)
 
@@ -108,8 +119,13 @@ class Plan:
             columns += linear.width
         for operator in followers:
             operands = [self.slots[name] for name in operator.inputs]
-            lookup = isinstance(operator, LookupOperator)
-            second = self.lookups.index(operator) if lookup else operands[1]
+            match operator:
+                case LookupOperator():
+                    second = self.lookups.index(operator)
+                case ScaleOperator():
+                    second = self._scales.index(operator)
+                case _:
+                    second = operands[1]
             rows.append((_KINDS[operator.kind], self.slots[operator.name], operands[0], second))
         operand = linears[0].inputs[0] if linears else ""
         return Stage(operand, tuple(linears), columns, np.array(rows, np.int64).reshape(-1, 4))
@@ -296,8 +312,9 @@ class _Run:
 
     def _compute(self, stage: Stage, start: int, stop: int, going: npt.NDArray[np.bool_]) -> None:
         loops.forward(
-            self.codes, self._products[stage].numpy(), stage.instructions, *self._quantization,
-            self._grid.tables, going, start, stop, self._plan.carries,
+            self.codes, self._products[stage].numpy(), stage.instructions,
+            self._plan.vectors, *self._quantization, self._grid.tables, going, start, stop,
+            self._plan.carries,
         )  # fmt: skip
 
     def backward(self, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -324,8 +341,8 @@ class _Run:
             for stage in reversed(plan.stages):
                 loops.backward(
                     self.codes, self._products[stage].numpy(), stage.instructions,
-                    *self._quantization, self._grid.slopes, self._grid.growths, self._going,
-                    start, stop, values.numpy(), changes[stage].numpy(), of_scales,
+                    plan.vectors, *self._quantization, self._grid.slopes, self._grid.growths,
+                    self._going, start, stop, values.numpy(), changes[stage].numpy(), of_scales,
                     self._grid.learned,
                 )  # fmt: skip
                 if stage.operand in plan.slots:

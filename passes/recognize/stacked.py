@@ -26,6 +26,7 @@ from onnxgru.core.network import (
     Operator,
     Ports,
     Recurrence,
+    ScaleOperator,
 )
 from onnxgru.passes import recurrent
 from onnxgru.passes.values import constant_value
@@ -75,6 +76,10 @@ class OnnxCell:
         From a node and the producer of its model to what is odd about it; empty if nothing is.
     carries : mapping of str to tuple of str
         Roles of the first and of the last value, by name of the carry.
+    unclipped : tuple of str
+        Letters of the functions whose argument the attribute ``clip`` does not limit.
+    peepholes : tuple of str
+        Order of the gates in P (D, G H), where the operator takes it.
     """
 
     operator: str
@@ -87,6 +92,8 @@ class OnnxCell:
     carries: Mapping[str, tuple[str, str]] = field(
         default_factory=lambda: {STATE: ("initial_h", "Y_h")}
     )
+    unclipped: tuple[str, ...] = ()
+    peepholes: tuple[str, ...] = ()
 
     def layer(self, node: ir.Node, prefix: str) -> Layer:
         """The layer of a node.
@@ -160,7 +167,7 @@ class _Binding:
                 f"its direction is {direction!r}; it must be one of {', '.join(_DIRECTIONS)}"
             )
         names = _DIRECTIONS[direction]
-        weights, states, bias = self._parameters(len(names))
+        weights, states, bias, seen = self._parameters(len(names))
         functions = self._functions(len(names))
         hidden = states.shape[-1]
         height = len(kind.gates) * hidden
@@ -172,8 +179,9 @@ class _Binding:
                 "W": (weights[index], bias[index, :height]),
                 "R": (states[index], bias[index, height:]),
             }
+            vectors = dict(zip(kind.peepholes, seen[index], strict=True))
             bound = dict(zip(letters, found, strict=True))
-            recurrences.append(self._recurrence(name, hidden, matrices, bound))
+            recurrences.append(self._recurrence(name, hidden, matrices, vectors, bound))
         shown = {
             "direction": direction,
             **kind.shown(node),
@@ -192,7 +200,8 @@ class _Binding:
             shown,
         )
 
-    def _parameters(self, directions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _parameters(self, directions: int) -> tuple[np.ndarray, ...]:
+        """W, R, B and, with the gates as its second axis, P."""
         weights, states = self._array("W"), self._array("R")
         if weights is None or states is None:
             raise UnsuitableError("it has no W or no R")
@@ -218,7 +227,14 @@ class _Binding:
             raise UnsuitableError(
                 f"B has shape {list(bias.shape)}; it must be [{directions}, {2 * gates} H]"
             )
-        return weights, states, bias
+        seen, count = self._array("P"), len(self._kind.peepholes)
+        if seen is None:
+            seen = np.zeros((directions, count * hidden), np.float32)
+        if seen.shape != (directions, count * hidden):
+            raise UnsuitableError(
+                f"P has shape {list(seen.shape)}; it must be [{directions}, {count} H]"
+            )
+        return weights, states, bias, seen.reshape(directions, count, hidden)
 
     def _array(self, role: str) -> np.ndarray | None:
         value = self._inputs.get(role)
@@ -250,7 +266,7 @@ class _Binding:
         clip = attributes.get_float("clip", 0.0) if "clip" in attributes else None
         known = {name.lower(): name for name in ACTIVATIONS}
         functions = []
-        for wanted in names:
+        for letter, wanted in zip(list(self._kind.functions) * directions, names, strict=True):
             if wanted.lower() not in known:
                 raise UnsuitableError(
                     f"its activation {wanted!r} is not one that ONNX lists for "
@@ -260,7 +276,8 @@ class _Binding:
             form = FORMS[name]
             alpha = 0.0 if form.alpha is None else next(alphas, form.alpha)
             beta = 0.0 if form.beta is None else next(betas, form.beta)
-            functions.append(Activation(name, alpha, beta, clip))
+            limit = None if letter in self._kind.unclipped else clip
+            functions.append(Activation(name, alpha, beta, limit))
         return functions
 
     def _recurrence(
@@ -268,11 +285,13 @@ class _Binding:
         direction: str,
         hidden: int,
         matrices: Mapping[str, tuple[Any, Any]],
+        vectors: Mapping[str, Floats],
         functions: Mapping[str, Activation],
     ) -> Recurrence:
         name = f"{self._prefix}/{direction}"
         operators = tuple(
-            self._operator(name, row, hidden, matrices, functions) for row in self._cell.rows
+            self._operator(name, row, hidden, matrices, vectors, functions)
+            for row in self._cell.rows
         )
         carries = tuple(
             Carry(f"{name}/{carry.name}", f"{name}/{carry.written_by}")
@@ -288,6 +307,7 @@ class _Binding:
         row: Row,
         hidden: int,
         matrices: Mapping[str, tuple[Any, Any]],
+        vectors: Mapping[str, Floats],
         functions: Mapping[str, Activation],
     ) -> Operator:
         name, inputs = f"{prefix}/{row.name}", tuple(f"{prefix}/{i}" for i in row.inputs)
@@ -298,6 +318,9 @@ class _Binding:
             return LinearOperator(
                 name, row.name, inputs, hidden, weight[place], bias[place], letter
             )
+        if row.kind == "scale":
+            vector = vectors[row.parameter.split(".")[1]]
+            return ScaleOperator(name, row.name, inputs, hidden, vector)
         if row.kind == "lookup":
             function = functions.get(row.parameter) or Activation(row.parameter.capitalize())
             return LookupOperator(name, row.name, inputs, hidden, function)

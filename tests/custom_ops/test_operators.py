@@ -13,12 +13,14 @@ import pytest
 
 from onnxgru.core.activations import ACTIVATIONS, Activation
 from onnxgru.core.choices import WIDTHS
+from onnxgru.core.fixedpoint import signed_multiplier
 from onnxgru.core.integers import Quantization, WeightType
 from onnxgru.core.network import (
     DeltaOperator,
     ElementwiseOperator,
     LinearOperator,
     LookupOperator,
+    ScaleOperator,
 )
 from onnxgru.core.primitives import Given, Storing
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
@@ -29,6 +31,7 @@ from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
+from onnxgru.custom_ops.scale import Scale
 from onnxgru.runtime import oracle
 from tests.custom_ops.backends import RUNTIMES, arrays, require_same
 
@@ -130,6 +133,52 @@ def test_mul(seed: int, widths: tuple[int, int, int]) -> None:
     assert (np.abs(found - saturated(product * float(ratio), result)) <= bound + SLACK).all()
     proof = next(operator.proofs())
     assert (proof.minimum, proof.maximum) == (product.min(), product.max())
+
+
+def scaled(seed: int, widths: tuple[int, int]) -> tuple[Scale, ZeroPoints, np.ndarray]:
+    """A product with a vector of both signs and a zero, and all codes of all its channels."""
+    rng = np.random.default_rng(seed)
+    operand, result = boundary("a", rng, widths[0]), boundary("y", rng, widths[1], 0.7)
+    vector = rng.standard_normal(5).astype(np.float32) * np.float32(10.0 ** rng.uniform(-3, 3))
+    vector[seed % 5] = 0.0
+    operator = Scale.derive(ScaleOperator("y", "y", ("a",), 5, vector), ("a",), (operand,), result)
+    codes = np.arange(operand.quantization.type.levels, dtype=np.uint8)
+    return operator, zero_points(operand, result), np.repeat(codes[:, None], 5, axis=1)
+
+
+@pytest.mark.parametrize("widths", [(8, 8), (2, 8), (8, 2), (5, 6)])
+@pytest.mark.parametrize("seed", range(6))
+def test_scale(seed: int, widths: tuple[int, int]) -> None:
+    operator, stored, codes = scaled(seed, widths)
+    (found,) = arrays(description(operator, stored), {"a": codes})
+    assert np.array_equal(found, by_oracle(operator, codes)[0])
+    (operand,), result = operator.operands, operator.output.boundary
+    parameters = operator.output.requantization
+    proof = next(operator.proofs())
+    product = steps(codes, operand) * parameters.multipliers
+    assert (proof.minimum, proof.maximum) == (product.min(), product.max())
+    assert abs(proof.minimum) < 2**23 and proof.maximum < 2**23
+    rounded = (product + (1 << parameters.shift) // 2) >> parameters.shift
+    q = result.quantization
+    assert np.array_equal(found, np.clip(rounded + q.zero_point, 0, q.type.maximum))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_signed_multipliers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ratios = rng.standard_normal(7) * 10.0 ** rng.uniform(-6, 4)
+    multipliers, shift = signed_multiplier(ratios)
+    assert np.abs(multipliers).max() <= 2**15 - 1 and 0 <= shift <= 30
+    if shift:  # else too large for 15 bits: everything saturates
+        assert (np.abs(ratios - multipliers * 2.0**-shift) <= 2.0 ** -(shift + 1) + SLACK).all()
+    assert not signed_multiplier(np.zeros(3))[0].any()
+
+
+@pytest.mark.parametrize("runtime", SOME_RUNTIMES)
+@pytest.mark.parametrize("seed", range(3))
+def test_graph_of_scale(seed: int, runtime: str) -> None:
+    operator, stored, codes = scaled(seed, (8, 8))
+    require_same(runtime, description(operator, stored), {"a": codes}, pack=True)
 
 
 @pytest.mark.parametrize("runtime", SOME_RUNTIMES)

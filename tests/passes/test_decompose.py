@@ -23,7 +23,7 @@ def decompose(message: onnx.ModelProto, form: Form | None = None) -> onnx.ModelP
     Normalize()(model)
     layers = require(recognize(model), "test")
     Decompose(layers, form)(model)
-    assert not any(node.op_type in ("GRU", "RNN") for node in model.graph)
+    assert not any(node.op_type in grus.GATES for node in model.graph)
     result = source.proto(model)
     onnx.checker.check_model(result, full_check=True)
     return result
@@ -161,10 +161,10 @@ def official(module: str, prefix: str) -> dict[str, tuple[onnx.ModelProto, list,
         (arrays, expected), *_ = case.data_sets
         names = [value.name for value in message.graph.input]
         for name, array in list(zip(names, arrays, strict=True))[1:]:
-            if name in ("W", "R", "B"):
+            if name in ("W", "R", "B", "P"):
                 message.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-        kept = [value for value in message.graph.input if value.name not in ("W", "R", "B")]
-        feeds = [a for n, a in zip(names, arrays, strict=True) if n not in ("W", "R", "B")]
+        kept = [value for value in message.graph.input if value.name not in ("W", "R", "B", "P")]
+        feeds = [a for n, a in zip(names, arrays, strict=True) if n not in ("W", "R", "B", "P")]
         del message.graph.input[:]
         message.graph.input.extend(kept)
         cases[case.name] = (message, feeds, expected)

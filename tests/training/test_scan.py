@@ -24,6 +24,8 @@ CASES = [
     grus.Case(T=7, B=4, direction="reverse", linear_before_reset=0, initial=True),
     grus.Case(T=7, B=4, activations=("HardSigmoid", "ScaledTanh"), alphas=(0.3, 0.9)),
     grus.Case(T=9, B=2, I=3, H=33, gain=0.3),
+    grus.Case(T=7, B=4, operator="LSTM", direction="reverse", initial=True),
+    grus.Case(T=7, B=4, operator="LSTM", peepholes=True, outputs=("Y", "Y_h", "Y_c")),
 ]
 
 
@@ -47,11 +49,14 @@ def stepwise(
     lengths: Tensor | None,
     matrices: Mapping[Stage, tuple[Tensor, Tensor]],
 ) -> Tensor:
-    """The states, one operator of torch after the other."""
+    """What leaves the recurrence, one operator of torch after the other."""
     recurrence = plan.recurrence
+    places = {slot: name for name, slot in plan.slots.items()}
+    leaving = [places[slot] for slot in plan.leaving]
     quantizers = dict(zip(plan.slots, layer.values(plan), strict=True))
     products = {o.name: (stage, o) for stage in plan.stages for o in stage.linears}
-    states, state = {}, initial[0]
+    states: dict[int, Tensor] = {}
+    carried = {c.name: first for c, first in zip(recurrence.carries, initial, strict=True)}
     early: dict[str, Tensor] = {recurrence.input: x}
     for operators, steps in (
         (recurrence.prologue, [None]),
@@ -60,7 +65,7 @@ def stepwise(
         for t in steps:
             values = early if t is None else {n: v[t] for n, v in early.items()}
             if t is not None:
-                values[recurrence.carries[0].name] = state
+                values |= carried
             for operator in (o for group in groups(operators) for o in group):
                 operands = [values[name] for name in operator.inputs]
                 if operator.kind == "linear":
@@ -72,14 +77,21 @@ def stepwise(
                     result = operands[0] + operands[1]
                 elif operator.kind == "mul":
                     result = operands[0] * operands[1]
+                elif operator.kind == "scale":
+                    result = operands[0] * torch.from_numpy(operator.vector.copy())
                 else:
                     result = apply(operator.function, operands[0].double())
                 values[operator.name] = quantizers[operator.name](result)
             if t is not None:
-                new = values[recurrence.emits]
-                state = new if lengths is None else torch.where((t < lengths)[:, None], new, state)
-                states[t] = state
-    return torch.stack([states[t] for t in range(len(x))])
+                for carry in recurrence.carries:
+                    if lengths is not None:
+                        going = (t < lengths)[:, None]
+                        values[carry.written_by] = torch.where(
+                            going, values[carry.written_by], carried[carry.name]
+                        )
+                carried = {c.name: values[c.written_by] for c in recurrence.carries}
+                states[t] = torch.stack([values[name] for name in leaving])
+    return torch.stack([states[t] for t in range(len(x))], dim=1)
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
@@ -95,8 +107,13 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
         return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
 
     x = layer.quantizers[layer.layer.input](drawn(case.T, case.B, case.I)).detach()
-    initial = layer.quantizers[layer.layer.output](drawn(1, case.B, case.H)).detach()
-    weights = drawn(case.T, case.B, case.H)
+    initial = torch.stack(
+        [
+            layer.quantizers[grid](drawn(case.B, case.H)).detach()
+            for grid in layer.layer.carries.values()
+        ]
+    )
+    weights = drawn(len(plan.leaving), case.T, case.B, case.H)
     counts = None if lengths is None else torch.tensor(lengths[: case.B])
     found = []
     for compiled in (True, False):
@@ -110,9 +127,7 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
             parameter.grad = None
         if compiled:
             stacked = torch.stack([quantizer.scale for quantizer in layer.values(plan)])
-            (states,) = scan(
-                plan, layer.grid(plan), entries[0], entries[1], counts, stacked, matrices
-            )
+            states = scan(plan, layer.grid(plan), entries[0], entries[1], counts, stacked, matrices)
         else:
             states = stepwise(layer, plan, *entries, counts, matrices)
         (states * weights).sum().backward()
@@ -146,7 +161,7 @@ def test_directions_add_their_gradients(monkeypatch):
     counts = torch.tensor(LENGTHS)
 
     def one_by_one(plan, _grid, x, before, lengths, _scales, matrices) -> Tensor:
-        return stepwise(layer, plan, x, before, lengths, matrices)[None]
+        return stepwise(layer, plan, x, before, lengths, matrices)
 
     found = []
     for compiled in (True, False):

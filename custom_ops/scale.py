@@ -1,0 +1,142 @@
+"""Scale: y_j = v_j x_j, a product with a constant vector (a diagonal matrix).
+
+Peepholes of an LSTM and the recurrent vectors of an SRU are such products. The vector needs no
+codes of its own: it is part of the multipliers, which keep 15 bits of it and its sign::
+
+    q_y,j = clip(Z_y + ((M_j (q_x,j - Z_x) + 2^(s-1)) >> s), 0, 2^b - 1)
+    M_j = round(v_j S_x / S_y 2^s), at most 15 bits and a sign, one shift for all
+
+The zero point's share and the rounding term are one offset a channel, computed beforehand. The
+product is below 2^23, so the sum is exact in every runtime whatever the shift. Error::
+
+    |q_y - exact| <= 1/2 + |q_x - Z_x| |v S_x / S_y - M 2^-s|
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxgru.core.fixedpoint import Requantization, signed_multiplier
+from onnxgru.core.network import ScaleOperator
+from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
+from onnxgru.core.tape import Tape
+from onnxgru.custom_ops import requantize
+
+
+def equation(tape: Tape, operator: ScaleOperator, x: ir.Value) -> ir.Value:
+    """Float node: Mul by the vector."""
+    vector = tape.constant(f"{operator.name}/vector", operator.vector)
+    return tape.op("Mul", x, vector, name=operator.name)
+
+
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `Scale.compute` takes.
+
+    Parameters
+    ----------
+    offset : Value
+        Rounding and zero point, a channel each.
+    multiplier : Value
+        M, a channel each.
+    finish : Finish
+        Shift, zero point and bounds of the result.
+    """
+
+    offset: Value
+    multiplier: Value
+    finish: Finish[Value]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(IntegerOperator):
+    """Product of a value and a constant vector.
+
+    Parameters
+    ----------
+    operands : tuple of Boundary
+        What is multiplied, one.
+    inputs : tuple of str
+        Name of the operand as a value.
+    output : Output
+        The product's codes.
+    """
+
+    kind: ClassVar[str] = "scale"
+    vectors: ClassVar[tuple[str, ...]] = ("offset", "multiplier")
+    operands: tuple[Boundary, ...]
+    inputs: tuple[str, ...]
+    output: Output
+
+    @classmethod
+    def derive(
+        cls,
+        operator: ScaleOperator,
+        inputs: tuple[str, ...],
+        operands: tuple[Boundary, ...],
+        result: Boundary,
+    ) -> "Scale":
+        """Integer parameters from the vector and both scales."""
+        (operand,) = operands
+        ratio = operand.quantization.scale / result.quantization.scale
+        multipliers, shift = signed_multiplier(operator.vector.astype(np.float64) * ratio)
+        requantization = Requantization(multipliers, shift, reach=0)
+        # The product needs neither a pre-shift nor a clip: see the module's docstring.
+        output = Output(operator.name, result, requantization, operator.width, 0)
+        return cls(operands, inputs, output)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The product."""
+        return (self.output.name,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the product."""
+        return (self.output.channels,)
+
+    @property
+    def results(self) -> tuple[Output, ...]:
+        """The product."""
+        return (self.output,)
+
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+        """The terms that no code changes: rounding and zero point as one offset a channel."""
+        p = primitives
+        (multiplier,), (zero_point,) = given.multipliers, given.zero_points
+        offset = p.sub(given.result.shift.half, p.mul(zero_point, multiplier))
+        return Parameters(offset, multiplier, given.result)
+
+    def compute(
+        self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
+    ) -> Sequence[Value]:
+        """Codes of the product, of the operand's shape."""
+        p = primitives
+        (codes,) = operands
+        total = p.add(parameters.offset, p.mul(p.widen(codes), parameters.multiplier))
+        return (requantize.finish(p, parameters.finish, total),)
+
+    def flash(self) -> Iterator[FlashItem]:
+        """Nothing beside what its stage stores: the multipliers."""
+        return iter(())
+
+    def proofs(self) -> Iterator[Proof]:
+        """Range of the product."""
+        q = self.operands[0].quantization
+        ends = np.asarray([-q.zero_point, q.type.maximum - q.zero_point])
+        products = np.outer(ends, self.output.requantization.multipliers)
+        yield Proof(self.output.name, int(products.min()), int(products.max()))
+
+    @property
+    def work(self) -> Iterator[Work]:
+        """A product a channel, which costs what one of two values costs."""
+        yield Work("mul", self.output.channels, self.operand_bits)
+
+    @property
+    def scratch(self) -> int:
+        """An int32 and a code a channel."""
+        return 5 * self.output.channels
