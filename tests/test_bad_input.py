@@ -103,9 +103,13 @@ CASES = [
     (
         "quantize mlp.onnx",
         1,
-        "mlp.onnx: holds no GRU or RNN|must have a node of the ONNX operator GRU",
+        "mlp.onnx: holds no GRU, LSTM or RNN|must have a node of the ONNX operator GRU",
     ),
-    ("quantize lstm.onnx", 1, "lstm.onnx: holds no GRU or RNN|it: LSTM is not supported"),
+    (
+        "quantize lstm.onnx",
+        1,
+        "lstm.onnx: holds no GRU, LSTM or RNN|it: DynamicQuantizeLSTM of domain com.microsoft is",
+    ),
     ("quantize attribute.onnx", 1, "attribute.onnx: |surprise"),
     ("quantize activation.onnx", 1, "activation.onnx: |gru: its activation 'Sine'"),
     ("quantize weight_input.onnx", 1, "weight_input.onnx: |its W (W) is not constant"),
@@ -271,9 +275,17 @@ CASES = [
     ("quantize small.onnx --config path.toml", 2, "path.toml: output|path|got 3"),
     ("quantize small.onnx --config choice.toml", 2, "choice.toml: observer|minmax|'foo'"),
     # which nodes, which form
-    (f"{USED} -o out --include conv*", 2, "--include 'conv*' must match a GRU or RNN node|has gru"),
-    (f"{USED} -o out --exclude conv", 2, "--exclude 'conv' must match a GRU or RNN node|has gru"),
-    (f"{USED} -o out --exclude gru", 1, "small.onnx: holds no GRU or RNN|--exclude"),
+    (
+        f"{USED} -o out --include conv*",
+        2,
+        "--include 'conv*' must match a GRU, LSTM or RNN node|has gru",
+    ),
+    (
+        f"{USED} -o out --exclude conv",
+        2,
+        "--exclude 'conv' must match a GRU, LSTM or RNN node|has gru",
+    ),
+    (f"{USED} -o out --exclude gru", 1, "small.onnx: holds no GRU, LSTM or RNN|--exclude"),
     (
         "quantize backward.onnx -o out --calibration x.npz --recurrence step",
         1,

@@ -91,8 +91,13 @@ def mlp() -> onnx.ModelProto:
 
 
 def lstm() -> onnx.ModelProto:
-    arrays = {"W": np.ones((1, 8, 4), np.float32), "R": np.ones((1, 8, 2), np.float32)}
-    return single("LSTM", ["W", "R"], arrays, hidden_size=2)
+    """An LSTM that onnxruntime has quantised."""
+    arrays = {"W": np.ones((1, 4, 8), np.int8), "R": np.ones((1, 2, 8), np.int8)}
+    result = single(
+        "DynamicQuantizeLSTM", ["W", "R"], arrays, hidden_size=2, domain="com.microsoft"
+    )
+    result.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return result
 
 
 def conditional() -> onnx.ModelProto:

@@ -21,14 +21,25 @@ LiGRU (Ravanelli et al. 2018), with its batch normalisation folded into W and b:
     z  = f(W_z x + b_Wz + R_z h + b_Rz)
     n  = g(W_n x + b_Wn + R_n h + b_Rn)
     h' = z * h + (1 - z) * n
+
+LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), in the same form,
+letters there i, o, f, c for input, output, forget and new::
+
+    i, o, f = f(W x + b_W + R h + b_R)    n = g(W_n x + b_Wn + R_n h + b_Rn)
+    c' = f * c + i * n                    h' = o * h(c')
+
+With peepholes (Gers and Schmidhuber 2000), P_i * c and P_f * c are added to the sums of the input
+and the forget gate, P_o * c' to that of the output gate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 INPUT = "input"
 """What rows read of the sequence, at this step."""
 STATE = "state"
-"""The carry of a cell that has one."""
+"""The carry that a cell emits."""
+MEMORY = "cell"
+"""The second carry of an LSTM: its cell state."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,13 @@ class Row:
     ----------
     name : str
         Name within the cell, such as ``reset.gate``.
-    kind : {"linear", "add", "mul", "lookup"}
+    kind : {"linear", "add", "mul", "scale", "lookup"}
         Which module of `onnxgru.custom_ops` computes it.
     inputs : tuple of str
         Names of other rows, `INPUT` (the sequence at this step) or of a carry (of the step before).
     parameter : str
-        For linear: matrix and gate, such as ``W.reset``. For lookup: ``f``, ``g`` or
+        For linear: matrix and gate, such as ``W.reset``. For scale: vector and gate, such as
+        ``P.forget``. For lookup: ``f``, ``g``, ``h`` or
         ``complement``. Else empty.
     """
 
@@ -160,5 +172,56 @@ LIGRU = Cell(
 )
 """No reset gate; its candidate is a rectifier."""
 
-CELLS = {cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN, LIGRU)}
+
+def _seen(gate: str, memory: str) -> tuple[Row, ...]:
+    """A gate with a peephole to a value of the cell state."""
+    product, hidden, total, function = _gate(gate)
+    return (
+        product,
+        hidden,
+        total,
+        Row(f"{gate}.peephole", "scale", (memory,), f"P.{gate}"),
+        Row(f"{gate}.total", "add", (total.name, f"{gate}.peephole")),
+        replace(function, inputs=(f"{gate}.total",)),
+    )
+
+
+def _lstm(*, coupled: bool, peepholes: bool) -> Cell:
+    def gate(name: str, memory: str = MEMORY) -> tuple[Row, ...]:
+        return _seen(name, memory) if peepholes else _gate(name)
+
+    kept, words = "forget.gate", ["lstm"]
+    forget = gate("forget")
+    if coupled:
+        kept = "input.complement"
+        forget = (Row(kept, "lookup", ("input.gate",), "complement"),)
+    words += ["coupled"] * coupled + ["peepholes"] * peepholes
+    return Cell(
+        ".".join(words),
+        (
+            *gate("input"),
+            *forget,
+            *_gate("new", "g"),
+            Row("cell.keep", "mul", (kept, MEMORY)),
+            Row("cell.new", "mul", ("input.gate", "new.gate")),
+            Row("cell.sum", "add", ("cell.new", "cell.keep")),
+            *gate("output", "cell.sum"),
+            Row("cell.activation", "lookup", ("cell.sum",), "h"),
+            Row("state.output", "mul", ("output.gate", "cell.activation")),
+        ),
+        carries=(Carry(STATE, "state.output"), Carry(MEMORY, "cell.sum")),
+        emits="state.output",
+    )
+
+
+LSTMS = {
+    (coupled, peepholes): _lstm(coupled=coupled, peepholes=peepholes)
+    for coupled in (False, True)
+    for peepholes in (False, True)
+}
+"""By ``input_forget`` (the forget gate is 1 - i) and whether there are peepholes."""
+
+CELLS = {
+    cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN, LIGRU, *LSTMS.values())
+}
 """All tables, by name."""

@@ -89,7 +89,7 @@ def test_a_condition_that_varies_is_left() -> None:
     assert [refusal.node for refusal in found.refusals] == ["gru"] * 4
     assert found.refusals[0].reason == (
         "GRU lies in a subgraph of If node 'first'; this version quantises nodes of the "
-        "operators GRU and RNN only, in the main graph"
+        "operators GRU, LSTM and RNN only, in the main graph"
     )
 
 

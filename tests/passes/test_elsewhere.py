@@ -40,17 +40,20 @@ def square(name: str, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def test_other_operators() -> None:
-    node = helper.make_node("LSTM", ["x", "W", "R"], ["y"], name="layer", hidden_size=H)
-    found_ = found([node], square("W") | square("R"))
+    node = helper.make_node(
+        "DynamicQuantizeLSTM", ["x", "W", "R"], ["y"], name="layer", domain="com.microsoft"
+    )
+    found_ = found([node], square("W") | square("R"), domains=("com.microsoft",))
     (refusal,) = found_.refusals
     assert refusal.node == "layer"
     assert refusal.reason == (
-        "LSTM is not supported yet; this version quantises nodes of the operators GRU and RNN only"
+        "DynamicQuantizeLSTM of domain com.microsoft is not supported yet; this "
+        "version quantises nodes of the operators GRU, LSTM and RNN only"
     )
     with pytest.raises(
         ModelError,
-        match="m: holds no GRU or RNN that can be quantised, all of it stays in float "
-        r".layer: LSTM is",
+        match="m: holds no GRU, LSTM or RNN that can be quantised, all of it stays in float "
+        r".layer: DynamicQuantizeLSTM of",
     ):
         require(found_, "m")
 
@@ -90,7 +93,7 @@ def test_loops_are_named_with_what_lies_in_them() -> None:
         assert {refusal.node for refusal in refusals} == {name}
         assert refusals[0].reason == (
             "GRU lies in a subgraph of If node 'if' in a subgraph of Loop node 'loop'; this "
-            "version quantises nodes of the operators GRU and RNN only, in the main graph"
+            "version quantises nodes of the operators GRU, LSTM and RNN only, in the main graph"
             if name == "inner"
             else "Loop steps through a cell written out as elementary operators; the shape of s "
             "is not known: export the model with its layer as one operator (torch.nn.GRU, not "
@@ -121,8 +124,8 @@ def test_a_cell_unrolled() -> None:
     assert refusal.reason.startswith(
         "R multiplies 3 times what came out of it through a sigmoid or tanh: a recurrent cell "
         "written out as elementary operators, step by step; this version "
-        "quantises nodes of the operators GRU and RNN only: export the model with its layer as one "
-        "operator"
+        "quantises nodes of the operators GRU, LSTM and RNN only: export the model with its layer "
+        "as one operator"
     )
 
 
@@ -156,8 +159,8 @@ def test_what_is_no_recurrence_is_not_named() -> None:
     assert not result.refusals
     with pytest.raises(
         ModelError,
-        match="m: holds no GRU or RNN that can be quantised; it must have a node of the ONNX "
-        "operator GRU or RNN, but has only MatMul, Sigmoid, Tanh, Mul, Add",
+        match="m: holds no GRU, LSTM or RNN that can be quantised; it must have a node of the ONNX "
+        "operator GRU, LSTM or RNN, but has only MatMul, Sigmoid, Tanh, Mul, Add",
     ):
         require(result, "m")
 

@@ -41,9 +41,11 @@ def touches(box: Box, x: float, y: float) -> bool:
 
 def test_every_operator_has_one_box(cell):
     drawing = draw(cell)
-    assert [box.name for box in drawing.boxes] == [INPUT, STATE, *(row.name for row in cell.rows)]
-    assert [box.kind for box in drawing.boxes[2:]] == [row.kind for row in cell.rows]
-    assert [box.parameter for box in drawing.boxes[2:]] == [row.parameter for row in cell.rows]
+    first = [INPUT, *(carry.name for carry in cell.carries)]
+    boxes = drawing.boxes[len(first) :]
+    assert [box.name for box in drawing.boxes] == [*first, *(row.name for row in cell.rows)]
+    assert [box.kind for box in boxes] == [row.kind for row in cell.rows]
+    assert [box.parameter for box in boxes] == [row.parameter for row in cell.rows]
 
 
 def test_boxes_are_within_and_apart(cell):
@@ -107,8 +109,8 @@ def crossings(drawing: Drawing) -> int:
 
 @pytest.mark.parametrize("cell", CELLS.values(), ids=lambda cell: cell.name)
 def test_few_wires_cross(cell):
-    """In the table's own order nine and more do."""
-    assert crossings(draw(cell)) <= 5
+    """In the table's own order nine and more do; four gates that read the same cross each other."""
+    assert crossings(draw(cell)) <= (5 if len(cell.rows) < 20 else 11)
 
 
 def test_drawing_is_the_same_every_time(cell):
