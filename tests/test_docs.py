@@ -91,6 +91,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(compile(check, "check", "exec"), {})
 
 
+@pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # its data are few and random
 def test_data_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """Its code in its order, with small models and recordings that it names."""
     import numpy as np
