@@ -36,6 +36,7 @@ from onnxgru.passes.source import Origin, origin
 from onnxgru.runtime import devices
 from onnxgru.search.batches import Batches
 from onnxgru.search.nsga import Workers
+from onnxgru.session import delta
 from onnxgru.session.finetuning import Checkpoints, training_data
 from onnxgru.session.session import Session
 from onnxgru.settings.config import TASKS, Config
@@ -118,6 +119,7 @@ def _quantized(file: Origin, config: Config, folder: Folder, listener: Listener)
     else:
         scheme = Scheme.load(Path(config.scheme))
         scheme.validate(session.model.layers, str(config.scheme))
+    delta.check(session, scheme)
     checkpoints = Checkpoints(folder.path)
     if training is not None and config.force:  # else what is resumed would meet earlier results
         folder.clear()
@@ -134,6 +136,7 @@ def _searched(file: Origin, config: Config, folder: Folder, listener: Listener) 
             interrupts.check()
 
         session = Session.open(file, config, heard)
+        delta.check(session)
         training = training_data(session)
         session.examine(training)
         if training is not None and config.force:

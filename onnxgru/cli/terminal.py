@@ -43,6 +43,7 @@ from onnxgru.events import (
 )
 from onnxgru.models.task import Download, Epoch
 from onnxgru.output.result import Result
+from onnxgru.report import eliminated
 from onnxgru.report.record import outputs_table, sizes_table
 from onnxgru.session.comparison import Comparison
 from onnxgru.session.inspection import Inspection, LayerRow, OperatorRow
@@ -288,6 +289,8 @@ def show_result(result: Result) -> None:
         f"RAM {sizes['ram']:,} bytes per sequence, {sizes['macs']:,} MACs per step, accumulators "
         f"of {sizes['accumulator_bits']} bits",
     )
+    if (text := eliminated.sentence(document)) is not None:
+        console.print(f"delta  {text}")
     console.print()
     _show_quality(console, document)
     if result.front is not None:

@@ -21,6 +21,43 @@ OBSERVERS = ("minmax", "percentile", "mse", "entropy")
 """How ranges are chosen from statistics. A gene holds a position in this tuple."""
 
 
+FIRST, INPUTS, HIDDEN = GROUPS = ("first", "inputs", "hidden")
+"""Operands that thresholds of a delta network are given for: the input of the first layer, those of
+the layers behind it, and what else linear operators read."""
+
+AUTO = "auto"
+"""Thresholds that are chosen on validation data."""
+
+
+def thresholds(text: str) -> dict[str, int] | None:
+    """Thresholds of a delta network as users write them: ``2``, ``hidden=8,inputs=2``, ``auto``.
+
+    Returns
+    -------
+    dict of str to int or None
+        By group, none of those that have no threshold. None for ``auto``.
+
+    Raises
+    ------
+    UsageError
+        If the text is not of that form.
+    """
+    if text == AUTO:
+        return None
+    if re.fullmatch(r"\d+", text):
+        return dict.fromkeys(GROUPS, int(text))
+    found: dict[str, int] = {}
+    for part in text.replace(" ", "").split(","):
+        match = re.fullmatch(rf"({'|'.join(GROUPS)})=(\d+)", part)
+        if match is None or match[1] in found:
+            raise UsageError(
+                f"delta must be auto, a number of codes such as 2, or numbers for some of "
+                f"{', '.join(GROUPS)} such as hidden=8,inputs=2, got {text!r}"
+            )
+        found[match[1]] = int(match[2])
+    return found
+
+
 def widths(text: str) -> tuple[int, ...]:
     """Widths as users write them: ``2-8``, ``2,4,8``, or both: ``2-4,8``.
 

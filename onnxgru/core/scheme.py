@@ -15,8 +15,8 @@ share one scale. ``threshold``, where there is one, makes the value an operand o
 (see `onnxgru.passes.delta`); ``0`` propagates every change and gives the same codes as none.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,40 @@ class Scheme:
             {layer.name: OutputScheme(input_bits, observer) for layer in layers},
             {operator.name: entry(operator) for layer in layers for operator in layer.operators},
         )
+
+    def thresholds(self, layer: Layer) -> dict[str, tuple[int | None, ...]]:
+        """Thresholds of what linear operators of a layer read, by its name in the layer.
+
+        One of the layer's input, one a direction of everything else.
+        """
+        return {
+            name: tuple(self.operators[writer].threshold for writer in writers)
+            or (self.inputs[layer.name].threshold,)
+            for name, writers in operands(layer).items()
+        }
+
+    def with_thresholds(
+        self, layers: Iterable[Layer], choose: Callable[[Layer, str, int | None], int | None]
+    ) -> "Scheme":
+        """The scheme with other thresholds of what linear operators read.
+
+        Parameters
+        ----------
+        layers : iterable of Layer
+            The layers that it is for.
+        choose : callable
+            From a layer, the name of an operand in it and its threshold now to its new one; None
+            for no threshold.
+        """
+        inputs, entries = dict(self.inputs), dict(self.operators)
+        for layer in layers:
+            for name, writers in operands(layer).items():
+                of = [(entries, writer) for writer in writers] or [(inputs, layer.name)]
+                for section, key in of:
+                    entry = section[key]
+                    wanted = choose(layer, name, entry.threshold)
+                    section[key] = replace(entry, threshold=wanted)
+        return Scheme(inputs, entries)
 
     def linear(self, name: str) -> LinearScheme:
         """Scheme of a linear operator."""

@@ -18,6 +18,7 @@ from onnxgru.report import front as fronts
 from onnxgru.report import record as reports
 from onnxgru.report.record import Written
 from onnxgru.runtime.verify import Verification, golden, verify
+from onnxgru.session import delta
 from onnxgru.session.finetuning import Checkpoints, Lesson, tune
 from onnxgru.session.session import Session
 from onnxgru.study import sensitivity as sensitivities
@@ -72,10 +73,14 @@ def finish(
     if outcome is not None:  # whatever may happen below, a search is not lost
         folder.write(front_files(outcome.front, outcome.cloud))
     if training is None:
+        scheme = delta.applied(session, scheme)
         written, contents = _make(session, scheme, _kept(folder, outcome))
         contents |= others or {}
         return _write(session, folder, written, contents, outcome, summary, front, home=home)
-    tuning = tune(session, scheme, training, lesson=lesson, checkpoints=checkpoints)
+    # Thresholds come after training, which knows nothing of them.
+    plain = scheme.with_thresholds(session.model.layers, lambda *_: None)
+    tuning = tune(session, plain, training, lesson=lesson, checkpoints=checkpoints)
+    scheme = delta.applied(tuning.session, scheme)
     written, contents = _make(tuning.session, scheme, _kept(folder, outcome, tuned=True))
     contents["calibration.json"] = session.statistics.calibration_bytes
     contents |= tuning.contents() | dict(others or {})

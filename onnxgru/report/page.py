@@ -24,7 +24,7 @@ from onnxgru.core.remarks import (
     verdict,
 )
 from onnxgru.custom_ops.kinds import KINDS
-from onnxgru.report import charts
+from onnxgru.report import charts, eliminated
 from onnxgru.report.charts import Evaluation
 from onnxgru.report.drawing import BOX, draw
 from onnxgru.report.plot import DIAMOND, DOT, SQUARE, STAR
@@ -106,6 +106,9 @@ def build(
         progress=charts.progress_chart(front, evaluations, report["search"]["max_drop"])
         if front is not None and evaluations
         else None,
+        delta=eliminated.sentence(report),
+        delta_rows=eliminated.rows(report),
+        delta_chart=eliminated.chart(report),
         heats=charts.heat_maps(sensitivity, drop_title) if sensitivity is not None else {},
         operators=charts.operators(report["operators"]),
         shares=charts.shares(report["sizes"]["flash"]),

@@ -30,9 +30,10 @@ from onnxgru.cost.account import account
 from onnxgru.data import intervals, metrics
 from onnxgru.documents.report import FORMAT
 from onnxgru.passes.states import recorded
-from onnxgru.report import drift, states
+from onnxgru.report import drift, eliminated, states
 from onnxgru.runtime.observation import compare
 from onnxgru.runtime.verify import Verification
+from onnxgru.session import delta
 from onnxgru.session.distance import distance
 from onnxgru.session.session import Session
 
@@ -174,6 +175,7 @@ def build(
             "differences": 0,
         },
         "states": recorded(written.integer),
+        "delta": delta.measure(session, written.scheme),
         "stuck_states": [
             {
                 "layer": layer.name,
@@ -343,6 +345,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         sqnr = "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
         weight = row["weight_bits"] or ""
         lines.append(f"| `{row['name']}` | {row['bits']} | {weight} | {sqnr} | {accumulator} |")
+    lines += eliminated.lines(document)
     lines += states.table(document["states"])
     if document["left_in_float"]:
         lines += ["", "## Left in float", ""]

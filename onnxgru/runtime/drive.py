@@ -38,6 +38,11 @@ class Lengths:
     silence: Array
 
 
+Watch = Callable[[IntegerRecurrence, int, Sequence[Array], Sequence[Array], Array | None], None]
+"""Is told of every step: direction, step, all carries before and after it, and which sequences have
+the step (all where None)."""
+
+
 def drive(
     recurrence: IntegerRecurrence,
     steps: int,
@@ -45,6 +50,7 @@ def drive(
     compute: Callable[[int, dict[str, Array]], Mapping[str, Array]],
     keep: Callable[[int, Array], None],
     lengths: Lengths | None = None,
+    watch: Watch | None = None,
 ) -> list[Array]:
     """Run all steps.
 
@@ -62,6 +68,8 @@ def drive(
         Takes a step and what it emits.
     lengths : Lengths, optional
         Where not all sequences have all steps.
+    watch : callable, optional
+        Is told of every step.
 
     Returns
     -------
@@ -74,12 +82,15 @@ def drive(
     for t in range(steps - 1, -1, -1) if recurrence.reverse else range(steps):
         values = compute(t, dict(zip(names, state, strict=True)))
         emitted, following = values[recurrence.emits], [values[name] for name in written]
+        going = None
         if lengths is not None:
             going = lengths.going(t)
             emitted = lengths.where(going, emitted, lengths.silence)
             following = [
                 lengths.where(going, new, old) for new, old in zip(following, state, strict=True)
             ]
+        if watch is not None:
+            watch(recurrence, t, state, following, going)
         keep(t, emitted)
         state = following
     if lengths is not None:

@@ -13,7 +13,7 @@ from onnxgru.custom_ops import kernel, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.loops import Segment, cuts, segments
-from onnxgru.runtime.drive import Lengths, drive
+from onnxgru.runtime.drive import Lengths, Watch, drive
 from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
 from onnxgru.runtime.kernels import compiled
 from onnxgru.runtime.products import Product, fastest
@@ -106,10 +106,13 @@ class FusedEngine(LayerRun):
     ----------
     layer : IntegerLayer
         The layer; its parameters are prepared once.
+    watch : callable, optional
+        Is told of every step.
     """
 
-    def __init__(self, layer: IntegerLayer) -> None:
+    def __init__(self, layer: IntegerLayer, watch: Watch | None = None) -> None:
         super().__init__(layer)
+        self._watch = watch
         self._runners: dict[str, list[_Runner]] = {}
         for recurrence in layer.recurrences:
             body = {name for o in recurrence.body.operators for name in o.inputs}
@@ -184,7 +187,8 @@ class FusedEngine(LayerRun):
             if lengths is not None:
                 states[t] = emitted
 
-        return states, drive(recurrence, steps, carried, compute, keep, lengths)
+        watch = self._watch
+        return states, drive(recurrence, steps, carried, compute, keep, lengths, watch)
 
     def _prologue(self, recurrence: IntegerRecurrence, x: Codes) -> dict[str, Array]:
         """What does not depend on the state, for all rows (T * B, H), a block of rows at a time."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnxgru.core import choices
 from onnxgru.core.errors import UsageError
 
 
@@ -199,6 +200,28 @@ class Text(Kind):
         """Parse it."""
         if self.parse is not None:
             self.parse(value)
+
+
+class Thresholds(Kind):
+    """Thresholds of a delta network."""
+
+    metavar = "THETA"
+
+    def wanted(self) -> str:
+        """What `onnxgru.core.choices.thresholds` understands."""
+        return "auto, a number of codes, or a text such as hidden=8,inputs=2"
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a text or a whole number that is not negative."""
+        return isinstance(value, str) or (type(value) is int and value >= 0)
+
+    def examine(self, value: Any) -> None:
+        """Parse it."""
+        choices.thresholds(str(value))
+
+    def kept(self, value: Any) -> Any:
+        """A text."""
+        return None if value is None else str(value)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from onnxgru.core.choices import (
 )
 from onnxgru.rounding import METHODS
 from onnxgru.settings.declare import About, Settings, declared, setting
-from onnxgru.settings.kinds import Choice, Location, Switch, Texts, Whole
+from onnxgru.settings.kinds import (
+    Choice,
+    Location,
+    Number,
+    Switch,
+    Texts,
+    Thresholds,
+    Whole,
+)
 
 AUTO = "auto"
 """Ranges as the data suggest: aligned where calls hand states on, else saturating."""
@@ -83,6 +91,25 @@ class Quantization(Settings):
         Whole(8, ACCUMULATOR_BITS),
         "refuse schemes whose accumulators could need more bits",
     )
+    delta: str | int | None = setting(
+        None,
+        Thresholds(),
+        "make a delta network: matrix products read only elements that changed by more than so "
+        "many codes since they were last read; a number, or numbers for some of first (the first "
+        "layer's input), inputs (of the layers behind it) and hidden, such as "
+        "hidden=8,inputs=2; auto: chosen on validation data",
+        unset="none",
+        keyed=False,  # chosen after a search
+        example="auto",
+    )
+    delta_drop: float | None = setting(
+        None,
+        Number("of at least 0", lambda value: value >= 0),
+        "with delta auto: choose thresholds that lower the validation figure by at most this much",
+        unset="half of what max_drop is where it is left out",
+        keyed=False,
+        example=0.25,
+    )
     include: tuple[str, ...] = setting(
         (), _NODES, "quantise only the recurrent nodes with this name or shell pattern", unset="all"
     )
@@ -101,6 +128,11 @@ class Quantization(Settings):
     def contradictions(self) -> Iterator[tuple[bool, str]]:
         """A scheme says more than widths."""
         usual = declared(Quantization)
+        yield (
+            self.delta_drop is not None and self.delta != AUTO,
+            "delta_drop says how thresholds are chosen; give delta auto too, or leave out "
+            "delta_drop",
+        )
         for name in ("granularity", "observer", "input_bits"):
             yield (
                 self.scheme is not None and getattr(self, name) != usual[name].default,

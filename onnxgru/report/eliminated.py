@@ -1,0 +1,92 @@
+"""What a delta network eliminates, in words and as a chart."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from onnxgru.core.remarks import TITLES
+from onnxgru.report.charts import HEIGHTS, Chart
+from onnxgru.report.plot import DOT, Mark, Panel, Scale, texts
+
+COLOURS = 6
+"""Operands that a chart has colours for."""
+
+
+def sentence(document: Mapping[str, Any]) -> str | None:
+    """What is eliminated in all; None of what is no delta network."""
+    found = document.get("delta")
+    if found is None:
+        return None
+    shares = (
+        f"{entry['eliminated']:.1f} % on {TITLES[role]} ({entry['eliminated_at_0']:.1f} % at "
+        "threshold 0)"
+        for role, entry in found["roles"].items()
+    )
+    return f"multiplications eliminated: {', '.join(shares)}"
+
+
+def rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """A table of operands with its head; empty where there is no delta network."""
+    found = document.get("delta")
+    if found is None:
+        return []
+    roles, whole = list(found["roles"]), found["roles"].values()
+    return [
+        ["operand", "threshold, codes", "multiplications per element"]
+        + [f"eliminated, {TITLES[role]}" for role in roles],
+        *(
+            [row["name"], _threshold(row), f"{row['multiplications']:,}"]
+            + [f"{row['eliminated'][role]:.1f} %" for role in roles]
+            for row in found["operands"]
+        ),
+        ["all", "", "", *(f"{entry['eliminated']:.1f} %" for entry in whole)],
+        ["all, at threshold 0", "", "", *(f"{e['eliminated_at_0']:.1f} %" for e in whole)],
+    ]
+
+
+def lines(document: Mapping[str, Any]) -> list[str]:
+    """The part of the report for people; nothing where there is no delta network."""
+    table = rows(document)
+    if not table:
+        return []
+    head, *others = table
+    return [
+        "",
+        "## Delta network",
+        "",
+        "Matrix products read an element of an operand only when it changed by more than a "
+        "threshold since it was last read. The others need no multiplications: they are "
+        "eliminated. Firmware that keeps its accumulators saves them; `integer.onnx` computes "
+        "them all. An operand without a threshold is counted at 0, which changes no code.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---|" + "---:|" * (len(head) - 1),
+        *(f"| {' | '.join(row)} |" for row in others),
+    ]
+
+
+def _threshold(row: Mapping[str, Any]) -> str:
+    return "none" if row["threshold"] is None else str(row["threshold"])
+
+
+def chart(document: Mapping[str, Any]) -> Chart | None:
+    """What is eliminated along the sequences; None where there is nothing to draw."""
+    found = document.get("delta")
+    if found is None or len(found["over_time"]["steps"]) < 2:
+        return None
+    time = found["over_time"]
+    x, y = Scale(-0.5, time["steps"][-1] + 0.5), Scale(0.0, 100.0)
+    panel = Panel(x, y)
+    panel.across(y.ticks(5))
+    ticks = [tick for tick in x.ticks(6) if tick == int(tick) and tick >= 0]
+    panel.along(ticks, texts(ticks))
+    keys = [("member", "all multiplications")]
+    for place, (name, shares) in enumerate(list(time["operands"].items())[:COLOURS]):
+        colour = f"cloud generation-{place}"
+        panel.cloud(zip(time["steps"], shares, strict=True), colour)
+        keys.append((colour, name))
+    panel.steps(list(zip(time["steps"], time["all"], strict=True)), "steps")
+    for step, share in zip(time["steps"], time["all"], strict=True):
+        tip = f"step {step}\neliminated: {share:.1f} %"
+        panel.mark(Mark(step, share, DOT, "member", tip))
+    above = f"multiplications eliminated on {TITLES[time['role']]}, %"
+    return Chart(above, ("step",), (panel.markup(),), tuple(keys), HEIGHTS[1])

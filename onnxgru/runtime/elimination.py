@@ -1,0 +1,206 @@
+"""Eliminated operations: multiplications of a delta network whose operand did not change.
+
+A device that keeps the accumulators of its matrix products multiplies only the elements of an
+operand that were propagated at a step (see `onnxgru.custom_ops.delta`). The share of the others,
+weighted by the multiplications that each element takes part in, is what is eliminated (Rezk et al.
+2022, "Shrink and Eliminate", call it EO). It is counted over all steps of all sequences, the first
+step included, before which the code of 0.0 is held.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
+from onnxgru.custom_ops.delta import Delta
+from onnxgru.custom_ops.linear import Linear
+from onnxgru.data.dataset import Recorded
+from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.fused import FusedEngine
+from onnxgru.runtime.host import Host
+
+Array = npt.NDArray[Any]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """How often the elements of one operand were propagated.
+
+    Parameters
+    ----------
+    name : str
+        The operand, such as ``/gru/forward/state``.
+    threshold : int
+        In codes.
+    operators : tuple of str
+        The linear operators that read it.
+    outputs : int
+        Multiplications of one element: features of all these operators.
+    elements : ndarray of int64, shape (T,)
+        Elements of all sequences by step.
+    moved : ndarray of int64, shape (T,)
+        Those that were propagated.
+    """
+
+    name: str
+    threshold: int
+    operators: tuple[str, ...]
+    outputs: int
+    elements: Counts
+    moved: Counts
+
+    @property
+    def share(self) -> float:
+        """Share of its multiplications that is eliminated."""
+        return share([self])
+
+    def part(self, start: int, stop: int) -> "Operand":
+        """The same of some steps."""
+        steps = slice(start, stop)
+        return replace(self, elements=self.elements[steps], moved=self.moved[steps])
+
+
+@dataclass(frozen=True, eq=False)
+class Elimination:
+    """What a delta network eliminates on some data.
+
+    Parameters
+    ----------
+    operands : tuple of Operand
+        All operands of its linear operators.
+    """
+
+    operands: tuple[Operand, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of all multiplications of linear operators that is eliminated."""
+        return share(self.operands)
+
+    @property
+    def operations(self) -> int:
+        """Multiplications of all linear operators without a delta network."""
+        return sum(one.outputs * int(one.elements.sum()) for one in self.operands)
+
+    def over_time(self, most: int) -> dict[str, Any]:
+        """Percent eliminated along the sequences.
+
+        Parameters
+        ----------
+        most : int
+            Points at most; neighbouring steps share one.
+
+        Returns
+        -------
+        dict
+            ``steps``, the first step of every point; ``all``; and ``operands`` by name.
+        """
+        length = max((len(one.elements) for one in self.operands), default=0)
+        edges = np.unique(np.linspace(0, length, min(most, length) + 1).astype(int))
+
+        def points(operands: Sequence[Operand]) -> list[float]:
+            parts = ([one.part(start, stop) for one in operands] for start, stop in pairwise(edges))
+            return [round(100 * share(part), 2) for part in parts]
+
+        return {
+            "steps": edges[:-1].tolist(),
+            "all": points(self.operands),
+            "operands": {one.name: points([one]) for one in self.operands},
+        }
+
+
+def share(operands: Sequence[Operand]) -> float:
+    """Share of the multiplications of some operands that is eliminated."""
+    total = sum(one.outputs * int(one.elements.sum()) for one in operands)
+    moved = sum(one.outputs * int(one.moved.sum()) for one in operands)
+    return 1 - moved / max(1, total)
+
+
+@dataclass(eq=False)
+class _Counter:
+    """Counts what carries hold, step by step."""
+
+    moved: dict[str, Counts] = field(default_factory=dict)
+    elements: dict[str, Counts] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        recurrence: IntegerRecurrence,
+        t: int,
+        before: Sequence[Array],
+        after: Sequence[Array],
+        going: Array | None,
+    ) -> None:
+        """See `onnxgru.runtime.drive.Watch`."""
+        for carry, old, new in zip(recurrence.carries, before, after, strict=True):
+            if carry.holds:
+                # A finished sequence keeps what it holds.
+                rows = len(old) if going is None else int(going.sum())
+                self._add(self.moved, carry.holds, t, int(np.count_nonzero(old != new)))
+                self._add(self.elements, carry.holds, t, rows * old.shape[-1])
+
+    @staticmethod
+    def _add(counts: dict[str, Counts], name: str, t: int, more: int) -> None:
+        known = counts.get(name, np.zeros(0, np.int64))
+        if t >= len(known):
+            known = np.concatenate([known, np.zeros(t + 1 - len(known), np.int64)])
+            counts[name] = known
+        known[t] += more
+
+
+class Measuring:
+    """Runs delta networks of one model on one set of data, and counts what they eliminate.
+
+    Parameters
+    ----------
+    host : Host
+        The float parts of the model.
+    data : Dataset or Corpus
+        Sequences. Those that a call of fixed size is filled up with count too.
+    outputs : sequence of str, optional
+        Outputs of the model that are wanted; all where left out.
+    """
+
+    def __init__(self, host: Host, data: Recorded, outputs: Sequence[str] | None = None) -> None:
+        self._counter = _Counter()
+        self._evaluator = Evaluator(host, data, self._engine, outputs=outputs)
+
+    def _engine(self, layer: IntegerLayer) -> FusedEngine:
+        return FusedEngine(layer, self._counter)
+
+    def __call__(self, program: IntegerProgram) -> tuple[dict[str, Array], Elimination]:
+        """Outputs of a program, the batch first, and what it eliminates.
+
+        Parameters
+        ----------
+        program : IntegerProgram
+            A delta network in all operands of its linear operators.
+        """
+        self._counter = _Counter()
+        outputs = self._evaluator.outputs(program)
+        return outputs, Elimination(tuple(self._operands(program)))
+
+    def _operands(self, program: IntegerProgram) -> list[Operand]:
+        found = []
+        for layer in program.layers:
+            for recurrence in layer.recurrences:
+                linears = [o for o in recurrence.operators if isinstance(o, Linear)]
+                for delta in (o for o in recurrence.operators if isinstance(o, Delta)):
+                    name = delta.inputs[0]
+                    readers = [o for o in linears if o.inputs[0] == delta.name]
+                    found.append(
+                        Operand(
+                            name,
+                            delta.threshold,
+                            tuple(output for reader in readers for output in reader.outputs),
+                            sum(width for reader in readers for width in reader.widths),
+                            self._counter.elements[name],
+                            self._counter.moved[name],
+                        )
+                    )
+        return found

@@ -1,0 +1,230 @@
+"""Thresholds of a delta network: by hand, chosen on validation data, and what they eliminate."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from onnxgru.core import choices
+from onnxgru.core.choices import FIRST, HIDDEN, INPUTS
+from onnxgru.core.errors import UsageError
+from onnxgru.core.network import Layer
+from onnxgru.core.scheme import Scheme, operands
+from onnxgru.events import Stage
+from onnxgru.passes.delta import thresholds
+from onnxgru.session.recordings import VALIDATION
+from onnxgru.session.session import Session
+
+GRID = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Thresholds that are tried, in codes."""
+
+EASY = 0.1
+"""Part of the drop that each step of the choice is taken to cost at least: figures on few
+recordings may rise by chance."""
+
+POINTS = 100
+"""Points of a picture over time at most."""
+
+Levels = dict[tuple[str, str], int]
+"""Places in the grid, by layer and operand."""
+
+
+def applied(session: Session, scheme: Scheme) -> Scheme:
+    """The scheme with the thresholds that the configuration asks for.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    scheme : Scheme
+        Widths; it keeps its own thresholds where the configuration asks for none.
+
+    Raises
+    ------
+    UsageError
+        If the model cannot be a delta network.
+    """
+    text = session.config.delta
+    if text is None:
+        check(session, scheme)
+        return scheme
+    wanted = choices.thresholds(str(text))
+    if wanted is None:
+        return choose(session, scheme)
+    groups = {
+        (layer.name, name): group
+        for place, layer in enumerate(session.model.layers)
+        for name, group in _groups(layer, first=not place)
+    }
+    found = scheme.with_thresholds(
+        session.model.layers, lambda layer, name, _: wanted.get(groups[layer.name, name])
+    )
+    check(session, found)
+    return found
+
+
+def check(session: Session, scheme: Scheme | None = None) -> None:
+    """Refuse a delta network where calls hand states on.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    scheme : Scheme, optional
+        What has thresholds, if the configuration asks for none.
+
+    Raises
+    ------
+    UsageError
+        If so.
+    """
+    if session.config.delta is None and (scheme is None or not has_thresholds(session, scheme)):
+        return
+    if any(part.streams for role in session.data.judged for part in session.data[role].parts):
+        raise UsageError(
+            "a delta network must see a whole recording in one call, but the model hands states on "
+            "from call to call, which would lose what was last propagated; leave out delta, and "
+            "thresholds in the scheme"
+        )
+
+
+def has_thresholds(session: Session, scheme: Scheme) -> bool:
+    """Whether a scheme makes a delta network."""
+    return any(
+        threshold is not None
+        for layer in session.model.layers
+        for found in scheme.thresholds(layer).values()
+        for threshold in found
+    )
+
+
+def _groups(layer: Layer, *, first: bool) -> Iterator[tuple[str, str]]:
+    """Operands of a layer with the groups that they belong to."""
+    for name, writers in operands(layer).items():
+        yield name, HIDDEN if writers else FIRST if first else INPUTS
+
+
+def drop(session: Session) -> float:
+    """How far thresholds that are chosen may take the figure, in the metric's unit."""
+    asked: float | None = session.config.delta_drop
+    if asked is not None:
+        return asked
+    metric = session.yardstick.metric
+    return metric.default_drop(session.yardstick.float_quality(VALIDATION)) / 2
+
+
+def choose(session: Session, scheme: Scheme) -> Scheme:
+    """Thresholds that eliminate most on validation data while the figure falls by little.
+
+    Greedy: all begin at 0, and the one is raised that eliminates most for what it costs, until
+    each further one would take the figure too far from that of the scheme without thresholds.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    scheme : Scheme
+        Widths.
+
+    Raises
+    ------
+    UsageError
+        If the model cannot be a delta network.
+    """
+    from onnxgru.runtime.elimination import Measuring
+
+    check(session)
+    session.listener(Stage("choosing thresholds on validation data"))
+    layers, judge = session.model.layers, session.yardstick.judge(VALIDATION)
+    measuring = Measuring(session.model.host, session.data[VALIDATION], tuple(judge.targets))
+    metric, allowed = session.yardstick.metric, drop(session)
+    tops = {
+        (layer.name, name): (1 << _bits(scheme, layer, writers)) - 1
+        for layer in layers
+        for name, writers in operands(layer).items()
+    }
+
+    def made(levels: Mapping[tuple[str, str], int]) -> Scheme:
+        return scheme.with_thresholds(layers, lambda one, name, _: GRID[levels[one.name, name]])
+
+    def tried(levels: Mapping[tuple[str, str], int]) -> tuple[float, float]:
+        outputs, found = measuring(session.quantizer(made(levels)))
+        return metric.error(judge.figure(outputs)), found.share
+
+    levels: Levels = dict.fromkeys(tops, 0)
+    first, share = tried(levels)
+    error, going = first, set(tops)
+    while going:
+        best: tuple[float, tuple[str, str], float, float] | None = None
+        for key in sorted(going):
+            raised = {**levels, key: levels[key] + 1}
+            if raised[key] == len(GRID) or GRID[raised[key]] > tops[key]:
+                going.discard(key)
+                continue
+            after, more = tried(raised)
+            if after > first + allowed:
+                going.discard(key)
+                continue
+            worth = (more - share) / (max(after - error, 0.0) + EASY * allowed or 1.0)
+            if best is None or worth > best[0]:
+                best = worth, key, after, more
+        if best is not None:
+            _, key, error, share = best
+            levels[key] += 1
+    return made(levels)
+
+
+def _bits(scheme: Scheme, layer: Layer, writers: tuple[str, ...]) -> int:
+    """Width of an operand, the narrowest of those of its directions."""
+    if not writers:
+        return scheme.inputs[layer.name].bits
+    return min(scheme.operators[name].bits for name in writers)
+
+
+def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
+    """What a delta network eliminates on the data that it is judged by; None where it is none.
+
+    Parameters
+    ----------
+    session : Session
+        The model and its data.
+    scheme : Scheme
+        Widths and thresholds. Operands without one are counted as with 0, which gives the same
+        codes.
+    """
+    if not has_thresholds(session, scheme):
+        return None
+    from onnxgru.runtime.elimination import Measuring
+
+    layers = session.model.layers
+    every = session.quantizer(scheme.with_thresholds(layers, lambda _one, _name, t: t or 0))
+    zero = session.quantizer(scheme.with_thresholds(layers, lambda *_: 0))
+    known = {
+        name: threshold
+        for layer in layers
+        for found in thresholds(layer, scheme).values()
+        for name, threshold in found.items()
+    }
+    document: dict[str, Any] = {"roles": {}, "operands": [], "over_time": None}
+    rows: dict[str, dict[str, Any]] = {}
+    for role in session.data.judged:
+        measuring = Measuring(session.model.host, session.data[role], ())
+        without, found = (measuring(program)[1] for program in (zero, every))
+        document["roles"][role] = {
+            "eliminated": round(100 * found.share, 4),
+            "eliminated_at_0": round(100 * without.share, 4),
+            "operations": found.operations,
+        }
+        for one in found.operands:
+            row = rows.setdefault(
+                one.name,
+                {
+                    "name": one.name,
+                    "threshold": known.get(one.name),
+                    "operators": list(one.operators),
+                    "multiplications": one.outputs,
+                    "eliminated": {},
+                },
+            )
+            row["eliminated"][role] = round(100 * one.share, 4)
+        document["over_time"] = {"role": role, **found.over_time(POINTS)}
+    document["operands"] = list(rows.values())
+    return document

@@ -1,0 +1,147 @@
+"""Thresholds as settings ask for them, chosen on validation, and what reports say of them."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxgru
+from onnxgru import Config
+from onnxgru.cli import main
+from onnxgru.core.choices import thresholds
+from onnxgru.core.errors import UsageError
+from onnxgru.events import silent
+from onnxgru.passes.source import origin
+from onnxgru.session import delta
+from onnxgru.session.session import Session
+from tests import grus, journeys
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("delta")
+    journeys.copy_digits(folder, 200)
+    return folder
+
+
+def opened(place: Path, **settings: object) -> Session:
+    return Session.open(place / "digits_row.onnx", Config(**settings), fused=True)
+
+
+def test_thresholds_are_read() -> None:
+    assert thresholds("auto") is None
+    assert thresholds("3") == {"first": 3, "inputs": 3, "hidden": 3}
+    assert thresholds("hidden=8, inputs=2") == {"hidden": 8, "inputs": 2}
+    for text in ("", "-1", "hidden", "hidden=1,hidden=2", "state=1", "1.5"):
+        with pytest.raises(UsageError, match="delta must be auto, a number of codes such as 2, or"):
+            thresholds(text)
+
+
+def test_settings_are_checked() -> None:
+    assert Config(delta=2).delta == "2"
+    with pytest.raises(UsageError, match="delta must be auto, a number of codes, or a text such"):
+        Config(delta=-1)
+    with pytest.raises(UsageError, match="delta_drop says how thresholds are chosen; give delta a"):
+        Config(delta=2, delta_drop=0.1)
+
+
+def test_thresholds_by_group() -> None:
+    case = grus.Case()
+    stack = grus.stacked([case, grus.Case(I=6, H=5, seed=2)])
+    first, second = "/gru0/forward/state.sum", "/gru1/forward/state.sum"
+    x = grus.feeds(case)
+    for asked, inputs, hidden in (
+        ("hidden=8,inputs=2", [None, 2], [8, 8]),
+        ("first=1", [1, None], [None, None]),
+        (3, [3, 3], [3, 3]),
+    ):
+        found = onnxgru.Config(delta=asked, calibration=x, validation=x)
+        session = Session.open(origin(stack), found)
+        scheme = delta.applied(session, session.uniform(8))
+        assert [entry.threshold for entry in scheme.inputs.values()] == inputs
+        assert [scheme.operators[name].threshold for name in (first, second)] == hidden
+
+
+def test_chosen_thresholds_cost_little(place: Path) -> None:
+    session = opened(place, delta="auto", delta_drop=0.5)
+    plain = session.uniform(8)
+    chosen = delta.applied(session, plain)
+    before, after = (
+        session.yardstick.quality(session.quantizer(one), "validation") for one in (plain, chosen)
+    )
+    assert after >= before - 0.5
+    found = delta.measure(session, chosen)
+    assert found is not None
+    validation = found["roles"]["validation"]
+    assert validation["eliminated"] > validation["eliminated_at_0"] + 10
+    assert delta.measure(session, plain) is None
+    assert delta.drop(opened(place, delta="auto")) == 0.25
+
+
+def test_an_operand_without_a_threshold_counts_at_0(place: Path) -> None:
+    session = opened(place, delta="hidden=0")
+    found = delta.measure(session, delta.applied(session, session.uniform(8)))
+    assert found is not None
+    rows = {row["name"]: row["threshold"] for row in found["operands"]}
+    assert rows == {"/gru/forward/input": None, "/gru/forward/state": 0}
+    for role in found["roles"].values():
+        assert role["eliminated"] == role["eliminated_at_0"]
+
+
+def test_frames_that_hand_states_on_are_refused(tmp_path: Path) -> None:
+    case = grus.Case(T=1, B=1, initial=True, dynamic=False, outputs=("Y_h",))
+    onnx.save(grus.model(case), tmp_path / "m.onnx")
+    drawn = np.random.default_rng(0).standard_normal((6, 2, case.I)).astype(np.float32)
+    x = {"X": drawn}
+    with pytest.raises(UsageError, match="a delta network must see a whole recording in one call"):
+        onnxgru.quantize(
+            tmp_path / "m.onnx", delta=1, validation=x, calibration=x, output=tmp_path / "out",
+            listener=silent, state=("Y_h=initial_h",), batch_axis=("X=1",),
+        )  # fmt: skip
+
+
+def test_a_folder_of_a_delta_network(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    plain = journeys.read(journeys.quantize(place, "plain") / "report.json")
+    assert plain["delta"] is None
+    arguments = ["quantize", "digits_row.onnx", "--delta", "first=1,hidden=4", "-o", "some"]
+    assert main(arguments) == 0
+    assert "delta  multiplications eliminated: " in capsys.readouterr().out
+    report = journeys.read(place / "some" / "report.json")
+    share = report["delta"]["roles"]["holdout"]["eliminated"]
+    assert report["delta"]["over_time"]["role"] == "holdout"
+    assert len(report["delta"]["over_time"]["all"]) == 8
+    assert report["verification"]["differences"] == 0
+    assert report["sizes"]["flash"]["threshold"] == 2
+    scheme = journeys.read(place / "some" / "scheme.json")
+    hidden = scheme["operators"]["/gru/forward/new.hidden"]["shape"][0]
+    more = report["sizes"]["ram"] - plain["sizes"]["ram"]
+    assert more == 2 * (8 + hidden)  # what is held, and its next value
+    text = (place / "some" / "report.md").read_text("utf-8")
+    assert "| all |  |  | " in text and f"{share:.1f} %" in text
+    page = (place / "some" / "report.html").read_text("utf-8")
+    assert "<h2>Delta network</h2>" in page and 'id="eliminated"' in page and 'id="delta"' in page
+    assert scheme["inputs"]["/gru"]["threshold"] == 1
+    assert scheme["operators"]["/gru/forward/state.sum"]["threshold"] == 4
+    again = journeys.quantize(place, "again", "--scheme", "some/scheme.json")
+    assert (again / "integer.onnx").read_bytes() == (place / "some/integer.onnx").read_bytes()
+
+
+@pytest.mark.slow
+def test_fine_tuning_knows_no_thresholds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(place)
+    found = {}
+    for name, settings in (("without", {}), ("with", {"delta": "0"})):
+        result = onnxgru.quantize(
+            "digits_row.onnx", training_data="digits_row.calibration.npz", epochs=1, bits=4,
+            output=name, listener=silent, **settings,
+        )  # fmt: skip
+        found[name] = result.report["quality"]["holdout"]["integer"]
+        assert (result.report["delta"] is None) == (name == "without")
+    assert found["with"] == found["without"]
+    weights = [place / name / "finetuned.weights.npz" for name in found]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
