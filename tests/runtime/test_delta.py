@@ -30,6 +30,7 @@ CASES = {
         T=6, B=5, H=9, direction="bidirectional", lengths=(6, 3, 0, 1, 5), initial=True
     ),
     "rnn": grus.Case(T=6, I=3, H=4, operator="RNN"),
+    "lstm": grus.Case(T=5, I=3, H=4, operator="LSTM", direction="bidirectional", initial=True),
     "stacked": (grus.Case(T=6, direction="bidirectional"), grus.Case(I=12, H=5, seed=2)),
 }
 
