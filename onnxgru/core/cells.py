@@ -32,7 +32,9 @@ With peepholes (Gers and Schmidhuber 2000), P_i * c and P_f * c are added to the
 and the forget gate, P_o * c' to that of the output gate.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 INPUT = "input"
 """What rows read of the sequence, at this step."""
@@ -106,6 +108,25 @@ class Cell:
     rows: tuple[Row, ...]
     carries: tuple[Carry, ...]
     emits: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "name": self.name,
+            "rows": [[row.name, row.kind, list(row.inputs), row.parameter] for row in self.rows],
+            "carries": [[carry.name, carry.written_by] for carry in self.carries],
+            "emits": self.emits,
+        }
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> "Cell":
+        """From JSON; the table of `CELLS` where it has the name of one."""
+        return CELLS.get(document["name"]) or cls(
+            document["name"],
+            tuple(Row(name, kind, tuple(read), p) for name, kind, read, p in document["rows"]),
+            tuple(Carry(*carry) for carry in document["carries"]),
+            document["emits"],
+        )
 
 
 def _gate(gate: str, function: str = "f") -> tuple[Row, ...]:

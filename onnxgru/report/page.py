@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from onnxgru.core.cells import CELLS
+from onnxgru.core.cells import Cell
 from onnxgru.core.files import encoded
 from onnxgru.core.remarks import (
     TITLES,
@@ -221,7 +221,7 @@ def _cells(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A drawing for every recurrence, with what is written on its operators."""
     found = []
     for layer in layers:
-        cell = CELLS[layer["cell"]]
+        cell = Cell.parse(layer.get("table", {"name": layer["cell"]}))
         drawing = draw(cell)
         letters = sorted({row.parameter for row in cell.rows if len(row.parameter) == 1})
         given = [name for name in layer.get("activations", "").split(", ") if name]

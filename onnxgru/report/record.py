@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
+from onnxgru.core.cells import CELLS
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.remarks import (
@@ -191,6 +192,7 @@ def build(
                 "name": layer.name,
                 "node": layer.node,
                 "cell": layer.cell.name,
+                **({} if layer.cell.name in CELLS else {"table": layer.cell.to_dict()}),
                 "recurrences": [recurrence.name for recurrence in layer.recurrences],
                 "input_bits": written.scheme.inputs[layer.name].bits,
                 **layer.attributes,

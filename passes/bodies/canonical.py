@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.activations import Activation
-from onnxgru.core.cells import CELLS, INPUT, Carry, Cell, Row
+from onnxgru.core.cells import INPUT, Cell
 from onnxgru.core.integers import Floats
 from onnxgru.core.network import (
     ElementwiseOperator,
@@ -66,14 +66,10 @@ class Description:
 
     def to_json(self) -> str:
         """As metadata hold it."""
-        cell = self.cell
         return json.dumps(
             {
                 "host": self.host,
-                "cell": cell.name,
-                "rows": [[r.name, r.kind, list(r.inputs), r.parameter] for r in cell.rows],
-                "carries": [[carry.name, carry.written_by] for carry in cell.carries],
-                "emits": cell.emits,
+                "cell": self.cell.to_dict(),
                 "functions": {k: [f.name, f.alpha, f.beta] for k, f in self.functions.items()},
                 "input_size": self.input_size,
                 "hidden_size": self.hidden_size,
@@ -85,12 +81,7 @@ class Description:
     def parse(cls, text: str) -> "Description":
         """From metadata."""
         found: dict[str, Any] = json.loads(text)
-        cell = CELLS.get(found["cell"]) or Cell(
-            found["cell"],
-            tuple(Row(name, kind, tuple(i), p) for name, kind, i, p in found["rows"]),
-            tuple(Carry(*carry) for carry in found["carries"]),
-            found["emits"],
-        )
+        cell = Cell.parse(found["cell"])
         functions = {letter: Activation(*f) for letter, f in found["functions"].items()}
         sizes = found["input_size"], found["hidden_size"]
         return cls(found["host"], cell, functions, *sizes, found["reverse"])
