@@ -4,12 +4,16 @@ See `onnxgru.passes.bodies.canonical`. A body that cells are not made of is left
 `onnxgru.passes.elsewhere` tells the reason. Graphs that onnxgru wrote are left alone.
 """
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 from onnxgru.core.tape import Tape
-from onnxgru.passes.bodies import canonical, hosts, tables
+from onnxgru.passes.bodies import canonical, hosts, moving, tables
 from onnxgru.passes.bodies.canonical import Description
 from onnxgru.passes.bodies.equations import Equations
+from onnxgru.passes.bodies.lengths import turned
+from onnxgru.passes.bodies.moving import Axes
 from onnxgru.passes.bodies.tables import Bound
 from onnxgru.passes.bodies.terms import UnknownError
 from onnxgru.passes.shapes import Shapes
@@ -55,27 +59,23 @@ def reason(node: ir.Node) -> str:
 
 def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> None:
     name = str(node.name)
-    before, after = Tape(graph=graph), None
+    tape = Tape(graph=graph)
     carried = {each.source: each for each in found.carried}
     order = [carried[term] for term in bound.carries]
-    (root,) = found.roots
     described = Description(
         node.op_type,
         bound.cell,
         bound.functions,
-        root.source.width,
+        found.source.width,
         order[0].source.width,
         found.reverse,
     )
     inputs = [
-        canonical.entered(
-            before, each.first, each.axes, f"{name}/first/{carry.name}", sequence=False
-        )
+        canonical.entered(tape, each.first, each.axes, f"{name}/first/{carry.name}", sequence=False)
         for each, carry in zip(order, bound.cell.carries, strict=True)
     ]
-    inputs.append(canonical.entered(before, root.value, root.axes, f"{name}/x", sequence=True))
-    made = canonical.write(before, name, bound, described, inputs)
-    after = before
+    inputs.append(_sequence(tape, found, name))
+    made = canonical.write(tape, name, bound, described, inputs)
     results = [
         (each.last, value, each.axes, False, carry.name)
         for each, value, carry in zip(order, made, bound.cell.carries, strict=False)
@@ -85,20 +85,47 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
     for old, value, axes, sequence, label in results:
         if old is None:
             continue
-        new = canonical.left(after, value, axes, f"{name}/{label}", sequence=sequence)
+        new = canonical.left(tape, value, axes, f"{name}/{label}", sequence=sequence)
         if new is value and old.is_graph_output():
-            new = after.op("Identity", value)
+            new = tape.op("Identity", value)
         new.shape, new.type = old.shape, old.type
+        for again, straight in _turned_again(old, axes) if sequence else ():
+            copy = canonical.left(tape, value, straight, f"{name}/{label}", sequence=True)
+            copy.shape, copy.type = again.shape, again.type
+            ir.convenience.replace_all_uses_with(again, copy)
         kept = old.name
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
         old.name, new.name = f"{kept}/replaced", kept
     for old, first in found.kept:
         ir.convenience.replace_all_uses_with(old, first, replace_graph_outputs=True)
-    graph.insert_before(node, after.nodes)
+    graph.insert_before(node, tape.nodes)
     graph.remove(node, safe=True)
     scan = made[0].producer()
     if scan is not None:
         scan.name = name
-    for constant in before.constants.values():
+    for constant in tape.constants.values():
         if constant.name not in graph.initializers:
             graph.register_initializer(constant)
+
+
+def _turned_again(value: ir.Value, axes: Axes) -> Iterator[tuple[ir.Value, Axes]]:
+    """Copies of a value with time turned around, where it runs backwards, and their axes."""
+    pending = [(value, axes)] if moving.BACK in axes else []
+    while pending:
+        current, places = pending.pop()
+        for node, _ in current.uses():
+            result = node.outputs[0]
+            if turned(node) == places.index(moving.BACK):
+                if not result.is_graph_output():
+                    yield result, moving.turned(places)
+            elif node.op_type == "Transpose" and (order := node.attributes.get_ints("perm", ())):
+                pending.append((result, tuple(places[place] for place in order)))
+
+
+def _sequence(tape: Tape, found: Equations, name: str) -> ir.Value:
+    """The sequence (T, B, I) that the layer reads: several side by side."""
+    parts = [
+        canonical.entered(tape, root.value, root.axes, f"{name}/x", sequence=True)
+        for root in found.roots
+    ]
+    return parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=2, name=f"{name}/x")

@@ -28,7 +28,7 @@ from onnxgru.core.network import (
 )
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import KINDS
-from onnxgru.passes.bodies.moving import BATCH, FEATURES, ONE, TIME, Axes
+from onnxgru.passes.bodies.moving import BACK, BATCH, FEATURES, ONE, TIME, Axes
 from onnxgru.passes.bodies.tables import COMPLEMENT, Bound
 
 CELL = "onnxgru.cell"
@@ -230,6 +230,9 @@ def _adapted(tape: Tape, value: ir.Value, axes: Axes, wanted: Axes, name: str) -
     """A value with its axes moved: those that it lacks have the size 1."""
     if axes == wanted:
         return value
+    if (BACK in axes) != (BACK in wanted):
+        value = _turned(tape, value, axes, name)
+    axes, wanted = (tuple(TIME if a == BACK else a for a in each) for each in (axes, wanted))
     gone = [n for n, axis in enumerate(axes) if axis == ONE or axis not in wanted]
     if gone:
         value = tape.op("Squeeze", value, tape.axes(*gone), name=f"{name}/squeezed")
@@ -241,3 +244,11 @@ def _adapted(tape: Tape, value: ir.Value, axes: Axes, wanted: Axes, name: str) -
     if new:
         value = tape.op("Unsqueeze", value, tape.axes(*new), name=f"{name}/unsqueezed")
     return value
+
+
+def _turned(tape: Tape, value: ir.Value, axes: Axes, name: str) -> ir.Value:
+    """A value with its axis of time the other way round."""
+    axis = next(place for place, letter in enumerate(axes) if letter in (TIME, BACK))
+    ends = tape.constant("onnxgru/length/before", np.asarray([-(2**31) + 1], np.int64))
+    back = tape.axes(-1)
+    return tape.op("Slice", value, back, ends, tape.axes(axis), back, name=f"{name}/turned")

@@ -8,15 +8,15 @@ A host hands values to its body in four ways, whatever it is called:
 - what it *emits*: an output of every step, joined along time.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from onnxgru.core.activations import Activation
 from onnxgru.passes.bodies import moving
 from onnxgru.passes.bodies.moving import Axes
-from onnxgru.passes.bodies.reading import Features
-from onnxgru.passes.bodies.terms import AFFINE, Term, Terms, UnknownError
+from onnxgru.passes.bodies.sequences import Root
+from onnxgru.passes.bodies.terms import AFFINE, Term, Terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,25 +64,6 @@ class Emitted:
 
 
 @dataclass(frozen=True, eq=False)
-class Root:
-    """A sequence that the steps read.
-
-    Parameters
-    ----------
-    source : Term
-        Its value at one step.
-    value : onnx_ir.Value
-        All steps.
-    axes : tuple of str
-        What its axes are, time among them.
-    """
-
-    source: Term
-    value: ir.Value
-    axes: Axes
-
-
-@dataclass(frozen=True, eq=False)
 class Equations:
     """What a node computes.
 
@@ -93,7 +74,9 @@ class Equations:
     carried : tuple of Carried
         What is kept.
     roots : tuple of Root
-        What is read.
+        The sequences that are read, side by side.
+    source : Term
+        All of them at one step.
     emitted : Emitted or None
         What leaves at every step, where somebody reads it.
     reverse : bool
@@ -105,52 +88,24 @@ class Equations:
     terms: Terms
     carried: tuple[Carried, ...]
     roots: tuple[Root, ...]
+    source: Term
     emitted: Emitted | None
     reverse: bool
     kept: tuple[tuple[ir.Value, ir.Value], ...] = ()
+
+    def turned(self) -> "Equations":
+        """The same with time the other way round: sequences are read as they are before that."""
+        roots = tuple(replace(root, axes=moving.turned(root.axes)) for root in self.roots)
+        emitted = self.emitted
+        if emitted is not None:
+            emitted = replace(emitted, axes=moving.turned(emitted.axes))
+        return replace(self, roots=roots, emitted=emitted, reverse=not self.reverse)
 
     def computed(self, term: Term) -> Term:
         """A term that is computed: what a step is given becomes a line."""
         if term.kind != "source":
             return term
         return self.terms.lookup(term, Activation(AFFINE, 1.0, 0.0))
-
-
-@dataclass
-class Sequences:
-    """The sequences that a body reads, by name of the term's source."""
-
-    terms: Terms
-    roots: list[Root] = field(default_factory=list)
-
-    def step(self, value: ir.Value, axis: int) -> Features:
-        """A slice of a sequence along an axis, at this step."""
-        axes = moving.named(value.shape, f"the sequence {value.name}", axis)
-        term = self._root(value, axes)
-        axis %= len(axes)
-        return Features(term, axes[:axis] + axes[axis + 1 :])
-
-    def _root(self, value: ir.Value, axes: Axes) -> Term:
-        for root in self.roots:
-            if root.value is value and root.axes == axes:
-                return root.source
-        source = self.terms.source(f"sequence {len(self.roots)}", width(value, axes))
-        self.roots.append(Root(source, value, axes))
-        return source
-
-
-def width(value: ir.Value, axes: Axes) -> int:
-    """Features of a value.
-
-    Raises
-    ------
-    UnknownError
-        If their number is not known.
-    """
-    size = None if value.shape is None else value.shape[axes.index(moving.FEATURES)]
-    if not isinstance(size, int):
-        raise UnknownError(f"the number of features of {value.name} is not known")
-    return size
 
 
 def read(value: ir.Value) -> bool:

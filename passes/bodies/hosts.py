@@ -5,28 +5,18 @@ what ``Gather`` takes at the counter, and the number of steps must be that of th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.passes.axes import origin as axis_origin
 from onnxgru.passes.bodies import moving
-from onnxgru.passes.bodies.equations import (
-    Carried,
-    Emitted,
-    Equations,
-    Sequences,
-    origin,
-    read,
-    width,
-)
-from onnxgru.passes.bodies.reading import Count, Features, Going, Limit, Read, Reader, Steps
-from onnxgru.passes.bodies.terms import Terms, UnknownError
+from onnxgru.passes.bodies.equations import Carried, Emitted, Equations, origin, read
+from onnxgru.passes.bodies.lengths import UNLIMITED, Steps, steps
+from onnxgru.passes.bodies.reading import Count, Features, Going, Limit, Read, Reader
+from onnxgru.passes.bodies.sequences import Sequences, joined
+from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
 from onnxgru.passes.values import constant_value
-
-UNLIMITED = 2**30
-"""A trip count from here on is no limit."""
 
 
 def equations(node: ir.Node) -> Equations:
@@ -74,8 +64,12 @@ class _Host:
         )
 
     def read(
-        self, kept: Sequence[_Kept], emitted: Sequence[tuple[ir.Value, ir.Value, int]]
-    ) -> tuple[list[Carried], Emitted | None, list[tuple[ir.Value, ir.Value]]]:
+        self,
+        kept: Sequence[_Kept],
+        emitted: Sequence[tuple[ir.Value, ir.Value, int]],
+        *,
+        reverse: bool = False,
+    ) -> Equations:
         """Equations of what the body hands on, and of what it emits."""
         unchanged: list[tuple[ir.Value, ir.Value]] = []
         counted: list[_Kept] = []
@@ -90,7 +84,8 @@ class _Host:
                 self.reader.know(each.inner, Count(_number(each)))
             else:
                 axes = moving.named(each.inner.shape or each.first.shape, f"{each.inner.name}")
-                source = self.terms.source(f"carry {len(states)}", width(_shaped(each), axes))
+                width = moving.width(_shaped(each), axes)
+                source = self.terms.source(f"carry {len(states)}", width)
                 states.append((each, axes))
                 self.reader.know(each.inner, Features(source, axes))
         for each in counted:
@@ -108,8 +103,39 @@ class _Host:
             features = self.reader.features(inner, "what it emits,")
             place = axis % (len(features.axes) + 1)
             axes = (*features.axes[:place], moving.TIME, *features.axes[place:])
-            found = Emitted(self.terms.settled(features.term), axes, outer)
-        return carried, found, [(last, first) for last, first in unchanged if read(last)]
+            found = Emitted(features.term, axes, outer)
+        kept_as_given = tuple((last, first) for last, first in unchanged if read(last))
+        return self._settled(carried, found, reverse, kept_as_given)
+
+    def _settled(
+        self,
+        carried: Sequence[Carried],
+        emitted: Emitted | None,
+        reverse: bool,
+        kept: tuple[tuple[ir.Value, ir.Value], ...],
+    ) -> Equations:
+        """Equations that read one sequence, without parts of vectors."""
+        roots = tuple(self.sequences.roots)
+        if not roots:
+            raise UnknownError("its body reads no sequence")
+        parts: dict[Term, Term] = {}
+        source = roots[0].source
+        if len(roots) > 1:
+            source, parts = joined(self.terms, roots)
+
+        def settled(term: Term) -> Term:
+            return self.terms.settled(term, parts)
+
+        found = Equations(
+            self.terms,
+            tuple(replace(each, following=settled(each.following)) for each in carried),
+            roots,
+            source,
+            None if emitted is None else replace(emitted, term=settled(emitted.term)),
+            reverse,
+            kept,
+        )
+        return found.turned() if all(moving.BACK in root.axes for root in roots) else found
 
     def _carried(self, each: _Kept, axes: moving.Axes) -> Carried:
         following = self.reader.features(each.following, "the carry")
@@ -119,8 +145,7 @@ class _Host:
         if following.term.width != given.term.width:
             raise UnknownError(f"the carry {each.inner.name} changes its number of features")
         last = each.last if read(each.last) else None
-        term = self.terms.settled(following.term)
-        return Carried(given.term, term, axes, each.first, last)
+        return Carried(given.term, following.term, axes, each.first, last)
 
 
 def _shaped(each: _Kept) -> ir.Value:
@@ -157,10 +182,7 @@ def _scan(node: ir.Node) -> Equations:
         )
     ]  # fmt: skip
     emitted = list(zip(body.outputs[states:], node.outputs[states:], placed, strict=True))
-    carried, found, unchanged = host.read(kept, emitted)
-    return Equations(
-        host.terms, tuple(carried), tuple(host.sequences.roots), found, backwards, tuple(unchanged)
-    )
+    return host.read(kept, emitted, reverse=backwards)
 
 
 def _directions(node: ir.Node, given: int, made: int) -> bool:
@@ -196,7 +218,7 @@ def _loop(node: ir.Node) -> Equations:
         (value, outer, 0)
         for value, outer in zip(body.outputs[count + 1 :], node.outputs[count:], strict=True)
     ]
-    carried, found, unchanged = host.read(kept, emitted)
+    found = host.read(kept, emitted)
     goes_on = host.reader(body.outputs[0])
     limits: set[Limit] = set()
     if isinstance(goes_on, Going):
@@ -206,9 +228,7 @@ def _loop(node: ir.Node) -> Equations:
     if trips is not None:
         limits.add(Limit(_steps(trips), 0))
     _require_all_steps(host.sequences, limits)
-    return Equations(
-        host.terms, tuple(carried), tuple(host.sequences.roots), found, False, tuple(unchanged)
-    )
+    return found
 
 
 def _steps(value: ir.Value) -> Steps | int:
@@ -223,9 +243,8 @@ def _steps(value: ir.Value) -> Steps | int:
 
 def _require_all_steps(sequences: Sequences, limits: set[Limit]) -> None:
     """Check that a loop runs as long as its sequences are."""
-    for root in sequences.roots:
-        axis = root.axes.index(moving.TIME)
-        size = None if root.value.shape is None else root.value.shape[axis]
+    for value, axis in sequences.given:
+        size = None if value.shape is None else value.shape[axis]
         ends = False
         for limit in limits:
             if isinstance(limit.size, int):
@@ -234,26 +253,18 @@ def _require_all_steps(sequences: Sequences, limits: set[Limit]) -> None:
                 if not isinstance(size, int) or limit.size + limit.more < size:
                     raise UnknownError(
                         f"its trip count is {limit.size + limit.more}, which must be the length "
-                        f"of {root.value.name} on axis {axis}, {size}"
+                        f"of {value.name} on axis {axis}, {size}"
                     )
                 ends |= limit.size + limit.more == size
-            elif _same(limit.size, Steps(root.value, axis)):
+            elif limit.size.same(Steps(value, axis)):
                 ends |= limit.more == 0
             else:
                 raise UnknownError(
                     f"its trip count is the size of {limit.size.value.name}, which must be the "
-                    f"length of {root.value.name}"
+                    f"length of {value.name}"
                 )
         if not ends:
-            raise UnknownError(f"its trip count must be the length of {root.value.name}")
-
-
-def _same(one: Steps, other: Steps) -> bool:
-    """Whether two sizes are one."""
-    if one == other:
-        return True
-    found = axis_origin(one.value, one.axis)
-    return found is not None and found == axis_origin(other.value, other.axis)
+            raise UnknownError(f"its trip count must be the length of {value.name}")
 
 
 def _holds(value: ir.Value) -> bool:
@@ -276,37 +287,6 @@ def _holds(value: ir.Value) -> bool:
             and (size is not None and steps(size) is not None)
         )
     return False
-
-
-def steps(value: ir.Value) -> Steps | None:
-    """The axis that a number is the size of; None where it is something else."""
-    place: int | None = None
-    while (node := value.producer()) is not None:
-        first = node.inputs[0] if node.inputs else None
-        if first is None:
-            return None
-        match node.op_type:
-            case "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Reshape" | "ReduceMax":
-                pass
-            case "Gather" | "Slice" if place is None:
-                array = constant_value(node.inputs[1])
-                if array is None or array.size != 1:
-                    return None
-                place = int(array.reshape(-1)[0])
-            case "Shape":
-                start = node.attributes.get_int("start", 0)
-                return _axis(first, start if place is None else start + place)
-            case _:
-                return None
-        value = first
-    return None
-
-
-def _axis(value: ir.Value, axis: int) -> Steps | None:
-    rank = None if value.shape is None else len(value.shape)
-    if axis < 0 and rank is None:
-        return None
-    return Steps(value, axis if axis >= 0 or rank is None else axis + rank)
 
 
 _SCAN_OR_LOOP = {"Scan": _scan, "Loop": _loop}

@@ -17,6 +17,8 @@ from onnxgru.passes.bodies.terms import UnknownError
 Axes = tuple[str, ...]
 
 TIME, BATCH, FEATURES, ONE = "T", "B", "F", "1"
+BACK = "-T"
+"""Time that runs backwards."""
 
 
 def named(shape: ir.Shape | None, what: str, time: int | None = None) -> Axes:
@@ -50,6 +52,26 @@ def named(shape: ir.Shape | None, what: str, time: int | None = None) -> Axes:
     if rest:
         axes[wide[0] if wide else rest[-1]] = BATCH
     return tuple(axes)
+
+
+def turned(axes: Axes) -> Axes:
+    """The same axes with time the other way round."""
+    other = {TIME: BACK, BACK: TIME}
+    return tuple(other.get(axis, axis) for axis in axes)
+
+
+def width(value: ir.Value, axes: Axes) -> int:
+    """Features of a value.
+
+    Raises
+    ------
+    UnknownError
+        If their number is not known.
+    """
+    size = None if value.shape is None else value.shape[axes.index(FEATURES)]
+    if not isinstance(size, int):
+        raise UnknownError(f"the number of features of {value.name} is not known")
+    return size
 
 
 def broadcast(one: Axes, other: Axes) -> Axes:

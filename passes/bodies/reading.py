@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from onnxgru.core.activations import FORMS, Activation
 from onnxgru.passes.bodies import moving
+from onnxgru.passes.bodies.lengths import Steps
 from onnxgru.passes.bodies.moving import BATCH, FEATURES, Axes
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
 
@@ -53,14 +54,6 @@ class Count:
     """The number of the step, from 0, and an offset."""
 
     offset: int
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The size of an axis of a value of the outer graph."""
-
-    value: ir.Value
-    axis: int
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,8 @@ def bound(equations: Equations) -> Bound:
     UnknownError
         If they are not those of a recurrent cell.
     """
-    if not equations.carried or len(equations.roots) != 1:
-        raise UnknownError("its body keeps nothing from step to step, or reads no sequence")
-    (root,) = equations.roots
+    if not equations.carried:
+        raise UnknownError("its body keeps nothing from step to step")
     carries = {c.source: equations.computed(c.following) for c in equations.carried}
     written = next(iter(carries.values()))
     emitted = None
@@ -71,9 +70,9 @@ def bound(equations: Equations) -> Bound:
     if not {"linear", "lookup"} <= kinds:
         raise UnknownError("its body has no product with weights or no activation")
     for cell in CELLS.values():
-        for found, order in _matches(cell, root.source, carries, emitted, len(terms)):
+        for found, order in _matches(cell, equations.source, carries, emitted, len(terms)):
             return _bound(cell, found, order)
-    names = naming.names(root.source, carries, emitted or written, terms)
+    names = naming.names(equations.source, carries, emitted or written, terms)
     letters: dict[Activation, str] = {}
     rows = [_row(term, names, letters) for term in terms]
     cell = naming.cell(

@@ -10,7 +10,7 @@ different exporters write into one form:
 5. a clipped line is a hard sigmoid, between lines where its ends are not 0 and 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -271,19 +271,31 @@ class Terms:
                 return self.part(whole, offset + start, offset + stop)
         return self._made("part", stop - start, operand, start=start)
 
-    def settled(self, term: Term) -> Term:
-        """The term without parts and concatenations: what takes a part becomes a product."""
-        done: dict[Term, Term] = {}
+    def settled(self, term: Term, replaced: Mapping[Term, Term]) -> Term:
+        """The term without parts and concatenations: what takes a part becomes a product.
 
-        def settle(each: Term) -> Term:
-            if each not in done:
-                done[each] = self._settled(each, tuple(map(settle, each.operands)))
-            return done[each]
+        Parameters
+        ----------
+        term : Term
+            The term.
+        replaced : mapping of Term to Term
+            What is put in the place of sources first.
+        """
+        return self._rebuilt(self._rebuilt(term, dict(replaced), whole=False), {}, whole=True)
 
-        return settle(term)
+    def _rebuilt(self, term: Term, done: dict[Term, Term], *, whole: bool) -> Term:
+        if term not in done:
+            operands = tuple(self._rebuilt(each, done, whole=whole) for each in term.operands)
+            done[term] = self._made_of(term, operands, whole=whole)
+        return done[term]
 
-    def _settled(self, term: Term, operands: tuple[Term, ...]) -> Term:
+    def _made_of(self, term: Term, operands: tuple[Term, ...], *, whole: bool) -> Term:
+        """A term of other operands."""
         match term.kind:
+            case "part" if not whole:
+                return self.part(operands[0], term.start, term.start + term.width)
+            case "concat" if not whole:
+                return self.concat(operands)
             case "part":
                 numbers = np.eye(term.width, dtype=np.float32)
                 return self.linear(term, numbers, np.zeros(term.width, np.float32))

@@ -88,3 +88,16 @@ def test_graphs_of_our_own_are_not_read_again() -> None:
     assert not recognition.layers
     assert recognition.nothing.startswith("was written by onnxgru 1.2.3 and is quantised already")
     assert not any(CELL in node.metadata_props for node in model.graph)
+
+
+@pytest.mark.parametrize("name", scans.BODIES)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_products_before_the_recurrence_belong_to_the_cell(name: str, reverse: bool) -> None:
+    """The decomposed graph has them there, one for every gate."""
+    message = scans.model(scans.BODIES[name], reverse=reverse)
+    inputs = scans.feeds(message)
+    model, recognition = found(decompose(message))
+    (layer,) = recognition.layers
+    assert layer.input_size == scans.I
+    assert layer.cell == found(message)[1].layers[0].cell
+    assert distance(grus.run(message, inputs), grus.run(source.proto(model), inputs)) < TOLERANCE
