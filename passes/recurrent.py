@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxgru.passes.bodies import canonical
+from onnxgru.passes.bodies import description
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def signature(node: ir.Node) -> Signature | None:
     """Roles of a node's inputs and outputs; None where it is no recurrent node."""
     if node.domain not in ("", "ai.onnx"):
         return None
-    if (found := canonical.description(node)) is not None:
+    if (found := description.description(node)) is not None:
         names = [carry.name for carry in found.cell.carries]
         return Signature((*map(first, names), "X"), (*map(last, names), "Y"))
     return SIGNATURES.get(node.op_type)
@@ -72,7 +72,7 @@ def recurrent_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
 
 def initial(node: ir.Node) -> tuple[str, ...]:
     """Roles of a node's first values, (D, B, H)."""
-    found = canonical.description(node)
+    found = description.description(node)
     return INITIAL if found is None else tuple(first(c.name) for c in found.cell.carries)
 
 

@@ -10,7 +10,7 @@ from onnx_ir.passes import common
 
 from onnxgru.core.integers import Floats
 from onnxgru.core.network import Layer
-from onnxgru.passes.bodies.canonical import description, names
+from onnxgru.passes.bodies.description import description, names
 from onnxgru.passes.recognize.layers import operators
 from onnxgru.passes.recurrent import connect
 
@@ -59,8 +59,9 @@ class Retune:
 
     def _written(self, graph: ir.Graph, layer: Layer) -> None:
         """Weights in the body of a canonical node."""
+        rows = {row.name: row for row in layer.cell.rows}
         for operator in layer.linears:
             weight, bias = self._weights[operator.name]
             arrays = np.ascontiguousarray(weight.T), bias
-            for name, array in zip(names(layer.node, operator.row), arrays, strict=True):
+            for name, array in zip(names(layer.node, rows[operator.row]), arrays, strict=True):
                 graph.initializers[name].const_value = ir.tensor(array, name=name)

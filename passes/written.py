@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from onnxgru.core.tape import Tape
-from onnxgru.passes.bodies import canonical, hosts, moving, tables
-from onnxgru.passes.bodies.canonical import Description
+from onnxgru.passes.bodies import canonical, description, hosts, moving, tables
+from onnxgru.passes.bodies.description import Description
 from onnxgru.passes.bodies.equations import Equations
 from onnxgru.passes.bodies.lengths import turned
 from onnxgru.passes.bodies.moving import Axes
@@ -45,7 +45,7 @@ class Written(ir.passes.InPlacePass):
 def is_host(node: ir.Node) -> bool:
     """Whether a node is a ``Scan`` or ``Loop`` that is not canonical."""
     own = node.op_type in hosts.HOSTS and node.domain in ("", "ai.onnx")
-    return own and canonical.CELL not in node.metadata_props
+    return own and description.CELL not in node.metadata_props
 
 
 def reason(node: ir.Node) -> str:

@@ -5,150 +5,23 @@ A ``Scan`` of one sequence, whose inputs and outputs have the axes of a recurren
     first value of every carry (1, B, H), x (T, B, I)
       ->  last value of every carry (1, B, H), what is emitted (T, 1, B, H)
 
-Its body has the nodes of the cell's table; the weights are initializers of the main graph. The
-table is written into the node's metadata, from which recognition reads it.
+Its body has the nodes of the cell's table; see `onnxgru.passes.bodies.description` for what its
+metadata hold.
 """
-
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.activations import Activation
-from onnxgru.core.cells import INPUT, Cell
-from onnxgru.core.integers import Floats
-from onnxgru.core.network import (
-    ElementwiseOperator,
-    LinearOperator,
-    LookupOperator,
-    Operator,
-)
+from onnxgru.core.cells import INPUT
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import KINDS
+from onnxgru.passes.bodies.description import CELL, Description, place
 from onnxgru.passes.bodies.moving import BACK, BATCH, FEATURES, ONE, TIME, Axes
-from onnxgru.passes.bodies.tables import COMPLEMENT, Bound
-
-CELL = "onnxgru.cell"
-"""Metadata key of the node: what its body computes, as JSON."""
+from onnxgru.passes.bodies.tables import Bound
 
 _VALUE = (ONE, BATCH, FEATURES)
 _SEQUENCE = (TIME, BATCH, FEATURES)
 _EMITTED = (TIME, ONE, BATCH, FEATURES)
-
-
-@dataclass(frozen=True, eq=False)
-class Description:
-    """What a canonical node says of itself.
-
-    Parameters
-    ----------
-    host : str
-        The operator that it stands for, ``Scan`` or ``Loop``.
-    cell : Cell
-        Its table.
-    functions : mapping of str to Activation
-        By letter.
-    input_size, hidden_size : int
-        I and H.
-    reverse : bool
-        Whether time runs backwards.
-    """
-
-    host: str
-    cell: Cell
-    functions: Mapping[str, Activation]
-    input_size: int
-    hidden_size: int
-    reverse: bool
-
-    def to_json(self) -> str:
-        """As metadata hold it."""
-        return json.dumps(
-            {
-                "host": self.host,
-                "cell": self.cell.to_dict(),
-                "functions": {k: [f.name, f.alpha, f.beta] for k, f in self.functions.items()},
-                "input_size": self.input_size,
-                "hidden_size": self.hidden_size,
-                "reverse": self.reverse,
-            }
-        )
-
-    @classmethod
-    def parse(cls, text: str) -> "Description":
-        """From metadata."""
-        found: dict[str, Any] = json.loads(text)
-        cell = Cell.parse(found["cell"])
-        functions = {letter: Activation(*f) for letter, f in found["functions"].items()}
-        sizes = found["input_size"], found["hidden_size"]
-        return cls(found["host"], cell, functions, *sizes, found["reverse"])
-
-    def operators(
-        self, prefix: str, weights: Mapping[str, tuple[Floats, Floats]]
-    ) -> tuple[Operator, ...]:
-        """The rows as operators.
-
-        Parameters
-        ----------
-        prefix : str
-            Put before every name, with a slash.
-        weights : mapping of str to tuple of ndarray of float32
-            Weight (outputs, inputs) and bias (outputs,) by row.
-        """
-        widths = {carry.name: self.hidden_size for carry in self.cell.carries}
-        widths[INPUT] = self.input_size
-        found: list[Operator] = []
-        for row in self.cell.rows:
-            inputs = tuple(f"{prefix}/{name}" for name in row.inputs)
-            width = len(weights[row.name][0]) if row.kind == "linear" else widths[row.inputs[0]]
-            widths[row.name] = width
-            names = f"{prefix}/{row.name}", row.name, inputs, width
-            if row.kind == "linear":
-                matrix = row.parameter.split(".")[0]
-                found.append(LinearOperator(*names, *weights[row.name], matrix))
-            elif row.kind == "lookup":
-                found.append(LookupOperator(*names, self._function(row.parameter)))
-            else:
-                found.append(ElementwiseOperator(*names, row.kind))
-        return tuple(found)
-
-    def _function(self, parameter: str) -> Activation:
-        if parameter == COMPLEMENT:
-            return Activation(COMPLEMENT.capitalize())
-        return self.functions[parameter]
-
-
-def description(node: ir.Node) -> Description | None:
-    """What a node says of itself; None where it is no canonical one."""
-    text = node.metadata_props.get(CELL)
-    return None if text is None else Description.parse(text)
-
-
-def place(node: str) -> str:
-    """What the names of everything in a canonical node's body begin with."""
-    return f"{node}/body"
-
-
-def weights(graph: ir.Graph, node: ir.Node, cell: Cell) -> dict[str, tuple[Floats, Floats]]:
-    """Weight (outputs, inputs) and bias (outputs,) by row, as initializers hold them."""
-    found = {}
-    for row in cell.rows:
-        if row.kind == "linear":
-            arrays = [
-                graph.initializers[name].const_value for name in names(str(node.name), row.name)
-            ]
-            empty = np.zeros((0, 0), np.float32)
-            weight, bias = (empty if a is None else a.numpy() for a in arrays)
-            found[row.name] = np.ascontiguousarray(weight.T), bias
-    return found
-
-
-def names(node: str, row: str) -> tuple[str, str]:
-    """Names of the initializers of a row: the weight (inputs, outputs), and the bias."""
-    return f"{place(node)}/{row}/weight", f"{place(node)}/{row}/bias"
 
 
 def write(
@@ -184,7 +57,7 @@ def write(
     values = {f"{prefix}/{INPUT}": x}
     for carry, value in zip(cell.carries, given, strict=True):
         values[f"{prefix}/{carry.name}"] = inner.op("Squeeze", value, tape.axes(0))
-    for operator in described.operators(prefix, bound.weights):
+    for operator in described.operators(prefix, bound.numbers):
         operands = [values[name] for name in operator.inputs]
         values[operator.name] = KINDS[operator.kind].equation(inner, operator, *operands)
     results = [

@@ -81,7 +81,8 @@ class _Names:
             each = pending.pop(0)
             if each in self.found or each in self._written or _is_gate(each):
                 continue
-            word = {"add": "sum", "mul": "product"}.get(each.kind, _LINE)
+            words = {"add": "sum", "mul": "product", "scale": "memory"}
+            word = words.get(each.kind, _LINE)
             if each.kind == "linear":
                 word = "input" if self.found.get(each.operands[0]) == INPUT else "hidden"
             if each.function == ONE and each.operands[0] in self.found:
@@ -103,8 +104,8 @@ class _Names:
     def _word(self, term: Term, owner: str) -> str:
         if term.function is None:
             keeps = bool(self._carries & set(term.operands))
-            words = {"add": "sum", "mul": "keep" if keeps else "new", "linear": "product"}
-            return f"{owner}.{words[term.kind]}"
+            words = {"add": "sum", "mul": "keep" if keeps else "new"}
+            return f"{owner}.{words.get(term.kind, 'product')}"
         (operand,) = term.operands
         if term.function == ONE and operand in self.found:
             return f"{self.found[operand].rpartition('.')[0] or owner}.complement"

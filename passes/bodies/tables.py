@@ -12,10 +12,10 @@ from onnxgru.core.activations import Activation
 from onnxgru.core.cells import CELLS, INPUT, Cell, Row
 from onnxgru.core.integers import Floats
 from onnxgru.passes.bodies import naming
+from onnxgru.passes.bodies.description import COMPLEMENT, Numbers
 from onnxgru.passes.bodies.equations import Equations
 from onnxgru.passes.bodies.terms import ONE, Term, UnknownError
 
-COMPLEMENT = "complement"
 _LETTERS = "fghijklmnop"
 
 
@@ -27,8 +27,8 @@ class Bound:
     ----------
     cell : Cell
         The table.
-    weights : mapping of str to tuple of ndarray of float32
-        Weight (outputs, inputs) and bias (outputs,) by row.
+    numbers : mapping of str to tuple of ndarray of float32
+        Weights, biases and vectors by row.
     functions : mapping of str to Activation
         By letter.
     carries : tuple of Term
@@ -36,7 +36,7 @@ class Bound:
     """
 
     cell: Cell
-    weights: Mapping[str, tuple[Floats, Floats]]
+    numbers: Numbers
     functions: Mapping[str, Activation]
     carries: tuple[Term, ...]
 
@@ -102,6 +102,8 @@ def _row(term: Term, names: Mapping[Term, str], letters: dict[Activation, str]) 
     parameter = ""
     if term.kind == "linear":
         parameter = f"{_letter(term, inputs[0])}.{name}"
+    elif term.kind == "scale":
+        parameter = f"P.{name}"
     elif term.function is not None:
         parameter = COMPLEMENT
         if not _mirrors(term):
@@ -125,14 +127,17 @@ def _mirrors(term: Term) -> bool:
 
 
 def _bound(cell: Cell, names: Mapping[str, Term], carries: tuple[Term, ...]) -> Bound:
-    weights, functions = {}, {}
+    numbers: dict[str, tuple[Floats, ...]] = {}
+    functions = {}
     for row in cell.rows:
         term = names[row.name]
         if term.weight is not None and term.bias is not None:
-            weights[row.name] = term.weight, term.bias
+            numbers[row.name] = term.weight, term.bias
+        elif term.vector is not None:
+            numbers[row.name] = (term.vector,)
         elif term.function is not None and row.parameter != COMPLEMENT:
             functions[row.parameter] = term.function
-    return Bound(cell, weights, dict(sorted(functions.items())), carries)
+    return Bound(cell, numbers, dict(sorted(functions.items())), carries)
 
 
 Pairs = dict[str, Term]

@@ -40,7 +40,7 @@ class Term:
 
     Parameters
     ----------
-    kind : {"source", "linear", "add", "mul", "lookup", "part", "concat"}
+    kind : {"source", "linear", "scale", "add", "mul", "lookup", "part", "concat"}
         What computes it; of "part" and "concat" none is left in the end.
     width : int
         Features.
@@ -50,6 +50,8 @@ class Term:
         Of a source.
     weight, bias : ndarray of float32, optional
         Of "linear", shapes (outputs, inputs) and (outputs,).
+    vector : ndarray of float32, optional
+        Of "scale", shape (outputs,).
     function : Activation, optional
         Of "lookup".
     start : int
@@ -62,6 +64,7 @@ class Term:
     name: str = ""
     weight: Floats | None = None
     bias: Floats | None = None
+    vector: Floats | None = None
     function: Activation | None = None
     start: int = 0
 
@@ -122,7 +125,9 @@ class Terms:
         if operand.kind == "linear" and operand.weight is not None and operand.bias is not None:
             weight, bias = operand.weight * factor[:, None], operand.bias * factor
             return self.linear(operand.operands[0], weight, bias)
-        return self.linear(operand, np.diag(factor), np.zeros_like(factor))
+        if operand.kind == "part":
+            return self.linear(operand, np.diag(factor), np.zeros_like(factor))
+        return self._made("scale", operand.width, operand, vector=factor)
 
     def shift(self, operand: Term, offset: Floats) -> Term:
         """A sum with a constant, one number or one for every feature."""
@@ -254,6 +259,8 @@ class Terms:
             case "linear" if operand.weight is not None and operand.bias is not None:
                 rows = operand.weight[start:stop], operand.bias[start:stop]
                 return self.linear(operand.operands[0], *rows)
+            case "scale" if operand.vector is not None:
+                return self.scale(below(operand.operands[0]), operand.vector[start:stop])
             case "add" | "mul":
                 return self._pairwise(operand.kind, *map(below, operand.operands))
             case "lookup" if operand.function is not None:
@@ -303,6 +310,8 @@ class Terms:
                 raise UnknownError("Concat joins what no product with a matrix reads")
             case "linear" if term.weight is not None and term.bias is not None:
                 return self.linear(operands[0], term.weight, term.bias)
+            case "scale" if term.vector is not None:
+                return self.scale(operands[0], term.vector)
             case "lookup" if term.function is not None:
                 return self.lookup(operands[0], term.function)
             case "add" | "mul":

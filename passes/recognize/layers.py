@@ -19,7 +19,7 @@ from onnxgru.core.cells import CELLS
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer
 from onnxgru.passes import recognize as package
-from onnxgru.passes.bodies.canonical import description
+from onnxgru.passes.bodies.description import description
 from onnxgru.passes.elsewhere import Refusal, elsewhere
 from onnxgru.passes.recognize import raised
 from onnxgru.passes.recognize.stacked import OnnxCell, UnsuitableError

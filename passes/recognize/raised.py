@@ -5,7 +5,7 @@ import onnx_ir as ir
 from onnxgru.core.cells import Carry
 from onnxgru.core.network import Layer, Ports, Recurrence
 from onnxgru.passes import recurrent
-from onnxgru.passes.bodies import canonical
+from onnxgru.passes.bodies import description
 from onnxgru.passes.values import is_zero
 
 
@@ -19,7 +19,7 @@ def layer(node: ir.Node, prefix: str) -> Layer | None:
     prefix : str
         Name of the layer.
     """
-    found, graph = canonical.description(node), node.graph
+    found, graph = description.description(node), node.graph
     if found is None or not isinstance(graph, ir.Graph):
         return None
     cell = found.cell
@@ -28,7 +28,7 @@ def layer(node: ir.Node, prefix: str) -> Layer | None:
     recurrence = Recurrence(
         name,
         found.reverse,
-        found.operators(name, canonical.weights(graph, node, cell)),
+        found.operators(name, description.numbers(graph, node, cell)),
         tuple(Carry(f"{name}/{c.name}", f"{name}/{c.written_by}") for c in cell.carries),
         f"{name}/{cell.emits}",
     )

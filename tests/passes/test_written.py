@@ -7,7 +7,7 @@ import pytest
 
 from onnxgru.core.cells import CELLS
 from onnxgru.passes import source
-from onnxgru.passes.bodies.canonical import CELL
+from onnxgru.passes.bodies.description import CELL
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize.layers import Recognition, recognize
 from tests import grus, scans
@@ -17,6 +17,7 @@ TABLES = {
     "ligru": "ligru",
     "gru": "gru.reset_after",
     "gru_before": "gru.reset_before",
+    "lstm": "lstm",
     "rnn": "rnn",
 }
 

@@ -1,0 +1,144 @@
+"""Description: what the canonical node of a recurrence that was written out says of itself.
+
+It is written into the node's metadata as JSON, and its weights are initializers of the main graph.
+Recognition reads both; see `onnxgru.passes.bodies.canonical` for the node.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxgru.core.activations import Activation
+from onnxgru.core.cells import INPUT, Cell, Row
+from onnxgru.core.integers import Floats
+from onnxgru.core.network import (
+    ElementwiseOperator,
+    LinearOperator,
+    LookupOperator,
+    Operator,
+    ScaleOperator,
+)
+
+CELL = "onnxgru.cell"
+"""Metadata key of the node: what its body computes, as JSON."""
+COMPLEMENT = "complement"
+"""Parameter of rows that are 1 - x."""
+
+Numbers = Mapping[str, tuple[Floats, ...]]
+"""By row: weight (outputs, inputs) and bias (outputs,) of a product with a matrix, or a vector."""
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What a canonical node says of itself.
+
+    Parameters
+    ----------
+    host : str
+        The operator that it stands for, ``Scan`` or ``Loop``.
+    cell : Cell
+        Its table.
+    functions : mapping of str to Activation
+        By letter.
+    input_size, hidden_size : int
+        I and H.
+    reverse : bool
+        Whether time runs backwards.
+    """
+
+    host: str
+    cell: Cell
+    functions: Mapping[str, Activation]
+    input_size: int
+    hidden_size: int
+    reverse: bool
+
+    def to_json(self) -> str:
+        """As metadata hold it."""
+        return json.dumps(
+            {
+                "host": self.host,
+                "cell": self.cell.to_dict(),
+                "functions": {k: [f.name, f.alpha, f.beta] for k, f in self.functions.items()},
+                "input_size": self.input_size,
+                "hidden_size": self.hidden_size,
+                "reverse": self.reverse,
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> "Description":
+        """From metadata."""
+        found: dict[str, Any] = json.loads(text)
+        cell = Cell.parse(found["cell"])
+        functions = {letter: Activation(*f) for letter, f in found["functions"].items()}
+        sizes = found["input_size"], found["hidden_size"]
+        return cls(found["host"], cell, functions, *sizes, found["reverse"])
+
+    def operators(self, prefix: str, numbers: Numbers) -> tuple[Operator, ...]:
+        """The rows as operators.
+
+        Parameters
+        ----------
+        prefix : str
+            Put before every name, with a slash.
+        numbers : mapping of str to tuple of ndarray of float32
+            Weights, biases and vectors by row.
+        """
+        widths = {carry.name: self.hidden_size for carry in self.cell.carries}
+        widths[INPUT] = self.input_size
+        found: list[Operator] = []
+        for row in self.cell.rows:
+            own = numbers.get(row.name, ())
+            widths[row.name] = len(own[0]) if own else widths[row.inputs[0]]
+            found.append(self._operator(row, prefix, widths[row.name], own))
+        return tuple(found)
+
+    def _operator(self, row: Row, prefix: str, width: int, own: tuple[Floats, ...]) -> Operator:
+        names = f"{prefix}/{row.name}", row.name, tuple(f"{prefix}/{i}" for i in row.inputs), width
+        match row.kind:
+            case "linear":
+                weight, bias = own
+                return LinearOperator(*names, weight, bias, row.parameter.split(".")[0])
+            case "scale":
+                return ScaleOperator(*names, *own)
+            case "lookup":
+                return LookupOperator(*names, self._function(row.parameter))
+        return ElementwiseOperator(*names, row.kind)
+
+    def _function(self, parameter: str) -> Activation:
+        if parameter == COMPLEMENT:
+            return Activation(COMPLEMENT.capitalize())
+        return self.functions[parameter]
+
+
+def description(node: ir.Node) -> Description | None:
+    """What a node says of itself; None where it is no canonical one."""
+    text = node.metadata_props.get(CELL)
+    return None if text is None else Description.parse(text)
+
+
+def place(node: str) -> str:
+    """What the names of everything in a canonical node's body begin with."""
+    return f"{node}/body"
+
+
+def numbers(graph: ir.Graph, node: ir.Node, cell: Cell) -> Numbers:
+    """Weights, biases and vectors of a canonical node, as initializers hold them."""
+    found = {}
+    for row in cell.rows:
+        arrays = [graph.initializers[name].const_value for name in names(str(node.name), row)]
+        values = [np.zeros(0, np.float32) if a is None else a.numpy() for a in arrays]
+        if values:
+            found[row.name] = tuple(np.ascontiguousarray(value.T) for value in values)
+    return found
+
+
+def names(node: str, row: Row) -> tuple[str, ...]:
+    """Names of the initializers of a row: of a weight (inputs, outputs) and a bias, or a vector."""
+    parts = {"linear": ("weight", "bias"), "scale": ("vector",)}.get(row.kind, ())
+    return tuple(f"{place(node)}/{row.name}/{part}" for part in parts)
