@@ -15,12 +15,15 @@ class Body:
     """A cell in ONNX text.
 
     `nodes` reads x (B, I), every carry by its name (B, H) and the weights, and makes ``out`` and,
-    for every carry, ``next_<carry>``.
+    for every carry, ``next_<carry>``. X has `width` features; `outside` makes ``u`` (T, B, 3 H) of
+    it before the Scan.
     """
 
     nodes: str
     weights: Mapping[str, Sequence[int]]
     carries: tuple[str, ...] = ("h",)
+    width: int = I
+    outside: str = ""
 
 
 LIGRU = Body(
@@ -145,6 +148,42 @@ ODD = Body(
 )
 """A cell that nobody has published."""
 
+
+def sru(*, activation: bool = True, highway: bool = True, outside: bool = False) -> Body:
+    """Lei et al. 2018: I = H with a highway; with `outside`, its product is before the Scan."""
+    size = H if highway else I
+    value = "a" if activation else "next_c"
+    highways = """
+    passing = Sub (one, r)
+    passed = Mul (passing, x)
+    out = Add (read, passed)
+    """
+    return Body(
+        f"""
+        {"" if outside else "u = MatMul (x, W)"}
+        n, fx, rx = Split <axis = -1, num_outputs = 3> (u)
+        fc = Mul (c, v)
+        rc = Mul (w, c)
+        fs = Add (fx, fc)
+        rs = Add (rx, rc)
+        fb = Add (fs, b)
+        rb = Add (rs, d)
+        f = Sigmoid (fb)
+        r = Sigmoid (rb)
+        far = Sub (c, n)
+        part = Mul (f, far)
+        next_c = Add (part, n)
+        a = Tanh (next_c)
+        read = Mul (r, {value})
+        {highways if highway else "out = Identity (read)"}
+        """,
+        {"W": (size, 3 * H), "v": (H,), "w": (H,), "b": (H,), "d": (H,)},
+        carries=("c",),
+        width=size,
+        outside="u = MatMul (X, W)" if outside else "",
+    )
+
+
 BODIES = {
     "ligru": LIGRU,
     "gru": GRU,
@@ -152,6 +191,10 @@ BODIES = {
     "lstm": LSTM,
     "rnn": RNN,
     "odd": ODD,
+    "sru": sru(),
+    "sru_plain": sru(activation=False),
+    "sru_outside": sru(outside=True),
+    "sru_bare": sru(activation=False, highway=False, outside=True),
 }
 _CONSTANTS = "float one = {1.0}, float half = {0.5}, float low = {-1.0}, float high = {1.0}"
 
@@ -171,16 +214,21 @@ def model(body: Body, *, reverse: bool = False, initial: bool = True) -> onnx.Mo
             for c in body.carries
         )
     )
+    passed, taken = ", X", f"float[B, {body.width}] x"
+    if body.outside:
+        passed, taken = f"{passed}, u", f"{taken}, float[B, {3 * H}] u"
     text = f"""<ir_version: 9, opset_import: ["": 18]>
-    test (float[T, B, {I}] X{", " if given else ""}{given})
+    test (float[T, B, {body.width}] X{", " if given else ""}{given})
       => (float[T, B, {H}] Y, {", ".join(f"float[B, {H}] last_{c}" for c in body.carries)})
     <float nothing = {{0.0}}, int64[1] size = {{{H}}}> {{
       {zeros}
-      {last}, Y = Scan <num_scan_inputs = 1, scan_input_directions = [{int(reverse)}],
+      {body.outside}
+      {last}, Y = Scan <num_scan_inputs = {2 if body.outside else 1},
+        scan_input_directions = [{", ".join([str(int(reverse))] * (2 if body.outside else 1))}],
         scan_output_directions = [{int(reverse)}],
-        body = step ({", ".join(f"float[B, {H}] {c}" for c in body.carries)}, float[B, {I}] x)
+        body = step ({", ".join(f"float[B, {H}] {c}" for c in body.carries)}, {taken})
           => ({", ".join(f"float[B, {H}] next_{c}" for c in body.carries)}, float[B, {H}] out)
-          <{_CONSTANTS}> {{ {body.nodes} }}> ({first}, X)
+          <{_CONSTANTS}> {{ {body.nodes} }}> ({first}{passed})
     }}"""
     message = parser.parse_model(text)
     generator = np.random.default_rng(5)

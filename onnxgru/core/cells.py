@@ -22,6 +22,13 @@ LiGRU (Ravanelli et al. 2018), with its batch normalisation folded into W and b:
     n  = g(W_n x + b_Wn + R_n h + b_Rn)
     h' = z * h + (1 - z) * n
 
+SRU (Lei et al. 2018), whose steps multiply by no matrix; with no highway, the last term is left
+out, and h may be left out, too::
+
+    n = W_n x + b_n      f, r = f(W x + b + v * c)
+    c' = f * c + (1 - f) * n
+    y = r * h(c') + (1 - r) * x
+
 LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000), in the same form,
 letters there i, o, f, c for input, output, forget and new::
 
@@ -235,6 +242,46 @@ def _lstm(*, coupled: bool, peepholes: bool) -> Cell:
     )
 
 
+def _sru(*, activation: bool, highway: bool) -> Cell:
+    def gate(name: str) -> tuple[Row, ...]:
+        return (
+            Row(f"{name}.input", "linear", (INPUT,), f"W.{name}"),
+            Row(f"{name}.memory", "scale", (STATE,), f"V.{name}"),
+            Row(f"{name}.sum", "add", (f"{name}.input", f"{name}.memory")),
+            Row(f"{name}.gate", "lookup", (f"{name}.sum",), "f"),
+        )
+
+    rows = [
+        Row("new.input", "linear", (INPUT,), "W.new"),
+        *gate("forget"),
+        *gate("reset"),
+        Row("forget.complement", "lookup", ("forget.gate",), "complement"),
+        Row("state.new", "mul", ("forget.complement", "new.input")),
+        Row("state.keep", "mul", ("forget.gate", STATE)),
+        Row("state.sum", "add", ("state.new", "state.keep")),
+    ]
+    words, value, emits = ["sru"], "state.sum", "output.new"
+    if activation:
+        words, value = [*words, "activation"], "state.activation"
+        rows.append(Row(value, "lookup", ("state.sum",), "h"))
+    rows.append(Row("output.new", "mul", ("reset.gate", value)))
+    if highway:
+        words, emits = [*words, "highway"], "output.sum"
+        rows += (
+            Row("reset.complement", "lookup", ("reset.gate",), "complement"),
+            Row("output.highway", "mul", ("reset.complement", INPUT)),
+            Row("output.sum", "add", ("output.new", "output.highway")),
+        )
+    return Cell(".".join(words), tuple(rows), (Carry(STATE, "state.sum"),), emits)
+
+
+SRUS = {
+    (activation, highway): _sru(activation=activation, highway=highway)
+    for activation in (False, True)
+    for highway in (False, True)
+}
+"""By whether a function is applied to the state before it leaves, and by the highway."""
+
 LSTMS = {
     (coupled, peepholes): _lstm(coupled=coupled, peepholes=peepholes)
     for coupled in (False, True)
@@ -243,6 +290,7 @@ LSTMS = {
 """By ``input_forget`` (the forget gate is 1 - i) and whether there are peepholes."""
 
 CELLS = {
-    cell.name: cell for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN, LIGRU, *LSTMS.values())
+    cell.name: cell
+    for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN, LIGRU, *LSTMS.values(), *SRUS.values())
 }
 """All tables, by name."""

@@ -19,6 +19,10 @@ TABLES = {
     "gru_before": "gru.reset_before",
     "lstm": "lstm",
     "rnn": "rnn",
+    "sru": "sru.activation.highway",
+    "sru_plain": "sru.highway",
+    "sru_outside": "sru.activation.highway",
+    "sru_bare": "sru",
 }
 
 
@@ -99,6 +103,6 @@ def test_products_before_the_recurrence_belong_to_the_cell(name: str, reverse: b
     inputs = scans.feeds(message)
     model, recognition = found(decompose(message))
     (layer,) = recognition.layers
-    assert layer.input_size == scans.I
+    assert layer.input_size == scans.BODIES[name].width
     assert layer.cell == found(message)[1].layers[0].cell
     assert distance(grus.run(message, inputs), grus.run(source.proto(model), inputs)) < TOLERANCE
