@@ -80,8 +80,9 @@ def chart(document: Mapping[str, Any]) -> Chart | None:
     ticks = [tick for tick in x.ticks(6) if tick == int(tick) and tick >= 0]
     panel.along(ticks, texts(ticks))
     keys = [("member", "all multiplications")]
-    for place, (name, shares) in enumerate(list(time["operands"].items())[:COLOURS]):
-        colour = f"cloud generation-{place}"
+    drawn = list(time["operands"].items())[:COLOURS]
+    for place, (name, shares) in enumerate(drawn):
+        colour = f"cloud generation-{place * (COLOURS - 1) // max(1, len(drawn) - 1)}"
         panel.cloud(zip(time["steps"], shares, strict=True), colour)
         keys.append((colour, name))
     panel.steps(list(zip(time["steps"], time["all"], strict=True)), "steps")

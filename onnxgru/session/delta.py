@@ -20,6 +20,9 @@ EASY = 0.1
 """Part of the drop that each step of the choice is taken to cost at least: figures on few
 recordings may rise by chance."""
 
+AHEAD = 2
+"""Places of the grid that an operand is tried up at a time."""
+
 POINTS = 100
 """Points of a picture over time at most."""
 
@@ -115,7 +118,8 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
     """Thresholds that eliminate most on validation data while the figure falls by little.
 
     Greedy: all begin at 0, and the one is raised that eliminates most for what it costs, until
-    each further one would take the figure too far from that of the scheme without thresholds.
+    each further one would take the figure too far from that of the scheme without thresholds. An
+    operand is tried one and two places up the grid, because figures rise and fall by chance.
 
     Parameters
     ----------
@@ -153,22 +157,21 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
     first, share = tried(levels)
     error, going = first, set(tops)
     while going:
-        best: tuple[float, tuple[str, str], float, float] | None = None
+        found: list[tuple[float, Levels, float, float]] = []
         for key in sorted(going):
-            raised = {**levels, key: levels[key] + 1}
-            if raised[key] == len(GRID) or GRID[raised[key]] > tops[key]:
+            before = len(found)
+            for level in range(levels[key] + 1, levels[key] + 1 + AHEAD):
+                if level == len(GRID) or GRID[level] > tops[key]:
+                    break
+                raised = {**levels, key: level}
+                after, more = tried(raised)
+                if after <= first + allowed:
+                    cost = max(after - error, 0.0) + EASY * allowed
+                    found.append(((more - share) / (cost or 1.0), raised, after, more))
+            if len(found) == before:
                 going.discard(key)
-                continue
-            after, more = tried(raised)
-            if after > first + allowed:
-                going.discard(key)
-                continue
-            worth = (more - share) / (max(after - error, 0.0) + EASY * allowed or 1.0)
-            if best is None or worth > best[0]:
-                best = worth, key, after, more
-        if best is not None:
-            _, key, error, share = best
-            levels[key] += 1
+        if found:
+            _, levels, error, share = max(found, key=lambda one: one[0])
     return made(levels)
 
 
