@@ -241,7 +241,7 @@ class QuantizedLayer:
         """Quantisers of everything in a plan's slots."""
         grids = self.layer.grids
         carried = {c.name: self.quantizers[grids[c.name]] for c in plan.recurrence.carries}
-        known = self._outputs | carried
+        known = self._outputs | carried | {plan.recurrence.input: self._entry}
         return [known[name] for name in plan.slots]
 
     def matrix(self, plan: Plan, stage: Stage) -> tuple[Tensor, Tensor]:

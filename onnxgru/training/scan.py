@@ -61,7 +61,8 @@ class Plan:
     Attributes
     ----------
     slots : dict of str to int
-        Places of values in the codes: those that do not depend on the state first.
+        Places of values in the codes: those that do not depend on the state first, the sequence
+        itself among them where the body reads it.
     prologue, body : tuple of Stage
         Once for all steps; step by step.
     carries : ndarray of int64, shape (C, 2)
@@ -76,7 +77,8 @@ class Plan:
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
-        names = [operator.name for operator in recurrence.prologue]
+        names = [recurrence.input] if recurrence.reads_input else []
+        names += [operator.name for operator in recurrence.prologue]
         names += [carry.name for carry in recurrence.carries]
         names += [operator.name for operator in recurrence.body]
         self.slots = {name: slot for slot, name in enumerate(names)}
@@ -273,13 +275,16 @@ class _Run:
         return steps[::-1] if self._plan.recurrence.reverse else steps
 
     def forward(self, initial: Tensor) -> Tensor:
-        plan, grid = self._plan, self._grid
+        plan = self._plan
         rows = self.steps * self.batch
+        entry = plan.slots.get(plan.recurrence.input)
+        if entry is not None:
+            self.codes[:, entry] = self._encoded(self._x, entry)
         for stage in plan.prologue:
             self._product(stage, 0, rows)
             self._compute(stage, 0, rows, self._always)
         state = [
-            np.nan_to_num(np.rint(values.numpy() / grid.scales[slot]) + grid.zero_points[slot])
+            self._encoded(values, slot)
             for values, slot in zip(initial, plan.carries[:, 0], strict=True)
         ]
         for t in self._order:
@@ -295,6 +300,13 @@ class _Run:
         for slot, values in zip(plan.leaving, found, strict=True):
             self._decode(slot, values, 0, rows)
         return found.reshape(len(plan.leaving), self.steps, self.batch, -1)
+
+    def _encoded(self, values: Tensor, slot: int) -> Codes:
+        """Codes of values that are quantised."""
+        grid = self._grid
+        found = np.rint(values.numpy() / grid.scales[slot]) + grid.zero_points[slot]
+        codes: Codes = np.nan_to_num(found).astype(np.uint8)
+        return codes
 
     def _decode(self, slot: int, values: Tensor, start: int, stop: int) -> None:
         scale, zero_point = self._grid.scales[slot], self._grid.zero_points[slot]
@@ -328,6 +340,8 @@ class _Run:
         state = torch.zeros(count, self.batch, width)
         values = torch.empty(self.batch, slots, width)
         going = torch.from_numpy(self._going).reshape(self.steps, self.batch)
+        of_x = torch.zeros_like(self._x)
+        entry = plan.slots.get(plan.recurrence.input)
         for t in reversed(self._order):
             start = t * self.batch
             stop = start + self.batch
@@ -345,12 +359,13 @@ class _Run:
                     self._going, start, stop, values.numpy(), changes[stage].numpy(), of_scales,
                     self._grid.learned,
                 )  # fmt: skip
-                if stage.operand in plan.slots:
+                if stage.linears and self._operands[stage] is not self._x:
                     weight, _ = self._matrices[stage]
                     change = changes[stage][start:stop]
                     values[:, plan.slots[stage.operand]].addmm_(change, weight)
             state = torch.stack([values[:, slot] for slot in plan.carries[:, 0].tolist()])
-        of_x = torch.zeros_like(self._x)
+            if entry is not None:
+                of_x[start:stop] = values[:, entry]
         found: list[Tensor | None] = []
         for stage, (weight, _) in self._matrices.items():
             change, operand = changes[stage], self._operands[stage]
