@@ -151,7 +151,7 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
         flat = [t for pair in matrices.values() for t in pair]
         learned = [p for q in layer.quantizers.values() for p in q.parameters]
         gradients = [t.grad for t in (*entries, *flat)]
-        gradients += [p.grad for p in learned if p.grad is not None]
+        gradients += [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
         assert (scales == "all") == bool(learned)
         found.append((states.detach(), gradients))
     (states, gradients), (wanted, of_torch) = found
