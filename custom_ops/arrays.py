@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
+from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift
 
 Array = npt.NDArray[Any]
@@ -51,7 +52,7 @@ class ArrayPrimitives:
         """One byte, shape ()."""
         return values[position, ...]
 
-    def words(self, name: str, values: npt.NDArray[np.int16]) -> Array:
+    def words(self, name: str, values: npt.NDArray[np.int16 | np.uint16]) -> Array:
         """To int32."""
         return values.astype(np.int32)
 
@@ -93,15 +94,25 @@ class ArrayPrimitives:
         """To int32."""
         return value.astype(np.int32)
 
-    def narrow(self, value: Array) -> Array:
-        """To uint8."""
-        return value.astype(np.uint8)
+    def narrow(self, value: Array, kind: IntegerType) -> Array:
+        """To the container."""
+        return value.astype(kind.container)
 
     def matmul(self, codes: Array, zero_point: Array, weights: Array) -> Array:
         """Product as integers in float BLAS."""
         steps = codes.astype(weights.dtype) - zero_point.astype(weights.dtype)
         product: Array = np.matmul(steps, weights).astype(np.int32)
         return product
+
+    def matmul_words(self, codes: Array, zero_points: Sequence[Array], weights: Array) -> Array:
+        """Two such products."""
+        upper, lower = (
+            self.matmul(part, zero_point, weights)
+            for part, zero_point in zip(
+                (codes >> BYTE_BITS, codes & BYTE), zero_points, strict=True
+            )
+        )
+        return upper * np.int32(BYTE + 1) + lower
 
     def add(self, left: Array, right: Array) -> Array:
         """Sum."""
@@ -126,3 +137,7 @@ class ArrayPrimitives:
     def gather(self, table: Array, codes: Array) -> Array:
         """Look up."""
         return table[codes]
+
+    def pick(self, numbers: Array, index: Array) -> Array:
+        """Look up."""
+        return numbers[index]

@@ -22,7 +22,7 @@ from typing import ClassVar, Generic
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.integers import Codes
+from onnxgru.core.integers import IntegerType
 from onnxgru.core.network import DeltaOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
@@ -106,13 +106,18 @@ class Delta(IntegerOperator):
         return (self.channels,)
 
     @property
-    def _stored(self) -> Codes:
-        return np.asarray([self.threshold], np.uint8)
+    def types(self) -> tuple[IntegerType, ...]:
+        """Of what is propagated: that of the operand."""
+        return (self.operands[0].quantization.type,)
 
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """The threshold with both signs."""
         p = primitives
-        high = p.bytes(f"{self.name}/threshold", self._stored)
+        (kind,), name = self.types, f"{self.name}/threshold"
+        if kind.wide:
+            high = p.words(name, np.asarray([self.threshold], np.uint16))
+        else:
+            high = p.bytes(name, np.asarray([self.threshold], np.uint8))
         return Parameters(p.sub(p.constant(0), high), high, p.constant(-1), p.constant(1))
 
     def compute(
@@ -124,11 +129,12 @@ class Delta(IntegerOperator):
         difference = p.sub(x, held)
         beyond = p.sub(difference, p.clip(difference, parameters.low, parameters.high))
         sign = p.clip(beyond, parameters.minus, parameters.one)
-        return (p.narrow(p.add(held, p.mul(p.mul(sign, sign), difference))),)
+        found = p.add(held, p.mul(p.mul(sign, sign), difference))
+        return (p.narrow(found, self.types[0]),)
 
     def flash(self) -> Iterator[FlashItem]:
-        """The threshold."""
-        yield FlashItem(f"{self.name}/threshold", "threshold", self._stored.nbytes)
+        """The threshold, as long as a code."""
+        yield FlashItem(f"{self.name}/threshold", "threshold", self.types[0].container.itemsize)
 
     def proofs(self) -> Iterator[Proof]:
         """Nothing is accumulated."""
@@ -142,4 +148,4 @@ class Delta(IntegerOperator):
     @property
     def scratch(self) -> int:
         """A code an element."""
-        return self.channels
+        return self.channels * self.types[0].container.itemsize

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import MAXIMUM_SHIFT
+from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import WEIGHT_OFFSET, Shift
 from onnxgru.core.tape import Tape
 
@@ -75,7 +76,7 @@ class GraphPrimitives:
         stored = self._tape.constant(name, values)
         return self._op("Gather", stored, self._tape.scalar(position))
 
-    def words(self, name: str, values: npt.NDArray[np.int16]) -> ir.Value:
+    def words(self, name: str, values: npt.NDArray[np.int16 | np.uint16]) -> ir.Value:
         """Initializer of int32, which packing stores as two bytes each."""
         return self._stored(name, values.astype(np.int32), 16)
 
@@ -136,9 +137,9 @@ class GraphPrimitives:
         """Cast to int32."""
         return self._op("Cast", value, to=ir.DataType.INT32)
 
-    def narrow(self, value: ir.Value) -> ir.Value:
-        """Cast to uint8, of values within 0 .. 255."""
-        return self._op("Cast", value, to=ir.DataType.UINT8)
+    def narrow(self, value: ir.Value, kind: IntegerType) -> ir.Value:
+        """Cast to the container."""
+        return self._op("Cast", value, to=ir.DataType.from_numpy(kind.container))
 
     def matmul(self, codes: ir.Value, zero_point: ir.Value, weights: ir.Value) -> ir.Value:
         """MatMulInteger."""
@@ -146,6 +147,19 @@ class GraphPrimitives:
             "onnxgru/weight_zero_point", np.asarray(WEIGHT_OFFSET, np.uint8)
         )
         return self._op("MatMulInteger", codes, weights, zero_point, offset)
+
+    def matmul_words(
+        self, codes: ir.Value, zero_points: Sequence[ir.Value], weights: ir.Value
+    ) -> ir.Value:
+        """Two MatMulInteger, of the bytes."""
+        wide, power = self.widen(codes), self._tape.scalar(BYTE + 1)
+        low = self._op("BitwiseAnd", wide, self._tape.scalar(BYTE))
+        high = self._op("Div", self.sub(wide, low), power)
+        upper, lower = (
+            self.matmul(self.narrow(part, IntegerType(BYTE_BITS)), zero_point, weights)
+            for part, zero_point in zip((high, low), zero_points, strict=True)
+        )
+        return self.add(self.mul(upper, power), lower)
 
     def add(self, left: ir.Value, right: ir.Value) -> ir.Value:
         """Add."""
@@ -173,3 +187,7 @@ class GraphPrimitives:
     def gather(self, table: ir.Value, codes: ir.Value) -> ir.Value:
         """Gather with int32 indices."""
         return self._op("Gather", table, self.widen(codes), axis=0)
+
+    def pick(self, numbers: ir.Value, index: ir.Value) -> ir.Value:
+        """Gather."""
+        return self._op("Gather", numbers, index, axis=0)

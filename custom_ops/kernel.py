@@ -3,7 +3,7 @@
 In int32 throughout, which compilers vectorise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,23 +27,27 @@ Array = npt.NDArray[Any]
 
 TABLE = 256
 """Entries that tables are padded to."""
+CURVE = 2**9 + 2
+"""Numbers that curves are padded to."""
 
 ACCUMULATOR = "accumulator"
-STORES = ("numbers", "vectors", "tables")
+STORES = ("numbers", "vectors", "tables", "curves")
 
 _FORMATS = {
     "widen": "wide({})",
-    "narrow": "narrow({})",
+    "narrow_uint8": "narrow({})",
+    "narrow_uint16": "halve({})",
     "add": "add({}, {})",
     "sub": "sub({}, {})",
     "mul": "mul({}, {})",
     "floor_shift": "shift({}, {})",
     "clip": "least(most({}, {}), {})",
+    "pick": "{}[{}]",
 }
 
 
 def text(segment: Segment) -> str:
-    """Source of ``kernel(products, width, *reads, *writes, numbers, vectors, tables)``.
+    """Source of ``kernel(products, width, *reads, *writes, *STORES)``.
 
     A segment without a product takes any array with as many rows for it.
     """
@@ -69,7 +73,10 @@ class _Printer:
         for argument, symbol in self._symbols.items():
             lines.append(f"    {symbol} = {argument.store}[{counts[argument.store]}]")
             counts[argument.store] += 1
-        lines += [f"    {row} = np.empty(width, np.uint8)" for row in self._rows.values()]
+        lines += [
+            f"    {self._rows[loop.target]} = np.empty(width, np.{loop.container})"
+            for loop in segment.loops
+        ]
         lines.append("    for b in range(products.shape[0]):")
         lines += [f"        {line}" for loop in segment.loops for line in self._loop(loop)]
         for target, name in zip(names, segment.writes, strict=True):
@@ -120,11 +127,14 @@ class Values:
         Those that differ by unit.
     tables : ndarray of uint8, shape (K, 256)
         Tables, padded.
+    curves : ndarray of int32, shape (C, 514)
+        Numbers that are looked up one by one, padded.
     """
 
     numbers: Array
     vectors: Array
     tables: Array
+    curves: Array
 
 
 def values(
@@ -147,21 +157,30 @@ def values(
     numbers: list[int] = []
     vectors: list[Array] = []
     tables: list[Array] = []
+    curves: list[Array] = []
     for argument in segment.arguments:
         value = taken(prepared[stage.operators[argument.operator].outputs], argument.path)
         first = argument.part * width
         if argument.store == "tables":
             tables.append(value)
+        elif argument.store == "curves":
+            curves.append(value)
         elif argument.vector:
             vectors.append(value[first : first + width])
         else:
             number = value.item(first if value.size > 1 else 0)
             numbers.append(number.bit_count() if argument.path.endswith("mask") else number)
-    padded = np.zeros((len(tables), TABLE), np.uint8)
-    for row, table in zip(padded, tables, strict=True):
-        row[: table.size] = table
     return Values(
         np.asarray(numbers, np.int32),
         np.asarray(vectors, np.int32).reshape(-1, width),
-        padded,
+        padded(tables, TABLE, np.uint8),
+        padded(curves, CURVE, np.int32),
     )
+
+
+def padded(arrays: Sequence[Array], size: int, kind: type[np.integer[Any]]) -> Array:
+    """Arrays one below the other, (len(arrays), size), with zeros behind them."""
+    found = np.zeros((len(arrays), size), kind)
+    for row, array in zip(found, arrays, strict=True):
+        row[: array.size] = array
+    return found

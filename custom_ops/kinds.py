@@ -11,8 +11,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxgru.core.program import IntegerOperator
+from onnxgru.core.network import LookupOperator
+from onnxgru.core.program import Boundary, IntegerOperator
 from onnxgru.custom_ops import add, delta, linear, lookup, mul, scale
+from onnxgru.custom_ops.interpolation import Interpolation
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ class Kind:
         return self.derive(*arguments)
 
 
+def _derive_lookup(
+    operator: LookupOperator,
+    inputs: tuple[str, ...],
+    operands: tuple[Boundary, ...],
+    result: Boundary,
+) -> IntegerOperator:
+    """By a table of all codes, or by one with lines between its entries for wide codes."""
+    (operand,) = operands
+    made = Interpolation if operand.quantization.type.wide else lookup.Lookup
+    return made.derive(operator, inputs, operands, result)
+
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "linear": Kind(linear.equation, None, linear.Linear),
@@ -52,7 +66,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "scale": Kind(
             scale.equation, scale.Scale.derive, scale.Scale, "\N{MULTIPLICATION SIGN} vector"
         ),
-        "lookup": Kind(lookup.equation, lookup.Lookup.derive, lookup.Lookup),
+        "lookup": Kind(lookup.equation, _derive_lookup, lookup.Lookup),
         "delta": Kind(
             delta.equation, delta.Delta.derive, delta.Delta, "\N{GREEK CAPITAL LETTER DELTA}"
         ),

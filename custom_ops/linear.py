@@ -17,6 +17,14 @@ end that suits the sign of its weight (Colbert et al. 2023, A2Q, bound the same 
 
 Where a product without its bias could reach 2^24, it is computed in blocks of features that could
 not, and the blocks are added.
+
+Wide codes are multiplied byte by byte, with q - Z = 2^8 u + v as differences of the bytes::
+
+    acc_j = 2^8 sum_i u_i q_W,ji + sum_i v_i q_W,ji + q_b,j
+
+Both sums are computed as above, in blocks below 2^24, and the extremes are proved with the upper
+one alone too, so that no intermediate leaves int32. Operators with results in bytes and those with
+wide results are in groups of their own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +39,7 @@ import onnx_ir as ir
 from onnxgru.core import weights
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
-from onnxgru.core.integers import Floats, Quantization, WeightType
+from onnxgru.core.integers import BYTE, BYTE_BITS, Floats, IntegerType, Quantization, WeightType
 from onnxgru.core.network import LinearOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import (
@@ -46,6 +54,7 @@ from onnxgru.core.program import (
 from onnxgru.core.tape import Tape, digest
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops import requantize
+from onnxgru.custom_ops.words import byte_shift, split
 
 BIAS_LIMIT = 2**30
 """Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""
@@ -118,6 +127,8 @@ class Part:
         extremes = accumulator(rounded.sums, operand) + codes
         largest = int(np.abs(extremes).max())
         product = int(np.abs(extremes - codes).max())
+        if operand.type.wide:  # the product of the upper bytes
+            product += BYTE * int(np.abs(weight.astype(np.int64)).sum(axis=1).max())
         ratios = scales / result.quantization.scale
         requantization = Requantization.derive(
             ratios, np.abs(extremes).max(0), result.quantization.bits
@@ -162,15 +173,15 @@ class Parameters(Generic[Value]):
         (inputs, sum of outputs), in blocks of inputs.
     bias : Value
         (sum of outputs,).
-    zero_point : Value
-        Of the operand, uint8.
+    zero_points : tuple of Value
+        Of the operand, uint8; of wide codes the upper and the lower byte.
     requantization : requantize.Parameters
         Of all columns.
     """
 
     weights: tuple[Value, ...]
     bias: Value
-    zero_point: Value
+    zero_points: tuple[Value, ...]
     requantization: requantize.Parameters[Value]
 
 
@@ -216,18 +227,25 @@ class Linear(IntegerOperator):
     def blocks(self) -> tuple[int, ...]:
         """Features of every block of the product."""
         inputs = self.parts[0].weight.shape[1]
-        if max(int(np.abs(p.extremes - p.bias).max()) for p in self.parts) < EXACT_IN_FLOAT32:
+        wide = self.operands[0].quantization.type.wide
+        if (
+            not wide
+            and max(int(np.abs(p.extremes - p.bias).max()) for p in self.parts) < EXACT_IN_FLOAT32
+        ):
             return (inputs,)
         weight = np.concatenate([part.weight for part in self.parts])
-        operand = self.operands[0].quantization
-        for count in range(2, inputs + 1):
+        for count in range(1 if wide else 2, inputs + 1):
             pieces = np.array_split(weight, count, axis=1)
-            if all(
-                np.abs(accumulator(weights.sums(piece), operand)).max() < EXACT_IN_FLOAT32
-                for piece in pieces
-            ):
+            if all(self._largest(piece) < EXACT_IN_FLOAT32 for piece in pieces):
                 break
         return tuple(piece.shape[1] for piece in pieces)
+
+    def _largest(self, weight: npt.NDArray[np.int8]) -> int:
+        """Largest magnitude of the product of some features, of wide codes that of a byte."""
+        operand, (positive, negative) = self.operands[0].quantization, weights.sums(weight)
+        if operand.type.wide:
+            return BYTE * int((positive - negative).max())
+        return int(np.abs(accumulator(np.stack([positive, negative]), operand)).max())
 
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """Weights (inputs, sum of outputs), biases, and the operand's zero point as uint8."""
@@ -240,12 +258,15 @@ class Linear(IntegerOperator):
         several = len(self.parts) > 1
         blocks = tuple(p.rows(p.concatenate(stored) if several else stored[0], self.blocks))
         bias = p.concatenate(biases) if several else biases[0]
-        zero_point = p.byte(
-            self.zero_points.name,
-            self.zero_points.codes,
-            self.zero_points.position(self.operands[0]),
-        )
-        return Parameters(blocks, bias, zero_point, requantize.Parameters.of(given))
+        operand, stored_zeros = self.operands[0], self.zero_points
+        zero_points: tuple[Value, ...]
+        if operand.quantization.type.wide:
+            parts = split(p, given.zero_points[0], byte_shift(p))
+            zero_points = tuple(p.narrow(part, IntegerType(BYTE_BITS)) for part in parts)
+        else:
+            place = stored_zeros.position(operand)
+            zero_points = (p.byte(stored_zeros.name, stored_zeros.codes, place),)
+        return Parameters(blocks, bias, zero_points, requantize.Parameters.of(given))
 
     def compute(
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
@@ -253,8 +274,11 @@ class Linear(IntegerOperator):
         """Codes of every part, each (..., outputs), from codes (..., inputs)."""
         p = primitives
         (codes,) = operands
+        zero_points = parameters.zero_points
         product, *others = (
-            p.matmul(block, parameters.zero_point, weights)
+            p.matmul(block, zero_points[0], weights)
+            if len(zero_points) == 1
+            else p.matmul_words(block, zero_points, weights)
             for block, weights in zip(p.split(codes, self.blocks), parameters.weights, strict=True)
         )
         for other in others:
@@ -290,4 +314,4 @@ class Linear(IntegerOperator):
     @property
     def scratch(self) -> int:
         """An int32 accumulator and a code a channel."""
-        return sum(5 * part.output.channels for part in self.parts)
+        return sum(part.output.scratch for part in self.parts)

@@ -5,7 +5,8 @@ all tables::
 
     q_y = T[q_x]        T[q] = clip(round(f(S_x (q - Z_x)) / S_y) + Z_y, 0, 2^b_y - 1)
 
-The table is computed in float64 when the program is made; the arithmetic is a gather.
+The table is computed in float64 when the program is made; the arithmetic is a gather. Wide results
+have two bytes an entry. For operands with wide codes see `onnxgru.custom_ops.interpolation`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.activations import Activation, Reals
-from onnxgru.core.integers import Codes, Quantization
+from onnxgru.core.integers import Codes, IntegerType, Quantization
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
@@ -54,23 +55,32 @@ def equation(tape: Tape, operator: LookupOperator, x: ir.Value) -> ir.Value:
 
 
 def codes(function: Activation, x: Reals, result: Quantization) -> Codes:
-    """Codes (uint8) of the function at real values `x`, of the same shape."""
+    """Codes of the function at real values `x`, of the same shape."""
     found = np.rint(function(x) / result.scale) + result.zero_point
-    limited: Codes = np.clip(found, 0, result.type.maximum).astype(np.uint8)
+    limited: Codes = np.clip(found, 0, result.type.maximum).astype(result.type.container)
     return limited
 
 
 def entries(function: Activation, operand: Quantization, result: Quantization) -> Codes:
-    """The table: codes (uint8, 2**bits of the operand) of the function at every code."""
+    """The table: codes (2**bits of the operand) of the function at every code."""
     steps = np.arange(operand.type.levels, dtype=np.float64) - operand.zero_point
     return codes(function, steps * operand.scale, result)
 
 
 @dataclass(frozen=True)
 class Parameters(Generic[Value]):
-    """What `Lookup.compute` takes: T."""
+    """What `Lookup.compute` takes: T, under the name that suits its entries.
 
-    table: Value
+    Parameters
+    ----------
+    table : Value, optional
+        Of bytes.
+    curve : Value, optional
+        Of wide codes.
+    """
+
+    table: Value | None = None
+    curve: Value | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +97,9 @@ class Lookup(IntegerOperator):
         Name of the operand as a value.
     channels : int
         Features: H.
-    table : ndarray of uint8, shape (2**bits of the operand,)
+    result : Quantization
+        Of what it computes.
+    table : ndarray of uint8 or uint16, shape (2**bits of the operand,)
         T.
     """
 
@@ -96,6 +108,7 @@ class Lookup(IntegerOperator):
     operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
     channels: int
+    result: Quantization
     table: Codes
 
     @classmethod
@@ -108,7 +121,7 @@ class Lookup(IntegerOperator):
     ) -> "Lookup":
         """Table of the operator's function between two quantisations."""
         table = entries(operator.function, operands[0].quantization, result.quantization)
-        return cls(operator.name, operands, inputs, operator.width, table)
+        return cls(operator.name, operands, inputs, operator.width, result.quantization, table)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -120,24 +133,38 @@ class Lookup(IntegerOperator):
         """Of the function's value."""
         return (self.channels,)
 
+    @property
+    def types(self) -> tuple[IntegerType, ...]:
+        """Of the function's value."""
+        return (self.result.type,)
+
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """The table."""
-        return Parameters(primitives.table(f"{self.name}/table", self.table))
+        name = f"{self.name}/table"
+        if self.result.type.wide:
+            return Parameters(curve=primitives.words(name, self.table.astype(np.uint16)))
+        return Parameters(primitives.table(name, self.table.astype(np.uint8, copy=False)))
 
     def compute(
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of the function, of the operand's shape."""
-        return (primitives.gather(parameters.table, operands[0]),)
+        p = primitives
+        if parameters.table is not None:
+            return (p.gather(parameters.table, operands[0]),)
+        if parameters.curve is None:
+            raise ValueError("a lookup must have a table")
+        found = p.pick(parameters.curve, p.widen(operands[0]))
+        return (p.narrow(found, self.result.type),)
 
     def flash(self) -> Iterator[FlashItem]:
-        """One byte per entry."""
-        yield FlashItem(f"{self.name}/table", "table", self.table.size, content=self.content)
+        """One byte per entry, two of wide codes."""
+        yield FlashItem(f"{self.name}/table", "table", self.table.nbytes, content=self.content)
 
     @cached_property
     def content(self) -> bytes:
-        """Digest of the table: functions with equal tables, such as complements, share one."""
-        return digest(self.table)
+        """Digest of a table of bytes: functions with equal ones, such as complements, share one."""
+        return b"" if self.result.type.wide else digest(self.table)
 
     def proofs(self) -> Iterator[Proof]:
         """A gather accumulates nothing."""
@@ -151,4 +178,4 @@ class Lookup(IntegerOperator):
     @property
     def scratch(self) -> int:
         """A code a channel."""
-        return self.channels
+        return self.channels * self.table.itemsize

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from onnxgru.core.integers import IntegerType
 from onnxgru.core.primitives import Shift, mapped
 from onnxgru.core.program import IntegerOperator, Stage
 from onnxgru.custom_ops.linear import Linear
 
 FIRST_BLOCK = "weights.0"
+
+_STORES = {"table": "tables", "curve": "curves"}
+"""Stores of parameters that are looked up, by their place in the record."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class Argument:
 
     @property
     def store(self) -> str:
-        """Which array of the kernel holds it: ``numbers``, ``vectors`` or ``tables``."""
-        return "tables" if self.path == "table" else "vectors" if self.vector else "numbers"
+        """Which array holds it: ``numbers``, ``vectors``, ``tables`` or ``curves``."""
+        return _STORES.get(self.path, "vectors" if self.vector else "numbers")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Loop:
     ----------
     target : str
         The value that it writes.
+    container : str
+        Type of its codes: ``uint8`` or ``uint16``.
     expression : Expression
         Of one element.
     part : int, optional
@@ -94,6 +100,7 @@ class Loop:
     """
 
     target: str
+    container: str
     expression: Expression
     part: int | None = None
 
@@ -174,7 +181,7 @@ def _recorded(
     index: int, operator: IntegerOperator, prepared: Mapping[tuple[str, ...], Any]
 ) -> Iterator[Loop]:
     linear = isinstance(operator, Linear)
-    for part, name in enumerate(operator.outputs):
+    for part, (name, kind) in enumerate(zip(operator.outputs, operator.types, strict=True)):
 
         def argument(path: str, _value: Any, part: int = part) -> Argument:
             return Argument(index, path, part, path in operator.vectors)
@@ -182,7 +189,7 @@ def _recorded(
         parameters = mapped(prepared[operator.outputs], argument)
         operands: list[Expression] = [Element(value) for value in operator.inputs]
         found = operator.compute(Expressions(), parameters, *operands)[part]
-        yield Loop(name, found, part if linear else None)
+        yield Loop(name, kind.container.name, found, part if linear else None)
 
 
 def _leaves(expression: Expression) -> Iterator[Expression]:
@@ -203,9 +210,9 @@ class Expressions:
         """To int32."""
         return Call("widen", (value,))
 
-    def narrow(self, value: Expression) -> Expression:
-        """To uint8."""
-        return Call("narrow", (value,))
+    def narrow(self, value: Expression, kind: IntegerType) -> Expression:
+        """To the container."""
+        return Call(f"narrow_{kind.container.name}", (value,))
 
     def split(self, value: Expression, sizes: Sequence[int]) -> Sequence[Expression]:
         """Parts are recorded one at a time."""
@@ -215,6 +222,12 @@ class Expressions:
         """The product of the segment, all blocks of it."""
         first = isinstance(weights, Argument) and weights.path == FIRST_BLOCK
         return Accumulator() if first else Number(0)
+
+    def matmul_words(
+        self, codes: Expression, zero_points: Sequence[Expression], weights: Expression
+    ) -> Expression:
+        """The product of the segment too: it is made of both bytes."""
+        return self.matmul(codes, zero_points[0], weights)
 
     def add(self, left: Expression, right: Expression) -> Expression:
         """Sum."""
@@ -239,3 +252,7 @@ class Expressions:
     def gather(self, table: Expression, codes: Expression) -> Expression:
         """Look up; for a whole row at once."""
         return Call("gather", (table, codes))
+
+    def pick(self, numbers: Expression, index: Expression) -> Expression:
+        """Look up."""
+        return Call("pick", (numbers, index))

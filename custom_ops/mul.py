@@ -4,6 +4,15 @@ Integer::
 
     acc = (q_a - Z_a)(q_b - Z_b)
     q_y = clip(Z_y + requantize(acc, S_a S_b / S_y), 0, 2^b - 1)
+
+The product of wide codes and codes of 8 bits stays below 2^24. That of two wide ones has a byte
+less: with q_a - Z_a = 2^8 u + v, 0 <= v < 2^8::
+
+    acc = u (q_b - Z_b) + ((v (q_b - Z_b) + 2^7) >> 8)        for the ratio 2^8 S_a S_b / S_y
+
+It is within 1/2 of the product over 2^8, and below 2^24 too. So the error is that of the
+requantisation, and for two wide operands 2^7 S_a S_b / S_y more, a 2^9th of a code where the result
+has wide codes and the range of the product.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +23,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import Requantization
-from onnxgru.core.integers import Quantization
+from onnxgru.core.integers import BYTE_BITS, Quantization
 from onnxgru.core.network import ElementwiseOperator
-from onnxgru.core.primitives import Computing, Given, Storing, Value
+from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
+from onnxgru.custom_ops.words import byte_shift, split
 
 
 def equation(
@@ -39,6 +49,16 @@ def extremes(left: Quantization, right: Quantization) -> tuple[int, int]:
     return min(products), max(products)
 
 
+def _less(left: Quantization, right: Quantization) -> int:
+    """Bits that the product has less, so that it fits."""
+    return BYTE_BITS if left.type.wide and right.type.wide else 0
+
+
+def _rounded(product: int, less: int) -> int:
+    """A product with fewer bits, rounded half up."""
+    return product + (1 << less >> 1) >> less
+
+
 @dataclass(frozen=True)
 class Parameters(Generic[Value]):
     """What `Mul.compute` takes.
@@ -49,10 +69,13 @@ class Parameters(Generic[Value]):
         Of the operands.
     requantization : requantize.Parameters
         Of the product.
+    byte : Shift, optional
+        By 8 bits, where both operands have wide codes.
     """
 
     zero_points: tuple[Value, ...]
     requantization: requantize.Parameters[Value]
+    byte: Shift[Value] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +107,9 @@ class Mul(IntegerOperator):
     ) -> "Mul":
         """Integer parameters from the scales of both operands and of the product."""
         left, right = (operand.quantization for operand in operands)
-        largest = max(1, *map(abs, extremes(left, right)))
-        ratio = np.asarray([left.scale * right.scale / result.quantization.scale])
+        less = _less(left, right)
+        largest = max(1, *(abs(_rounded(end, less)) for end in extremes(left, right)))
+        ratio = np.asarray([left.scale * right.scale / result.quantization.scale * 2**less])
         requantization = Requantization.derive(
             ratio, np.asarray([largest]), result.quantization.bits
         )
@@ -109,7 +133,14 @@ class Mul(IntegerOperator):
 
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """Zero points of the operands, and the requantisation."""
-        return Parameters(given.zero_points, requantize.Parameters.of(given))
+        parameters = requantize.Parameters.of(given)
+        if not self._less:
+            return Parameters(given.zero_points, parameters)
+        return Parameters(given.zero_points, parameters, byte_shift(primitives))
+
+    @property
+    def _less(self) -> int:
+        return _less(*(operand.quantization for operand in self.operands))
 
     def compute(
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
@@ -120,7 +151,13 @@ class Mul(IntegerOperator):
         for index, operand in enumerate(self.operands):
             if p.general or operand.quantization.zero_point:  # gates have none
                 steps[index] = p.sub(steps[index], parameters.zero_points[index])
-        product = p.mul(*steps)
+        if parameters.byte is None:
+            product = p.mul(*steps)
+        else:
+            (left, right), byte = steps, parameters.byte
+            upper, lower = split(p, left, byte)
+            carried = p.floor_shift(p.add(p.mul(lower, right), byte.half), byte)
+            product = p.add(p.mul(upper, right), carried)
         return (requantize.compute(p, parameters.requantization, (self.output,), product),)
 
     def flash(self) -> Iterator[FlashItem]:
@@ -129,7 +166,8 @@ class Mul(IntegerOperator):
 
     def proofs(self) -> Iterator[Proof]:
         """Range of the product of steps."""
-        yield Proof(self.output.name, *extremes(*(b.quantization for b in self.operands)))
+        ends = extremes(*(b.quantization for b in self.operands))
+        yield Proof(self.output.name, *(_rounded(end, self._less) for end in ends))
 
     @property
     def work(self) -> Iterator[Work]:
@@ -139,4 +177,4 @@ class Mul(IntegerOperator):
     @property
     def scratch(self) -> int:
         """An int32 and a code a channel."""
-        return 5 * self.output.channels
+        return self.output.scratch

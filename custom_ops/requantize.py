@@ -5,14 +5,16 @@
     v = clip((acc + 2^(p-1)) >> p, -2^c, 2^c)
     y = clip(Z_y + ((v M + 2^(s-1)) >> s), 0, 2^b - 1)
 
-See `onnxgru.core.fixedpoint` for the derivation of M, s, p and c and for the error bound.
+Results with wide codes have a product of two words. See `onnxgru.core.fixedpoint` for the
+derivation of M, s, p and c and for the error bound.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from onnxgru.core.primitives import Clip, Computing, Finish, Given, Value
+from onnxgru.core.integers import IntegerType
+from onnxgru.core.primitives import Clip, Computing, Finish, Given, Value, Words
 from onnxgru.core.program import Output
 
 
@@ -28,16 +30,19 @@ class Parameters(Generic[Value]):
         s, Z_y and the bounds of codes.
     clip : Clip, optional
         p and c, where they have anything to do.
+    words : Words, optional
+        w, where results have wide codes.
     """
 
     multiplier: Value
     finish: Finish[Value]
     clip: Clip[Value] | None
+    words: Words[Value] | None
 
     @classmethod
     def of(cls, given: Given[Value]) -> "Parameters[Value]":
         """From what the stage prepared."""
-        return cls(given.multipliers[0], given.result, given.clip)
+        return cls(given.multipliers[0], given.result, given.clip, given.words)
 
 
 def compute(
@@ -46,19 +51,34 @@ def compute(
     outputs: Sequence[Output],
     accumulator: Value,
 ) -> Value:
-    """Codes (uint8) of an accumulator (int32), both of shape (..., sum of channels)."""
+    """Codes of an accumulator (int32), both of shape (..., sum of channels)."""
     value, clip = accumulator, parameters.clip
     if clip is not None and (p.general or any(o.requantization.pre_shift for o in outputs)):
         value = p.floor_shift(p.add(value, clip.shift.half), clip.shift)
     if clip is not None and (p.general or any(output.clips for output in outputs)):
         value = p.clip(value, clip.low, clip.high)
+    kind, words = outputs[0].boundary.quantization.type, parameters.words
+    half = parameters.finish.shift.half
+    if words is not None and (p.general or any(o.requantization.word for o in outputs)):
+        upper = p.floor_shift(value, words.low)
+        lower = p.mul(p.sub(value, p.mul(upper, words.low.power)), parameters.multiplier)
+        carried = p.floor_shift(p.add(lower, half), words.low)
+        total = p.add(p.mul(upper, parameters.multiplier), carried)
+        return saturate(p, parameters.finish, p.floor_shift(total, words.high), kind)
     product = p.mul(value, parameters.multiplier)
-    rounded = p.add(product, parameters.finish.shift.half)
-    return finish(p, parameters.finish, rounded)
+    return finish(p, parameters.finish, p.add(product, half), kind)
 
 
-def finish(p: Computing[Value], parameters: Finish[Value], rounded: Value) -> Value:
+def finish(
+    p: Computing[Value], parameters: Finish[Value], rounded: Value, kind: IntegerType
+) -> Value:
     """Shift a value to which half of the power has been added, add the zero point, saturate."""
-    value = p.floor_shift(rounded, parameters.shift)
+    return saturate(p, parameters, p.floor_shift(rounded, parameters.shift), kind)
+
+
+def saturate(
+    p: Computing[Value], parameters: Finish[Value], value: Value, kind: IntegerType
+) -> Value:
+    """Add the zero point, saturate, and store in the container of the codes."""
     value = p.add(value, parameters.zero_point)
-    return p.narrow(p.clip(value, parameters.zero, parameters.top))
+    return p.narrow(p.clip(value, parameters.zero, parameters.top), kind)

@@ -10,6 +10,12 @@ The zero point's share and the rounding term are one offset a channel, computed 
 product is below 2^23, so the sum is exact in every runtime whatever the shift. Error::
 
     |q_y - exact| <= 1/2 + |q_x - Z_x| |v S_x / S_y - M 2^-s|
+
+Wide codes are split into bytes, q_x - Z_x = 2^8 u + w, as in `onnxgru.custom_ops.add`, with the
+same bound for M_j 2^-(s+8)::
+
+    q_y,j = clip(Z_y + ((M_j u + ((M_j w + 2^(s+7)) >> 8)) >> s), 0, 2^b - 1)
+    M_j = round(2^8 v_j S_x / S_y 2^s)
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +25,14 @@ from typing import ClassVar, Generic
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.fixedpoint import Requantization, signed_multiplier
+from onnxgru.core.fixedpoint import MAXIMUM_SHIFT, Requantization, signed_multiplier
+from onnxgru.core.integers import BYTE_BITS
 from onnxgru.core.network import ScaleOperator
 from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
 from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
+from onnxgru.custom_ops.words import Words, byte_shift, split
 
 
 def equation(tape: Tape, operator: ScaleOperator, x: ir.Value) -> ir.Value:
@@ -45,11 +53,14 @@ class Parameters(Generic[Value]):
         M, a channel each.
     finish : Finish
         Shift, zero point and bounds of the result.
+    words : Words, optional
+        Of a wide operand; `offset` is then that of the upper word.
     """
 
     offset: Value
     multiplier: Value
     finish: Finish[Value]
+    words: Words[Value] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +78,7 @@ class Scale(IntegerOperator):
     """
 
     kind: ClassVar[str] = "scale"
-    vectors: ClassVar[tuple[str, ...]] = ("offset", "multiplier")
+    vectors: ClassVar[tuple[str, ...]] = ("offset", "multiplier", "words.offset")
     operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
     output: Output
@@ -83,7 +94,11 @@ class Scale(IntegerOperator):
         """Integer parameters from the vector and both scales."""
         (operand,) = operands
         ratio = operand.quantization.scale / result.quantization.scale
-        multipliers, shift = signed_multiplier(operator.vector.astype(np.float64) * ratio)
+        vector = operator.vector.astype(np.float64) * ratio
+        most = MAXIMUM_SHIFT
+        if operand.quantization.type.wide:
+            vector, most = np.ldexp(vector, BYTE_BITS), MAXIMUM_SHIFT - BYTE_BITS
+        multipliers, shift = signed_multiplier(vector, most)
         requantization = Requantization(multipliers, shift, reach=0)
         # The product needs neither a pre-shift nor a clip: see the module's docstring.
         output = Output(operator.name, result, requantization, operator.width, 0)
@@ -108,6 +123,13 @@ class Scale(IntegerOperator):
         """The terms that no code changes: rounding and zero point as one offset a channel."""
         p = primitives
         (multiplier,), (zero_point,) = given.multipliers, given.zero_points
+        if self.operands[0].quantization.type.wide:
+            byte = byte_shift(p)
+            high, low = split(p, zero_point, byte)
+            half = p.mul(given.result.shift.power, byte.half)
+            offset = p.sub(p.constant(0), p.mul(high, multiplier))
+            words = Words(p.sub(half, p.mul(low, multiplier)), byte)
+            return Parameters(offset, multiplier, given.result, words)
         offset = p.sub(given.result.shift.half, p.mul(zero_point, multiplier))
         return Parameters(offset, multiplier, given.result)
 
@@ -117,8 +139,16 @@ class Scale(IntegerOperator):
         """Codes of the product, of the operand's shape."""
         p = primitives
         (codes,) = operands
-        total = p.add(parameters.offset, p.mul(p.widen(codes), parameters.multiplier))
-        return (requantize.finish(p, parameters.finish, total),)
+        kind, step, words = self.types[0], p.widen(codes), parameters.words
+        carried = None
+        if words is not None:
+            step, low = split(p, step, words.byte)
+            lower = p.add(words.offset, p.mul(low, parameters.multiplier))
+            carried = p.floor_shift(lower, words.byte)
+        total = p.add(parameters.offset, p.mul(step, parameters.multiplier))
+        if carried is not None:
+            total = p.add(total, carried)
+        return (requantize.finish(p, parameters.finish, total, kind),)
 
     def flash(self) -> Iterator[FlashItem]:
         """Nothing beside what its stage stores: the multipliers."""
@@ -129,6 +159,9 @@ class Scale(IntegerOperator):
         q = self.operands[0].quantization
         ends = np.asarray([-q.zero_point, q.type.maximum - q.zero_point])
         products = np.outer(ends, self.output.requantization.multipliers)
+        if q.type.wide:
+            half = 1 << self.output.requantization.shift + BYTE_BITS - 1
+            products = products + half >> BYTE_BITS
         yield Proof(self.output.name, int(products.min()), int(products.max()))
 
     @property
@@ -139,4 +172,4 @@ class Scale(IntegerOperator):
     @property
     def scratch(self) -> int:
         """An int32 and a code a channel."""
-        return 5 * self.output.channels
+        return self.output.scratch

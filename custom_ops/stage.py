@@ -11,17 +11,18 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Generic
 
-from onnxgru.core.fixedpoint import OPERAND_BITS
-from onnxgru.core.primitives import Clip, Finish, Given, Other, Shift, Storing, Value
+from onnxgru.core.fixedpoint import OPERAND_BITS, WORD_BITS
+from onnxgru.core.primitives import Clip, Finish, Given, Other, Shift, Storing, Value, Words
 from onnxgru.core.program import IntegerOperator, Stage
 
 
 @dataclass(frozen=True)
 class _Slots(Generic[Value]):
-    """Vectors over the slots of a stage; see `Finish` and `Clip`."""
+    """Vectors over the slots of a stage; see `Finish`, `Clip` and `Words`."""
 
     shift: Shift[Value]
     clip: Clip[Value] | None
+    words: Words[Value] | None
 
     def mapped(self, change: Callable[[Value], Other]) -> "_Slots[Other]":
         """The same of other values."""
@@ -29,11 +30,13 @@ class _Slots(Generic[Value]):
         def shift(given: Shift[Value]) -> Shift[Other]:
             return Shift(change(given.power), change(given.mask), change(given.half))
 
-        clip = self.clip
-        if clip is None:
-            return _Slots(shift(self.shift), None)
-        inner = shift(self.shift)
-        return _Slots(inner, Clip(shift(clip.shift), change(clip.low), change(clip.high)))
+        inner, given, words = shift(self.shift), self.clip, self.words
+        if given is None:
+            return _Slots(inner, None, None)
+        clip = Clip(shift(given.shift), change(given.low), change(given.high))
+        if words is None:
+            return _Slots(inner, clip, None)
+        return _Slots(inner, clip, Words(shift(words.low), shift(words.high)))
 
 
 def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
@@ -43,7 +46,7 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
     count = len(stage.results)
     slots = _slots(p, stage)
     split = slots.mapped(lambda vector: p.split(vector, [1] * count))
-    zero_vector = p.bytes(stage.zero_points.name, stage.zero_points.codes)
+    zero_vector = stage.zero_points.stored(p)
     zero_points = p.split(zero_vector, [1] * len(stage.zero_points.values))
     multipliers = iter(
         p.split(
@@ -81,18 +84,27 @@ def _given(
     zero_point: Value,
 ) -> Given[Value]:
     finish = Finish(slots.shift, zero_point, p.constant(0), _top(p, operator))
-    return Given(multipliers, zero_points, finish, slots.clip)
+    return Given(multipliers, zero_points, finish, slots.clip, slots.words)
 
 
 def _slots(p: Storing[Value], stage: Stage) -> _Slots[Value]:
-    shift = p.shift(p.bytes(f"{stage.name}/shift", stage.shifts))
+    whole = p.bytes(f"{stage.name}/shift", stage.shifts)
+    shift = p.shift(whole)
     if not (p.general or stage.stores_reaches):
-        return _Slots(shift, None)
+        return _Slots(shift, None, None)
     reach = p.bytes(f"{stage.name}/reach", stage.reaches)
-    limit = p.clip(reach, p.constant(0), p.constant(OPERAND_BITS))
+    kept = [result.requantization.operand_bits for result in stage.results]
+    wide = max(kept, default=0) > OPERAND_BITS
+    most = p.numbers(kept) if wide else p.constant(OPERAND_BITS)
+    limit = p.clip(reach, p.constant(0), most)
     before = p.shift(p.sub(reach, limit))
     high = p.power(limit)
-    return _Slots(shift, Clip(before, p.sub(p.constant(0), high), high))
+    clip = Clip(before, p.sub(p.constant(0), high), high)
+    if not wide:
+        return _Slots(shift, clip, None)
+    two = p.clip(p.sub(limit, p.constant(OPERAND_BITS)), p.constant(0), p.constant(1))
+    word = p.mul(two, p.constant(WORD_BITS))
+    return _Slots(shift, clip, Words(p.shift(word), p.shift(p.sub(whole, word))))
 
 
 def _top(p: Storing[Value], operator: IntegerOperator) -> Value:

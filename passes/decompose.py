@@ -13,15 +13,22 @@ import onnx_ir as ir
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.tape import OPERATOR, Tape
 from onnxgru.custom_ops.kinds import KINDS
+from onnxgru.passes.arithmetic import Arithmetic
 from onnxgru.passes.form import Form
-from onnxgru.passes.recurrence import Arithmetic, expand
+from onnxgru.passes.recurrence import expand
 from onnxgru.passes.states import State, record
 
 
 class FloatArithmetic(Arithmetic[Layer, Recurrence]):
     """A layer computed in float32, operator by operator."""
 
-    element = ir.DataType.FLOAT
+    def element(self, layer: Layer, grid: str) -> ir.DataType:
+        """Floats."""
+        return ir.DataType.FLOAT
+
+    def computed(self, recurrence: Recurrence, name: str) -> ir.DataType:
+        """Floats."""
+        return ir.DataType.FLOAT
 
     def enter(self, tape: Tape, layer: Layer, x: ir.Value) -> ir.Value:
         """The sequence itself."""
@@ -68,7 +75,14 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
         return {operator.name: values[operator.name] for operator in recurrence.body}
 
     def select(
-        self, tape: Tape, mask: ir.Value, new: ir.Value, old: ir.Value, name: str
+        self,
+        tape: Tape,
+        layer: Layer,
+        grid: str,
+        mask: ir.Value,
+        new: ir.Value,
+        old: ir.Value,
+        name: str,
     ) -> ir.Value:
         """Where."""
         condition = tape.op("Cast", mask, to=ir.DataType.BOOL, name=f"{name}/mask")

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from onnxgru.core.integers import Quantization
+from onnxgru.core.integers import IntegerType, Quantization
 from onnxgru.core.program import (
     Boundary,
     IntegerLayer,
@@ -24,19 +24,27 @@ from onnxgru.core.program import (
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.graph import GraphPrimitives
+from onnxgru.passes.arithmetic import Arithmetic
 from onnxgru.passes.form import Form
-from onnxgru.passes.recurrence import Arithmetic, expand
+from onnxgru.passes.recurrence import expand
 from onnxgru.passes.states import State, record
 
 
 class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     """A layer computed on codes."""
 
-    element = ir.DataType.UINT8
-
     def __init__(self) -> None:
         self._codes: dict[ir.Value, ir.Value] = {}
         self._parameters: dict[tuple[str, ...], Any] = {}
+
+    def element(self, layer: IntegerLayer, grid: str) -> ir.DataType:
+        """The container of codes."""
+        boundary = layer.grids.get(grid, layer.input)
+        return _element(boundary.quantization.type)
+
+    def computed(self, recurrence: IntegerRecurrence, name: str) -> ir.DataType:
+        """The container of an operator's codes."""
+        return _element(recurrence.types[name])
 
     def enter(self, tape: Tape, layer: IntegerLayer, x: ir.Value) -> ir.Value:
         """Quantise, or follow the movements back to another layer's codes."""
@@ -91,13 +99,20 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return {name: value for name, value in values.items() if name not in known}
 
     def select(
-        self, tape: Tape, mask: ir.Value, new: ir.Value, old: ir.Value, name: str
+        self,
+        tape: Tape,
+        layer: IntegerLayer,
+        grid: str,
+        mask: ir.Value,
+        new: ir.Value,
+        old: ir.Value,
+        name: str,
     ) -> ir.Value:
         """Old + mask (new - old), in int32."""
         p = GraphPrimitives(tape)
         base = p.widen(old)
         step = p.mul(p.widen(mask), p.sub(p.widen(new), base))
-        return p.narrow(p.add(base, step))
+        return p.narrow(p.add(base, step), layer.grids[grid].quantization.type)
 
     def _record(self, tape: Tape, operator: IntegerOperator, values: dict[str, ir.Value]) -> None:
         p = GraphPrimitives(tape)
@@ -134,8 +149,13 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
 
     @staticmethod
     def _zero_point(tape: Tape, layer: IntegerLayer, boundary: Boundary) -> ir.Value:
-        stored = layer.zero_points
-        return GraphPrimitives(tape).byte(stored.name, stored.codes, stored.position(boundary))
+        stored, place = layer.zero_points, layer.zero_points.position(boundary)
+        p, kind = GraphPrimitives(tape), boundary.quantization.type
+        if not kind.wide:
+            return p.byte(stored.name, stored.codes, place)
+        words = p.words(stored.words_name, stored.words)
+        index = tape.scalar(place - stored.codes.size)
+        return p.narrow(p.pick(words, index), kind)
 
     def _quantize(
         self, tape: Tape, layer: IntegerLayer, boundary: Boundary, x: ir.Value
@@ -151,7 +171,12 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         offset = tape.op("Cast", zero_point, to=ir.DataType.FLOAT)
         rounded = tape.op("Round", tape.op("Mul", x, reciprocal))
         clipped = tape.op("Clip", tape.op("Add", rounded, offset), low, high)
-        return tape.op("Cast", clipped, to=ir.DataType.UINT8, name=f"{boundary.name}/codes")
+        to = _element(boundary.quantization.type)
+        return tape.op("Cast", clipped, to=to, name=f"{boundary.name}/codes")
+
+
+def _element(kind: IntegerType) -> ir.DataType:
+    return ir.DataType.from_numpy(kind.container)
 
 
 class Emit(ir.passes.InPlacePass):

@@ -136,7 +136,7 @@ class Lowering:
             values.update({name: b.quantization for name, b in boundaries.items()})
             zero_points = ZeroPoints(
                 f"{layer.name}/zero_point",
-                {b.name: b.quantization.zero_point for b in boundaries.values()},
+                {b.name: b.quantization for b in boundaries.values()},
             )
             limits = delta.thresholds(layer, scheme)
             recurrences = tuple(
@@ -325,10 +325,13 @@ class Lowering:
             if operator.name in grouped:
                 continue
             if isinstance(operator, LinearOperator):
+                wide = boundaries[operator.name].quantization.type.wide
                 group = [
                     o
                     for o in operators
-                    if isinstance(o, LinearOperator) and o.inputs == operator.inputs
+                    if isinstance(o, LinearOperator)
+                    and o.inputs == operator.inputs
+                    and boundaries[o.name].quantization.type.wide == wide
                 ]
                 grouped.update(o.name for o in group)
                 operand = boundaries[operator.inputs[0]]

@@ -8,76 +8,24 @@ length 0 ends with the state 0.0 even if it was given an initial one (onnxruntim
 Masking a backward recurrence the same way equals reversing every sequence within its length.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, cast
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.core.errors import ModelError
-from onnxgru.core.integers import Floats, Quantization
-from onnxgru.core.network import Layer, Ports, Recurrence
-from onnxgru.core.program import IntegerLayer, IntegerRecurrence
+from onnxgru.core.integers import Floats
+from onnxgru.core.network import Layer, Ports
+from onnxgru.core.program import IntegerLayer
 from onnxgru.core.tape import Tape
+from onnxgru.passes.arithmetic import AnyLayer, AnyRecurrence, Arithmetic
 from onnxgru.passes.axes import origin
 from onnxgru.passes.form import Form, length
 from onnxgru.passes.source import SHAPED
 from onnxgru.passes.states import State, first_value
 from onnxgru.passes.values import named
-
-AnyLayer = TypeVar("AnyLayer", Layer, IntegerLayer)
-AnyRecurrence = TypeVar("AnyRecurrence", Recurrence, IntegerRecurrence)
-
-
-class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
-    """How a layer is computed: what `expand` asks of the float and of the integer graph."""
-
-    element: ir.DataType
-    """Type of what is carried and emitted."""
-
-    @abstractmethod
-    def enter(self, tape: Tape, layer: AnyLayer, x: ir.Value) -> ir.Value:
-        """The input sequence (T, B, I) as the recurrences read it."""
-
-    @abstractmethod
-    def leave(self, tape: Tape, layer: AnyLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
-        """What has one of the layer's shared quantisations, of any shape, as float32 `name`."""
-
-    @abstractmethod
-    def initial(self, tape: Tape, layer: AnyLayer, value: ir.Value, grid: str) -> ir.Value:
-        """A float32 value of any shape as the recurrences carry it."""
-
-    @abstractmethod
-    def zero(self, tape: Tape, layer: AnyLayer, grid: str) -> ir.Value:
-        """The value 0.0, shape ()."""
-
-    @abstractmethod
-    def quantization(self, layer: AnyLayer, grid: str) -> Quantization | None:
-        """What codes mean; None where there are none."""
-
-    @abstractmethod
-    def prologue(self, tape: Tape, recurrence: AnyRecurrence, x: ir.Value) -> dict[str, ir.Value]:
-        """Values (T, B, N) of everything that depends on no carry, by operator name.
-
-        The sequence itself is among them where steps read it.
-        """
-
-    @abstractmethod
-    def prepare(self, tape: Tape, recurrence: AnyRecurrence) -> None:
-        """Record what all steps share."""
-
-    @abstractmethod
-    def step(
-        self, tape: Tape, recurrence: AnyRecurrence, known: dict[str, ir.Value]
-    ) -> dict[str, ir.Value]:
-        """Values (B, N) of one step, by operator name; `known` has carries and the prologue."""
-
-    @abstractmethod
-    def select(
-        self, tape: Tape, mask: ir.Value, new: ir.Value, old: ir.Value, name: str
-    ) -> ir.Value:
-        """`new` where the mask (uint8, 0 or 1) is set, else `old`."""
 
 
 class Expansion(Generic[AnyLayer, AnyRecurrence]):
@@ -124,7 +72,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         x = self.arithmetic.enter(tape, layer, self.x)
         self.entered = x
         if self.form.name == "unrolled":
-            self._shaped(x, [self._length(), self._named_batch(), layer.input_size])
+            shape = [self._length(), self._named_batch(), layer.input_size]
+            self._shaped(x, shape, self.arithmetic.element(layer, f"{layer.name}/input"))
         mask = self._mask() if self.lengths is not None else None
         recurrences = cast("Sequence[AnyRecurrence]", layer.recurrences)
         found = [self._direction(index, r, x, mask) for index, r in enumerate(recurrences)]
@@ -148,7 +97,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         """Size of the batch, or the name of its axis; a name of its own where there is none."""
         return self._batch() or f"{self.layer.name}/batch"
 
-    def _shaped(self, value: ir.Value, shape: Sequence[int | str]) -> None:
+    @staticmethod
+    def _shaped(value: ir.Value, shape: Sequence[int | str], element: ir.DataType) -> None:
         """Keep a value's shape in the file, from which runtimes infer those of all that follow.
 
         onnxruntime reuses the memory of values with shapes that it knows to be equal. It looks for
@@ -156,7 +106,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         those grows with the graph, and loading 23,000 nodes took 500 s.
         """
         value.shape = ir.Shape(shape)
-        value.type = ir.TensorType(self.arithmetic.element)
+        value.type = ir.TensorType(element)
         value.metadata_props[SHAPED] = ""
 
     @staticmethod
@@ -237,6 +187,14 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         known = {"mask": 1, recurrence.input: self.layer.input_size}
         return known.get(name) or recurrence.widths[name]
 
+    def _entering_element(self, recurrence: AnyRecurrence, name: str) -> ir.DataType:
+        """Type of that."""
+        if name == "mask":
+            return ir.DataType.UINT8
+        if name == recurrence.input:
+            return self.arithmetic.element(self.layer, f"{self.layer.name}/input")
+        return self.arithmetic.computed(recurrence, name)
+
     def _direction(
         self, index: int, recurrence: AnyRecurrence, x: ir.Value, mask: ir.Value | None
     ) -> tuple[ir.Value, dict[str, ir.Value]]:
@@ -259,7 +217,9 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             for carry, grid in self.layer.carries.items():
                 zero = arithmetic.zero(tape, self.layer, grid)
                 name = self._label(f"{recurrence.name}/last", carry)
-                last[carry] = arithmetic.select(tape, self._nonempty(), last[carry], zero, name)
+                last[carry] = arithmetic.select(
+                    tape, self.layer, grid, self._nonempty(), last[carry], zero, name
+                )
         return y, last
 
     def _once(
@@ -280,10 +240,13 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         if mask is None:
             return emitted, following, values
         zero = arithmetic.zero(tape, layer, layer.output)
-        emitted = arithmetic.select(tape, mask, emitted, zero, f"{recurrence.name}/emitted")
+        name = f"{recurrence.name}/emitted"
+        emitted = arithmetic.select(tape, layer, layer.output, mask, emitted, zero, name)
         for carry, old in carried.items():
-            name = self._label(f"{recurrence.name}/kept", carry)
-            following[carry] = arithmetic.select(tape, mask, following[carry], old, name)
+            name, grid = self._label(f"{recurrence.name}/kept", carry), self._grid(recurrence, carry)
+            following[carry] = arithmetic.select(
+                tape, layer, grid, mask, following[carry], old, name
+            )
         return emitted, following, values
 
     def _scan(
@@ -291,26 +254,35 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     ) -> tuple[ir.Value, dict[str, ir.Value]]:
         outer = self.tape
         inner = Tape(outer)
-        widths, bound = recurrence.widths, recurrence.bound
+        arithmetic, layer = self.arithmetic, self.layer
+        bound = recurrence.bound
+        grids = {carry: self._grid(recurrence, carry) for carry in bound}
         carried: dict[str, ir.Value] = {
-            carry: self._inner(bound[carry].name, self._width(recurrence, carry)) for carry in bound
+            carry: self._inner(
+                bound[carry].name,
+                self._width(recurrence, carry),
+                arithmetic.element(layer, grid),
+            )
+            for carry, grid in grids.items()
         }
         slices: dict[str, ir.Value] = {
             name: self._inner(
                 f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/step",
                 self._entering(recurrence, name),
-                ir.DataType.UINT8 if name == "mask" else None,
+                self._entering_element(recurrence, name),
             )
             for name in scanned
         }
         # The body captures nothing but initializers: OpenVINO takes computed values of the outer
         # graph for further states. Runtimes fold what is prepared in the body all the same.
-        self.arithmetic.prepare(inner, recurrence)
+        arithmetic.prepare(inner, recurrence)
         following: dict[str, ir.Value]
         emitted, following, values = self._once(inner, recurrence, slices, carried)
         results = [*following.values(), emitted]
         shapes = [self._width(recurrence, carry) for carry in following]
-        shapes.append(widths[recurrence.emits])
+        shapes.append(recurrence.widths[recurrence.emits])
+        elements = [arithmetic.element(layer, grids[carry]) for carry in following]
+        elements.append(arithmetic.element(layer, layer.output))
         if any(value is emitted for value in following.values()):
             results[-1] = inner.op("Identity", emitted, name=f"{recurrence.name}/emitted")
         if self.observed is not None:
@@ -318,10 +290,11 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 inner.op("Identity", value, name=f"{name}/observed")
                 for name, value in values.items()
             ]
-            shapes += [widths[name] for name in values]
-        for value, width in zip(results, shapes, strict=True):
+            shapes += [recurrence.widths[name] for name in values]
+            elements += [arithmetic.computed(recurrence, name) for name in values]
+        for value, width, element in zip(results, shapes, elements, strict=True):
             value.shape = ir.Shape([None, width])
-            value.type = ir.TensorType(self.arithmetic.element)
+            value.type = ir.TensorType(element)
         body = ir.Graph(
             [*carried.values(), *slices.values()],
             results,
@@ -348,12 +321,12 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             self.observed.update(zip(values, ordered[1:], strict=True))
         return ordered[0], dict(zip(carried, outputs[:count], strict=True))
 
-    def _inner(self, name: str, width: int, element: ir.DataType | None = None) -> ir.Value:
+    def _inner(self, name: str, width: int, element: ir.DataType) -> ir.Value:
         """An input (B, width) of a Scan's body."""
         return ir.Value(
             name=self.tape.name(name),
             shape=ir.Shape([None, width]),
-            type=ir.TensorType(element or self.arithmetic.element),
+            type=ir.TensorType(element),
         )
 
     def _in_order(self, recurrence: AnyRecurrence, value: ir.Value) -> ir.Value:
@@ -411,7 +384,9 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _input(self, recurrence: AnyRecurrence, carry: str, grid: str) -> ir.Value:
         """A carry as a graph input."""
-        element = ir.DataType.FLOAT if self.form.float_state else self.arithmetic.element
+        element = self.arithmetic.element(self.layer, grid)
+        if self.form.float_state:
+            element = ir.DataType.FLOAT
         value = ir.Value(
             name=self.tape.name(recurrence.bound[carry].name),
             shape=ir.Shape([self._batch(), self._width(recurrence, carry)]),
@@ -440,7 +415,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         carry: str,
         given: ir.Value,
         following: ir.Value,
-        first: Floats,
+        first: npt.NDArray[Any],
     ) -> None:
         """The next value of a carry as a graph output."""
         tape, layer, grid = self.tape, self.layer, self._grid(recurrence, carry)
@@ -452,16 +427,18 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         result.type, result.shape = given.type, given.shape
         self.graph.outputs.append(result)
         quantization = self.arithmetic.quantization(layer, grid)
-        codes = quantization is not None and not self.form.float_state
+        kind = "float32"
+        if quantization is not None and not self.form.float_state:
+            kind, first = quantization.type.container.name, quantization.quantize(first)
         self.states.append(
             State(
                 str(given.name),
                 str(result.name),
                 layer.name,
-                "uint8" if codes else "float32",
+                kind,
                 tuple(n if isinstance(n, int) else n.value for n in given.shape or ()),
                 quantization,
-                quantization.quantize(first) if quantization is not None and codes else first,
+                first,
                 carry,
                 recurrence.bound[carry].holds,
             )
@@ -484,7 +461,9 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             ]
         carried = self._start(index, recurrence)
         for carry, value in carried.items():
-            self._shaped(value, [self._named_batch(), self._width(recurrence, carry)])
+            shape = [self._named_batch(), self._width(recurrence, carry)]
+            element = self.arithmetic.element(self.layer, self._grid(recurrence, carry))
+            self._shaped(value, shape, element)
         self.arithmetic.prepare(tape, recurrence)
         emitted: dict[int, ir.Value] = {}
         order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)

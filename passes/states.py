@@ -50,7 +50,7 @@ class State:
         Names of the graph input and of the graph output that is its next value.
     layer : str
         The layer that keeps it.
-    type : {"uint8", "float32"}
+    type : {"uint8", "uint16", "float32"}
         Of both.
     shape : tuple of int, str or None
         Of both: (B, H).
@@ -106,7 +106,7 @@ class State:
         meaning = f"State of layer {self.layer}, {self.type}"
         if self.holds:
             meaning = f"What was last propagated of {self.holds}, {self.type}"
-        if self.quantization is not None and self.type == "uint8":
+        if self.quantization is not None and self.type != "float32":
             meaning += (
                 f": value = scale * (code - zero point), scale {entry['scale']!r}, zero point "
                 f"{entry['zero_point']}"

@@ -10,6 +10,9 @@ from onnxgru.core.errors import UsageError
 MINIMUM_BITS = 2
 MAXIMUM_BITS = 8
 WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
+"""Of weights and of ordinary codes."""
+WIDE_BITS = 16
+"""Of wide codes, which a scheme may give to what an operator computes."""
 
 ACCUMULATOR_BITS = 32
 """Of the widest accumulator."""

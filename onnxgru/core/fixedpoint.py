@@ -17,6 +17,21 @@ The last term is at most A 2^-(s+p+1) by rounding of M. Constraints from measure
 runtimes: a floor shift of int32 values beyond 2^24 is exact everywhere only for s >= 7, so s has
 that minimum (a ratio of 2^8 and more saturates at any non-zero accumulator either way), and
 p >= 7 is forced where accumulators can exceed 2^24.
+
+Wide results, of 16 bits, need more of the accumulator than 15 bits. They keep 23, and the product
+is computed in two words of it, with no rounding between them::
+
+    p = max(0, k - 23), c = min(k, 23)                 w = 8 if c > 15, else 0
+    v = 2^w v1 + v0,    0 <= v0 < 2^w
+    y = (v1 M + ((v0 M + 2^(s-1)) >> w)) >> (s - w)    = floor((v M + 2^(s-1)) / 2^s)
+
+So the bound is the same, without the middle term where |acc| < 2^23. What is left is the rounding
+of M: at most two of 65,536 codes, at the ends of the range. It is an error of the scale, below
+2^-15 of the value, and adds no noise. Two words with a longer M would remove it, and were not
+built: a step of an 8-bit weight or gate is a hundred times as large. v1 M stays below 2^30, and
+v0 M below 2^23. Shifts below 7 are exact here too: where s < 7 + w, the ratio is so large that a
+product of 2^24 is far beyond the largest code. p >= 7 is forced only where p > 0: a clip alone is
+exact for all int32 values.
 """
 
 import math
@@ -25,8 +40,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.core.integers import IntegerType
+
 OPERAND_BITS = 15
 """Bits of the multiplier, and of the clipped accumulator's magnitude."""
+WORD_BITS = 8
+"""Bits of the lower word, where the clipped accumulator has two."""
+WIDE_OPERAND_BITS = OPERAND_BITS + WORD_BITS
+"""Bits of the clipped accumulator's magnitude where the result has wide codes."""
 
 MINIMUM_SHIFT = 7
 MAXIMUM_SHIFT = 30
@@ -64,25 +85,27 @@ def multiplier(ratios: Ratios, lowest_shift: int) -> tuple[Integers, int]:
     return np.minimum(np.maximum(rounded, 1), top).astype(np.int64), shift
 
 
-def signed_multiplier(ratios: Ratios) -> tuple[Integers, int]:
+def signed_multiplier(ratios: Ratios, most: int = MAXIMUM_SHIFT) -> tuple[Integers, int]:
     """Fixed-point multipliers of reals of any sign, of up to 15 bits, and the shift they share.
 
     Parameters
     ----------
     ratios : ndarray of float64, shape (N,)
         Finite reals.
+    most : int
+        The largest shift allowed.
 
     Returns
     -------
     multipliers : ndarray of int64, shape (N,)
         round(ratio * 2**shift), within -(2**15 - 1) .. 2**15 - 1.
     shift : int
-        0 .. 30.
+        0 .. `most`.
     """
     magnitudes = np.abs(ratios)
     if not magnitudes.any():
         return np.zeros(ratios.shape, np.int64), 0
-    _, shift = multiplier(magnitudes, lowest_shift=0)
+    shift = min(multiplier(magnitudes, lowest_shift=0)[1], most)
     top = 2**OPERAND_BITS - 1
     return np.clip(np.rint(np.ldexp(ratios, shift)), -top, top).astype(np.int64), shift
 
@@ -99,21 +122,29 @@ class Requantization:
         s.
     reach : int
         k.
+    operand_bits : int
+        Bits of the clipped accumulator's magnitude: 15, or 23 for wide results.
     """
 
     multipliers: Integers
     shift: int
     reach: int
+    operand_bits: int = OPERAND_BITS
 
     @property
     def pre_shift(self) -> int:
         """Shift before the multiplication: p."""
-        return max(0, self.reach - OPERAND_BITS)
+        return max(0, self.reach - self.operand_bits)
 
     @property
     def limit(self) -> int:
         """Power of two that the pre-shifted accumulator is clipped to: c."""
-        return min(self.reach, OPERAND_BITS)
+        return min(self.reach, self.operand_bits)
+
+    @property
+    def word(self) -> int:
+        """Bits of the lower word of the clipped accumulator, 0 where it has one word: w."""
+        return WORD_BITS if self.limit > OPERAND_BITS else 0
 
     @classmethod
     def derive(cls, ratios: Ratios, extremes: Integers, bits: int) -> "Requantization":
@@ -130,10 +161,15 @@ class Requantization:
         """
         needed = cls._needed(ratios, extremes, bits)
         reach = max(0, int(needed.max() - 1).bit_length())
-        if int(extremes.max()) >= EXACT_IN_FLOAT32:
-            reach = max(reach, OPERAND_BITS + MINIMUM_SHIFT)
-        pre_shift = max(0, reach - OPERAND_BITS)
-        return cls(*multiplier(np.ldexp(ratios, pre_shift), MINIMUM_SHIFT), reach)
+        beyond = int(extremes.max()) >= EXACT_IN_FLOAT32
+        operand_bits, lowest = OPERAND_BITS, MINIMUM_SHIFT
+        if IntegerType(bits).wide:
+            operand_bits, lowest = WIDE_OPERAND_BITS, WORD_BITS if reach > OPERAND_BITS else 0
+            beyond = beyond and reach > operand_bits  # else it is clipped and not shifted
+        if beyond:
+            reach = max(reach, operand_bits + MINIMUM_SHIFT)
+        pre_shift = max(0, reach - operand_bits)
+        return cls(*multiplier(np.ldexp(ratios, pre_shift), lowest), reach, operand_bits)
 
     @staticmethod
     def _needed(ratios: Ratios, extremes: Integers, bits: int) -> Integers:

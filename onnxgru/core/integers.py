@@ -10,16 +10,22 @@ as in ONNX QuantizeLinear. Codes of weights have no zero point, see `WeightType`
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.choices import MAXIMUM_BITS, MINIMUM_BITS
+from onnxgru.core.choices import MAXIMUM_BITS, MINIMUM_BITS, WIDE_BITS
 from onnxgru.core.errors import UsageError
+
+BYTE_BITS = 8
+"""Of the bytes that wide codes are split into."""
+BYTE = (1 << BYTE_BITS) - 1
 
 TINY = float(np.finfo(np.float32).tiny)
 
-Codes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.unsignedinteger[Any]]
+"""uint8 up to 8 bits, uint16 for 16: the container of their `IntegerType`."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -30,7 +36,7 @@ class Width:
     Parameters
     ----------
     bits : int
-        2 to 8.
+        2 to 8, or 16 where the type has wide codes.
 
     Raises
     ------
@@ -39,13 +45,22 @@ class Width:
     """
 
     bits: int
+    widest: ClassVar[int] = MAXIMUM_BITS
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bits, int) or not MINIMUM_BITS <= self.bits <= MAXIMUM_BITS:
-            raise UsageError(
-                f"a bit-width must be a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}, "
-                f"got {self.bits!r}"
-            )
+        whole = type(self.bits) is int
+        if whole and (MINIMUM_BITS <= self.bits <= MAXIMUM_BITS or self.bits == self.widest):
+            return
+        more = "" if self.widest == MAXIMUM_BITS else f", or {self.widest}"
+        raise UsageError(
+            f"a bit-width must be a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}{more}, "
+            f"got {self.bits!r}"
+        )
+
+    @property
+    def wide(self) -> bool:
+        """Whether a code needs two bytes."""
+        return self.bits > MAXIMUM_BITS
 
     def size(self, elements: int) -> int:
         """Bytes of `elements` codes packed at their true width, the last byte padded."""
@@ -54,6 +69,13 @@ class Width:
 
 class IntegerType(Width):
     """Codes of activations: unsigned, 0 and up."""
+
+    widest = WIDE_BITS
+
+    @property
+    def container(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """Type of arrays that hold the codes: uint8, or uint16 for wide ones."""
+        return np.dtype(np.uint16 if self.wide else np.uint8)
 
     @property
     def maximum(self) -> int:
@@ -108,7 +130,7 @@ class Quantization:
     zero_point : int
         Code of 0.0, within the codes of `bits`.
     bits : int
-        Width of the unsigned codes, 2 to 8.
+        Width of the unsigned codes, 2 to 8, or 16.
     """
 
     scale: float
@@ -129,6 +151,12 @@ class Quantization:
     def type(self) -> IntegerType:
         """The unsigned integer type of the codes."""
         return IntegerType(self.bits)
+
+    @property
+    def zero(self) -> np.unsignedinteger[Any]:
+        """The zero point as a code: uint8, or uint16 where codes are wide."""
+        found: np.unsignedinteger[Any] = self.type.container.type(self.zero_point)
+        return found
 
     @property
     def range(self) -> tuple[float, float]:
@@ -155,7 +183,7 @@ class Quantization:
         low, high : float
             Finite bounds, low <= high. An empty range, [0, 0], gets the scale 1.
         bits : int
-            Width, 2 to 8.
+            Width, 2 to 8, or 16.
         """
         low, high = min(float(low), 0.0), max(float(high), 0.0)
         top = IntegerType(bits).maximum
@@ -165,10 +193,10 @@ class Quantization:
         return cls(scale, min(max(round(-low / scale), 0), top), bits)
 
     def quantize(self, values: npt.NDArray[np.floating]) -> Codes:
-        """Codes (uint8) of real values, computed in float32 as the emitted graph does."""
+        """Codes of real values, computed in float32 as the emitted graph does."""
         scaled = np.multiply(values, np.float32(self.reciprocal), dtype=np.float32)
         codes = np.rint(scaled) + np.float32(self.zero_point)
-        limited: Codes = np.clip(codes, 0, self.type.maximum).astype(np.uint8)
+        limited: Codes = np.clip(codes, 0, self.type.maximum).astype(self.type.container)
         return limited
 
     def dequantize(self, codes: Codes) -> Floats:

@@ -1,8 +1,8 @@
 """The vocabulary that integer operators are written in, and that back ends implement.
 
 Values are opaque to the operators: arrays in one back end, graph values in another. Codes are
-uint8; everything else is int32. All arithmetic is exact: operators are derived so that no
-intermediate leaves int32.
+uint8, or uint16 where they have 16 bits; everything else is int32. All arithmetic is exact:
+operators are derived so that no intermediate leaves int32.
 
 There are two halves. `Computing` is what a step is computed with, and every back end has it.
 `Storing` adds what stored parameters are prepared with, once before the recurrence; back ends that
@@ -17,6 +17,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from onnxgru.core.integers import IntegerType
 
 Value = TypeVar("Value")
 Other = TypeVar("Other")
@@ -83,6 +85,22 @@ class Clip(Generic[Value]):
 
 
 @dataclass(frozen=True)
+class Words(Generic[Value]):
+    """A product of two words, of which the lower has w bits: see `onnxgru.core.fixedpoint`.
+
+    Parameters
+    ----------
+    low : Shift
+        By w bits.
+    high : Shift
+        By the bits of the whole shift that are left, s - w.
+    """
+
+    low: Shift[Value]
+    high: Shift[Value]
+
+
+@dataclass(frozen=True)
 class Given(Generic[Value]):
     """What a stage prepares for an operator.
 
@@ -96,12 +114,15 @@ class Given(Generic[Value]):
         Of its results, where it has any.
     clip : Clip, optional
         Of its results, where any needs it.
+    words : Words, optional
+        Of its results, where they have wide codes.
     """
 
     multipliers: tuple[Value, ...]
     zero_points: tuple[Value, ...]
     finish: Finish[Value] | None = None
     clip: Clip[Value] | None = None
+    words: Words[Value] | None = None
 
     @property
     def result(self) -> Finish[Value]:
@@ -124,13 +145,19 @@ class Computing(Protocol[Value]):
     def widen(self, value: Value) -> Value:
         """Codes as int32."""
 
-    def narrow(self, value: Value) -> Value:
-        """int32 values within 0 .. 255 as uint8."""
+    def narrow(self, value: Value, kind: IntegerType) -> Value:
+        """int32 values within the codes of a type, in its container."""
 
     def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
         """(codes - zero_point) @ (weights - 128): (..., I) x (I, N) -> (..., N), int32.
 
         Sums must stay below 2**24 in magnitude: OpenVINO computes them in float32.
+        """
+
+    def matmul_words(self, codes: Value, zero_points: Sequence[Value], weights: Value) -> Value:
+        """The same of wide codes: the products of both bytes, the upper one times 256.
+
+        Zero points are the upper and the lower byte; sums of each product stay below 2**24.
         """
 
     def add(self, left: Value, right: Value) -> Value:
@@ -151,6 +178,9 @@ class Computing(Protocol[Value]):
     def gather(self, table: Value, codes: Value) -> Value:
         """Entry of the table (2**b,) at every code, uint8."""
 
+    def pick(self, numbers: Value, index: Value) -> Value:
+        """Number of (N,) at every index, int32."""
+
 
 class Storing(Computing[Value], Protocol[Value]):
     """What stored parameters are prepared with, in one back end."""
@@ -170,8 +200,8 @@ class Storing(Computing[Value], Protocol[Value]):
     def byte(self, name: str, values: npt.NDArray[np.uint8], position: int) -> Value:
         """One of stored bytes, uint8, shape ()."""
 
-    def words(self, name: str, values: npt.NDArray[np.int16]) -> Value:
-        """Stored 16-bit numbers (N,), as int32."""
+    def words(self, name: str, values: npt.NDArray[np.int16 | np.uint16]) -> Value:
+        """Stored numbers of two bytes (N,), with a sign or without, as int32."""
 
     def constant(self, value: int) -> Value:
         """A number that belongs to the arithmetic itself: int32, shape ()."""

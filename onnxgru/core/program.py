@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onnxgru.core.cells import Carry
 from onnxgru.core.fixedpoint import Requantization
-from onnxgru.core.integers import Codes, Quantization
+from onnxgru.core.integers import Codes, IntegerType, Quantization
 from onnxgru.core.network import Ports, by_local_name
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 
@@ -120,9 +120,14 @@ class Output:
         return rounded >> parameters.pre_shift > 1 << parameters.limit
 
     @property
+    def scratch(self) -> int:
+        """Bytes of its accumulators, int32, and codes."""
+        return (4 + self.boundary.quantization.type.container.itemsize) * self.channels
+
+    @property
     def reaches(self) -> bool:
-        """Whether the pre-shift or the clip has anything to do."""
-        return self.requantization.pre_shift > 0 or self.clips
+        """Whether the pre-shift, the clip or a second word has anything to do."""
+        return self.requantization.pre_shift > 0 or self.clips or self.requantization.word > 0
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,11 @@ class IntegerOperator(ABC):
         """Features of every value it computes."""
 
     @property
+    def types(self) -> tuple[IntegerType, ...]:
+        """Type of the codes of every value it computes."""
+        return tuple(result.boundary.quantization.type for result in self.results)
+
+    @property
     def results(self) -> tuple[Output, ...]:
         """Those of its values that are requantised from an accumulator."""
         return ()
@@ -208,6 +218,13 @@ class IntegerOperator(ABC):
         return sum(work.count for work in self.work if work.weight_bits)
 
     @property
+    def form(self) -> tuple[object, ...]:
+        """What `compute` does where it is general: equal forms differ in numbers alone."""
+        read = (operand.quantization.type.container for operand in self.operands)
+        made = (kind.container for kind in self.types)
+        return (type(self), self.inputs, self.outputs, *read, *made)
+
+    @property
     def operand_bits(self) -> int:
         """Width of the widest operand."""
         return max(operand.quantization.bits for operand in self.operands)
@@ -220,31 +237,62 @@ class IntegerOperator(ABC):
 
 @dataclass(frozen=True, eq=False)
 class ZeroPoints:
-    """The zero points of one layer's values, a byte each, stored side by side.
+    """The zero points of one layer's values, stored side by side: bytes, then those of wide codes.
 
     Parameters
     ----------
     name : str
-        Initializer.
-    values : mapping of str to int
+        Initializer of the bytes.
+    values : mapping of str to Quantization
         By name of the boundary.
     """
 
     name: str
-    values: Mapping[str, int]
+    values: Mapping[str, Quantization]
 
     @cached_property
     def codes(self) -> Codes:
         """The stored bytes."""
-        return np.asarray(list(self.values.values()), np.uint8)
+        return np.asarray([q.zero_point for q in self._apart[False].values()], np.uint8)
+
+    @cached_property
+    def words(self) -> npt.NDArray[np.uint16]:
+        """The stored zero points of wide codes."""
+        return np.asarray([q.zero_point for q in self._apart[True].values()], np.uint16)
+
+    @property
+    def words_name(self) -> str:
+        """Initializer of the zero points of wide codes."""
+        return f"{self.name}/wide"
+
+    def stored(self, p: Storing[Value]) -> Value:
+        """All of them in the order of `position`, int32."""
+        found = [p.bytes(self.name, self.codes)] if self.codes.size else []
+        if self.words.size:
+            found.append(p.words(self.words_name, self.words))
+        return found[0] if len(found) == 1 else p.concatenate(found)
 
     def position(self, boundary: Boundary) -> int:
         """Place of a boundary's zero point."""
         return self._places[boundary.name]
 
+    def flash(self) -> Iterator[FlashItem]:
+        """One byte each, two of wide codes."""
+        yield FlashItem(self.name, "zero_point", self.codes.size)
+        if self.words.size:
+            yield FlashItem(self.words_name, "zero_point", self.words.nbytes)
+
+    @cached_property
+    def _apart(self) -> dict[bool, dict[str, Quantization]]:
+        return {
+            wide: {name: q for name, q in self.values.items() if q.type.wide == wide}
+            for wide in (False, True)
+        }
+
     @cached_property
     def _places(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.values)}
+        names = [*self._apart[False], *self._apart[True]]
+        return {name: place for place, name in enumerate(names)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,6 +403,12 @@ class IntegerRecurrence:
         """Whether operators read the input step by step."""
         return any(self.input in operator.inputs for operator in self.body.operators)
 
+    @cached_property
+    def types(self) -> dict[str, IntegerType]:
+        """Types of the codes of every value it computes, by name."""
+        pairs = (zip(o.outputs, o.types, strict=True) for o in self.operators)
+        return {name: kind for pair in pairs for name, kind in pair}
+
     @property
     def stages(self) -> tuple[Stage, Stage]:
         """Prologue, then body."""
@@ -427,10 +481,10 @@ class IntegerLayer:
             return self.carries[carry]
         return recurrence.writers[bound.written_by].operands[0].name
 
-    def zeros(self, recurrence: IntegerRecurrence) -> dict[str, np.uint8]:
+    def zeros(self, recurrence: IntegerRecurrence) -> dict[str, np.unsignedinteger[Any]]:
         """Code of 0.0 of every carry of one direction, by its name in the layer."""
         grids = {carry: self.grid(recurrence, carry) for carry in recurrence.bound}
-        return {c: np.uint8(self.grids[g].quantization.zero_point) for c, g in grids.items()}
+        return {carry: self.grids[grid].quantization.zero for carry, grid in grids.items()}
 
     def flash(self) -> Iterator[FlashItem]:
         """Parameters of the layer's boundary and of all its operators."""
@@ -441,7 +495,7 @@ class IntegerLayer:
         for name in self.grids:
             if name in self.dequantized:
                 yield FlashItem(f"{name}/scale", "scale", 4)
-        yield FlashItem(self.zero_points.name, "zero_point", len(self.zero_points.values))
+        yield from self.zero_points.flash()
         for recurrence in self.recurrences:
             for stage in recurrence.stages:
                 yield from stage.flash()

@@ -9,10 +9,11 @@
                                     "granularity": "channel", "shape": [64, 28]},
        "/gru/forward/reset.sum": {"bits": 8, "observer": "mse"}, ...}}
 
-``bits`` is the width of an operator's output codes. ``shape`` is there to be checked, not to be
-edited. The operators that write the state of one layer share one width, because its directions
-share one scale. ``threshold``, where there is one, makes the value an operand of a delta network
-(see `onnxgru.passes.delta`); ``0`` propagates every change and gives the same codes as none.
+``bits`` is the width of an operator's output codes: 2 to 8, or 16. ``shape`` is there to be
+checked, not to be edited. The operators that write the state of one layer share one width, because
+its directions share one scale. ``threshold``, where there is one, makes the value an operand of a
+delta network (see `onnxgru.passes.delta`); ``0`` propagates every change and gives the same codes
+as none.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru.core import files
-from onnxgru.core.choices import GRANULARITIES, MAXIMUM_BITS, MINIMUM_BITS, OBSERVERS
+from onnxgru.core.choices import GRANULARITIES, MAXIMUM_BITS, MINIMUM_BITS, OBSERVERS, WIDE_BITS
 from onnxgru.core.errors import SchemeError, UsageError
 from onnxgru.core.integers import IntegerType, WeightType
 from onnxgru.core.network import Layer, LinearOperator, Operator
@@ -303,7 +304,8 @@ def _entry(where: str, value: Any) -> OutputScheme:
             )
     if "bits" not in value:
         raise SchemeError(
-            f'{where} must have "bits", a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}'
+            f'{where} must have "bits", a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}, '
+            f"or {WIDE_BITS}"
         )
     try:
         settings: dict[str, Any] = {

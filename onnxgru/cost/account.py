@@ -87,10 +87,14 @@ def account(program: IntegerProgram) -> Account:
         flash[item.role] = flash.get(item.role, 0) + item.size
     states = codes = 0
     for layer in program.layers:
-        codes += layer.input_size
+        codes += layer.input_size * layer.input.quantization.type.container.itemsize
         for recurrence in layer.recurrences:
-            states += sum(recurrence.widths[carry.written_by] for carry in recurrence.carries)
-            codes += sum(recurrence.widths.values())
+            sizes = {
+                name: width * recurrence.types[name].container.itemsize
+                for name, width in recurrence.widths.items()
+            }
+            states += sum(sizes[carry.written_by] for carry in recurrence.carries)
+            codes += sum(sizes.values())
     operators = list(program.operators)
     return Account(
         weights=sum(item.weights for item in items),

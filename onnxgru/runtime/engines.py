@@ -106,7 +106,7 @@ class LayerRun:
                     lambda t: (t < lengths)[:, None],
                     np.where,
                     list(zeros.values()),
-                    np.uint8(layer.emitted.zero_point),
+                    layer.emitted.zero,
                 )
             found.append(direction(recurrence, carried, ends))
         y = [states for states, _ in found]
@@ -186,12 +186,16 @@ class LayerEvaluator(LayerRun):
         computed = {name: codes for name, codes in sequence.items() if name != recurrence.input}
         if not recurrence.reads_input:
             sequence = computed
-        widths = recurrence.widths
-        states = np.empty((steps, batch, widths[recurrence.emits]), np.uint8)
+
+        def empty(name: str) -> Codes:
+            shape = steps, batch, recurrence.widths[name]
+            return np.empty(shape, recurrence.types[name].container)
+
+        states = empty(recurrence.emits)
         body = [name for operator in recurrence.body.operators for name in operator.outputs]
         if trace is not None:
             trace.update(computed)
-            trace.update({n: np.empty((steps, batch, widths[n]), np.uint8) for n in body})
+            trace.update({name: empty(name) for name in body})
 
         def compute(t: int, known: dict[str, Array]) -> dict[str, Array]:
             values = known | {name: value[t] for name, value in sequence.items()}

@@ -1,13 +1,13 @@
 """The fused evaluator: one product and one compiled kernel a step, equal to the emitted graph."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.integers import Codes
+from onnxgru.core.integers import Codes, IntegerType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
 from onnxgru.custom_ops import kernel, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
@@ -16,7 +16,7 @@ from onnxgru.custom_ops.loops import Segment, cuts, segments
 from onnxgru.runtime.drive import Lengths, Watch, drive
 from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
 from onnxgru.runtime.kernels import compiled
-from onnxgru.runtime.products import Product, fastest
+from onnxgru.runtime.products import product
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ class _Parameters(ArrayPrimitives):
 
 
 _PRIMITIVES = _Parameters(general=True)
-_Shape = tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]
+_Shape = tuple[tuple[object, ...], ...]
 _SEGMENTS: dict[
     tuple[_Shape, tuple[int, ...], frozenset[str]], tuple[tuple[Segment, str], ...]
 ] = {}
@@ -43,7 +43,7 @@ def _segments(
     part: Stage, prepared: Mapping[Any, Any], kept: frozenset[str]
 ) -> tuple[tuple[Segment, str], ...]:
     """Segments of a stage with their kernels' text, made once for all schemes of a layer."""
-    shape = tuple((operator.kind, operator.inputs, operator.outputs) for operator in part.operators)
+    shape = tuple(operator.form for operator in part.operators)
     key = shape, cuts(part), kept
     if key not in _SEGMENTS:
         found = segments(part, prepared, kept)
@@ -54,11 +54,12 @@ def _segments(
 _KEPT = threading.local()
 
 
-def _buffer(place: int, shape: tuple[int, int]) -> Codes:
+def _buffer(place: int, shape: tuple[int, int], kind: IntegerType) -> Codes:
     """Memory for values that no call outlives: kept, because fresh pages cost as much as a step."""
     buffers: dict[int, Codes] = _KEPT.__dict__.setdefault("buffers", {})
-    if place not in buffers or buffers[place].shape != shape:
-        buffers[place] = np.empty(shape, np.uint8)
+    known = buffers.get(place)
+    if known is None or known.shape != shape or known.dtype != kind.container:
+        buffers[place] = np.empty(shape, kind.container)
     return buffers[place]
 
 
@@ -77,11 +78,10 @@ class _Runner:
         self.reads, self.writes = segment.reads, segment.writes
         self._operand = first.inputs[0]
         self._kernel = compiled(text)
-        self._product: Product | None = None
+        self._product: Callable[[Codes], Array] | None = None
         if isinstance(first, Linear):
             weights = np.concatenate([p.weight for p in first.parts]).T
-            zero_point = first.operands[0].quantization.zero_point
-            self._product = fastest(*weights.shape)(weights, zero_point)
+            self._product = product(weights, first.operands[0].quantization)
         self._values = kernel.values(segment, part, prepared, self.width)
 
     def __call__(self, values: dict[str, Array], writes: list[Codes]) -> None:
@@ -95,6 +95,7 @@ class _Runner:
             known.numbers,
             known.vectors,
             known.tables,
+            known.curves,
         )
         values.update(zip(self.writes, writes, strict=True))
 
@@ -160,7 +161,9 @@ class FusedEngine(LayerRun):
         if recurrence.reads_input:
             sequences[recurrence.input] = np.ascontiguousarray(x)
         body = self._runners[recurrence.body.name]
-        states = np.empty((steps, batch, recurrence.widths[recurrence.emits]), np.uint8)
+        types = recurrence.types
+        shape = steps, batch, recurrence.widths[recurrence.emits]
+        states = np.empty(shape, types[recurrence.emits].container)
         # Written where they are kept: what is emitted in its step, a carry in one of two buffers,
         # since the step that writes it reads the one before.
         places = {
@@ -171,7 +174,7 @@ class FusedEngine(LayerRun):
         last, place = places[recurrence.emits]
         inner = [c.written_by for c in recurrence.carries if c.written_by != recurrence.emits]
         buffers = [
-            [[np.empty((batch, r.width), np.uint8) for _ in r.writes] for r in body]
+            [[np.empty((batch, r.width), types[n].container) for n in r.writes] for r in body]
             for _ in range(2 if inner else 1)
         ]
 
@@ -195,7 +198,8 @@ class FusedEngine(LayerRun):
         found: dict[str, Array] = {}
         for runner in self._runners[recurrence.prologue.name]:
             for name in runner.writes:
-                found[name] = _buffer(len(found), (len(x), runner.width))
+                kind = recurrence.types[name]
+                found[name] = _buffer(len(found), (len(x), runner.width), kind)
         for start in range(0, len(x), BLOCK):
             part = slice(start, start + BLOCK)
             values: dict[str, Array] = {recurrence.input: x[part]}

@@ -47,12 +47,12 @@ least = _binary(_extreme("<"))
 
 @intrinsic
 def wide(_context: Any, code: Any) -> Any:
-    """uint8 as int32."""
+    """uint8 or uint16 as int32."""
 
     def generate(_target: Any, builder: ir.IRBuilder, _signature: Any, values: Any) -> Any:
         return builder.zext(values[0], ir.IntType(32))
 
-    return types.int32(types.uint8), generate
+    return types.int32(code), generate
 
 
 @intrinsic
@@ -63,6 +63,16 @@ def narrow(_context: Any, value: Any) -> Any:
         return builder.trunc(values[0], ir.IntType(8))
 
     return types.uint8(types.int32), generate
+
+
+@intrinsic
+def halve(_context: Any, value: Any) -> Any:
+    """int32 within 0 .. 65535 as uint16."""
+
+    def generate(_target: Any, builder: ir.IRBuilder, _signature: Any, values: Any) -> Any:
+        return builder.trunc(values[0], ir.IntType(16))
+
+    return types.uint16(types.int32), generate
 
 
 @intrinsic

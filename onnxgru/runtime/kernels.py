@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit
 
 from onnxgru.runtime.intrinsics import (
-    add, least, look_up, most, mul, narrow, shift, sub, wide
+    add, halve, least, look_up, most, mul, narrow, shift, sub, wide
 )
 
 

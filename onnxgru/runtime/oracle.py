@@ -15,6 +15,7 @@ from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence, Output
 from onnxgru.custom_ops.add import Add
 from onnxgru.custom_ops.delta import Delta
+from onnxgru.custom_ops.interpolation import Interpolation
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
@@ -40,32 +41,65 @@ def _rounded_shift(value: Wide, shift: int, name: str) -> Wide:
 
 def _saturate(value: Wide, quantization: Quantization, name: str) -> Codes:
     shifted = _fits(value + quantization.zero_point, name)
-    return np.clip(shifted, 0, 2**quantization.bits - 1).astype(np.uint8)
+    return _stored(np.clip(shifted, 0, 2**quantization.bits - 1), quantization)
+
+
+def _stored(codes: Wide, quantization: Quantization) -> Codes:
+    return codes.astype(np.uint16 if quantization.bits > 8 else np.uint8)
 
 
 def _requantize(accumulator: Wide, output: Output) -> Codes:
     parameters, name = output.requantization, output.name
-    value = _rounded_shift(_fits(accumulator, name), max(0, parameters.reach - 15), name)
-    limit = 2 ** min(parameters.reach, 15)
+    quantization = output.boundary.quantization
+    kept = 23 if quantization.bits > 8 else 15
+    value = _rounded_shift(_fits(accumulator, name), max(0, parameters.reach - kept), name)
+    limit = 2 ** min(parameters.reach, kept)
     value = np.clip(value, -limit, limit)
+    if limit > 2**15:  # two words: floors one after the other are the floor of the whole
+        half = (1 << parameters.shift) // 2
+        carried = _fits((value % 256) * parameters.multipliers + half, name) >> 8
+        total = _fits((value >> 8) * parameters.multipliers + carried, name)
+        return _saturate(total >> parameters.shift - 8, quantization, name)
     product = _fits(value * parameters.multipliers, name)
-    return _saturate(
-        _rounded_shift(product, parameters.shift, name), output.boundary.quantization, name
-    )
+    return _saturate(_rounded_shift(product, parameters.shift, name), quantization, name)
 
 
 def _linear(operator: Linear, codes: Codes) -> list[Codes]:
-    steps = codes.astype(np.int64) - operator.operands[0].quantization.zero_point
-    return [
-        _requantize(
-            _fits(steps @ part.weight.astype(np.int64).T, part.output.name) + part.bias,
-            part.output,
-        )
-        for part in operator.parts
-    ]
+    quantization, name = operator.operands[0].quantization, operator.outputs[0]
+    results = []
+    for part in operator.parts:
+        weight = part.weight.astype(np.int64).T
+        if quantization.bits > 8:
+            zero = quantization.zero_point
+            whole = codes.astype(np.int64)
+            upper = _fits(((whole >> 8) - (zero >> 8)) @ weight * 256, name)
+            product = _fits(upper + (whole % 256 - zero % 256) @ weight, name)
+        else:
+            product = _fits((codes.astype(np.int64) - quantization.zero_point) @ weight, name)
+        results.append(_requantize(product + part.bias, part.output))
+    return results
+
+
+def _add_words(operator: Add, values: tuple[Codes, Codes]) -> list[Codes]:
+    name, parameters = operator.output.name, operator.output.requantization
+    upper = np.zeros(values[0].shape, np.int64)
+    lower = np.full(values[0].shape, 128 << parameters.shift, np.int64)
+    for codes, boundary, scale in zip(
+        values, operator.operands, parameters.multipliers, strict=True
+    ):
+        zero, whole = boundary.quantization.zero_point, codes.astype(np.int64)
+        if boundary.quantization.bits <= 8:
+            upper += _fits(int(scale) * (whole - zero), name)
+            continue
+        upper += _fits(int(scale) * ((whole >> 8) - (zero >> 8)), name)
+        lower += _fits(int(scale) * (whole % 256 - zero % 256), name)
+    total = _fits(_fits(upper, name) + (_fits(lower, name) >> 8), name)
+    return [_saturate(total >> parameters.shift, operator.output.boundary.quantization, name)]
 
 
 def _add(operator: Add, left: Codes, right: Codes) -> list[Codes]:
+    if max(boundary.quantization.bits for boundary in operator.operands) > 8:
+        return _add_words(operator, (left, right))
     name, parameters = operator.output.name, operator.output.requantization
     total = np.zeros(left.shape, np.int64)
     for codes, boundary, scale in zip(
@@ -82,19 +116,38 @@ def _mul(operator: Mul, left: Codes, right: Codes) -> list[Codes]:
         codes.astype(np.int64) - boundary.quantization.zero_point
         for codes, boundary in zip((left, right), operator.operands, strict=True)
     ]
+    if min(boundary.quantization.bits for boundary in operator.operands) > 8:
+        name = operator.output.name
+        carried = _rounded_shift((steps[0] % 256) * steps[1], 8, name)
+        return [_requantize(_fits((steps[0] >> 8) * steps[1], name) + carried, operator.output)]
     return [_requantize(steps[0] * steps[1], operator.output)]
 
 
 def _scale(operator: Scale, codes: Codes) -> list[Codes]:
     name, parameters = operator.output.name, operator.output.requantization
-    steps = codes.astype(np.int64) - operator.operands[0].quantization.zero_point
+    (operand,), result = operator.operands, operator.output.boundary.quantization
+    if operand.quantization.bits > 8:
+        zero, whole = operand.quantization.zero_point, codes.astype(np.int64)
+        lower = _fits((whole % 256 - zero % 256) * parameters.multipliers, name)
+        carried = _fits(lower + (128 << parameters.shift), name) >> 8
+        upper = _fits(((whole >> 8) - (zero >> 8)) * parameters.multipliers, name)
+        return [_saturate(_fits(upper + carried, name) >> parameters.shift, result, name)]
+    steps = codes.astype(np.int64) - operand.quantization.zero_point
     product = _fits(steps * parameters.multipliers, name)
-    shifted = _rounded_shift(product, parameters.shift, name)
-    return [_saturate(shifted, operator.output.boundary.quantization, name)]
+    return [_saturate(_rounded_shift(product, parameters.shift, name), result, name)]
 
 
 def _lookup(operator: Lookup, codes: Codes) -> list[Codes]:
     return [operator.table[codes.astype(np.int64)]]
+
+
+def _interpolation(operator: Interpolation, codes: Codes) -> list[Codes]:
+    entries, g = operator.curve.entries.astype(np.int64), operator.curve.segment
+    place = np.clip(codes.astype(np.int64) - operator.curve.start, 0, (len(entries) - 1 << g) - 1)
+    index, rest = place >> g, place % (1 << g)
+    line = (entries[index] << g) + rest * (entries[index + 1] - entries[index])
+    found = _rounded_shift(_fits(line, operator.name), g + 16 - operator.result.bits, operator.name)
+    return [_stored(found, operator.result)]
 
 
 def _delta(operator: Delta, codes: Codes, held: Codes) -> list[Codes]:
@@ -108,6 +161,7 @@ _EQUATIONS: Mapping[type[IntegerOperator], Callable[..., list[Codes]]] = {
     Mul: _mul,
     Scale: _scale,
     Lookup: _lookup,
+    Interpolation: _interpolation,
     Delta: _delta,
 }
 
@@ -127,7 +181,7 @@ def _direction(
 ) -> tuple[Codes, dict[str, Codes], dict[str, Codes]]:
     steps, batch = x.shape[:2]
     names, zeros = recurrence.bound, layer.zeros(recurrence)
-    silence = layer.emitted.zero_point
+    silence = layer.emitted.zero
     ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
     carried = dict(before)
     emitted: list[Codes] = []
@@ -139,7 +193,7 @@ def _direction(
         known = set(values)
         _step(recurrence.operators, values)
         going = (t < ends)[:, None]
-        emitted.append(np.where(going, values[recurrence.emits], np.uint8(silence)))
+        emitted.append(np.where(going, values[recurrence.emits], silence))
         carried = {
             carry: np.where(going, values[names[carry].written_by], codes)
             for carry, codes in carried.items()

@@ -57,7 +57,7 @@ class PopulationEngine:
     Parameters
     ----------
     layers : sequence of IntegerLayer
-        One a candidate, of programs of one model.
+        One a candidate, of programs of one model whose codes have equal containers.
     device : torch.device
         Where to run.
 
@@ -75,9 +75,7 @@ class PopulationEngine:
         self._layer, self._count = layers[0], len(layers)
         self._primitives = TensorPrimitives(len(layers), device)
         self._zeros = {
-            name: torch.from_numpy(
-                np.asarray([x.grids[name].quantization.zero_point for x in layers], np.uint8)
-            )
+            name: torch.from_numpy(np.asarray([x.grids[name].quantization.zero for x in layers]))
             .to(device)
             .view(-1, 1, 1)
             for name in layers[0].grids
@@ -183,7 +181,8 @@ class PopulationEngine:
             entries[recurrence.input] = x
         states = None
         if sequence:
-            states = torch.empty(shape, dtype=torch.uint8, device=self._device)
+            kind = self._kind(recurrence, recurrence.emits)
+            states = torch.empty(shape, dtype=kind, device=self._device)
 
         def compute(t: int, known: dict[str, Tensor]) -> dict[str, Tensor]:
             values = known | {name: value[:, t] for name, value in entries.items()}
@@ -199,6 +198,10 @@ class PopulationEngine:
             ends = Lengths(lambda t: lengths > t, torch.where, zeros, self._zeros[layer.output])
         return states, drive(recurrence, steps, carried, compute, keep, ends)
 
+    def _kind(self, recurrence: IntegerRecurrence, name: str) -> Any:
+        """Type of the tensors that hold a value's codes."""
+        return getattr(self._torch, recurrence.types[name].container.name)
+
     def _prologue(
         self,
         operators: Stacked,
@@ -210,7 +213,7 @@ class PopulationEngine:
         count, steps, batch, hidden = shape
         read = {name for operator in recurrence.body.operators for name in operator.inputs}
         found = {
-            name: self._torch.empty(shape, dtype=self._torch.uint8, device=self._device)
+            name: self._torch.empty(shape, dtype=self._kind(recurrence, name), device=self._device)
             for operator, _ in operators
             for name in operator.outputs
             if name in read
@@ -222,6 +225,48 @@ class PopulationEngine:
             self._run(operators, values)
             for name, value in found.items():
                 value[:, start : start + size] = values[name].view(count, -1, batch, hidden)
+        return found
+
+
+class MixedEngine:
+    """Runs the same layer of several programs, those whose codes have equal containers together.
+
+    Parameters
+    ----------
+    layers, device
+        As for `PopulationEngine`, whatever containers the codes have.
+    """
+
+    def __init__(self, layers: Sequence[IntegerLayer], device: Any) -> None:
+        groups: dict[object, list[int]] = {}
+        for place, layer in enumerate(layers):
+            forms = tuple(o.form for recurrence in layer.recurrences for o in recurrence.operators)
+            groups.setdefault(forms, []).append(place)
+        self._count = len(layers)
+        self._engines = [
+            (places, PopulationEngine([layers[place] for place in places], device))
+            for places in groups.values()
+        ]
+
+    def __call__(
+        self,
+        x: Sequence[Codes],
+        initial: Sequence[Given | None],
+        lengths: Sequence[Array | None],
+        *,
+        sequence: bool = True,
+    ) -> list[tuple[Codes | None, dict[str, Codes]]]:
+        """Run the layer of every candidate, see `PopulationEngine`."""
+        found: list[tuple[Codes | None, dict[str, Codes]]] = [(None, {})] * self._count
+        for places, engine in self._engines:
+            results = engine(
+                [x[place] for place in places],
+                [initial[place] for place in places],
+                [lengths[place] for place in places],
+                sequence=sequence,
+            )
+            for place, result in zip(places, results, strict=True):
+                found[place] = result
         return found
 
 
@@ -330,7 +375,7 @@ class PopulationEvaluator(Evaluator):
     def _walked_together(self, programs: Sequence[IntegerProgram]) -> Iterator[list[Walk]]:
         """Walks of all programs through a group of calls."""
         stacks = list(zip(*(program.layers for program in programs), strict=True))
-        engines = [PopulationEngine(layers, self._device) for layers in stacks]
+        engines = [MixedEngine(layers, self._device) for layers in stacks]
         for group in self._groups:
             walks = [Walk(group) for _ in programs]
             for place in group.plan.order:

@@ -5,6 +5,7 @@ processors without the right instructions it saturates; so it is tried on extrem
 it is used. uint8 by uint8 is exact everywhere.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxgru.core.integers import Codes
+from onnxgru.core.integers import BYTE, BYTE_BITS, Codes, Quantization
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.runtime.sessions import onnxruntime_session
 
@@ -91,6 +92,25 @@ def _session(offset: int) -> Any:
 def fastest(inputs: int, outputs: int) -> Kind:
     """The product to use for (rows, inputs) by (inputs, outputs)."""
     return SignedProduct if signed_is_exact(inputs, outputs) else UnsignedProduct
+
+
+def product(weights: npt.NDArray[np.int8], operand: Quantization) -> Callable[[Codes], Integers]:
+    """Product (rows, inputs) by weights (inputs, outputs), exact and fast.
+
+    Of wide codes it is that of the upper bytes, times 256, and of the lower ones.
+    """
+    kind = fastest(*weights.shape)
+    if not operand.type.wide:
+        return kind(weights, operand.zero_point)
+    upper, lower = (
+        kind(weights, part) for part in (operand.zero_point >> BYTE_BITS, operand.zero_point & BYTE)
+    )
+
+    def multiplied(codes: Codes) -> Integers:
+        high, low = (part.astype(np.uint8) for part in (codes >> BYTE_BITS, codes & BYTE))
+        return upper(high) * np.int32(BYTE + 1) + lower(low)
+
+    return multiplied
 
 
 @cache

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
+from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift, leaves, mapped
 from onnxgru.core.program import IntegerOperator, Stage
 from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import CODE_PRODUCT, ArrayPrimitives
-from onnxgru.custom_ops.kernel import TABLE
+from onnxgru.custom_ops.kernel import CURVE, TABLE, padded
 from onnxgru.custom_ops.linear import Linear
 
 Tensor = Any
@@ -52,8 +53,8 @@ class TensorPrimitives:
         import torch
 
         self._torch = torch
-        first = torch.arange(count, dtype=torch.int32, device=device) * TABLE
-        self._tables = first.view(-1, 1, 1)
+        self._firsts = torch.arange(count, dtype=torch.int32, device=device).view(-1, 1, 1)
+        self._tables = self._firsts * TABLE
 
     def split(self, value: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
         """Along the last axis, as views."""
@@ -64,9 +65,9 @@ class TensorPrimitives:
         """To int32."""
         return value.to(self._torch.int32)
 
-    def narrow(self, value: Tensor) -> Tensor:
-        """To uint8."""
-        return value.to(self._torch.uint8)
+    def narrow(self, value: Tensor, kind: IntegerType) -> Tensor:
+        """To the container."""
+        return value.to(getattr(self._torch, kind.container.name))
 
     def matmul(self, codes: Tensor, zero_point: Tensor, weights: Tensor) -> Tensor:
         """Product in float32, in blocks that are exact; the weights are signed, without offset."""
@@ -78,6 +79,15 @@ class TensorPrimitives:
             integers = block.to(self._torch.int32)
             product = integers if product is None else product + integers
         return product
+
+    def matmul_words(self, codes: Tensor, zero_points: Sequence[Tensor], weights: Tensor) -> Tensor:
+        """Two such products."""
+        wide = self.widen(codes)
+        upper, lower = (
+            self.matmul(part, zero_point, weights)
+            for part, zero_point in zip((wide >> BYTE_BITS, wide & BYTE), zero_points, strict=True)
+        )
+        return upper * (BYTE + 1) + lower
 
     def add(self, left: Tensor, right: Tensor) -> Tensor:
         """Sum."""
@@ -103,6 +113,11 @@ class TensorPrimitives:
         """Look up in every candidate's own table, all of them side by side."""
         places = self.widen(codes) + self._tables
         return table.view(-1).index_select(0, places.view(-1)).view(places.shape)
+
+    def pick(self, numbers: Tensor, index: Tensor) -> Tensor:
+        """Look up in every candidate's own numbers, all of them side by side."""
+        places = index + self._firsts * numbers.shape[-1]
+        return numbers.reshape(-1).index_select(0, places.reshape(-1)).view(places.shape)
 
 
 def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
@@ -133,6 +148,10 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
             if path == "table":
                 tables = np.stack([np.pad(value, (0, TABLE - value.size)) for value in values])
                 moved[index][path] = torch.from_numpy(tables).to(device)
+                continue
+            if path == "curve":
+                curves = padded(values, CURVE, np.int32)
+                moved[index][path] = torch.from_numpy(curves).to(device)
                 continue
             # A group of linear operators has one number where they agree, and else one a column.
             rows = np.empty((len(values), max(value.size for value in values)), np.int32)

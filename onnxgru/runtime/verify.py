@@ -91,19 +91,27 @@ def probe(model: onnx.ModelProto, program: IntegerProgram) -> tuple[onnx.ModelPr
     result = onnx.ModelProto()
     result.CopyFrom(model)
     made = {name for node in model.graph.node for name in node.output}
-    names = [
-        f"{layer.name}/{output}"
+    kinds = {
+        f"{layer.name}/{output}": layer.grids[grid].quantization
         for layer in program.layers
-        for output in ("y", *(last_name(layer, carry) for carry in layer.carries))
+        for output, grid in (
+            ("y", layer.output),
+            *((last_name(layer, carry), grid) for carry, grid in layer.carries.items()),
+        )
         if f"{layer.name}/{output}" in made
-    ]
+    }
     known = {output.name for output in model.graph.output}
-    for name in names:
+    for name, quantization in kinds.items():
         if name not in known:
             result.graph.output.append(
-                helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None)
+                helper.make_tensor_value_info(name, _element(quantization), None)
             )
-    return result, names
+    return result, list(kinds)
+
+
+def _element(quantization: Quantization) -> int:
+    """ONNX's number of the type of codes."""
+    return int(helper.np_dtype_to_tensor_dtype(quantization.type.container))
 
 
 @dataclass(frozen=True)
@@ -116,10 +124,13 @@ class Reading:
         Name of the codes.
     source : str
         Name of the float value.
+    element : int
+        ONNX's number of the type of the codes.
     """
 
     codes: str
     source: str
+    element: int
 
 
 class Probe:
@@ -138,7 +149,7 @@ class Probe:
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.inputs = {
-            layer.name: self._reading(f"{layer.input.name}/codes")
+            layer.name: self._reading(f"{layer.input.name}/codes", layer.input.quantization)
             for layer in program.layers
             if not layer.reads_codes
         }
@@ -146,10 +157,10 @@ class Probe:
             grid: [
                 reading
                 for index in range(len(layer.recurrences))
-                if (reading := self._reading(f"{grid}/codes/{index}")) is not None
+                if (reading := self._reading(f"{grid}/codes/{index}", layer.carried(carry)))
             ]
             for layer in program.layers
-            for grid in layer.carries.values()
+            for carry, grid in layer.carries.items()
         }
         given = {value.name for value in self.model.graph.input}
         shown = {value.name for value in self.model.graph.output}
@@ -157,21 +168,21 @@ class Probe:
             if reading is None:
                 continue
             for name, kind in (
-                (reading.codes, onnx.TensorProto.UINT8),
+                (reading.codes, reading.element),
                 (reading.source, onnx.TensorProto.FLOAT),
             ):
                 if name not in given | shown | self._constants.keys():
                     shown.add(name)
                     self.model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
 
-    def _reading(self, codes: str) -> Reading | None:
+    def _reading(self, codes: str, quantization: Quantization) -> Reading | None:
         """Back from codes through Cast, Clip, Add, Round and Mul to the float value."""
         if codes not in self._producers:
             return None
         source = codes
         for _ in range(5):
             source = self._producers[source].input[0]
-        return Reading(codes, source)
+        return Reading(codes, source, _element(quantization))
 
     def source(self, reading: Reading, values: Mapping[str, Array]) -> Array:
         """The float value of a reading, given the inputs and outputs of a call."""

@@ -50,12 +50,29 @@ def test_sizes(bits: int, elements: int) -> None:
     assert 0 <= 8 * size - bits * elements < 8
 
 
-@pytest.mark.parametrize("bits", [1, 9, 16, 0, -4, 8.0, "8"])
+@pytest.mark.parametrize("bits", [1, 9, 15, 17, 0, -4, 8.0, "8", True])
 def test_other_widths_are_refused(bits: object) -> None:
     with pytest.raises(UsageError) as error:
         IntegerType(bits)
-    expected = f"a bit-width must be a whole number from 2 to 8, got {bits!r}"
+    expected = f"a bit-width must be a whole number from 2 to 8, or 16, got {bits!r}"
     assert str(error.value) == expected
+
+
+def test_weights_have_no_wide_codes() -> None:
+    with pytest.raises(UsageError) as error:
+        WeightType(16)
+    assert str(error.value) == "a bit-width must be a whole number from 2 to 8, got 16"
+
+
+def test_wide_codes_have_two_bytes() -> None:
+    assert [IntegerType(bits).container for bits in (2, 8, 16)] == [np.uint8, np.uint8, np.uint16]
+    assert [IntegerType(bits).wide for bits in (2, 8, 16)] == [False, False, True]
+    wide = Quantization.of_range(-1.5, 0.5, 16)
+    values = np.asarray([-9.0, -1.5, 0.0, 0.5, 9.0], np.float32)
+    codes = wide.quantize(values)
+    assert codes.dtype == wide.zero.dtype == np.uint16
+    assert codes.tolist() == [0, 0, wide.zero_point, 65535, 65535]
+    assert wide.dequantize(codes)[2] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -69,7 +86,7 @@ def test_other_widths_are_refused(bits: object) -> None:
         ((0.5, 256, 8), "a zero point must lie in 0..255, got 256"),
         ((0.5, -1, 4), "a zero point must lie in 0..15, got -1"),
         ((0.5, 16, 4), "a zero point must lie in 0..15, got 16"),
-        ((0.5, 0, 9), "a bit-width must be a whole number from 2 to 8, got 9"),
+        ((0.5, 0, 9), "a bit-width must be a whole number from 2 to 8, or 16, got 9"),
     ],
 )
 def test_wrong_quantisations_are_refused(arguments: tuple[float, int, int], message: str) -> None:

@@ -45,7 +45,7 @@ def boundary(name: str, rng: np.random.Generator, bits: int, size: float = 1.0) 
 
 
 def zero_points(*boundaries: Boundary) -> ZeroPoints:
-    return ZeroPoints("/t/zero_point", {b.name: b.quantization.zero_point for b in boundaries})
+    return ZeroPoints("/t/zero_point", {b.name: b.quantization for b in boundaries})
 
 
 def description(operator: IntegerOperator, stored: ZeroPoints) -> Any:

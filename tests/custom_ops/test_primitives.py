@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxgru.core.integers import IntegerType
 from onnxgru.core.primitives import Storing
 from tests.custom_ops.backends import RUNTIMES, arrays, require_same
 
@@ -159,7 +160,7 @@ def test_gather(runtime: str, bits: int) -> None:
 def test_widen_and_narrow(runtime: str) -> None:
     def build(p: P, codes: Any) -> list[Any]:
         wide = p.widen(codes)
-        return [wide, p.narrow(p.sub(p.constant(255), wide))]
+        return [wide, p.narrow(p.sub(p.constant(255), wide), IntegerType(8))]
 
     codes = np.arange(256, dtype=np.uint8)
     wide, narrow = require_same(runtime, build, {"x": codes})
@@ -183,9 +184,9 @@ def test_powers_and_halves(runtime: str) -> None:
 @every_runtime
 @pytest.mark.parametrize("pack", [False, True])
 def test_stored_numbers(runtime: str, pack: bool) -> None:
-    """Bytes, words of 16 bits with their sign, biases, numbers and columns."""
+    """Bytes, words of 16 bits, biases, numbers and columns."""
     stored = np.asarray([0, 1, 127, 128, 255], np.uint8)
-    words = np.asarray([1, 255, 256, 2**15 - 1], np.int16)
+    words = np.asarray([1, 255, 256, 2**15 - 1, 2**16 - 1], np.uint16)
     biases = np.asarray([-(2**31), -1, 0, 2**31 - 1], np.int32)
 
     def build(p: P, x: Any) -> list[Any]:

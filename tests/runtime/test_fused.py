@@ -40,7 +40,7 @@ def test_equals_plain(name: str, kind: type, monkeypatch: pytest.MonkeyPatch) ->
         for inputs, outputs in ((case.I, 3 * case.H), (case.H, 3 * case.H)):
             if not products.signed_is_exact(inputs, outputs):
                 pytest.skip("products by int8 are not exact on this processor")
-    monkeypatch.setattr("onnxgru.runtime.fused.fastest", lambda *_shape: kind)
+    monkeypatch.setattr("onnxgru.runtime.products.fastest", lambda *_shape: kind)
     inputs = grus.feeds(case)
     made = pipeline(grus.model(case), inputs)
     programs = [made.uniform(bits) for bits in WIDTHS] + [made.mixed(seed) for seed in range(6)]

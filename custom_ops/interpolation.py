@@ -1,0 +1,217 @@
+"""Interpolation: y = f(x) for a function of wide codes, as a table with lines between its entries.
+
+A table of every code would have 2^16 entries. This one has 2^n + 2, for segments of 2^g codes::
+
+    u = clip(q_x - L, 0, (2^n + 1) 2^g - 1)      j = u >> g,  r = u - 2^g j
+    q_y = (2^g T[j] + r (T[j+1] - T[j]) + 2^(F+g-1)) >> (F + g)
+    T[j] = clip(round(2^F (f(S_x (L + 2^g j - Z_x)) / S_y + Z_y)), 0, 2^F (2^b_y - 1))
+
+with F = 16 - b_y bits behind the codes of the result, n = 8, and n = 9 for wide results. L and the
+least g are chosen so that, beyond the table, the function is within a 16th of a code of its ends.
+L - Z_x is a multiple of 2^g: a bend at zero, as that of Relu, is an entry. Everything is below
+2^24 and not negative. With h = 2^g S_x, and t the value before rounding to a code::
+
+    |q_y - t| <= 1/2 + 2^-(F+1) + max(1/16, h^2 / 8 max|f''| / S_y)
+
+where f bends smoothly, and h / 4 |jump of f'| / S_y for the last term at a bend elsewhere. For
+tanh, sigmoid and others that level off, the last term is at most a 16th for results of 8 bits, and
+below 6 of 65,536 codes for wide ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Generic
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.activations import Activation, Reals
+from onnxgru.core.choices import WIDE_BITS
+from onnxgru.core.integers import IntegerType, Quantization
+from onnxgru.core.network import LookupOperator
+from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
+from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
+
+FLAT = 1 / 16
+"""Codes by which the function may move beyond the table."""
+
+SEGMENTS, WIDE_SEGMENTS = 2**8, 2**9
+"""2^n, of results with codes of bytes and with wide codes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A table with lines between its entries.
+
+    Parameters
+    ----------
+    start : int
+        L, above -2^g.
+    segment : int
+        g.
+    entries : ndarray of uint16, shape (2^n + 2,)
+        T.
+    """
+
+    start: int
+    segment: int
+    entries: npt.NDArray[np.uint16]
+
+
+def exact(function: Activation, codes: Reals, operand: Quantization, result: Quantization) -> Reals:
+    """Values of the function at codes, in codes of the result before rounding."""
+    x = (codes - operand.zero_point) * operand.scale
+    found = function(x) / result.scale + result.zero_point
+    return np.asarray(np.clip(found, 0, result.type.maximum))
+
+
+@lru_cache(maxsize=256)
+def curve(function: Activation, operand: Quantization, result: Quantization) -> Curve:
+    """The table of a function between two quantisations."""
+    levels = operand.type.levels
+    values = exact(function, np.arange(levels, dtype=np.float64), operand, result)
+    moved = [np.abs(values - end) > FLAT for end in (values[0], values[-1])]
+    first = int(moved[0].argmax()) - 1 if moved[0].any() else 0
+    last = levels - int(moved[1][::-1].argmax()) if moved[1].any() else 0
+    segments = WIDE_SEGMENTS if result.type.wide else SEGMENTS
+    segment = max(0, (max(1, last - first) - 1).bit_length() - (segments - 1).bit_length())
+    step = 1 << segment
+    start = first - (first - operand.zero_point) % step
+    nodes = start + step * np.arange(segments + 2, dtype=np.float64)
+    behind = 2.0 ** (WIDE_BITS - result.bits)
+    entries = np.rint(exact(function, nodes, operand, result) * behind)
+    return Curve(start, segment, entries.astype(np.uint16))
+
+
+@dataclass(frozen=True)
+class Parameters(Generic[Value]):
+    """What `Interpolation.compute` takes.
+
+    Parameters
+    ----------
+    offset, top : Value
+        -L, and the largest u.
+    segment, finish : Shift
+        By g, and by F + g.
+    zero, one : Value
+        0 and 1.
+    curve : Value
+        T.
+    """
+
+    offset: Value
+    top: Value
+    segment: Shift[Value]
+    finish: Shift[Value]
+    zero: Value
+    one: Value
+    curve: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolation(IntegerOperator):
+    """A function of one wide code.
+
+    Parameters
+    ----------
+    name : str
+        Operator.
+    operands : tuple of Boundary
+        What it reads, one.
+    inputs : tuple of str
+        Name of the operand as a value.
+    channels : int
+        Features: H.
+    result : Quantization
+        Of what it computes.
+    curve : Curve
+        The table.
+    """
+
+    kind: ClassVar[str] = "lookup"
+    name: str
+    operands: tuple[Boundary, ...]
+    inputs: tuple[str, ...]
+    channels: int
+    result: Quantization
+    curve: Curve
+
+    @classmethod
+    def derive(
+        cls,
+        operator: LookupOperator,
+        inputs: tuple[str, ...],
+        operands: tuple[Boundary, ...],
+        result: Boundary,
+    ) -> "Interpolation":
+        """Table of the operator's function between two quantisations."""
+        made = curve(operator.function, operands[0].quantization, result.quantization)
+        return cls(operator.name, operands, inputs, operator.width, result.quantization, made)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The function's value."""
+        return (self.name,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the function's value."""
+        return (self.channels,)
+
+    @property
+    def types(self) -> tuple[IntegerType, ...]:
+        """Of the function's value."""
+        return (self.result.type,)
+
+    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+        """The table, where it begins and how long a segment is."""
+        p, made = primitives, self.curve
+        size = p.bytes(f"{self.name}/segment", np.asarray([made.segment], np.uint8))
+        segment = p.shift(size)
+        origin = p.words(f"{self.name}/origin", self._origin)
+        offset = p.sub(segment.power, origin)
+        top = p.sub(p.mul(p.constant(made.entries.size - 1), segment.power), p.constant(1))
+        finish = p.shift(p.add(size, p.constant(WIDE_BITS - self.result.bits)))
+        entries = p.words(f"{self.name}/table", made.entries)
+        return Parameters(offset, top, segment, finish, p.constant(0), p.constant(1), entries)
+
+    @property
+    def _origin(self) -> npt.NDArray[np.uint16]:
+        """L + 2^g, which is not negative."""
+        return np.asarray([self.curve.start + (1 << self.curve.segment)], np.uint16)
+
+    def compute(
+        self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
+    ) -> Sequence[Value]:
+        """Codes of the function, of the operand's shape."""
+        p, segment = primitives, parameters.segment
+        place = p.add(p.widen(operands[0]), parameters.offset)
+        place = p.clip(place, parameters.zero, parameters.top)
+        index = p.floor_shift(place, segment)
+        rest = p.sub(place, p.mul(index, segment.power))
+        left = p.pick(parameters.curve, index)
+        right = p.pick(parameters.curve, p.add(index, parameters.one))
+        total = p.add(p.mul(left, segment.power), p.mul(rest, p.sub(right, left)))
+        found = p.floor_shift(p.add(total, parameters.finish.half), parameters.finish)
+        return (p.narrow(found, self.result.type),)
+
+    def flash(self) -> Iterator[FlashItem]:
+        """Two bytes per entry, two for its beginning and one for the segment."""
+        yield FlashItem(f"{self.name}/table", "table", self.curve.entries.nbytes)
+        yield FlashItem(f"{self.name}/origin", "table", self._origin.nbytes)
+        yield FlashItem(f"{self.name}/segment", "table", 1)
+
+    def proofs(self) -> Iterator[Proof]:
+        """A line between two entries accumulates nothing that grows with the input."""
+        return iter(())
+
+    @property
+    def work(self) -> Iterator[Work]:
+        """An element a channel."""
+        yield Work(self.kind, self.channels, self.operand_bits)
+
+    @property
+    def scratch(self) -> int:
+        """An int32 and a code a channel."""
+        return (4 + self.result.type.container.itemsize) * self.channels

@@ -1,0 +1,133 @@
+"""A carry with wide codes, the cell state of an LSTM: the same codes everywhere.
+
+The cell is that of `tests.runtime.test_carries`. Its cell state, and what is added up to it, have
+16 bits; then its hidden state too, which matrix products read.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxgru.core.cells import STATE
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.cost.account import account
+from onnxgru.passes.form import Form
+from onnxgru.passes.recurrence import last_name
+from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.fused import FusedEngine
+from onnxgru.runtime.population import MixedEngine
+from onnxgru.runtime.verify import oracle_engine
+from tests.pipeline import Pipeline, first_job
+from tests.runtime.exact import RUNTIMES, require_exact, to_step
+from tests.runtime.test_carries import H, T, known, made
+
+__all__ = ["known"]
+"""A fixture that tests here use too."""
+
+CELL = ("cell.keep", "cell.new", "cell.sum")
+STATES = (*CELL, "state.out")
+MIXED = ("cell.sum", "cell.tanh", "leave.gate", "new.sum", "new.hidden")
+
+
+def wide(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: int = 8) -> IntegerProgram:
+    """Everything has `bits`, but the results of some rows have 16."""
+    scheme = Scheme.uniform(model.layers, bits, input_bits=input_bits)
+    operators = {
+        operator.name: replace(scheme.operators[operator.name], bits=16)
+        for layer in model.layers
+        for operator in layer.operators
+        if operator.row in rows
+    }
+    return model.lower(replace(scheme, operators={**scheme.operators, **operators}))
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_integers_are_the_oracles(name: str) -> None:
+    model, inputs = made("forward", False, False)
+    program = wide(model, 8, CELL)
+    expected = require_exact(model, program, inputs, names=(name,))
+    require_exact(model, program, inputs, Form("unrolled", steps=T), names=(name,))
+    (states,) = expected.states.values()
+    assert (states.y.dtype, states.last["cell"].dtype) == (np.uint8, np.uint16)
+
+
+@pytest.mark.parametrize("rows", [STATES, MIXED], ids=["states", "mixed"])
+def test_matrix_products_read_them_too(rows: tuple[str, ...]) -> None:
+    """With two directions, first values and lengths."""
+    model, inputs = made("bidirectional", True, True)
+    program = wide(model, 8, rows, 16 if rows == MIXED else 8)
+    names = [name for name in RUNTIMES if name in ("onnxruntime (all)", "OpenVINO")]
+    expected = require_exact(model, program, inputs, names=names)
+    (states,) = expected.states.values()
+    assert states.y.dtype == (np.uint16 if rows == STATES else np.uint8)
+
+
+def test_evaluators_are_the_oracle() -> None:
+    torch = pytest.importorskip("torch")
+    model, inputs = made("bidirectional", True, True)
+    programs = [
+        wide(model, 8, CELL),
+        model.uniform(5),
+        wide(model, 3, STATES),
+        wide(model, 4, CELL),
+    ]
+    layers = [program.layers[0] for program in programs]
+    jobs = [first_job(model, layer, inputs) for layer in layers]
+    together = MixedEngine(layers, torch.device("cpu"))(
+        [job.x for job in jobs], [job.initial for job in jobs], [job.lengths for job in jobs]
+    )
+    for layer, job, (y, last) in zip(layers, jobs, together, strict=True):
+        wanted = oracle_engine(layer)(job.x, job.initial, job.lengths, trace=True)
+        plain, fused = (
+            engine(job.x, job.initial, job.lengths)
+            for engine in (LayerEvaluator(layer), FusedEngine(layer))
+        )
+        for found in (plain.y, fused.y, y):
+            np.testing.assert_array_equal(found, wanted.y)
+            assert found is not None and found.dtype == wanted.y.dtype
+        for carry, codes in wanted.last.items():
+            for carried in (plain.last, fused.last, last):
+                np.testing.assert_array_equal(carried[carry], codes)
+                assert carried[carry].dtype == layer.carried(carry).type.container
+        traced = LayerEvaluator(layer)(job.x, job.initial, job.lengths, trace=True).trace
+        assert traced.keys() == wanted.trace.keys()
+        for name, codes in traced.items():
+            np.testing.assert_array_equal(codes, wanted.trace[name])
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_the_step_form_hands_on_two_bytes(name: str) -> None:
+    from onnxgru.runtime.sessions import runtimes
+
+    model, inputs = made("forward", False, False)
+    program = wide(model, 8, CELL)
+    message = to_step(model).emit(program, Form("step"))
+    types = [value.type.tensor_type.elem_type for value in message.graph.input]
+    assert types[1:] == [onnx.TensorProto.UINT8, onnx.TensorProto.UINT16]
+    (layer,) = program.layers
+    job = first_job(model, layer, inputs)
+    wanted = oracle_engine(layer)(job.x, job.initial, job.lengths, trace=False)
+    run = runtimes()[name](message)
+    names = [value.name for value in message.graph.input]
+    following = [value.name for value in message.graph.output][-2:]
+    carried = [np.full((job.x.shape[1], H), layer.carried(carry).zero) for carry in (STATE, "cell")]
+    for t in range(T):
+        found = run(dict(zip(names, [inputs["X"][t : t + 1], *carried], strict=True)))
+        carried = [found[output] for output in following]
+        np.testing.assert_array_equal(carried[0], wanted.y[t, 0])
+    np.testing.assert_array_equal(carried[1], wanted.last["cell"][0])
+    assert carried[1].dtype == np.uint16
+    assert last_name(layer, "cell") == "y_h/cell"
+
+
+def test_two_bytes_are_counted() -> None:
+    model, _ = made("forward", False, False)
+    plain, cell = account(model.uniform(8)), account(wide(model, 8, CELL))
+    curve = 2 * (2**8 + 2) + 2 + 1
+    assert cell.flash["table"] - plain.flash["table"] == curve - 256
+    assert cell.flash["zero_point"] - plain.flash["zero_point"] == 3
+    # The carry, the codes of three operators, and no more: the widest scratch is that of a product.
+    assert cell.ram - plain.ram == 4 * H
