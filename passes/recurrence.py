@@ -243,7 +243,10 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         name = f"{recurrence.name}/emitted"
         emitted = arithmetic.select(tape, layer, layer.output, mask, emitted, zero, name)
         for carry, old in carried.items():
-            name, grid = self._label(f"{recurrence.name}/kept", carry), self._grid(recurrence, carry)
+            name, grid = (
+                self._label(f"{recurrence.name}/kept", carry),
+                self._grid(recurrence, carry),
+            )
             following[carry] = arithmetic.select(
                 tape, layer, grid, mask, following[carry], old, name
             )

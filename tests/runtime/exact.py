@@ -14,8 +14,9 @@ from onnxgru.passes.start import Start
 from onnxgru.passes.step import Step
 from onnxgru.runtime.engines import States
 from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.probe import probe
 from onnxgru.runtime.sessions import require_equal, runtimes
-from onnxgru.runtime.verify import oracle_engine, probe
+from onnxgru.runtime.verify import oracle_engine
 from tests import grus
 from tests.pipeline import Pipeline, dataset, pipeline
 

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxgru.runtime.verify import probe
+from onnxgru.runtime.probe import probe
 from tests import grus
 from tests.runtime.exact import expect, made
 

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import UsageError, VerificationError
+from onnxgru.core.integers import IntegerType
 from onnxgru.core.primitives import Shift
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.runtime import population
@@ -94,6 +95,9 @@ def test_primitives_equal_arrays(device: Any) -> None:
     small, scale = drawn % 2**15, shifts * 1000 - 2**14
     tables = generator.integers(0, 256, (3, 256)).astype(np.uint8)
     codes = generator.integers(0, 256, (3, 200, 4)).astype(np.uint8)
+    wide = generator.integers(0, 65536, (3, 200, 4)).astype(np.uint16)
+    curves = generator.integers(0, 65536, (3, 258)).astype(np.int32)
+    index = generator.integers(0, 258, (3, 200, 4)).astype(np.int32)
     arrays, tensors = ArrayPrimitives(general=True), TensorPrimitives(3, device)
 
     def moved(*values: np.ndarray) -> list[Any]:
@@ -110,7 +114,9 @@ def test_primitives_equal_arrays(device: Any) -> None:
         (tensors.add(*moved(drawn, high)), arrays.add(drawn, high)),
         (tensors.sub(*moved(drawn, high)), arrays.sub(drawn, high)),
         (tensors.widen(*moved(codes)), arrays.widen(codes)),
-        (tensors.narrow(*moved(codes.astype(np.int32))), codes),
+        (tensors.narrow(*moved(codes.astype(np.int32)), IntegerType(8)), codes),
+        (tensors.narrow(*moved(wide.astype(np.int32)), IntegerType(16)), wide),
+        (tensors.pick(*moved(curves, index)), np.stack([curves[p][index[p]] for p in range(3)])),
         (tensors.gather(*moved(tables, codes)), np.stack([tables[p][codes[p]] for p in range(3)])),
         (tensors.split(*moved(codes), (1, 3))[1], codes[..., 1:]),
     ]
