@@ -92,7 +92,8 @@ def operator_distances(
                 found = exact.copy()
                 found[:, row[1]] = 0
                 loops.forward(
-                    found, products, row[None], grid.scales, grid.zero_points, grid.tops,
+                    found, products, row[None], plan.vectors, grid.scales, grid.zero_points,
+                    grid.tops,
                     grid.tables, np.ones(len(exact), bool), 0, len(exact), plan.carries[:0],
                 )  # fmt: skip
                 yield np.abs(found[:, row[1]].astype(int) - exact[:, row[1]])
