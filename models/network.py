@@ -1,14 +1,16 @@
-"""The network of every recipe: a GRU whose last state is classified.
+"""The network of every recipe: a recurrent layer whose last state is classified.
 
 ::
 
-    inputs (batch, T, I) -> GRU, H units -> last state -> Linear, C -> Softmax
+    inputs (batch, T, I) -> layer, H units -> last state -> Linear, C -> Softmax
 
-The GRU is that of Cho et al. 2014, arXiv 1406.1078.
+Of two directions, both last states are. The GRU is that of Cho et al. 2014 (arXiv 1406.1078), the
+LSTM that of Gers et al. 2000; LiGRU and SRU are in `onnxgru.models.cells`.
 """
 
 from typing import Any
 
+from onnxgru.models import cells
 from onnxgru.models.task import Recipe, Task
 from onnxgru.training.trace import import_torch
 
@@ -23,7 +25,7 @@ def make_network(task: Task[Any], recipe: Recipe) -> Any:
     task : Task
         Shape of its inputs, number of classes.
     recipe : Recipe
-        Units, dropout and initial weights.
+        Cell, units, dropout and initial weights.
 
     Returns
     -------
@@ -37,21 +39,29 @@ def make_network(task: Task[Any], recipe: Recipe) -> Any:
         If torch is not installed.
     """
     torch = import_torch("training")
+    own = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
 
     class Network(torch.nn.Module):  # type: ignore[misc, name-defined]  # loaded late
-        """GRU over the steps, its last state classified."""
+        """A layer over the steps, its last state classified."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.gru = torch.nn.GRU(task.features, recipe.hidden_size, batch_first=True)
-            self.head = torch.nn.Linear(recipe.hidden_size, len(task.classes))
+            sizes, both = (task.features, recipe.hidden_size), recipe.bidirectional
+            if recipe.cell in own:
+                layer = own[recipe.cell](*sizes, batch_first=True, bidirectional=both)
+            else:
+                layer = cells.classes()[recipe.cell](*sizes, bidirectional=both)
+            setattr(self, recipe.cell, layer)
+            self.head = torch.nn.Linear(recipe.hidden_size * (1 + both), len(task.classes))
             self.example_inputs = (torch.zeros(1, task.steps, task.features),)
             self.input_names = [task.input_name]
 
         def forward(self, inputs: Any) -> Any:
             """Logits in training, probabilities in evaluation; (B, C)."""
-            _, state = self.gru(inputs)
-            last = state[0]
+            _, state = getattr(self, recipe.cell)(inputs)
+            if recipe.cell == "lstm":
+                state, _ = state
+            last = torch.cat(list(state), dim=-1) if recipe.bidirectional else state[0]
             if self.training and recipe.dropout:
                 last = torch.nn.functional.dropout(last, recipe.dropout)
             logits = self.head(last)
@@ -59,17 +69,29 @@ def make_network(task: Task[Any], recipe: Recipe) -> Any:
 
     network = Network()
     if recipe.memory:
-        _initialise(torch, network.gru, recipe)
+        layer = getattr(network, recipe.cell)
+        with torch.no_grad():
+            if recipe.cell in own:
+                _initialise(torch, layer, recipe)
+            else:
+                layer.remember(recipe.memory)
     return network
 
 
-def _initialise(torch: Any, gru: Any, recipe: Recipe) -> None:
-    """Orthogonal recurrent matrices, and update gates that keep the state."""
+KEEPING = {"gru": (1, None), "lstm": (1, 0)}
+"""Places of the gates that keep the state, and of those that are to do the opposite, in torch."""
+
+
+def _initialise(torch: Any, layer: Any, recipe: Recipe) -> None:
+    """Orthogonal recurrent matrices, and gates that keep the state."""
     size = recipe.hidden_size
-    with torch.no_grad():
-        for gate in gru.weight_hh_l0.split(size):
+    keeping, opposite = KEEPING[recipe.cell]
+    for suffix in ("", "_reverse")[: 1 + recipe.bidirectional]:
+        for gate in getattr(layer, f"weight_hh_l0{suffix}").split(size):
             torch.nn.init.orthogonal_(gate)
-        gru.bias_ih_l0.zero_()
-        gru.bias_hh_l0.zero_()
-        # torch's order of the gates is reset, update, new; z = sigmoid(log m) = m / (m + 1)
-        gru.bias_ih_l0[size : 2 * size].uniform_(1.0, recipe.memory).log_()
+        bias = getattr(layer, f"bias_ih_l0{suffix}").zero_()
+        getattr(layer, f"bias_hh_l0{suffix}").zero_()
+        # z = sigmoid(log m) = m / (m + 1)
+        kept = bias[size * keeping : size * (keeping + 1)].uniform_(1.0, recipe.memory).log_()
+        if opposite is not None:
+            bias[size * opposite : size * (opposite + 1)] = -kept

@@ -24,8 +24,12 @@ class Recipe:
 
     Parameters
     ----------
+    cell : {"gru", "lstm", "ligru", "sru"}
+        The recurrent layer.
+    bidirectional : bool
+        Whether it runs in both directions.
     hidden_size : int
-        Units of the GRU.
+        Units of the layer, a direction.
     epochs : int
         Passes over the training examples.
     batch_size : int
@@ -44,12 +48,15 @@ class Recipe:
         Share of the last state that is silenced in training, 0 to 1.
     memory : int
         Steps that the state should last at first: recurrent matrices begin orthogonal, and the
-        biases of the update gates so that z / (1 - z) is spread from 1 to this (after Tallec and
-        Ollivier 2018, arXiv 1804.11188). 0 leaves torch's own initial weights.
+        biases of the gates that keep the state (update gates, an LSTM's and SRU's forget gates) so
+        that z / (1 - z) is spread from 1 to this (after Tallec and Ollivier 2018, arXiv
+        1804.11188). 0 leaves torch's own initial weights.
     seed : int
         Of the split, the initial weights, the order of the examples and the augmentation.
     """
 
+    cell: str = "gru"
+    bidirectional: bool = False
     hidden_size: int = 128
     epochs: int = 20
     batch_size: int = 128

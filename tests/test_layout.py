@@ -296,7 +296,7 @@ def test_documented_command_is_what_is_run(name):
 
 
 KNOWING = {"passes/recurrent.py", "passes/recognize", "onnxgru/core/cells.py"}
-WRITING = {"onnxgru/training/trace.py", "onnxgru/training/export.py"}
+WRITING = {"onnxgru/training/symbolic.py"}
 """What writes a torch module as ONNX names the operator that it writes."""
 
 

@@ -4,6 +4,7 @@ import math
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -531,9 +532,12 @@ def show_comparison(found: Comparison) -> None:
 def show_export(done: Export) -> None:
     """Print what was exported."""
     console = _console()
+    counts = Counter(done.operators)
+    held = ", ".join(
+        f"{count} {kind} operator{'s' * (count > 1)}" for kind, count in counts.items()
+    )
     console.print(
-        f"{done.path}: {done.gru_count} GRU operators, equal to torch within "
-        f"{done.difference:.1e} of the largest output"
+        f"{done.path}: {held}, equal to torch within {done.difference:.1e} of the largest output"
     )
 
 

@@ -1,6 +1,7 @@
 """Trained torch modules to ONNX, checked before anything is written.
 
-What comes out must pass onnx.checker, hold GRU operators and compute what the module computes.
+What comes out must pass onnx.checker, hold recurrent operators and compute what the module
+computes.
 """
 
 import inspect
@@ -20,6 +21,7 @@ import onnx
 from onnxgru.core import files
 from onnxgru.core.entrypoint import load_entrypoint
 from onnxgru.core.errors import ModelError, UsageError, VerificationError
+from onnxgru.training.symbolic import OPERATORS
 from onnxgru.training.trace import (
     Inputs,
     Layout,
@@ -49,15 +51,16 @@ class Export:
     difference : float
         Largest difference between onnxruntime's and torch's outputs, relative to the largest
         output; at most `TOLERANCE`.
-    gru_count : int
-        GRU nodes in the graph: one a layer, both directions in one.
+    operators : tuple of str
+        Operator of every recurrent node in the graph, such as ``GRU``: one a layer, both directions
+        in one; ``Scan`` for layers that step by torch's ``scan``.
     dynamic_batch, dynamic_time : bool
         Whether the graph takes any number of sequences, and of time steps.
     """
 
     path: Path
     difference: float
-    gru_count: int
+    operators: tuple[str, ...]
     dynamic_batch: bool
     dynamic_time: bool
 
@@ -94,7 +97,7 @@ def export(
     Returns
     -------
     Export
-        Path, largest relative difference, number of GRUs.
+        Path, largest relative difference, recurrent operators.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def export(
         trace the module with.
     ModelError
         If the factory fails or makes something else, the weights cannot be read safely or do not
-        fit, or the module cannot be exported with its GRUs.
+        fit, or the module cannot be exported with its recurrent layers.
     VerificationError
         If onnxruntime disagrees with torch; nothing is written.
     OutputError
@@ -152,9 +155,9 @@ def export_module(
     Parameters
     ----------
     module : torch.nn.Module
-        Holds at least one ``nn.GRU``; put in evaluation mode, otherwise unchanged. The names of
-        the graph's inputs are its `input_names`, or else those of the arguments of its
-        ``forward``.
+        Holds at least one recurrent layer of torch; put in evaluation mode, otherwise unchanged.
+        The names of the graph's inputs are its `input_names`, or else those of the arguments of
+        its ``forward``.
     inputs : tuple of torch.Tensor
         Example inputs, for shapes and types, and values of integer inputs.
     output : path
@@ -171,14 +174,14 @@ def export_module(
     Returns
     -------
     Export
-        Path, largest relative difference, number of GRUs.
+        Path, largest relative difference, recurrent operators.
 
     Raises
     ------
     UsageError
         If torch is not installed or too old, the opset too low, or names do not fit the outputs.
     ModelError
-        If the module fails on its inputs or cannot be exported with its GRUs.
+        If the module fails on its inputs or cannot be exported with its recurrent layers.
     VerificationError
         If onnxruntime's outputs differ from torch's by more than `TOLERANCE`, relative to the
         largest output; nothing is written.
@@ -195,8 +198,8 @@ def export_module(
         static = Layout((None,) * len(inputs), (None,) * len(inputs))
         if dynamic_time and not any(axis is not None for axis in layout.time):
             raise ModelError(
-                "a dynamic time needs an input with batch and time axes that reaches an nn.GRU, "
-                "this module has none; leave it out"
+                "a dynamic time needs an input with batch and time axes that reaches a recurrent "
+                "layer, this module has none; leave it out"
             )
         if not dynamic_time:
             layout = Layout(layout.batch, static.time)
@@ -211,7 +214,7 @@ def export_module(
             # The module ties its code to one batch size: its own, then.
             layout = static
             model = trace(torch, module, inputs, layout, names=names, opset=opset)
-        gru_count = _check_graph(model)
+        operators = _check_graph(model)
         _name_nodes(model)
         _name_inputs(model, _argument_names(module, len(inputs)))
         data = model.SerializeToString()
@@ -224,7 +227,7 @@ def export_module(
         )
     files.write(output, data)
     batched = any(axis is not None for axis in layout.batch)
-    return Export(Path(output), difference, gru_count, batched, dynamic_time)
+    return Export(Path(output), difference, operators, batched, dynamic_time)
 
 
 def _import_exporter() -> Any:
@@ -319,35 +322,43 @@ def _output_names(outputs: list[Tensor], names: Sequence[str] | None) -> list[st
     return list(names)
 
 
-def _check_graph(model: onnx.ModelProto) -> int:
-    """Check the model's form; return its number of GRU nodes."""
+def _recurrent(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Nodes that step through time."""
+    known = {operator.name for operator in OPERATORS} | {"Scan"}
+    return [node for node in model.graph.node if node.op_type in known]
+
+
+def _check_graph(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Check the model's form; return the operators of its recurrent nodes."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the exported graph must pass onnx.checker, it does not: {error}") from (
             error
         )
-    nodes = [node for node in model.graph.node if node.op_type == "GRU"]
+    nodes = _recurrent(model)
     if not nodes:
         raise ModelError(
-            "the exported graph must hold a GRU operator, it has none: torch wrote it out as "
-            "other operators; give the nn.GRU plain tensors with a batch axis"
+            "the exported graph must hold a recurrent operator, it has none: torch wrote it out "
+            "as other operators; give the layer plain tensors with a batch axis"
         )
     for node in nodes:
-        attributes = {attribute.name: attribute.i for attribute in node.attribute}
-        if attributes.get("linear_before_reset", 0) != 1:
-            raise ModelError(
-                f"node {node.name!r}: torch's GRU is linear_before_reset=1, torch wrote 0; "
-                "use a newer torch"
-            )
-    return len(nodes)
+        wanted = next((o.attributes for o in OPERATORS if o.name == node.op_type), {})
+        found = {attribute.name: attribute.i for attribute in node.attribute}
+        for name, value in wanted.items():
+            if found.get(name, 0) != value:
+                raise ModelError(
+                    f"node {node.name!r}: torch's {node.op_type} is {name}={value}, torch wrote "
+                    f"{found.get(name, 0)}; use a newer torch"
+                )
+    return tuple(node.op_type for node in nodes)
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:
-    """Name GRU nodes after their modules: ``gru``, or ``gru.0``, ``gru.1`` for stacked layers."""
-    nodes = [node for node in model.graph.node if node.op_type == "GRU"]
+    """Name nodes after their modules: ``gru``, or ``gru.0``, ``gru.1`` for stacked layers."""
+    nodes = [node for node in _recurrent(model) if node.op_type != "Scan"]
     owners = [node.input[1].rsplit(".W_l", 1) for node in nodes]
-    if any(len(owner) != 2 for owner in owners):  # weights that are no parameters of a GRU
+    if any(len(owner) != 2 for owner in owners):  # weights that are no parameters of a layer
         return
     layers = Counter(owner for owner, _ in owners)
     names = [owner if layers[owner] == 1 else f"{owner}.{layer}" for owner, layer in owners]

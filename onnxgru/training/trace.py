@@ -1,16 +1,16 @@
-"""Tracing a torch module whose GRUs become ONNX GRU operators.
+"""Tracing a torch module whose recurrent layers become ONNX operators.
 
 torch's exporter fixes the number of time steps of an ``nn.GRU`` (2.13), and wrote it without
-``linear_before_reset`` in 2.9 and 2.10. Here each ``nn.GRU`` is therefore traced as ONNX GRU
-operators, one a layer, whose W, R and B are constants in ONNX's layout; everything around it is
-exported by torch.
+``linear_before_reset`` in 2.9 and 2.10. Here each ``nn.GRU``, ``nn.LSTM`` and ``nn.RNN`` is
+therefore traced as operators of ONNX, one a layer (`onnxgru.training.symbolic`); everything around
+it is exported by torch. A module of one's own that steps by torch's ``scan`` becomes a ``Scan``.
 """
 
 import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import onnx
 
 from onnxgru.core import install
 from onnxgru.core.errors import ModelError, UsageError
+from onnxgru.training.symbolic import bidirectional, recurrent, symbolic_layers
 
 BATCH, TIME = "batch", "time"
 
@@ -122,12 +123,8 @@ def _flatten(value: object, into: list[Tensor]) -> None:
         into.append(value)
 
 
-def _grus(torch: Any, module: Module) -> list[Module]:
-    return [child for child in module.modules() if isinstance(child, torch.nn.GRU)]
-
-
 def find_layout(torch: Any, module: Module, inputs: Inputs) -> Layout:
-    """Find the batch axis by trying: the axis whose doubling doubles the GRUs' batch.
+    """Find the batch axis by trying: the axis whose doubling doubles the layers' batch.
 
     Parameters
     ----------
@@ -136,7 +133,7 @@ def find_layout(torch: Any, module: Module, inputs: Inputs) -> Layout:
     module : torch.nn.Module
         In evaluation mode.
     inputs : tuple of torch.Tensor
-        The first one is the sequence; others shaped like a GRU's state are taken for states.
+        The first one is the sequence; others shaped like a layer's state are taken for states.
 
     Returns
     -------
@@ -146,15 +143,19 @@ def find_layout(torch: Any, module: Module, inputs: Inputs) -> Layout:
     Raises
     ------
     ModelError
-        If there is no ``nn.GRU``, or the module fails on its inputs as they are.
+        If there is no recurrent layer, or the module fails on its inputs as they are.
     """
-    grus = _grus(torch, module)
-    if not grus:
+    layers = recurrent(module)
+    if not layers:
         raise ModelError(
-            "the module must hold at least one torch.nn.GRU to be exported with a GRU operator, "
-            "it has none; cells written out by hand do not become one"
+            "the module must hold at least one torch.nn.GRU, LSTM or RNN, or a layer of its own "
+            "that has batch_first and hidden_size and steps by torch's scan, it has none; steps "
+            "written out by hand do not become one"
         )
-    states = {(gru.num_layers * (1 + gru.bidirectional), gru.hidden_size) for gru in grus}
+    states = {
+        (getattr(layer, "num_layers", 1) * (1 + bidirectional(layer)), layer.hidden_size)
+        for layer in layers
+    }
     single = _batch_sizes(torch, module, inputs)
     for axis in (0, 1):
         batch: list[int | None] = []
@@ -179,15 +180,15 @@ def find_layout(torch: Any, module: Module, inputs: Inputs) -> Layout:
 
 
 def _batch_sizes(torch: Any, module: Module, inputs: Inputs) -> list[int]:
-    """Sequences that each call of a GRU gets."""
+    """Sequences that each call of a recurrent layer gets."""
     sizes: list[int] = []
 
-    def note(gru: Module, arguments: tuple[Any, ...]) -> None:
+    def note(layer: Module, arguments: tuple[Any, ...]) -> None:
         value = arguments[0] if arguments else None
         if isinstance(value, torch.Tensor) and value.dim() == 3:
-            sizes.append(int(value.shape[0 if gru.batch_first else 1]))
+            sizes.append(int(value.shape[0 if layer.batch_first else 1]))
 
-    hooks = [gru.register_forward_pre_hook(note) for gru in _grus(torch, module)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in recurrent(module)]
     try:
         run(module, inputs)
     finally:
@@ -251,7 +252,7 @@ def trace(
     names: list[str],
     opset: int,
 ) -> onnx.ModelProto:
-    """Export a module whose plain ``nn.GRU`` become ONNX GRU operators, one a layer.
+    """Export a module whose recurrent layers become ONNX operators.
 
     Parameters
     ----------
@@ -288,7 +289,7 @@ def trace(
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:  # one nest for all of *args
             dimensions = (*dimensions[:place], dimensions[place:])
     try:
-        with _onnx_grus(torch, module):
+        with symbolic_layers(torch, module):
             program = torch.onnx.export(
                 module,
                 inputs,
@@ -312,90 +313,6 @@ def trace(
     model: onnx.ModelProto = program.model_proto
     _strip(model)
     return model
-
-
-@contextlib.contextmanager
-def _onnx_grus(torch: Any, module: Module) -> Iterator[None]:
-    """Trace every plain ``nn.GRU`` as ONNX GRU operators while the context lasts."""
-    plain = [
-        gru
-        for gru in _grus(torch, module)
-        if type(gru).forward is torch.nn.GRU.forward and "forward" not in vars(gru)
-    ]
-    buffers: list[tuple[Module, str]] = []
-    try:
-        for gru in plain:
-            for layer in range(gru.num_layers):
-                for letter, value in _onnx_weights(torch, gru, layer).items():
-                    name = f"{letter}_l{layer}"
-                    gru.register_buffer(name, value, persistent=False)
-                    buffers.append((gru, name))
-            gru.forward = _symbolic_forward(torch, gru)
-        yield
-    finally:
-        for gru, name in buffers:
-            delattr(gru, name)
-        for gru in plain:
-            vars(gru).pop("forward", None)
-
-
-def _onnx_weights(torch: Any, gru: Module, layer: int) -> dict[str, Tensor]:
-    """One layer's W (D, 3H, I), R (D, 3H, H) and B (D, 6H), gates in ONNX's order z, r, n."""
-
-    def stacked(kind: str) -> Tensor:
-        directions = []
-        for suffix in ("", "_reverse")[: 1 + gru.bidirectional]:
-            reset, update, new = getattr(gru, f"{kind}_l{layer}{suffix}").detach().chunk(3)
-            directions.append(torch.cat((update, reset, new)))
-        return torch.stack(directions)
-
-    weights = {"W": stacked("weight_ih"), "R": stacked("weight_hh")}
-    if gru.bias:
-        weights["B"] = torch.cat((stacked("bias_ih"), stacked("bias_hh")), dim=1)
-    return weights
-
-
-def _symbolic_forward(torch: Any, gru: Module) -> Callable[..., Any]:
-    """``gru.forward`` in terms of ONNX GRU operators; what they cannot hold stays torch's."""
-    original = gru.forward
-    directions = 1 + gru.bidirectional
-
-    def forward(input: Any, hx: Any = None) -> Any:  # named as in torch: callers use keywords
-        if not isinstance(input, torch.Tensor) or input.dim() != 3:
-            return original(input, hx)  # packed or unbatched
-        sequence = input.transpose(0, 1) if gru.batch_first else input
-        steps, batch, _ = sequence.shape
-        last = []
-        for layer in range(gru.num_layers):
-            arguments = [sequence, getattr(gru, f"W_l{layer}"), getattr(gru, f"R_l{layer}")]
-            arguments.append(getattr(gru, f"B_l{layer}") if gru.bias else None)
-            if hx is not None:
-                first = layer * directions
-                whole = gru.num_layers == 1
-                arguments += [None, hx if whole else hx[first : first + directions]]
-            hidden, final = torch.onnx.ops.symbolic_multi_out(
-                "GRU",
-                arguments,
-                attrs={
-                    "direction": "bidirectional" if gru.bidirectional else "forward",
-                    "hidden_size": gru.hidden_size,
-                    "linear_before_reset": 1,
-                },
-                dtypes=(input.dtype, input.dtype),
-                shapes=(
-                    (steps, directions, batch, gru.hidden_size),
-                    (directions, batch, gru.hidden_size),
-                ),
-            )
-            if directions == 1:
-                sequence = hidden.squeeze(1)
-            else:
-                sequence = hidden.transpose(1, 2).flatten(2)
-            last.append(final)
-        output = sequence.transpose(0, 1) if gru.batch_first else sequence
-        return output, last[0] if len(last) == 1 else torch.cat(last)
-
-    return forward
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from onnxgru.core import install
 from onnxgru.core.errors import ModelError, OutputError, UsageError, VerificationError
-from onnxgru.training import trace
+from onnxgru.training import symbolic, trace
 from onnxgru.training.export import export, export_module
 
 torch = trace.import_torch("testing")
@@ -91,7 +91,7 @@ def test_by_name_with_dynamic_batch(tmp_path, capfd):
     assert [value.name for value in model.graph.input] == ["frames"]
     assert [value.name for value in model.graph.output] == ["output"]
     assert model.opset_import[0].version == 18
-    assert result.gru_count == len(grus(result.path)) == 1
+    assert result.operators == ("GRU",) and len(grus(result.path)) == 1
     assert 0 < result.difference <= 1e-5
     assert (result.dynamic_batch, result.dynamic_time) == (True, False)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
@@ -130,7 +130,7 @@ def test_any_length_two_layers_both_directions(tmp_path, batch_first):
         dynamic_time=True,
         output_names=["tags"],
     )
-    assert result.gru_count == 2
+    assert result.operators == ("GRU", "GRU")
     assert result.dynamic_time
     expected = ["batch", "time", 4] if batch_first else ["time", "batch", 4]
     assert sizes(onnx.load(result.path).graph.input[0]) == expected
@@ -169,7 +169,7 @@ def test_a_module_of_one_batch_size_gets_a_fixed_batch(tmp_path):
 def test_an_unbatched_gru_has_neither_batch_nor_time_to_free(tmp_path):
     tagger = Tagger()
     result = export_module(tagger, (torch.zeros(7, 4),), tmp_path / "model.onnx")
-    assert (result.dynamic_batch, result.gru_count) == (False, 1)
+    assert (result.dynamic_batch, result.operators) == (False, ("GRU",))
     with pytest.raises(ModelError, match="dynamic time needs an input with batch and time axes"):
         export_module(tagger, (torch.zeros(7, 4),), tmp_path / "b.onnx", dynamic_time=True)
 
@@ -190,6 +190,38 @@ def test_weights(tmp_path):
     }
     reset, update, new = trained["gru.weight_ih_l0"].numpy().reshape(3, 5, 4)
     np.testing.assert_array_equal(arrays["gru.W_l0"][0], np.concatenate([update, reset, new]))
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "relu"])
+def test_other_layers_of_torch(tmp_path, kind, directions):
+    """Two layers, given first values, what is emitted and all last values."""
+    torch.manual_seed(0)
+    options = {"batch_first": True, "num_layers": 2, "bidirectional": directions == 2}
+    if kind == "relu":
+        kind, options["nonlinearity"] = "RNN", "relu"
+    state = torch.zeros(2 * directions, 1, 5)
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = getattr(torch.nn, kind)(4, 5, **options)
+
+        def forward(self, x, h, c=None):
+            return self.layer(x, h if c is None else (h, c))
+
+    inputs = (torch.zeros(1, 7, 4), state, *[state] * (kind == "LSTM"))
+    result = export_module(Net(), inputs, tmp_path / "m.onnx", dynamic_time=True)
+    assert result.operators == (kind, kind) and result.dynamic_batch
+    names = [node.name for node in onnx.load(result.path).graph.node if node.op_type == kind]
+    assert names == ["layer.0", "layer.1"]
+
+
+def test_a_projection_is_refused(tmp_path):
+    layer = torch.nn.LSTM(4, 5, proj_size=2)
+    with pytest.raises(ModelError, match="proj_size has no ONNX operator"):
+        export_module(layer, (torch.zeros(7, 2, 4),), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir()) and "forward" not in vars(layer)
 
 
 class Trap:
@@ -256,14 +288,14 @@ def test_input_shape(tmp_path):
 
 def test_a_disturbance_is_noticed_and_nothing_written(tmp_path, monkeypatch):
     """A graph that is off by 1e-4 in a weight must not pass."""
-    original = trace._onnx_weights
+    original = symbolic._weights
 
-    def disturbed(torch_, gru, layer):
-        weights = original(torch_, gru, layer)
+    def disturbed(*arguments):
+        weights = original(*arguments)
         weights["W"] = weights["W"] + 1e-4
         return weights
 
-    monkeypatch.setattr(trace, "_onnx_weights", disturbed)
+    monkeypatch.setattr(symbolic, "_weights", disturbed)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"older")
     with pytest.raises(VerificationError, match=r"within 1e-05.*differ by \d.*nothing was written"):
