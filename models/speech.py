@@ -311,8 +311,8 @@ def load(
         return Examples(standardised(computed(indices[:limit])), labels[indices[:limit]])
 
     def batch(indices: Integers, _epoch: int, generator: np.random.Generator) -> Floats:
-        varied = [features(varied(s, recipe, generator)) for s in sound[train[indices]]]
-        return masked(standardised(np.stack(varied)), recipe, generator)
+        made = [features(varied(s, recipe, generator)) for s in sound[train[indices]]]
+        return masked(standardised(np.stack(made)), recipe, generator)
 
     examples = Examples(standardised(of_train), labels[train[:limit]])
     parts = Parts(examples, part(calibration), part(validation), part(holdout))
@@ -354,7 +354,7 @@ def masked(values: Floats, recipe: SpeechRecipe, generator: np.random.Generator)
     return values
 
 
-def make_task(name: str, words: tuple[str, ...]) -> Task[SpeechRecipe]:
+def make_task(name: str, words: tuple[str, ...], cell: str = "gru") -> Task[SpeechRecipe]:
     """Return the task of telling keywords apart.
 
     Parameters
@@ -363,6 +363,8 @@ def make_task(name: str, words: tuple[str, ...]) -> Task[SpeechRecipe]:
         As on the command line.
     words : tuple of str
         Of `KEYWORDS`, in the order of the classes.
+    cell : {"gru", "lstm", "ligru", "sru"}
+        The recurrent layer.
     """
 
     def loader(recipe: SpeechRecipe, limit: int | None, listener: Listener) -> Material:
@@ -374,7 +376,7 @@ def make_task(name: str, words: tuple[str, ...]) -> Task[SpeechRecipe]:
         steps=FRAMES,
         features=BANDS,
         classes=words,
-        recipe=SpeechRecipe(),
+        recipe=SpeechRecipe(cell=cell),
         load=loader,
         libraries=("kaldi-native-fbank", "scikit-learn"),
     )

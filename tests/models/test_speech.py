@@ -171,6 +171,25 @@ def data():
     return speech.read(sources.find(speech.SOURCE, silent))
 
 
+def test_training_on_drawn_sounds(monkeypatch):
+    """The whole way from recordings to augmented batches, without the published ones."""
+    generator = np.random.default_rng(0)
+    words = np.array(["yes", "no"] * 20)
+    found = speech.Recordings(
+        generator.integers(-3000, 3000, (40, 16_000)).astype(np.int16),
+        words,
+        np.array([f"{index:08x}" for index in range(20)] * 2),
+    )
+    monkeypatch.setattr(speech, "read", lambda path: found)
+    monkeypatch.setattr(speech.sources, "find", lambda source, listener: Path("archive"))
+    monkeypatch.setattr(speech, "CALIBRATION_SIZE", 4)
+    task = speech.make_task("two", ("yes", "no"))
+    material = task.load(task.recipe, None, silent)
+    batch = material.batch(np.arange(3), 0, np.random.default_rng(0))
+    assert batch.shape == (3, 63, 40) and batch.dtype == np.float32
+    assert np.isfinite(batch).all() and not np.array_equal(batch, material.parts.train.inputs[:3])
+
+
 @needs_data
 def test_the_official_recordings(data):
     assert data.waves.shape == (4074, 16_000)
