@@ -532,10 +532,7 @@ def show_comparison(found: Comparison) -> None:
 def show_export(done: Export) -> None:
     """Print what was exported."""
     console = _console()
-    counts = Counter(done.operators)
-    held = ", ".join(
-        f"{count} {kind} operator{'s' * (count > 1)}" for kind, count in counts.items()
-    )
+    held = ", ".join(f"{count} {kind}" for kind, count in Counter(done.operators).items())
     console.print(
         f"{done.path}: {held}, equal to torch within {done.difference:.1e} of the largest output"
     )
