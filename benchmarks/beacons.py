@@ -80,7 +80,7 @@ def main() -> None:
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ARMS}
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.npz"
-        write_training_data("digits-row", train, 897, COPIES)
+        write_training_data("digits-row", train, 897, 1 if parsed.quick else COPIES)
         for seed in range(1 if parsed.quick else 3):
             spent = {"population": 10, "generations": 2} if parsed.quick else {}
             config = Config(search=True, training_data=train, batch_size=32, seed=seed, **spent)

@@ -236,6 +236,6 @@ def measure_sensitivity(
         report = reopening.report_of(folder.path)
         if report.model.sha256 == session.model.digest:
             front = None if report.search is None else reopening.front_of(folder.path)
-            contents[PAGE] = output.report_page(session, folder, report.document, front, document)
+            contents[PAGE] = output.report_page(session, folder, report, front, document)
     folder.write(contents)
     return SensitivityResult(folder.path, found)

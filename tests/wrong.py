@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.api import quantize
 from onnxgru.core import files
+from onnxgru.events import silent
 from onnxgru.settings.config import Config
 from tests import grus
 
@@ -264,10 +265,14 @@ def fill(place: Path) -> None:
     (place / "recordings.py").write_text(CALLABLES)
     fill_data(place)
     quiet = {"calibration": place / "x.npz", "validation": place / "x.npz"}
-    quantize(place / "small.onnx", Config(output=place / "done", **quiet))
+    quantize(place / "small.onnx", Config(output=place / "done", **quiet), listener=silent)
     settings = {**quiet, "search": True, "population": 4, "generations": 1}
-    quantize(place / "small.onnx", Config(output=place / "searched", **settings))
-    quantize(place / "small.onnx", Config(output=place / "step", recurrence="step", **quiet))
+    quantize(place / "small.onnx", Config(output=place / "searched", **settings), listener=silent)
+    quantize(
+        place / "small.onnx",
+        Config(output=place / "step", recurrence="step", **quiet),
+        listener=silent,
+    )
     fill_schemes(place)
     for name, text in {
         "syntax": "bits = = 4",

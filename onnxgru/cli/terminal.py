@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxgru.api import SensitivityResult
-from onnxgru.core.remarks import (
+from onnxgru.documents.front import Front, Metric, Scored
+from onnxgru.documents.remarks import (
     RANDOM,
     TITLES,
     between,
@@ -29,7 +30,7 @@ from onnxgru.core.remarks import (
     signed,
     verdict,
 )
-from onnxgru.documents.front import Front, Scored
+from onnxgru.documents.report import Report
 from onnxgru.events import (
     Calibrated,
     Event,
@@ -45,7 +46,7 @@ from onnxgru.events import (
 from onnxgru.models.task import Download, Epoch
 from onnxgru.output.result import Result
 from onnxgru.report import eliminated
-from onnxgru.report.record import outputs_table, sizes_table
+from onnxgru.report.text import outputs_table, sizes_table
 from onnxgru.session.comparison import Comparison
 from onnxgru.session.inspection import Inspection, LayerRow, OperatorRow
 from onnxgru.study.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
@@ -239,11 +240,10 @@ class Progress:
         sizes = [size for size, _ in members]
         figures = [quality for _, quality in members]
         size, quality = goal.uniform
+        title = Metric(goal.metric, goal.unit).title
         table.add_row("front so far", *("" for _ in members), "uniform 8")
         table.add_row(goal.size_unit or goal.size, *(f"{n:,.0f}" for n in sizes), f"{size:,.0f}")
-        table.add_row(
-            goal.unit or goal.metric, *(f"{one:.1f}" for one in figures), f"{quality:.1f}"
-        )
+        table.add_row(goal.unit or title, *(f"{one:.1f}" for one in figures), f"{quality:.1f}")
         return table
 
 
@@ -254,7 +254,8 @@ def _best(event: Searched) -> str:
     """
     goal = event.goal
     if event.best_size is None:
-        return f"best {goal.metric} so far {figure(event.best, goal.unit)}"
+        title = Metric(goal.metric, goal.unit).title
+        return f"best {title} so far {figure(event.best, goal.unit)}"
     size = f"{event.best_size:,.0f} {goal.size_unit or goal.size}"
     return f"best so far: {size} at most {goal.drop} below {figure(event.best, goal.unit)}"
 
@@ -280,53 +281,53 @@ def _table(*columns: str, title: str | None = None) -> Table:
 def show_result(result: Result) -> None:
     """Print a summary of a quantisation: 24 lines of 80 columns, what matters last."""
     console = _console()
-    document = result.report
-    if document["random_input"]:
+    report = result.parsed
+    if report.random_input:
         console.print(f"{RANDOM}.", style="bold yellow")
-    several = len(document["outputs"]) > 1
-    sizes = document["sizes"]
+    several = len(report.outputs) > 1
+    sizes = report.sizes
     console.print(f"flash  {dict(sizes_table(sizes))['flash']}")
     console.print(
-        f"RAM {sizes['ram']:,} bytes per sequence, {sizes['macs']:,} MACs per step, accumulators "
-        f"of {sizes['accumulator_bits']} bits",
+        f"RAM {sizes.ram:,} bytes per sequence, {sizes.macs:,} MACs per step, accumulators "
+        f"of {sizes.accumulator_bits} bits",
     )
-    if (text := eliminated.sentence(document)) is not None:
+    if (text := eliminated.sentence(report)) is not None:
         console.print(f"delta  {text}")
     console.print()
-    _show_quality(console, document)
+    _show_quality(console, report)
     if result.front is not None:
         console.print()
         console.print(_front_table(Front.parse(result.front), most=2 if several else 3))
-    if "search" in document:
-        chosen, uniform = document["search"]["chosen"], document["search"]["uniform_8"]
-        share = 100 * chosen["flash_bytes"] / uniform["flash_bytes"]
-        widened = f" (widened from {chosen['widened_from']})" if "widened_from" in chosen else ""
+    if report.search is not None:
+        chosen, uniform = report.search.chosen, report.search.uniform_8
+        share = 100 * chosen.flash_bytes / uniform.flash_bytes
+        known = chosen.widened_from
+        widened = f" (widened from {known})" if known is not None else ""
         console.print(
-            f"chosen: number {chosen['index']}{widened}, {share:.0f} % of the flash of uniform 8 "
+            f"chosen: number {chosen.index}{widened}, {share:.0f} % of the flash of uniform 8 "
             f"bits; another one with: {result.pick_command} --index N",
             style="bold",
         )
-    codes = document["verification"]["codes"]
-    console.print(f"verified: integer.onnx equals the reference bit for bit ({codes:,} values)")
+    if report.verification is not None:
+        codes = f"{report.verification.codes:,} values"
+        console.print(f"verified: integer.onnx equals the reference bit for bit ({codes})")
     console.print(f"files are in {result.folder}/; open report.html, or read report.md first")
 
 
-def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
+def _show_quality(console: Console, report: Report) -> None:
     """Print the figures with their intervals, and how they compare."""
-    unit = document["metric"]["unit"]
-    table = _table(
-        f"<{document['metric']['name']}", "float", "integer", "95 % interval", "<recordings"
-    )
-    for role, quality in document["quality"].items():
+    unit = report.metric.unit
+    table = _table(f"<{report.metric.title}", "float", "integer", "95 % interval", "<recordings")
+    for role, quality in report.quality.items():
         table.add_row(
             TITLES[role],
-            figure(quality["float"], unit),
-            figure(quality["integer"], unit),
-            between(quality["integer_interval"], unit),
+            figure(quality.float_model, unit),
+            figure(quality.integer, unit),
+            between(quality.integer_interval, unit),
             counted(quality),
         )
     console.print(table)
-    rows = outputs_table(document)
+    rows = outputs_table(report)
     if len(rows) > 1:
         outputs = _table("<output, on validation", "<judged", "<metric", "float", "integer", "SQNR")
         for row in rows[:LINES_OF_OUTPUTS]:
@@ -335,9 +336,9 @@ def _show_quality(console: Console, document: Mapping[str, Any]) -> None:
             outputs.caption = f"{LINES_OF_OUTPUTS} of {len(rows)} outputs; all are in report.md"
             outputs.caption_justify = "left"
         console.print(outputs)
-    console.print(f"judged: {judged_by(document)}")
-    first = next(iter(document["quality"]))
-    for text in (optimistic(document, brief=True), verdict(document, first, brief=True)):
+    console.print(f"judged: {judged_by(report)}")
+    first = next(iter(report.quality))
+    for text in (optimistic(report, brief=True), verdict(report, first, brief=True)):
         if text is not None:
             console.print(f"{text[0].lower()}{text[1:]}")
 
@@ -392,14 +393,15 @@ def show_sensitivity(done: SensitivityResult) -> None:
     """Print the drop and the SQNR of every operator at every width."""
     console = _console()
     found = done.sensitivity
+    metric = Metric(found.metric, found.unit)
     base = figure(found.uniform.quality, found.unit)
     noise = figure(found.uniform.sqnr_db, "dB")
     console.print(
-        f"each operator alone at each width, everything else at 8 bits: {found.metric} {base}, "
+        f"each operator alone at each width, everything else at 8 bits: {metric.title} {base}, "
         f"SQNR of the output {noise}"
     )
     tables: tuple[tuple[str, Callable[[Entry], str]], ...] = (
-        (drop_title({"name": found.metric, "unit": found.unit}), lambda e: shown(e.drop)),
+        (drop_title(metric), lambda e: shown(e.drop)),
         (
             "SQNR of the output to the float model, dB",
             lambda e: "-" if e.sqnr_db is None else f"{e.sqnr_db:.1f}",
@@ -509,8 +511,8 @@ def _show_operators(console: Console, operators: Sequence[OperatorRow]) -> None:
 
 def show_comparison(found: Comparison) -> None:
     """Print models side by side."""
-    console = _console()
-    table = _table("<model", "bytes", found.metric, "95 % interval", "to the first", "SQNR, dB")
+    console, title = _console(), Metric(found.metric, found.unit).title
+    table = _table("<model", "bytes", title, "95 % interval", "to the first", "SQNR, dB")
     for row in found.rows:
         apart = "" if row.difference is None else f"{row.difference:+.2f}"
         if row.difference_interval is not None:

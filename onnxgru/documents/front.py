@@ -13,6 +13,9 @@ NAME = "front.json"
 ROUNDING = 1e-9
 """A drop is a difference of percentages: at its limit it still counts as kept."""
 
+TITLES = {"sqnr": "SQNR"}
+"""Metrics that people write in another way."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -29,6 +32,11 @@ class Metric:
     name: str
     unit: str
     higher_is_better: bool = True
+
+    @property
+    def title(self) -> str:
+        """The name as people write it."""
+        return TITLES.get(self.name, self.name)
 
     def score(self, figure: float) -> float:
         """The figure, turned so that more is better."""
@@ -63,6 +71,12 @@ class Scored:
     validation_interval: Interval | None = None
     holdout: float | None = None
     holdout_interval: Interval | None = None
+
+    def figure(self, role: str) -> tuple[float | None, Interval | None]:
+        """The figure on "validation" or "holdout" data with its 95 % interval."""
+        if role == "holdout":
+            return self.holdout, self.holdout_interval
+        return self.validation, self.validation_interval
 
     def size(self, key: str) -> float:
         """The objective of a name."""
@@ -248,6 +262,26 @@ class Front:
     def searched(self) -> Sequence[Member]:
         """The members that the search found."""
         return [member for member in self.members if member.widened_from is None]
+
+    @property
+    def widened(self) -> Sequence[Member]:
+        """The members that others were widened to."""
+        return [member for member in self.members if member.widened_from is not None]
+
+    @property
+    def size_title(self) -> str:
+        """Title of the size by which members are chosen."""
+        return self.objectives[self.size]
+
+    @property
+    def quality_title(self) -> str:
+        """Title of the figure by which members are judged."""
+        unit = self.metric.unit
+        return f"{self.metric.title} on validation" + (f", {unit}" if unit else "")
+
+    def measure(self, entry: Scored) -> float:
+        """The size of an entry by which members are chosen."""
+        return entry.size(self.size)
 
     def score(self, entry: Scored) -> float:
         """The figure on validation, turned so that more is better."""

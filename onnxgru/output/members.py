@@ -8,12 +8,12 @@ from onnxgru import events
 from onnxgru.core import size
 from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.folder import MEMBER, PAGE, REPORT, TEACHER, Folder
-from onnxgru.core.remarks import figure
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.data.dataset import Dataset
 from onnxgru.data.reading import Source
 from onnxgru.documents.front import NAME, ROUNDING, Front, Member
+from onnxgru.documents.remarks import figure
 from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, Stage, Widened, warned
 from onnxgru.output import writing as output
@@ -266,7 +266,7 @@ def _tuned(
     summary = front = others = None
     if before.search is not None:
         front = front_of(place)
-        summary = before.search.chosen(front.chosen)
+        summary = before.search.rewritten(front.chosen)
         if not _same(target.path, place):
             others = _copied(place)
     return output.finish(
@@ -363,13 +363,13 @@ def _picked(
         seen = output.history(session, Folder(place), front, search.max_drop)
         others = output.front_files(front, [(e.size, e.quality) for e in seen])
     scheme = member.parsed(str(place / NAME))
-    summary = search.chosen(front.chosen, member)
+    summary = search.rewritten(front.chosen, member)
     result = output.finish(
         session, target, scheme, training, summary=summary, front=front, lesson=lesson,
         others=others, checkpoints=checkpoints, home=Folder(place),
     )  # fmt: skip
     if max_bytes is not None and not _same(target.path, place):  # the front has grown
-        page = output.report_page(session, Folder(place), before.document, front, None)
+        page = output.report_page(session, Folder(place), before, front, None)
         Folder(place).write({**others, PAGE: page})
     return result
 

@@ -134,8 +134,8 @@ def _find_data(place: Path, before: Report, settings: dict[str, Any], listener: 
     for role in ROLES:
         entry = before.data.get(role)
         source = settings.get(role)
-        if source is None and entry is not None and entry.path != SYNTHETIC:
-            source = entry.path
+        if source is None and entry is not None and entry.source != SYNTHETIC:
+            source = entry.source
         if isinstance(source, str) and not _is_there(source):
             gone = (
                 f"{place}: its {role} data, {source}, are not there any more, or were held by a "

@@ -1,14 +1,16 @@
 """What a quantisation left behind: its figures with types, and its files."""
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from onnxgru.core.scheme import Scheme
 from onnxgru.documents.front import Front
+from onnxgru.documents.remarks import TITLES
+from onnxgru.documents.report import Report
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Result:
     front: dict[str, Any] | None = None
     home: Path | None = None
 
+    @cached_property
+    def parsed(self) -> Report:
+        """The report with types, as the report's page and the terminal read it."""
+        return Report.parse(self.report, str(self.folder))
+
     @property
     def integer(self) -> Path:
         """The portable integer graph."""
@@ -111,40 +118,37 @@ class Result:
     @property
     def flash_bytes(self) -> int:
         """Bytes of flash that the quantised layers need."""
-        return int(self.report["sizes"]["flash_bytes"])
+        return self.parsed.sizes.flash_bytes
 
     @property
     def ram_bytes(self) -> int:
         """Bytes of RAM that they need per sequence."""
-        return int(self.report["sizes"]["ram"])
+        return self.parsed.sizes.ram
 
     @property
     def mean_bits(self) -> float:
         """Bits per weight."""
-        return float(self.report["sizes"]["mean_bits"])
+        return self.parsed.sizes.mean_bits
 
     @property
     def metric(self) -> str:
         """Name of the figure that `quality` is."""
-        return str(self.report["metric"]["name"])
+        return self.parsed.metric.name
 
     @property
     def quality(self) -> dict[str, Quality]:
         """Figures by role: ``validation``, and ``holdout`` if there are such data."""
-        unit = str(self.report["metric"]["unit"])
-        data: Mapping[str, Any] = self.report["data"]
-        found = {}
-        for role, entry in self.report["quality"].items():
-            interval = entry.get("integer_interval")
-            found[role] = Quality(
+        return {
+            role: Quality(
                 role,
-                entry["integer"],
-                entry["float"],
-                unit,
-                data[role]["sequences"] if role in data else None,
-                None if interval is None else (float(interval[0]), float(interval[1])),
+                entry.integer,
+                entry.float_model,
+                self.parsed.metric.unit,
+                entry.sequences,
+                entry.integer_interval,
             )
-        return found
+            for role, entry in self.parsed.quality.items()
+        }
 
     @property
     def members(self) -> tuple[Choice, ...]:
@@ -166,14 +170,14 @@ class Result:
             ("folder", str(self.folder)),
             ("flash", f"{self.flash_bytes:,} bytes, {self.mean_bits:.2f} bits per weight"),
         ]
-        rows += [(f"{self.metric}, {role}", str(q)) for role, q in self.quality.items()]
-        if self.front is not None:
-            rows.append(("front", f"{len(self.members)} members, number {self._chosen} chosen"))
+        rows += [
+            (f"{self.parsed.metric.title}, {TITLES[role]}", str(quality))
+            for role, quality in self.quality.items()
+        ]
+        if self.front is not None and (search := self.parsed.search) is not None:
+            chosen = search.chosen.index
+            rows.append(("front", f"{len(self.members)} members, number {chosen} chosen"))
         return rows
-
-    @property
-    def _chosen(self) -> int:
-        return int(self.report["search"]["chosen"]["index"])
 
     def __repr__(self) -> str:
         return "\n".join(

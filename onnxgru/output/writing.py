@@ -6,14 +6,15 @@ from typing import Any
 from onnxgru.core import files
 from onnxgru.core.errors import ModelError, SchemeError, VerificationError
 from onnxgru.core.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
-from onnxgru.core.remarks import remarks
 from onnxgru.core.scheme import Scheme
 from onnxgru.data.dataset import Dataset
 from onnxgru.documents.front import Front
+from onnxgru.documents.remarks import remarks
+from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, Stage, Verified, silent
 from onnxgru.output.interrupts import attended
 from onnxgru.output.result import Result
-from onnxgru.report import charts, page
+from onnxgru.report import charts, page, text
 from onnxgru.report import front as fronts
 from onnxgru.report import record as reports
 from onnxgru.report.record import Written
@@ -95,11 +96,10 @@ def finish(
 
 def front_files(front: Front, cloud: Sequence[tuple[float, float]]) -> dict[str, bytes]:
     """Files of a front."""
-    document = front.document()
     return {
-        "front.json": files.dump(document),
-        "front.csv": fronts.table(document),
-        "front.png": fronts.picture(document, cloud),
+        "front.json": files.dump(front.document()),
+        "front.csv": fronts.table(front),
+        "front.png": fronts.picture(front, cloud),
     }
 
 
@@ -179,10 +179,11 @@ def _write(
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary, tuning)
-    for sentence in remarks(document):
+    report = Report.parse(document)
+    for sentence in remarks(report):
         session.tell(sentence)
-    contents["report.md"] = files.encoded(reports.markdown(document))
-    contents[PAGE] = report_page(session, home, document, front, _sensitivity(session, home))
+    contents["report.md"] = files.encoded(text.markdown(report))
+    contents[PAGE] = report_page(session, home, report, front, _sensitivity(session, home))
     contents[REPORT] = files.dump(document)
     folder.write(contents, force=session.config.force and outcome is None)
     return Result(
@@ -197,22 +198,22 @@ def _write(
 def report_page(
     session: Session,
     folder: Folder,
-    report: Mapping[str, Any],
+    report: Report,
     front: Front | None,
     sensitivity: Mapping[str, Any] | None,
 ) -> bytes:
     """The page of a report, with what else is in its folder."""
     evaluations: tuple[charts.Evaluation, ...] = ()
-    if front is not None:
-        drop = report["search"]["max_drop"]
+    if front is not None and report.search is not None:
+        drop = report.search.max_drop
         evaluations = history(session, folder, front, drop, session.listener)
     return page.build(
         report,
         folder=files.shown(folder.path),
-        front=None if front is None else front.document(),
+        front=front,
         evaluations=evaluations,
         sensitivity=sensitivity,
-        drop_title=sensitivities.drop_title(report["metric"]),
+        drop_title=sensitivities.drop_title(report.metric),
     )
 
 
@@ -228,9 +229,7 @@ def history(
     if not journal.is_file():
         return ()
     try:
-        return charts.history(
-            journal.read_bytes(), front.document(), session.yardstick.metric, max_drop
-        )
+        return charts.history(journal.read_bytes(), front, session.yardstick.metric, max_drop)
     except (OSError, ValueError, KeyError) as error:
         listener(Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations"))
         return ()

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnxgru.data.metrics import Metric
-from onnxgru.documents.front import ROUNDING
-from onnxgru.report.front import around, searched, view, widened
+from onnxgru.documents.entries import Operator
+from onnxgru.documents.front import ROUNDING, Front, Member, Scored
+from onnxgru.report.front import around, view
 from onnxgru.report.plot import DIAMOND, DOT, SQUARE, STAR, Mark, Panel, Scale, texts
 
 DRAWN = 4000
@@ -48,7 +49,7 @@ class Evaluation:
 
 
 def history(
-    journal: bytes, front: Mapping[str, Any], metric: Metric, max_drop: float
+    journal: bytes, front: Front, metric: Metric, max_drop: float
 ) -> tuple[Evaluation, ...]:
     """Feasible evaluations of a journal, in order.
 
@@ -56,7 +57,7 @@ def history(
     ----------
     journal : bytes
         What ``journal.jsonl`` holds.
-    front : mapping
+    front : Front
         What ``front.json`` holds.
     metric : Metric
         Of the search.
@@ -64,10 +65,10 @@ def history(
         How far the member chosen may fall below the best figure.
     """
     header, *lines = journal.splitlines()
-    place = json.loads(header)["objectives"].index(front["size"])
+    place = json.loads(header)["objectives"].index(front.size)
     records = [record for line in lines if (record := json.loads(line))["violation"] <= 0]
     errors = [record["objectives"][0] for record in records]
-    uniform = metric.error(front["uniform"][0]["validation"])
+    uniform = metric.error(front.uniform[0].validation)
     limit = min([uniform, *errors]) + max_drop + ROUNDING
     return tuple(
         Evaluation(
@@ -78,16 +79,6 @@ def history(
         )
         for record in records
     )
-
-
-def size_title(front: Mapping[str, Any]) -> str:
-    """What the size of a front is called."""
-    title = front.get("objectives", {}).get(front["size"], front["size"].replace("_", " "))
-    return str(title)
-
-
-def _quality_title(metric: Mapping[str, str]) -> str:
-    return f"{metric['name']} on validation" + (f", {metric['unit']}" if metric["unit"] else "")
 
 
 @dataclass(frozen=True)
@@ -150,21 +141,17 @@ class Heat:
     rows: tuple[tuple[str, tuple[tuple[Cell, ...], ...]], ...]
 
 
-def front_charts(
-    front: Mapping[str, Any], evaluations: Sequence[Evaluation], chosen: int
-) -> dict[str, Chart]:
+def front_charts(front: Front, evaluations: Sequence[Evaluation], chosen: int) -> dict[str, Chart]:
     """The front, the uniform widths, the float model and the chosen member, from near and far.
 
     Uniform widths have sizes far from the front's: while the axis spans the front alone, they
     stand in a panel of their own beside it, on the same axis of qualities.
     """
-    size = front["size"]
-    members, uniform = searched(front), front["uniform"]
-    best = front["members"][chosen]
-    everything = [entry[size] for entry in (*members, *uniform)]
+    members, best = front.searched, front.members[chosen]
+    everything = [front.measure(entry) for entry in (*members, *front.uniform)]
     views = {
-        "the front": view({**front, "chosen": chosen}),
-        "near the chosen": (around(_sizes_near(members, best, size)), _near(front, best)),
+        "the front": view(replace(front, chosen=chosen)),
+        "near the chosen": (around(_sizes_near(front, best)), _near(front, best)),
         "all": (around(everything), _padded(front, evaluations)),
     }
     return {
@@ -174,7 +161,7 @@ def front_charts(
 
 
 def _front_chart(
-    front: Mapping[str, Any],
+    front: Front,
     evaluations: Sequence[Evaluation],
     chosen: int,
     x: Scale,
@@ -182,7 +169,6 @@ def _front_chart(
     far: bool,
 ) -> Chart:
     """One view of the front; from afar the uniform widths are in it, otherwise beside it."""
-    size, uniform, members = front["size"], front["uniform"], searched(front)
     ticks = y.ticks(6)
     main = Panel(x, y)
     main.across(ticks)
@@ -190,58 +176,57 @@ def _front_chart(
     main.along(places, texts(places))
     shown = _thinned(evaluations)
     main.cloud([(e.size, e.quality) for e in shown], "cloud")
-    if len(front.get("objectives", {size: ""})) == 1:
-        main.steps([(m[size], m["validation"]) for m in members], "steps")
-    panels, below = [main], [size_title(front)]
-    order = sorted(uniform, key=lambda entry: entry["bits"])
+    if len(front.objectives) == 1:
+        main.steps([(front.measure(m), m.validation) for m in front.searched], "steps")
+    panels, below = [main], [front.size_title]
+    order = sorted(front.uniform, key=lambda entry: entry.bits)
     if not far:
         beside = Panel(Scale(-0.7, len(order) - 0.3), y, "panel beside")
         beside.across(ticks, labels=False)
-        beside.along(range(len(order)), [str(entry["bits"]) for entry in order])
+        beside.along(range(len(order)), [str(entry.bits) for entry in order])
         panels.append(beside)
         below.append("uniform, bits")
     for place, entry in enumerate(order):
-        tip = _tip(front, entry, f"uniform {entry['bits']} bits")
-        x_value = entry[size] if far else place
-        panels[-1].mark(Mark(x_value, entry["validation"], SQUARE, "uniform", tip))
-    if front["float_validation"] is not None and y.holds(front["float_validation"]):
+        tip = _tip(front, entry, f"uniform {entry.bits} bits")
+        x_value = front.measure(entry) if far else place
+        panels[-1].mark(Mark(x_value, entry.validation, SQUARE, "uniform", tip))
+    if front.float_validation is not None and y.holds(front.float_validation):
         for panel in panels:
-            panel.level(front["float_validation"], "float")
-    for member in front["members"]:
-        number = member["index"]
-        shape, name = (DIAMOND, "widened") if "widened_from" in member else (DOT, "member")
+            panel.level(front.float_validation, "float")
+    for member in front.members:
+        number, plain = member.index, member.widened_from is None
+        shape, name = (DOT, "member") if plain else (DIAMOND, "widened")
         if number != chosen:
             tip = _tip(front, member, f"number {number}")
-            main.mark(Mark(member[size], member["validation"], shape, name, tip, number))
-    best = front["members"][chosen]
+            main.mark(Mark(front.measure(member), member.validation, shape, name, tip, number))
+    best = front.members[chosen]
     tip = _tip(front, best, f"number {chosen}, chosen")
-    main.mark(Mark(best[size], best["validation"], STAR, "chosen", tip, chosen))
+    main.mark(Mark(front.measure(best), best.validation, STAR, "chosen", tip, chosen))
     keys = [("member", "front"), ("chosen", "chosen"), ("uniform", "uniform")]
-    keys += [("widened", "widened")] if widened(front) else []
+    keys += [("widened", "widened")] if front.widened else []
     keys += [("cloud", "evaluated")] if shown else []
-    keys += [("float", "float")] if front["float_validation"] is not None else []
+    keys += [("float", "float")] if front.float_validation is not None else []
     return Chart(
-        _quality_title(front["metric"]),
+        front.quality_title,
         tuple(below),
         tuple(panel.markup() for panel in panels),
         tuple(keys),
     )
 
 
-def _tip(front: Mapping[str, Any], entry: Mapping[str, Any], name: str) -> str:
-    """What a point of the front tells, in lines."""
-    unit = front["metric"]["unit"]
-    titles = {"flash_bytes": "flash bytes"} | front.get("objectives", {})
+def _tip(front: Front, entry: Scored, name: str) -> str:
+    """The text beside a point of the front, in lines."""
+    titles = {"flash_bytes": "flash bytes", **front.objectives}
     lines = [name]
-    lines += [f"{title}: {_number(entry[key])}" for key, title in titles.items()]
-    if "scheme" in entry:
+    lines += [f"{title}: {_number(getattr(entry, key))}" for key, title in titles.items()]
+    if isinstance(entry, Member):
         for key, title in (("weight_bits", "weights"), ("bits", "outputs")):
-            lines.append(f"{title}: {_spread(entry['scheme'], key)} bits")
-    lines.append(f"bits per weight: {entry['mean_bits']:.2f}")
+            lines.append(f"{title}: {_spread(entry.scheme, key)} bits")
+    lines.append(f"bits per weight: {entry.mean_bits:.2f}")
     for role, title in (("holdout", "hold-out"), ("validation", "validation")):
-        if entry[role] is not None:
-            line = f"{title}: {entry[role]:.2f} {unit}".rstrip()
-            known = entry.get(f"{role}_interval")
+        value, known = entry.figure(role)
+        if value is not None:
+            line = f"{title}: {value:.2f} {front.metric.unit}".rstrip()
             lines.append(line + (f" ({known[0]:.2f} to {known[1]:.2f})" if known else ""))
     return "\n".join(lines)
 
@@ -257,31 +242,30 @@ def _spread(scheme: Mapping[str, Any], key: str) -> str:
     return f"{low} to {high}" if low < high else str(low)
 
 
-def _near(front: Mapping[str, Any], best: Mapping[str, Any]) -> list[float]:
-    """Qualities about the member chosen, up to the best."""
+def _near(front: Front, best: Member) -> list[float]:
+    """Limits of qualities near the chosen member, up to the best one."""
     low, high = _padded(front, ())
-    top = max([front["float_validation"] or best["validation"], *_qualities(front)])
-    depth = max(4 * (top - best["validation"]), 0.12 * (high - low))
-    return [max(low, best["validation"] - depth), min(high, top + 0.15 * depth)]
+    top = max([front.float_validation or best.validation, *_qualities(front)])
+    depth = max(4 * (top - best.validation), 0.12 * (high - low))
+    return [max(low, best.validation - depth), min(high, top + 0.15 * depth)]
 
 
-def _sizes_near(
-    members: Sequence[Mapping[str, Any]], best: Mapping[str, Any], size: str
-) -> list[float]:
-    """Sizes of the members nearest to the one chosen."""
-    nearest = sorted(members, key=lambda member: abs(member[size] - best[size]))
-    return [member[size] for member in (*nearest[:NEAREST], best)]
+def _sizes_near(front: Front, best: Member) -> list[float]:
+    """Sizes of the members nearest to the chosen one."""
+    size = front.measure(best)
+    nearest = sorted(map(front.measure, front.searched), key=lambda other: abs(other - size))
+    return [*nearest[:NEAREST], size]
 
 
-def _qualities(front: Mapping[str, Any]) -> list[float]:
-    return [entry["validation"] for entry in (*front["members"], *front["uniform"])]
+def _qualities(front: Front) -> list[float]:
+    return [entry.validation for entry in (*front.members, *front.uniform)]
 
 
-def _padded(front: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> list[float]:
-    """All qualities, with some room."""
+def _padded(front: Front, evaluations: Sequence[Evaluation]) -> list[float]:
+    """Limits around all qualities, with some room."""
     values = [*_qualities(front), *(e.quality for e in evaluations)]
-    if front["float_validation"] is not None:
-        values.append(front["float_validation"])
+    if front.float_validation is not None:
+        values.append(front.float_validation)
     room = 0.05 * (max(values) - min(values)) or 1.0
     return [min(values) - room, max(values) + room]
 
@@ -291,7 +275,7 @@ def _thinned(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
     return evaluations[::step]
 
 
-def generations_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> Chart:
+def generations_chart(front: Front, evaluations: Sequence[Evaluation]) -> Chart:
     """Everything evaluated, coloured by generation."""
     shown = _thinned(evaluations)
     y = Scale(*around([e.quality for e in shown]))
@@ -309,28 +293,26 @@ def generations_chart(front: Mapping[str, Any], evaluations: Sequence[Evaluation
         panel.cloud(found, name)
         keys.append((name, f"{start} to {end}" if start < end else str(start)))
     return Chart(
-        _quality_title(front["metric"]),
-        (size_title(front),),
+        front.quality_title,
+        (front.size_title,),
         (panel.markup(),),
         tuple(keys),
         HEIGHTS[1],
     )
 
 
-def progress(
-    front: Mapping[str, Any], evaluations: Sequence[Evaluation], max_drop: float
-) -> dict[int, float]:
+def progress(front: Front, evaluations: Sequence[Evaluation], max_drop: float) -> dict[int, float]:
     """The smallest size that may be chosen, generation by generation.
 
     As the terminal has it while the search runs: at most `max_drop` below the best figure until
     then, uniform 8 bits included.
     """
-    sign = 1 if front["metric"].get("higher_is_better", True) else -1
-    top = sign * front["uniform"][0]["validation"]
+    score = front.metric.score
+    top = front.score(front.uniform[0])
     seen: list[tuple[float, float]] = []
     best: dict[int, float] = {}
     for evaluation in evaluations:
-        quality = sign * evaluation.quality
+        quality = score(evaluation.quality)
         top = max(top, quality)
         seen = [
             one
@@ -345,7 +327,7 @@ def progress(
 
 
 def progress_chart(
-    front: Mapping[str, Any], evaluations: Sequence[Evaluation], max_drop: float
+    front: Front, evaluations: Sequence[Evaluation], max_drop: float
 ) -> Chart | None:
     """`progress` as a line; None where no generation had a member that may be chosen."""
     best = progress(front, evaluations, max_drop)
@@ -358,9 +340,9 @@ def progress_chart(
     panel.along(generations, texts(generations))
     panel.steps(list(best.items()), "steps")
     for generation, size in best.items():
-        tip = f"generation {generation}\n{size_title(front)}: {_number(size)}"
+        tip = f"generation {generation}\n{front.size_title}: {_number(size)}"
         panel.mark(Mark(generation, size, DOT, "member", tip))
-    return Chart(size_title(front), ("generation",), (panel.markup(),), height=HEIGHTS[1])
+    return Chart(front.size_title, ("generation",), (panel.markup(),), height=HEIGHTS[1])
 
 
 def shares(flash: Mapping[str, int]) -> list[tuple[str, int, float]]:
@@ -370,15 +352,12 @@ def shares(flash: Mapping[str, int]) -> list[tuple[str, int, float]]:
     return [(role.replace("_", " "), size, 100 * size / top) for role, size in found]
 
 
-def operators(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def operators(rows: Sequence[Operator]) -> list[tuple[Operator, float]]:
     """Operators, the noisiest first, with the length of a bar for their SQNR; exact ones last."""
-    known = [row["sqnr_db"] for row in rows if row["sqnr_db"] is not None]
+    known = [row.sqnr_db for row in rows if row.sqnr_db is not None]
     top = max([1.0, *known])
-    found = sorted(rows, key=lambda row: (row["sqnr_db"] is None, row["sqnr_db"] or 0.0))
-    return [
-        {**row, "bar": 0.0 if row["sqnr_db"] is None else max(0.0, 100 * row["sqnr_db"] / top)}
-        for row in found
-    ]
+    found = sorted(rows, key=lambda row: (row.sqnr_db is None, row.sqnr_db or 0.0))
+    return [(row, max(0.0, 100 * (row.sqnr_db or 0.0) / top)) for row in found]
 
 
 def heat_maps(document: Mapping[str, Any], title: str) -> dict[str, Heat]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from onnxgru.data import metrics
 from onnxgru.data.dataset import Recorded
+from onnxgru.documents.report import Report
 from onnxgru.runtime.host import Host
 
 Array = npt.NDArray[Any]
@@ -67,15 +68,14 @@ def _along_time(host: Host, streams: Sequence[int], name: str, array: Array) -> 
     return None if axis is None or axis >= array.ndim else np.moveaxis(array, axis, 0)
 
 
-def lines(document: Mapping[str, Any]) -> list[str]:
-    """The part of the report for people; nothing where there is no drift to show."""
-    found = document.get("drift") or {}
-    if not found:
+def lines(report: Report) -> list[str]:
+    """The part of report.md about drift; nothing where there is none to show."""
+    if not report.drift:
         return []
     heads = [f"{100 * n // PARTS} %" for n in range(1, PARTS + 1)]
     rows = [
         f"| {name} | {' | '.join('exact' if f is None else f'{f:.1f}' for f in figures)} |"
-        for name, figures in found.items()
+        for name, figures in report.drift.items()
     ]
     return [
         "",

@@ -1,9 +1,8 @@
 """What a delta network eliminates, in words and as a chart."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from onnxgru.core.remarks import TITLES
+from onnxgru.documents.entries import Operand
+from onnxgru.documents.remarks import TITLES
+from onnxgru.documents.report import Report
 from onnxgru.report.charts import HEIGHTS, Chart
 from onnxgru.report.plot import DOT, Mark, Panel, Scale, texts
 
@@ -11,41 +10,40 @@ COLOURS = 6
 """Operands that a chart has colours for."""
 
 
-def sentence(document: Mapping[str, Any]) -> str | None:
+def sentence(report: Report) -> str | None:
     """What is eliminated in all; None of what is no delta network."""
-    found = document.get("delta")
+    found = report.delta
     if found is None:
         return None
     shares = (
-        f"{entry['eliminated']:.1f} % on {TITLES[role]} ({entry['eliminated_at_0']:.1f} % at "
-        "threshold 0)"
-        for role, entry in found["roles"].items()
+        f"{entry.eliminated:.1f} % on {TITLES[role]} ({entry.eliminated_at_0:.1f} % at threshold 0)"
+        for role, entry in found.roles.items()
     )
     return f"multiplications eliminated: {', '.join(shares)}"
 
 
-def rows(document: Mapping[str, Any]) -> list[list[str]]:
+def rows(report: Report) -> list[list[str]]:
     """A table of operands with its head; empty where there is no delta network."""
-    found = document.get("delta")
+    found = report.delta
     if found is None:
         return []
-    roles, whole = list(found["roles"]), found["roles"].values()
+    roles, whole = list(found.roles), found.roles.values()
     return [
         ["operand", "threshold, codes", "multiplications per element"]
         + [f"eliminated, {TITLES[role]}" for role in roles],
         *(
-            [row["name"], _threshold(row), f"{row['multiplications']:,}"]
-            + [f"{row['eliminated'][role]:.1f} %" for role in roles]
-            for row in found["operands"]
+            [row.name, _threshold(row), f"{row.multiplications:,}"]
+            + [f"{row.eliminated[role]:.1f} %" for role in roles]
+            for row in found.operands
         ),
-        ["all", "", "", *(f"{entry['eliminated']:.1f} %" for entry in whole)],
-        ["all, at threshold 0", "", "", *(f"{e['eliminated_at_0']:.1f} %" for e in whole)],
+        ["all", "", "", *(f"{entry.eliminated:.1f} %" for entry in whole)],
+        ["all, at threshold 0", "", "", *(f"{e.eliminated_at_0:.1f} %" for e in whole)],
     ]
 
 
-def lines(document: Mapping[str, Any]) -> list[str]:
+def lines(report: Report) -> list[str]:
     """The part of the report for people; nothing where there is no delta network."""
-    table = rows(document)
+    table = rows(report)
     if not table:
         return []
     head, *others = table
@@ -64,30 +62,30 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _threshold(row: Mapping[str, Any]) -> str:
-    return "none" if row["threshold"] is None else str(row["threshold"])
+def _threshold(row: Operand) -> str:
+    return "none" if row.threshold is None else str(row.threshold)
 
 
-def chart(document: Mapping[str, Any]) -> Chart | None:
+def chart(report: Report) -> Chart | None:
     """What is eliminated along the sequences; None where there is nothing to draw."""
-    found = document.get("delta")
-    if found is None or len(found["over_time"]["steps"]) < 2:
+    found = report.delta
+    if found is None or len(found.over_time.steps) < 2:
         return None
-    time = found["over_time"]
-    x, y = Scale(-0.5, time["steps"][-1] + 0.5), Scale(0.0, 100.0)
+    time = found.over_time
+    x, y = Scale(-0.5, time.steps[-1] + 0.5), Scale(0.0, 100.0)
     panel = Panel(x, y)
     panel.across(y.ticks(5))
     ticks = [tick for tick in x.ticks(6) if tick == int(tick) and tick >= 0]
     panel.along(ticks, texts(ticks))
     keys = [("member", "all multiplications")]
-    drawn = list(time["operands"].items())[:COLOURS]
+    drawn = list(time.operands.items())[:COLOURS]
     for place, (name, shares) in enumerate(drawn):
         colour = f"cloud generation-{place * (COLOURS - 1) // max(1, len(drawn) - 1)}"
-        panel.cloud(zip(time["steps"], shares, strict=True), colour)
+        panel.cloud(zip(time.steps, shares, strict=True), colour)
         keys.append((colour, name))
-    panel.steps(list(zip(time["steps"], time["all"], strict=True)), "steps")
-    for step, share in zip(time["steps"], time["all"], strict=True):
+    panel.steps(list(zip(time.steps, time.whole, strict=True)), "steps")
+    for step, share in zip(time.steps, time.whole, strict=True):
         tip = f"step {step}\neliminated: {share:.1f} %"
         panel.mark(Mark(step, share, DOT, "member", tip))
-    above = f"multiplications eliminated on {TITLES[time['role']]}, %"
+    above = f"multiplications eliminated on {TITLES[time.role]}, %"
     return Chart(above, ("step",), (panel.markup(),), tuple(keys), HEIGHTS[1])

@@ -13,22 +13,27 @@ from typing import Any
 
 from onnxgru.core.cells import Cell
 from onnxgru.core.files import encoded
-from onnxgru.core.remarks import (
+from onnxgru.custom_ops.kinds import KINDS
+from onnxgru.data.intervals import Interval
+from onnxgru.documents.entries import LayerEntry, Quality
+from onnxgru.documents.front import Front, Member
+from onnxgru.documents.remarks import (
     TITLES,
     between,
     counted,
     figure,
+    judged,
     optimistic,
     points,
     remarks,
     verdict,
 )
-from onnxgru.custom_ops.kinds import KINDS
+from onnxgru.documents.report import Report
 from onnxgru.report import charts, eliminated
 from onnxgru.report.charts import Evaluation
 from onnxgru.report.drawing import BOX, draw
 from onnxgru.report.plot import DIAMOND, DOT, SQUARE, STAR
-from onnxgru.report.record import judged, methods, outputs_table, sizes_table
+from onnxgru.report.text import methods, outputs_table, sizes_table, tuned
 
 TEMPLATE = "page.html.j2"
 
@@ -46,10 +51,10 @@ FOLDED = 20
 
 
 def build(
-    report: Mapping[str, Any],
+    report: Report,
     *,
     folder: str,
-    front: Mapping[str, Any] | None = None,
+    front: Front | None = None,
     evaluations: Sequence[Evaluation] = (),
     sensitivity: Mapping[str, Any] | None = None,
     drop_title: str = "",
@@ -58,11 +63,11 @@ def build(
 
     Parameters
     ----------
-    report : mapping
+    report : Report
         What ``report.json`` holds.
     folder : str
         The output folder, for the command that picks another member.
-    front : mapping, optional
+    front : Front, optional
         What ``front.json`` holds.
     evaluations : sequence of Evaluation
         What the journal holds, `onnxgru.report.charts.history`.
@@ -76,45 +81,47 @@ def build(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["figure"] = lambda value: figure(value, report["metric"]["unit"])
+    environment.filters["figure"] = lambda value: figure(value, report.metric.unit)
     environment.filters["breakable"] = _breakable
     template = environment.from_string(
         files("onnxgru.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
     )
-    chosen = report["search"]["chosen"]["index"] if front is not None else None
+    search = report.search
+    chosen = search.chosen.index if search is not None and front is not None else None
     cards = _cards(report)
     text = template.render(
         report=report,
         warnings=remarks(report),
         sentences=_sentences(report),
         cards=cards,
-        outputs=outputs_table(report) if "outputs" in report else [],
+        outputs=outputs_table(report),
         titles=TITLES,
         drop=_drop(report),
         methods=methods(report),
+        tuned=None if report.finetuning is None else tuned(report.finetuning, report.metric.unit),
         front=front,
         chosen=chosen,
         sensitivity=sensitivity,
-        sizes=sizes_table(report["sizes"]),
-        size_title=charts.size_title(front) if front is not None else "",
+        sizes=sizes_table(report.sizes),
+        size_title=front.size_title if front is not None else "",
         near=charts.front_charts(front, evaluations, chosen)
         if front is not None and chosen is not None
         else {},
         generations=charts.generations_chart(front, evaluations)
         if front is not None and evaluations
         else None,
-        progress=charts.progress_chart(front, evaluations, report["search"]["max_drop"])
-        if front is not None and evaluations
+        progress=charts.progress_chart(front, evaluations, search.max_drop)
+        if front is not None and search is not None and evaluations
         else None,
         delta=eliminated.sentence(report),
         delta_rows=eliminated.rows(report),
         delta_chart=eliminated.chart(report),
         heats=charts.heat_maps(sensitivity, drop_title) if sensitivity is not None else {},
-        operators=charts.operators(report["operators"]),
-        shares=charts.shares(report["sizes"]["flash"]),
+        operators=charts.operators(report.operators),
+        shares=charts.shares(report.sizes.flash),
         folded=FOLDED,
         shapes=SHAPES,
-        cells=_cells(report["layers"]),
+        cells=_cells(report.layers),
         box=BOX,
         palette=PALETTE,
         data={
@@ -122,7 +129,7 @@ def build(
             "command": f"onnxgru pick {shlex.quote(folder)} --index ",
             "chosen": chosen,
             "cards": {card["id"]: [card["value"], card["note"]] for card in cards},
-            "members": [_member(entry, report) for entry in front["members"]]
+            "members": [_member(entry, report) for entry in front.members]
             if front is not None
             else [],
             "widths": _widths(report),
@@ -141,97 +148,96 @@ def _breakable(name: str) -> str:
     )
 
 
-def _cards(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The figures at the head of the page, of the files in the folder.
-
-    Reports of earlier versions know no intervals.
-    """
-    unit, sizes, found = report["metric"]["unit"], report["sizes"], []
-    for role, quality in report["quality"].items():
-        known = quality.get("integer_interval") is not None
+def _cards(report: Report) -> list[dict[str, str]]:
+    """The figures at the head of the page, for the files in the folder."""
+    unit, sizes, checked, found = report.metric.unit, report.sizes, report.verification, []
+    for role, quality in report.quality.items():
         found.append(
             {
                 "id": role,
-                "value": figure(quality["integer"], unit),
-                "title": f"{report['metric']['name']}, {TITLES[role]} "
-                f"(float {figure(quality['float'], unit)})",
-                "note": _sure(quality, quality["integer_interval"], unit) if known else "",
+                "value": figure(quality.integer, unit),
+                "title": f"{report.metric.title}, {TITLES[role]} "
+                f"(float {figure(quality.float_model, unit)})",
+                "note": _sure(quality, quality.integer_interval, unit),
             }
         )
     others = {
-        "flash": (f"{sizes['flash_bytes']:,} bytes", "flash", _share(report, sizes["flash_bytes"])),
-        "bits": (f"{sizes['mean_bits']:.2f} bits", "per weight", ""),
-        "accumulator": (f"{sizes['accumulator_bits']} bits", "widest accumulator, proved", ""),
-        "verified": (
-            f"{report['verification']['codes']:,} values",
-            "of integer.onnx equal the reference implementation",
-            f"in {report['verification']['runtime']}",
-        ),
+        "flash": (f"{sizes.flash_bytes:,} bytes", "flash", _share(report, sizes.flash_bytes)),
+        "bits": (f"{sizes.mean_bits:.2f} bits", "per weight", ""),
+        "accumulator": (f"{sizes.accumulator_bits} bits", "widest accumulator, proved", ""),
     }
+    if checked is not None:
+        others["verified"] = (
+            f"{checked.codes:,} values",
+            "of integer.onnx equal the reference implementation",
+            f"in {checked.runtime}",
+        )
     for name, (value, title, note) in others.items():
         found.append({"id": name, "value": value, "title": title, "note": note})
     return found
 
 
-def _sure(quality: Mapping[str, Any], interval: Sequence[float], unit: str) -> str:
+def _sure(quality: Quality, interval: Interval | None, unit: str) -> str:
+    """An interval and what it rests on; nothing where none is known, as in early reports."""
+    if interval is None:
+        return ""
     return f"95 % interval {between(interval, unit)}; {counted(quality)}"
 
 
-def _share(report: Mapping[str, Any], size: int) -> str:
+def _share(report: Report, size: int) -> str:
     """A size beside that of uniform 8 bits; nothing without a search."""
-    if "search" not in report:
+    if report.search is None:
         return ""
-    return f"{100 * size / report['search']['uniform_8']['flash_bytes']:.0f} % of uniform 8 bits"
+    return f"{100 * size / report.search.uniform_8.flash_bytes:.0f} % of uniform 8 bits"
 
 
-def _member_cards(entry: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, list[str]]:
+def _member_cards(member: Member, report: Report) -> dict[str, list[str]]:
     """Values and notes of the cards for a member that has no files yet."""
-    unit = report["metric"]["unit"]
+    unit = report.metric.unit
     found = {}
-    for role, quality in report["quality"].items():
-        interval = entry.get(f"{role}_interval")
-        note = _sure(quality, interval, unit) if interval is not None else ""
-        found[role] = [figure(entry[role], unit), note]
-    size = entry["flash_bytes"]
+    for role, quality in report.quality.items():
+        value, interval = member.figure(role)
+        found[role] = [figure(value, unit), _sure(quality, interval, unit)]
+    size = member.flash_bytes
     return found | {
         "flash": [f"{size:,} bytes", _share(report, size)],
-        "bits": [f"{entry['mean_bits']:.2f} bits", ""],
-        "accumulator": [f"{entry['accumulator_bits']} bits", ""],
+        "bits": [f"{member.mean_bits:.2f} bits", ""],
+        "accumulator": [f"{member.accumulator_bits} bits", ""],
         "verified": ["not yet", "the command below writes its files and compares every value"],
     }
 
 
-def _sentences(report: Mapping[str, Any]) -> list[str]:
-    """How sure the figures are, and what they are of."""
-    if "reason" not in report["metric"]:  # of an earlier version
+def _sentences(report: Report) -> list[str]:
+    """How sure the figures are, and what was judged."""
+    if not report.metric.reason:  # an early version wrote it
         return []
-    told = [verdict(report, role) for role in report["quality"]]
+    told = [verdict(report, role) for role in report.quality]
     told += [f"Judged: {judged(report)}", optimistic(report)]
     return [text for text in told if text is not None]
 
 
-def _drop(report: Mapping[str, Any]) -> str:
+def _drop(report: Report) -> str:
     """The allowed drop of a search with its unit."""
-    if "search" not in report:
+    if report.search is None:
         return ""
-    return f"{report['search']['max_drop']:g} {points(report['metric']['unit'])}".strip()
+    return f"{report.search.max_drop:g} {points(report.metric.unit)}".strip()
 
 
-def _cells(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A drawing for every recurrence, with what is written on its operators."""
+def _cells(layers: Sequence[LayerEntry]) -> list[dict[str, Any]]:
+    """A drawing for every recurrence, with the texts on its operators."""
     found = []
     for layer in layers:
-        cell = Cell.parse(layer.get("table", {"name": layer["cell"]}))
+        cell = Cell.parse(layer.table or {"name": layer.cell})
         drawing = draw(cell)
         letters = sorted({row.parameter for row in cell.rows if len(row.parameter) == 1})
-        given = [name for name in layer.get("activations", "").split(", ") if name]
-        for index, name in enumerate(layer["recurrences"]):
+        given = [name for name in layer.activations.split(", ") if name]
+        for index, name in enumerate(layer.recurrences):
             own = given[index * len(letters) : (index + 1) * len(letters)]
             functions = dict(zip(letters, own, strict=False))
             boxes = [
                 {
                     "box": box,
-                    "name": f"{name}/{box.name}" if box.kind else f"{layer['name']}/{box.name}",
+                    "name": f"{name}/{box.name}" if box.kind else f"{layer.name}/{box.name}",
                     "matrix": box.parameter.split(".")[0] if box.kind == "linear" else "",
                     "sign": _sign(box.kind, box.parameter, functions),
                 }
@@ -251,20 +257,21 @@ def _sign(kind: str, parameter: str, functions: Mapping[str, str]) -> str:
     return KINDS[kind].sign if kind else ""
 
 
-def _widths(report: Mapping[str, Any]) -> dict[str, list[int | None]]:
-    """Width of the output and of the weights, by operator and layer input, of the files there."""
-    found = {row["name"]: [row["bits"], row["weight_bits"]] for row in report["operators"]}
-    for layer in report["layers"]:
-        found[f"{layer['name']}/input"] = [layer["input_bits"], None]
+def _widths(report: Report) -> dict[str, list[int | None]]:
+    """Widths of outputs and weights in the folder's files, by operator and layer input."""
+    found: dict[str, list[int | None]]
+    found = {row.name: [row.bits, row.weight_bits] for row in report.operators}
+    for layer in report.layers:
+        found[f"{layer.name}/input"] = [layer.input_bits, None]
     return found
 
 
-def _member(entry: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of a member."""
-    scheme = entry["scheme"]
+def _member(member: Member, report: Report) -> dict[str, Any]:
+    """What the page needs to know about a member."""
+    scheme = member.scheme
     widths = {
         name: [value["bits"], value.get("weight_bits")]
         for name, value in scheme["operators"].items()
     }
     widths |= {f"{name}/input": [value["bits"], None] for name, value in scheme["inputs"].items()}
-    return {"widths": widths, "cards": _member_cards(entry, report)}
+    return {"widths": widths, "cards": _member_cards(member, report)}

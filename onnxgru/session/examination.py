@@ -6,9 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from onnxgru.calibration.glitches import Glitch, limited
-from onnxgru.core import remarks
 from onnxgru.data import intervals
 from onnxgru.data.dataset import Dataset, Recorded
+from onnxgru.documents import remarks
+from onnxgru.documents.entries import Outlier
+from onnxgru.documents.reading import read
 from onnxgru.events import Teller
 from onnxgru.runtime.host import Host
 from onnxgru.session import suspicion
@@ -61,15 +63,20 @@ class Examination:
     def calibration(self) -> Iterator[Dataset]:
         """The calibration data that ranges come from: without glitches."""
         cut = self._cut
-        for sentence in remarks.glitches(self.glitches) if cut else ():
+        for sentence in remarks.glitches(self.outliers) if cut else ():
             self._tell(sentence)
         for batch in self._data.calibration():
             kept = limited(batch, cut) if cut else batch
             yield self._host.handed_on(kept) if cut and batch.streams else kept
 
     @property
+    def outliers(self) -> list[Outlier]:
+        """Values that no tail explains, and what is done about them."""
+        return [read(Outlier, entry) for entry in self.glitches]
+
+    @property
     def glitches(self) -> list[dict[str, Any]]:
-        """Values that no tail explains, as a report has them."""
+        """The same as ``report.json`` has it."""
         found = []
         for role, summary in {} if self._data.synthetic else self._summaries.items():
             done = remarks.JUDGED
@@ -86,7 +93,7 @@ class Examination:
             summaries["training"] = suspicion.summarise(
                 training.parts, training.source, self._states
             )
-        yield from remarks.glitches(self.glitches)
+        yield from remarks.glitches(self.outliers)
         yield from suspicion.of_inputs(summaries)
         metric, output = yardstick.metric, yardstick.output
         classes = metric.target == "labels" and metric.unit == "%"

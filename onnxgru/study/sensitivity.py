@@ -24,6 +24,8 @@ from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.cost.account import account
 from onnxgru.data import metrics
+from onnxgru.documents.front import Metric
+from onnxgru.documents.remarks import points
 from onnxgru.events import Measured, Stage
 from onnxgru.report.record import versions
 from onnxgru.session.session import Session
@@ -330,7 +332,7 @@ def picture(document: Mapping[str, Any]) -> bytes:
         axes.set_xlabel("bits")
         axes.tick_params(length=0)
     panels[0].set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
-    figure.colorbar(image, ax=panels, label=drop_title(document["metric"]), pad=0.01)
+    figure.colorbar(image, ax=panels, label=drop_title(Metric(**document["metric"])), pad=0.01)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
@@ -341,7 +343,7 @@ def shown(drop: float | None) -> str:
     return "-" if drop is None else f"{round(drop, 2) + 0.0:.2f}"  # + 0.0: never minus zero
 
 
-def drop_title(metric: Mapping[str, str]) -> str:
-    """What drops are, with their unit; `metric` has ``name`` and ``unit``."""
-    unit = "points" if metric["unit"] == "%" else metric["unit"]
-    return f"drop of {metric['name']} on validation" + (f", {unit}" if unit else "")
+def drop_title(metric: Metric) -> str:
+    """The title of drops, with their unit."""
+    unit = points(metric.unit)
+    return f"drop of {metric.title} on validation" + (f", {unit}" if unit else "")

@@ -12,7 +12,6 @@ from onnxgru.core import cache, files
 from onnxgru.core.choices import MAXIMUM_BITS, WIDTHS
 from onnxgru.core.errors import DivergedError, OverflowProofError
 from onnxgru.core.program import IntegerProgram
-from onnxgru.core.remarks import finite
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost import objectives
 from onnxgru.cost.account import Account, account
@@ -20,6 +19,7 @@ from onnxgru.cost.objectives import Size
 from onnxgru.data import intervals
 from onnxgru.documents import front as fronts
 from onnxgru.documents.front import ROUNDING, Front, Uniform
+from onnxgru.documents.remarks import finite
 from onnxgru.events import Goal, Searched, Stage
 from onnxgru.report.front import FIGURES
 from onnxgru.report.record import versions

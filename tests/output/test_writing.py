@@ -27,7 +27,7 @@ def failing(*arguments: object, **others: object) -> Verification:
     raise VerificationError("integer.onnx in onnxruntime: reason")
 
 
-@pytest.mark.filterwarnings("ignore:no validation data")
+@pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # few data
 def test_a_search_is_kept_where_its_member_cannot_be_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_search_is_kept_where_its_member_cannot_be_verified(
     assert result.report["verification"]["ties"] == 0
 
 
-@pytest.mark.filterwarnings("ignore:no validation data")
+@pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # few data
 def test_nothing_is_written_where_a_scheme_cannot_be_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +58,7 @@ def test_nothing_is_written_where_a_scheme_cannot_be_verified(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.filterwarnings("ignore:no validation data")
+@pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # few data
 @pytest.mark.parametrize("float_state", [False, True])
 def test_the_report_names_the_states_of_the_step_form(tmp_path: Path, float_state: bool) -> None:
     model = small(tmp_path, with_state(*expanded()))

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from onnxgru.data.dataset import Dataset
+from onnxgru.documents.report import Report
 from onnxgru.report import drift
 from tests import grus
+from tests.documents.test_report import DOCUMENT
 from tests.pipeline import dataset, pipeline
 
 
@@ -43,10 +45,10 @@ def test_equal_outputs_and_the_table(host) -> None:
     exact = made.outputs_of(data)
     found = drift.measure(made, data, exact, exact)
     assert found == {"Y": [None] * drift.PARTS}
-    text = "\n".join(drift.lines({"drift": found}))
+    text = "\n".join(drift.lines(Report.parse({**DOCUMENT, "drift": found})))
     assert "| Y | exact |" in text
     assert "| output | 10 % | 20 % |" in text
-    assert drift.lines({}) == []
+    assert drift.lines(Report.parse(DOCUMENT)) == []
 
 
 def test_several_lengths_have_no_common_tenths() -> None:

@@ -14,7 +14,10 @@ import pytest
 
 from onnxgru.cli import main
 from onnxgru.core.errors import OutputError
-from onnxgru.data.metrics import METRICS, Metric
+from onnxgru.data import metrics
+from onnxgru.data.metrics import METRICS
+from onnxgru.documents.front import Front, Metric, Uniform
+from onnxgru.documents.report import Report
 from onnxgru.output import writing as output
 from onnxgru.report import charts, page
 from tests import grus
@@ -25,11 +28,11 @@ pytestmark = pytest.mark.slow
 MODEL = "a<script>alert(1)<b>.onnx"
 GRU = "encoder/layers.0<b>/a_long_name_for_a_recurrent_layer"
 VOID = {"wbr", "meta", "link", "br", "img", "input", "hr", "path", "rect"}
-FRONT = {
-    "size": "flash_bytes",
-    "metric": {"name": "accuracy", "unit": "%"},
-    "uniform": [{"validation": 90.0}],
-}
+SIZES = {"flash_bytes": 9, "weight_bits": 9, "mean_bits": 8.0, "accumulator_bits": 9, "bitops": 9}
+FRONT = Front(
+    Metric("accuracy", "%"), {"flash_bytes": "flash bytes"}, "flash_bytes", 0, None, {}, (),
+    (Uniform(bits=8, validation=90.0, **SIZES),), (),
+)  # fmt: skip
 
 
 class Outline(HTMLParser):
@@ -132,10 +135,12 @@ def test_warnings_and_methods_are_told(place):
     report["stuck_states"] = [{"layer": "/gru", "units": 3, "of": 64}]
     report["finetuning"] = {
         "epochs": 4, "chosen_epoch": 1, "learning_rate": 1e-3, "before": 91.25,
-        "validation_by_epoch": [91.25, 95.5], "data": {"source": "train.npz", "sequences": 1234},
+        "validation_by_epoch": [91.25, 95.5],
+        "data": {"source": "train.npz", "sha256": "", "sequences": 1234},
     }  # fmt: skip
-    told_page = Outline(page.build(report, folder="plain").decode())
-    plain = Outline(page.build(read(place / "plain" / "report.json"), folder="plain").decode())
+    told_page = Outline(page.build(Report.parse(report), folder="plain").decode())
+    before = Report.parse(read(place / "plain" / "report.json"))
+    plain = Outline(page.build(before, folder="plain").decode())
     for told in (
         "3 of 64 units of /gru are frozen",
         "1,234 sequences of train.npz",
@@ -227,12 +232,12 @@ def test_cards_follow_the_member(place):
 
 def test_many_operators_are_sorted_and_folded(place):
     report = read(place / "plain" / "report.json")
-    rows = charts.operators(report["operators"])
-    known = [row["sqnr_db"] for row in rows if row["sqnr_db"] is not None]
-    assert known == sorted(known) and [row["sqnr_db"] for row in rows][: len(known)] == known
-    assert max(row["bar"] for row in rows) == 100
+    rows = charts.operators(Report.parse(report).operators)
+    known = [row.sqnr_db for row, _ in rows if row.sqnr_db is not None]
+    assert known == sorted(known) and [row.sqnr_db for row, _ in rows][: len(known)] == known
+    assert max(bar for _, bar in rows) == 100
     report["operators"] *= 3
-    text = page.build(report, folder="plain").decode()
+    text = page.build(Report.parse(report), folder="plain").decode()
     more = len(report["operators"]) - page.FOLDED
     assert text.count('<tr class="more" hidden>') == more > 0
     assert f"show all {len(report['operators'])} operators" in text
@@ -276,7 +281,7 @@ def test_history_leaves_out_what_is_not_feasible():
 
 @pytest.mark.parametrize(
     "metric",
-    [*METRICS.values(), Metric("own", "", False, METRICS["sqnr"].function, "labels")],
+    [*METRICS.values(), metrics.Metric("own", "", False, METRICS["sqnr"].function, "labels")],
     ids=lambda metric: metric.name,
 )
 def test_quality_is_the_inverse_of_error(metric):
@@ -336,7 +341,9 @@ def test_widened_members_can_be_looked_at(place):
         "chosen",
     }
     report = read(folder / "report.json")
-    other = page.build(report, folder="copy", front=front | {"chosen": 0}).decode()
+    other = page.build(
+        Report.parse(report), folder="copy", front=Front.parse(front | {"chosen": 0})
+    ).decode()
     assert '<path class="widened"' in other
     assert new["widened_from"] >= 0
     assert data["chosen"] == new["index"] and data["widths"] == data["members"][-1]["widths"]

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 import onnxgru
 from onnxgru.core.errors import UsageError
+from onnxgru.events import silent
 from tests import grus
 
 
@@ -48,7 +49,7 @@ def test_evaluate_reads_what_quantize_reads(tmp_path: Path, kind: str) -> None:
     np.savez(tmp_path / "d.npz", **inputs)
     data, folder = str(tmp_path / "d.npz"), tmp_path / "o"
     config = onnxgru.Config(calibration=data, output=folder)
-    onnxgru.quantize(tmp_path / "m.onnx", config)
+    onnxgru.quantize(tmp_path / "m.onnx", config, listener=silent)
     found = onnxgru.evaluate([tmp_path / "m.onnx", str(folder / "integer.onnx")], data)
     assert found.sequences == 3
     assert found.rows[0].agreement_sqnr is None

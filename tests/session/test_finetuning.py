@@ -19,7 +19,7 @@ from onnxgru.core.errors import DataError, OnnxgruError, UsageError
 from onnxgru.core.folder import FINETUNED
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.data.dataset import Dataset
-from onnxgru.events import Notice, Tuned
+from onnxgru.events import Notice, Tuned, silent
 from onnxgru.passes import source
 from onnxgru.session.finetuning import load_tuned
 from onnxgru.session.session import Session
@@ -396,7 +396,7 @@ def test_sequences_of_padding_alone_leave_the_weights_whole(tmp_path):
     labels = np.where(np.arange(16)[:, None] < 14, -1, FRAMES)
     np.savez(train := tmp_path / "train.npz", X=x, labels=labels)
     config = Config(training_data=train, epochs=1, batch_size=2, output=tmp_path / "o")
-    result = onnxgru.quantize(tmp_path / "m.onnx", config)
+    result = onnxgru.quantize(tmp_path / "m.onnx", config, listener=silent)
     assert result.report["finetuning"]["validation_by_epoch"][1] is not None
 
 
@@ -407,15 +407,15 @@ def test_fixed_batches_are_respected(tmp_path):
     np.savez(tmp_path / "odd.npz", X=x[:, :15], labels=FRAMES[:15])
     config = Config(training_data=tmp_path / "odd.npz", batch_size=8, output=tmp_path / "o")
     with pytest.raises(DataError, match=r"odd.npz: the model takes 8 sequences at a time"):
-        onnxgru.quantize(tmp_path / "m.onnx", config)
+        onnxgru.quantize(tmp_path / "m.onnx", config, listener=silent)
     with pytest.raises(UsageError, match="batch_size must be a multiple of 8"):
-        onnxgru.quantize(tmp_path / "m.onnx", config.merged({"batch_size": 12}))
+        onnxgru.quantize(tmp_path / "m.onnx", config.merged({"batch_size": 12}), listener=silent)
     assert not (tmp_path / "o").exists()
     np.savez(tmp_path / "m.calibration.npz", X=x[:, :8])
     whole = config.merged({"batch_size": 16, "training_data": tmp_path / "m.validation.npz"})
-    fixed = onnxgru.quantize(tmp_path / "m.onnx", whole).report["finetuning"]
+    fixed = onnxgru.quantize(tmp_path / "m.onnx", whole, listener=silent).report["finetuning"]
     onnx.save(small("Softmax"), tmp_path / "m.onnx")
-    free = onnxgru.quantize(tmp_path / "m.onnx", whole.merged({"force": True}))
+    free = onnxgru.quantize(tmp_path / "m.onnx", whole.merged({"force": True}), listener=silent)
     assert fixed["validation_by_epoch"] == free.report["finetuning"]["validation_by_epoch"]
 
 
@@ -531,7 +531,7 @@ def test_labels_of_numbers_must_have_the_shape_of_the_output(tmp_path):
     np.savez(tmp_path / "train.npz", X=x, labels=np.full((16, 5), 0.5))
     config = Config(training_data=tmp_path / "train.npz", batch_size=8, output=tmp_path / "out")
     with pytest.raises(DataError, match=r"a number for every output, of shape \(16, 5, 3\)"):
-        onnxgru.quantize(tmp_path / "m.onnx", config)
+        onnxgru.quantize(tmp_path / "m.onnx", config, listener=silent)
 
 
 def test_sensitivity_takes_no_training_data(place):

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import onnxgru
+from onnxgru.events import silent
 from tests import grus
 from tests.runtime import streaming
 
@@ -24,7 +25,12 @@ def test_recordings_of_a_fixed_batch(tmp_path: Path, batch: int, count: int) -> 
     """Figures count every recording once, whatever the last call was filled up with."""
     x = np.random.default_rng(0).standard_normal((4, count, 3)).astype(np.float32)
     result = onnxgru.quantize(
-        fixed(batch), bits=8, calibration={"X": x}, validation={"X": x}, output=tmp_path / "o"
+        fixed(batch),
+        bits=8,
+        calibration={"X": x},
+        validation={"X": x},
+        output=tmp_path / "o",
+        listener=silent,
     )
     free = onnxgru.quantize(
         grus.model(grus.Case(T=4, I=3, H=4, outputs=("Y_h",))),
@@ -32,6 +38,7 @@ def test_recordings_of_a_fixed_batch(tmp_path: Path, batch: int, count: int) -> 
         calibration={"X": x},
         validation={"X": x},
         output=tmp_path / "free",
+        listener=silent,
     )
     assert result.report["data"]["validation"]["sequences"] == count
     assert result.report["quality"] == free.report["quality"]
@@ -73,6 +80,7 @@ def test_states_go_on_in_evaluate(
         calibration=data,
         validation=data,
         output=tmp_path / "o",
+        listener=silent,
     )
     assert result.report["data"]["validation"]["sequences"] == 18
     integer = tmp_path / "o" / "integer.onnx"

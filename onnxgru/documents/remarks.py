@@ -5,8 +5,10 @@ say the same.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from onnxgru.documents.entries import Outlier, Quality
+from onnxgru.documents.report import Report
 
 TITLES = {"validation": "validation", "holdout": "hold-out", "calibration": "calibration"}
 """How data are called for people."""
@@ -52,33 +54,33 @@ def signed(interval: Sequence[float], unit: str) -> str:
     return f"{low:+.2f} to {high:+.2f} {points(unit)}".strip()
 
 
-def counted(quality: Mapping[str, Any]) -> str:
-    """What a figure rests on: sequences, and frames where these are counted."""
-    sequences, number = quality["sequences"], quality["counted"]
+def counted(quality: Quality) -> str:
+    """How many sequences a figure was measured on, and how many frames where these count."""
+    sequences, number = quality.sequences, quality.counted
     one = "sequence" if sequences == 1 else "sequences"
     return f"{sequences:,} {one}" + (f", {number:,} frames" if number != sequences else "")
 
 
-def verdict(document: Mapping[str, Any], role: str, *, brief: bool = False) -> str | None:
+def verdict(report: Report, role: str, *, brief: bool = False) -> str | None:
     """How the integer graph compares with the float model, and how sure that is.
 
     Parameters
     ----------
-    document : mapping
-        A report.
+    report : Report
+        The report.
     role : str
         Of the data.
     brief : bool
         Without the number of recordings.
     """
-    quality, unit = document["quality"][role], document["metric"]["unit"]
-    if quality["difference"] is None or quality["difference_interval"] is None:
+    quality, unit = report.quality[role], report.metric.unit
+    if quality.difference is None or quality.difference_interval is None:
         return None
-    low, high = quality["difference_interval"]
-    distance = abs(quality["difference"])
-    side = "above" if quality["difference"] > 0 else "below"
+    low, high = quality.difference_interval
+    distance = abs(quality.difference)
+    side = "above" if quality.difference > 0 else "below"
     apart = "equal to" if distance < 0.005 else f"{distance:.2f} {points(unit)} {side}"
-    if not document["metric"].get("higher_is_better", True):
+    if not report.metric.higher_is_better:
         low, high = -high, -low
     if low >= 0:
         judged = "no worse"
@@ -88,41 +90,49 @@ def verdict(document: Mapping[str, Any], role: str, *, brief: bool = False) -> s
         judged = "these recordings cannot tell which is better"
     return (
         f"On {TITLES[role]} data the integer graph is {apart} the float model (95 % interval "
-        f"{signed(quality['difference_interval'], unit)}{'' if brief else ', ' + counted(quality)}"
+        f"{signed(quality.difference_interval, unit)}{'' if brief else ', ' + counted(quality)}"
         f"): {judged}"
     )
 
 
-def judged_by(document: Mapping[str, Any]) -> str:
-    """Which outputs are judged, and by what."""
-    metric = document["metric"]
-    names = ", ".join(metric["outputs"])
-    several = len(metric["outputs"]) > 1
-    what = f"the worst of outputs {names}" if several else f"output {names}"
-    return f"{what} by {metric['name']}"
+def judged_by(report: Report) -> str:
+    """Which outputs are judged, and by which metric."""
+    outputs = report.metric.outputs
+    names = ", ".join(outputs)
+    what = f"the worst of outputs {names}" if len(outputs) > 1 else f"output {names}"
+    return f"{what} by {report.metric.title}"
 
 
-def optimistic(document: Mapping[str, Any], *, brief: bool = False) -> str | None:
-    """What to say of validation figures that a search has chosen by."""
-    if "search" not in document:
+def judged(report: Report) -> str:
+    """Which outputs are judged, by what, and why, as a sentence without a full stop."""
+    other = "--metric sqnr" if report.metric.name == "agreement" else "--metric"
+    return (
+        f"{judged_by(report)}, because {report.metric.reason}; choose others with "
+        f"--output-name and {other}"
+    )
+
+
+def optimistic(report: Report, *, brief: bool = False) -> str | None:
+    """A warning about validation figures if a search chose by them."""
+    if report.search is None:
         return None
     if brief:
-        unseen = "" if "holdout" in document["quality"] else "; give --holdout"
+        unseen = "" if "holdout" in report.quality else "; give --holdout"
         return f"Validation figures are optimistic, the search chose by them{unseen}"
     told = (
         "Validation figures of members that the search chose are optimistic, because it kept what "
         "looked best on these data"
     )
-    if "holdout" in document["quality"]:
+    if "holdout" in report.quality:
         return f"{told}; hold-out data were not used for any choice"
     return f"{told}; give --holdout for a figure on data that no choice has seen"
 
 
-def stuck(document: Mapping[str, Any]) -> list[str]:
-    """What to say of states that stand still, a sentence per layer."""
+def stuck(report: Report) -> list[str]:
+    """A sentence for each layer with states that never change."""
     found = []
-    for entry in document["stuck_states"]:
-        if entry.get("bits", 0) >= WIDEST:
+    for entry in report.stuck:
+        if entry.bits >= WIDEST:
             cure = (
                 f"they have {WIDEST} bits, the most there are, so check that calibration and "
                 "validation data are scaled alike"
@@ -130,31 +140,31 @@ def stuck(document: Mapping[str, Any]) -> list[str]:
         else:
             cure = "give state.sum, state.new and state.keep more bits"
         found.append(
-            f"{entry['units']} of {entry['of']} units of {entry['layer']} are frozen: their "
+            f"{entry.units} of {entry.of} units of {entry.layer} are frozen: their "
             f"quantised state never changes while the float state does; {cure}"
         )
     return found
 
 
-def falls(document: Mapping[str, Any]) -> list[str]:
-    """What to say of a figure that quantisation has ruined."""
-    metric, found = document["metric"], []
-    for role, quality in document["quality"].items():
-        before, after = quality["float"], quality["integer"]
+def falls(report: Report) -> list[str]:
+    """A sentence where quantisation costs much of the quality; none otherwise."""
+    metric, found = report.metric, []
+    for role, quality in report.quality.items():
+        before, after = quality.float_model, quality.integer
         if after is None:
             continue
-        if metric["unit"] == "%":
+        if metric.unit == "%":
             start = 100.0 if before is None else before
             if start - after <= FALL:
                 continue
-            said = f"{metric['name']} falls from {figure(start, '%')} to {figure(after, '%')}"
-        elif metric["unit"] == "dB" and metric.get("target", "reference") == "reference":
+            said = f"{metric.title} falls from {figure(start, '%')} to {figure(after, '%')}"
+        elif metric.unit == "dB" and metric.target == "reference":
             if after >= NOISY:
                 continue
             said = f"only {after:.1f} dB are left between the float model's outputs and the noise"
         else:
             continue
-        if document.get("sizes", {}).get("mean_bits", 0) >= WIDEST:
+        if report.sizes.mean_bits >= WIDEST:
             cure = "weights have 8 bits already, so check that calibration data are like these"
         else:
             cure = "give more bits, --search, or fine-tune (onnxgru finetune)"
@@ -167,41 +177,40 @@ CUT, KEPT, JUDGED = "cut", "kept", "judged"
 """What was done with a glitch: cut for ranges, kept by the observer minmax, counted in figures."""
 
 
-def glitches(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What to say of values that no tail explains, a sentence for each input.
+def glitches(entries: Iterable[Outlier]) -> list[str]:
+    """A sentence for each input that holds values far away from all others.
 
     Parameters
     ----------
-    entries : sequence of mapping
-        As ``report.json`` has them.
+    entries : iterable of Outlier
+        These values.
     """
     found = []
     for entry in entries:
-        place = f"recording {entry['recording']} at index {tuple(entry['position'])}"
-        if entry["frames"]:
-            place = f"recording {entry['recording']}, frame {entry['position'][0]}"
-        held = f"{entry['value']:g} in {place}"
-        if entry["count"] > 1:
-            held = f"{entry['count']} values of up to {held}"
+        place = f"recording {entry.recording} at index {tuple(entry.position)}"
+        if entry.frames:
+            place = f"recording {entry.recording}, frame {entry.position[0]}"
+        held = f"{entry.value:g} in {place}"
+        if entry.count > 1:
+            held = f"{entry.count} values of up to {held}"
         done = {
-            CUT: f"ranges come from values cut to {entry['limit']:g}; correct or remove the "
+            CUT: f"ranges come from values cut to {entry.limit:g}; correct or remove the "
             "recording, or give --observer minmax if such values are real",
             KEPT: "the observer minmax spends most codes on that range; correct or remove the "
             "recording, or leave --observer out",
             JUDGED: "figures count it as it is; correct or remove the recording",
-        }[entry["done"]]
+        }[entry.done]
         found.append(
-            f"{entry['source']}: input {entry['input']!r} holds an outlier, {held} (numbers start "
-            f"at 0), while all others are within {entry['limit']:g}; {done}"
+            f"{entry.source}: input {entry.input!r} holds an outlier, {held} (numbers start "
+            f"at 0), while all others are within {entry.limit:g}; {done}"
         )
     return found
 
 
-def remarks(document: Mapping[str, Any]) -> list[str]:
-    """Everything that stands out, the gravest first, without full stops."""
-    found = [RANDOM] if document.get("random_input") else []
-    told = glitches(document.get("glitches", []))
-    return [*found, *told, *falls(document), *stuck(document)]
+def remarks(report: Report) -> list[str]:
+    """Everything that stands out, the most serious first, without full stops."""
+    found = [RANDOM] if report.random_input else []
+    return [*found, *glitches(report.glitches), *falls(report), *stuck(report)]
 
 
 def finite(interval: Sequence[float] | None) -> list[float] | None:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from onnxgru.core.remarks import (
+from onnxgru.documents.entries import Outlier, Quality
+from onnxgru.documents.reading import read
+from onnxgru.documents.remarks import (
     RANDOM,
     between,
     counted,
@@ -16,9 +18,11 @@ from onnxgru.core.remarks import (
     stuck,
     verdict,
 )
+from onnxgru.documents.report import Report
+from tests.documents.test_report import DOCUMENT, SEARCH
 
 
-def document(unit="%", **settings: Any) -> dict[str, Any]:
+def document(unit="%", **settings: Any) -> Report:
     quality = {
         "float": 97.56, "integer": 97.11, "sequences": 450, "counted": 450,
         "float_interval": [95.7, 98.6], "integer_interval": [95.1, 98.3],
@@ -26,13 +30,10 @@ def document(unit="%", **settings: Any) -> dict[str, Any]:
     }  # fmt: skip
     quality |= settings.pop("quality", {})
     name = {"%": "accuracy", "dB": "sqnr"}.get(unit, "own")
-    return {
-        "random_input": False,
-        "metric": {"name": name, "unit": unit, "target": settings.pop("target", "labels")},
-        "quality": {settings.pop("role", "holdout"): quality},
-        "stuck_states": [],
-        **settings,
-    }
+    metric = {"name": name, "unit": unit, "target": settings.pop("target", "labels")}
+    metric |= settings.pop("metric", {})
+    roles = {settings.pop("role", "holdout"): quality}
+    return Report.parse({**DOCUMENT, "metric": metric, "quality": roles, **settings})
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,11 @@ def test_nothing_is_said_where_nothing_is_known():
 
 
 def test_a_metric_that_is_better_when_lower():
-    found = document("", quality={"difference": 1.0, "difference_interval": [0.5, 1.5]})
-    found["metric"]["higher_is_better"] = False
+    found = document(
+        "",
+        quality={"difference": 1.0, "difference_interval": [0.5, 1.5]},
+        metric={"higher_is_better": False},
+    )
     assert str(verdict(found, "holdout")).endswith("worse")
 
 
@@ -106,22 +110,22 @@ def test_random_input_comes_first():
 
 def test_validation_figures_of_a_search_are_optimistic():
     assert optimistic(document()) is None
-    assert "hold-out data were not used" in str(optimistic(document(search={})))
-    assert "give --holdout" in str(optimistic(document(search={}, role="validation")))
+    assert "hold-out data were not used" in str(optimistic(document(search=SEARCH)))
+    assert "give --holdout" in str(optimistic(document(search=SEARCH, role="validation")))
 
 
 def test_figures_in_words():
     assert figure(None, "dB") == "exact" and figure(None, "%") == "-" and figure(1, "") == "1.00"
     assert between(None) == "-" and between([1, 2.5], "%") == "1.00 to 2.50 %"
-    assert counted({"sequences": 1, "counted": 1}) == "1 sequence"
-    assert counted({"sequences": 20, "counted": 2000}) == "20 sequences, 2,000 frames"
+    assert counted(Quality(1.0, 1.0, 1, 1)) == "1 sequence"
+    assert counted(Quality(1.0, 1.0, 20, 2000)) == "20 sequences, 2,000 frames"
 
 
 def test_glitches_name_frames_and_how_many_there_are():
     entry = {"source": "a.npz", "input": "x", "count": 9, "recordings": 1, "recording": 2,
              "position": [40], "frames": True, "value": -500.0, "limit": 4.25,
              "done": "judged"}  # fmt: skip
-    assert glitches([entry]) == [
+    assert glitches([read(Outlier, entry)]) == [
         "a.npz: input 'x' holds an outlier, 9 values of up to -500 in recording 2, frame 40 "
         "(numbers start at 0), while all others are within 4.25; figures count it as it is; "
         "correct or remove the recording"
