@@ -134,7 +134,7 @@ class Scheme:
         }
 
     def with_thresholds(
-        self, layers: Iterable[Layer], choose: Callable[[Layer, str, int | None], int | None]
+        self, layers: Iterable[Layer], choose: Callable[[Layer, str, OutputScheme], int | None]
     ) -> "Scheme":
         """The scheme with other thresholds of what linear operators read.
 
@@ -143,8 +143,8 @@ class Scheme:
         layers : iterable of Layer
             The layers that it is for.
         choose : callable
-            From a layer, the name of an operand in it and its threshold now to its new one; None
-            for no threshold.
+            From a layer, the name of an operand in it and its entry to its threshold; None for no
+            threshold.
         """
         inputs, entries = dict(self.inputs), dict(self.operators)
         for layer in layers:
@@ -152,8 +152,7 @@ class Scheme:
                 of = [(entries, writer) for writer in writers] or [(inputs, layer.name)]
                 for section, key in of:
                     entry = section[key]
-                    wanted = choose(layer, name, entry.threshold)
-                    section[key] = replace(entry, threshold=wanted)
+                    section[key] = replace(entry, threshold=choose(layer, name, entry))
         return Scheme(inputs, entries)
 
     def linear(self, name: str) -> LinearScheme:

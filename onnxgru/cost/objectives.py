@@ -6,12 +6,13 @@
     flash             bytes a device keeps
     weights           bits of W and R, the published measure
     bitops            bit operations a step
+    operations        multiplications a step that a delta network has left, on validation data
     cost:table.toml   what a table of the chip says of a step, `onnxgru.cost.tables`
 
 The last one is the size by which a member is chosen, and the axis of the picture.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from onnxgru.cost.account import account
 from onnxgru.cost.tables import CostTable
 
 ERROR = "error"
+OPERATIONS = "operations"
 COST = "cost:"
 SIZES: Mapping[str, tuple[str, str]] = {
     "flash": ("flash_bytes", "flash bytes"),
@@ -41,13 +43,34 @@ class Size:
         Its name in ``front.json``.
     title : str
         What it is called in tables and pictures.
-    measure : callable
-        Its value for a program. It can be pickled, to be measured elsewhere.
+    measure : callable, optional
+        Its value for a program. It can be pickled, to be measured elsewhere. None for what is
+        counted while the program runs.
     """
 
     key: str
     title: str
-    measure: Callable[[IntegerProgram], float]
+    measure: Callable[[IntegerProgram], float] | None
+
+    def value(self, program: IntegerProgram, counted: float | None) -> float:
+        """Its value for a program.
+
+        Parameters
+        ----------
+        program : IntegerProgram
+            The program.
+        counted : float, optional
+            What was counted while it ran.
+        """
+        found = counted if self.measure is None else self.measure(program)
+        if found is None:
+            raise ValueError(f"{self.key} is counted while a program runs")
+        return found
+
+
+def counts(sizes: Sequence[Size]) -> bool:
+    """Whether any of some objectives is counted while a program runs."""
+    return any(size.measure is None for size in sizes)
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -61,9 +84,10 @@ def parse(text: str) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if name not in (ERROR, *SIZES) and not (name.startswith(COST) and name != COST):
+        if name not in (ERROR, *SIZES, OPERATIONS) and not (name.startswith(COST) and name != COST):
             raise UsageError(
-                f"an objective must be one of {ERROR}, {', '.join(SIZES)} and {COST}TABLE.toml, "
+                f"an objective must be one of {', '.join((ERROR, *SIZES, OPERATIONS))} and "
+                f"{COST}TABLE.toml, "
                 f"got {name!r}"
             )
     if names[0] != ERROR or not 2 <= len(names) <= 3:
@@ -91,6 +115,8 @@ def _size(name: str) -> Size:
     if name.startswith(COST):
         table = CostTable.load(Path(name.removeprefix(COST)))
         return Size("cost", f"cost, {table.unit} a step" if table.unit else "cost a step", table)
+    if name == OPERATIONS:
+        return Size(name, "multiplications a step", None)
     key, title = SIZES[name]
     return Size(key, title, partial(_figure, key))
 

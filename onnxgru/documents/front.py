@@ -55,6 +55,8 @@ class Scored:
         Bits per weight.
     cost : float or None
         By a table of the chip, where that is an objective.
+    operations : float or None
+        Multiplications a step that a delta network has left, where that is an objective.
     validation, holdout : float or None
         Figures; None where there are no such data.
     validation_interval, holdout_interval : tuple of float, or None
@@ -67,6 +69,7 @@ class Scored:
     accumulator_bits: int
     bitops: int
     cost: float | None = None
+    operations: float | None = None
     validation: float
     validation_interval: Interval | None = None
     holdout: float | None = None
@@ -84,14 +87,14 @@ class Scored:
 
     def figures(self) -> dict[str, Any]:
         """The same as JSON has it."""
-        cost = {} if self.cost is None else {"cost": self.cost}
+        others = {"cost": self.cost, "operations": self.operations}
         return {
             "flash_bytes": self.flash_bytes,
             "weight_bits": self.weight_bits,
             "mean_bits": self.mean_bits,
             "accumulator_bits": self.accumulator_bits,
             "bitops": self.bitops,
-            **cost,
+            **{key: value for key, value in others.items() if value is not None},
             "validation": self.validation,
             "validation_interval": _listed(self.validation_interval),
             "holdout": self.holdout,

@@ -10,6 +10,7 @@ step included, before which the code of 0.0 is held.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ class Operand:
         The linear operators that read it.
     outputs : int
         Multiplications of one element: features of all these operators.
+    width : int
+        Its elements.
     elements : ndarray of int64, shape (T,)
         Elements of all sequences by step.
     moved : ndarray of int64, shape (T,)
@@ -51,6 +54,7 @@ class Operand:
     threshold: int
     operators: tuple[str, ...]
     outputs: int
+    width: int
     elements: Counts
     moved: Counts
 
@@ -86,6 +90,11 @@ class Elimination:
     def operations(self) -> int:
         """Multiplications of all linear operators without a delta network."""
         return sum(one.outputs * int(one.elements.sum()) for one in self.operands)
+
+    @property
+    def left(self) -> float:
+        """Multiplications that are left a step and sequence."""
+        return sum(one.outputs * one.width * (1 - one.share) for one in self.operands)
 
     def over_time(self, most: int) -> dict[str, Any]:
         """Percent eliminated along the sequences.
@@ -167,11 +176,11 @@ class Measuring:
     """
 
     def __init__(self, host: Host, data: Recorded, outputs: Sequence[str] | None = None) -> None:
-        self._counter = _Counter()
+        self._own = local()  # threads may measure at the same time
         self._evaluator = Evaluator(host, data, self._engine, outputs=outputs)
 
     def _engine(self, layer: IntegerLayer) -> FusedEngine:
-        return FusedEngine(layer, self._counter)
+        return FusedEngine(layer, self._own.counter)
 
     def __call__(self, program: IntegerProgram) -> tuple[dict[str, Array], Elimination]:
         """Outputs of a program, the batch first, and what it eliminates.
@@ -181,11 +190,12 @@ class Measuring:
         program : IntegerProgram
             A delta network in all operands of its linear operators.
         """
-        self._counter = _Counter()
+        counter = self._own.counter = _Counter()
         outputs = self._evaluator.outputs(program)
-        return outputs, Elimination(tuple(self._operands(program)))
+        return outputs, Elimination(tuple(self._operands(program, counter)))
 
-    def _operands(self, program: IntegerProgram) -> list[Operand]:
+    @staticmethod
+    def _operands(program: IntegerProgram, counter: _Counter) -> list[Operand]:
         found = []
         for layer in program.layers:
             for recurrence in layer.recurrences:
@@ -199,8 +209,9 @@ class Measuring:
                             delta.threshold,
                             tuple(output for reader in readers for output in reader.outputs),
                             sum(width for reader in readers for width in reader.widths),
-                            self._counter.elements[name],
-                            self._counter.moved[name],
+                            delta.channels,
+                            counter.elements[name],
+                            counter.moved[name],
                         )
                     )
         return found

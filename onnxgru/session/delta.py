@@ -79,13 +79,16 @@ def check(session: Session, scheme: Scheme | None = None) -> None:
     UsageError
         If so.
     """
-    if session.config.delta is None and (scheme is None or not has_thresholds(session, scheme)):
+    config = session.config
+    searched = config.search and "threshold" in config.genes
+    own = scheme is not None and has_thresholds(session, scheme)
+    if config.delta is None and not searched and not own:
         return
     if any(part.streams for role in session.data.judged for part in session.data[role].parts):
         raise UsageError(
             "a delta network must see a whole recording in one call, but the model hands states on "
             "from call to call, which would lose what was last propagated; leave out delta, and "
-            "thresholds in the scheme"
+            "thresholds in the scheme and in genes"
         )
 
 
@@ -133,12 +136,9 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
     UsageError
         If the model cannot be a delta network.
     """
-    from onnxgru.runtime.elimination import Measuring
-
     check(session)
     session.listener(Stage("choosing thresholds on validation data"))
     layers, judge = session.model.layers, session.yardstick.judge(VALIDATION)
-    measuring = Measuring(session.model.host, session.data[VALIDATION], tuple(judge.targets))
     metric, allowed = session.yardstick.metric, drop(session)
     tops = {
         (layer.name, name): (1 << _bits(scheme, layer, writers)) - 1
@@ -150,8 +150,8 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
         return scheme.with_thresholds(layers, lambda one, name, _: GRID[levels[one.name, name]])
 
     def tried(levels: Mapping[tuple[str, str], int]) -> tuple[float, float]:
-        outputs, found = measuring(session.quantizer(made(levels)))
-        return metric.error(judge.figure(outputs)), found.share
+        figure, found = judge.measured(session.quantizer(made(levels)))
+        return metric.error(figure), found.share
 
     levels: Levels = dict.fromkeys(tops, 0)
     first, share = tried(levels)
@@ -198,7 +198,7 @@ def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
     from onnxgru.runtime.elimination import Measuring
 
     layers = session.model.layers
-    every = session.quantizer(scheme.with_thresholds(layers, lambda _one, _name, t: t or 0))
+    every = session.quantizer(scheme.with_thresholds(layers, lambda *of: of[-1].threshold or 0))
     zero = session.quantizer(scheme.with_thresholds(layers, lambda *_: 0))
     known = {
         name: threshold

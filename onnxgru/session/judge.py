@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -18,6 +18,9 @@ from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.population import PopulationEvaluator
 from onnxgru.settings.search import PROCESSOR
+
+if TYPE_CHECKING:  # compiled kernels are slow to import
+    from onnxgru.runtime.elimination import Elimination, Measuring
 
 Array = npt.NDArray[Any]
 
@@ -75,6 +78,17 @@ class Judge:
         if set(self.targets) == set(self._host.interface.outputs):
             return self._evaluator
         return self._evaluating(tuple(self.targets))
+
+    @cached_property
+    def _measuring(self) -> "Measuring":
+        from onnxgru.runtime.elimination import Measuring
+
+        return Measuring(self._host, self._data, tuple(self.targets))
+
+    def measured(self, program: IntegerProgram) -> "tuple[float, Elimination]":
+        """The figure of a delta network, and what it eliminates; see `Measuring`."""
+        outputs, found = self._measuring(program)
+        return self.figure(outputs), found
 
     def outputs(self, program: IntegerProgram) -> dict[str, Array]:
         """What a program computes, all outputs by name, the batch first."""

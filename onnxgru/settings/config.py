@@ -47,6 +47,11 @@ class Config(Quantization, Search, Finetuning, Data, Graphs, Run):
             "training_data too",
         )
         yield (
+            self.delta is not None and self.search and "threshold" in self.genes,
+            "delta sets thresholds after a search, and genes for threshold search them; give one "
+            "of them",
+        )
+        yield (
             self.weights_file is not None and (self.scheme is None or tunes),
             "weights_file holds the integers of one scheme; give that scheme, and leave out "
             "training_data",

@@ -11,7 +11,7 @@ from onnxgru.settings.kinds import Choice, Number, Switch, Text, Whole
 from onnxgru.settings.objectives import Objectives
 
 GENOMES = ("split", "coupled")
-GENES = ("bits", "observer", "granularity")
+GENES = ("bits", "observer", "granularity", "threshold")
 SHARES = ("none", "layer", "kind", "gate")
 """Genomes, genes and groups that `onnxgru.study.encoding.Encoding` knows."""
 
@@ -24,8 +24,8 @@ def _genes(text: str) -> None:
     names = [name.strip() for name in text.split(",")]
     if names[0] != "bits" or len(set(names)) < len(names) or not set(names) <= set(GENES):
         raise UsageError(
-            f"genes must be bits, and observer or granularity if wanted, such as bits,observer, "
-            f"got {text!r}"
+            f"genes must be bits, and observer, granularity or threshold if wanted, such as "
+            f"bits,observer, got {text!r}"
         )
 
 
@@ -60,8 +60,8 @@ class Search(Settings):
     objectives: str = setting(
         "error,flash",
         Objectives(),
-        "what is minimised: error, and one or two of flash, weights, bitops, cost:TABLE.toml; "
-        "members are chosen by the last one",
+        "what is minimised: error, and one or two of flash, weights, bitops, operations, "
+        "cost:TABLE.toml; members are chosen by the last one",
     )
     genome: str = setting(
         "split",
@@ -72,7 +72,8 @@ class Search(Settings):
     genes: str = setting(
         "bits",
         Text("a text such as bits,observer", "NAMES", parse=_genes),
-        "what genes decide: bits, and observer and granularity if wanted: bits,observer",
+        "what genes decide: bits, and observer, granularity and threshold (of a delta network) if "
+        "wanted: bits,observer",
     )
     search_inputs: bool = setting(False, Switch(), "also search the width of each layer's input")
     share: str = setting("none", Choice(SHARES), "which operators share a gene")
@@ -137,6 +138,18 @@ class Search(Settings):
             on_cluster and on_device,
             "scheduler and device exclude each other: workers of Dask evaluate on their "
             "processors; give one of them",
+        )
+        counted = "operations" in [name.strip() for name in self.objectives.split(",")]
+        thresholds = "threshold" in self.genes
+        yield (
+            counted != thresholds,
+            "genes for threshold and the objective operations belong together; give genes "
+            "bits,threshold and objectives error,operations, or leave out both",
+        )
+        yield (
+            thresholds and (on_device or self.finetune_candidates),
+            "operations are counted on the processor, without training; leave out device and "
+            "finetune_candidates, or threshold and operations",
         )
         yield (
             self.finetune_candidates and (on_device or on_cluster),

@@ -1,16 +1,23 @@
 """Which genes a network has, and what scheme a genome means."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from onnxgru.core.choices import GRANULARITIES, OBSERVERS, WIDTHS
+from onnxgru.core.choices import GRANULARITIES, MAXIMUM_BITS, OBSERVERS, WIDTHS
 from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator
-from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme, operands
 from onnxgru.search.genome import Gene, Genome, Space
 
 WEIGHT = ".weight"
 OBSERVER = ".observer"
 GRANULARITY = ".granularity"
+THRESHOLD = ".threshold"
 """Suffixes of the names of genes that are not an output's width."""
+
+
+THRESHOLDS = (0, 1, 2, 4, 8, 16, 32, 64)
+"""Thresholds that genes may take, in codes of 8 bits; of narrower operands in proportion."""
+
+WIDEST = (1 << MAXIMUM_BITS) - 1
 
 
 def _gate(operator: Operator) -> str:
@@ -54,6 +61,8 @@ class Encoding:
     observers, granularities : bool
         Genes for the observer of every calibrated output (a position in `OBSERVERS`), and for the
         granularity of every linear operator's weights (a position in `GRANULARITIES`).
+    thresholds : bool
+        Genes for the thresholds of a delta network, one an operand in a layer.
     share : {"none", "layer", "kind", "gate"}
         Genes in common, for models with many GRUs. "layer": those of one kind of operator in a
         layer, and the weights of each matrix W and R. "kind": the same over all layers. "gate":
@@ -72,6 +81,7 @@ class Encoding:
         widths: Sequence[int] = WIDTHS,
         observers: bool = False,
         granularities: bool = False,
+        thresholds: bool = False,
         share: str = "none",
         granularity: str = "channel",
         observer: str = "mse",
@@ -81,6 +91,7 @@ class Encoding:
         self._coupled, self._inputs = coupled, inputs
         self._observers, self._granularities, self._share = observers, granularities, share
         self._granularity, self._observer, self._input_bits = granularity, observer, input_bits
+        self.thresholds = thresholds
         self.widths = tuple(widths)
         self._owner = {
             name: writers[0]
@@ -101,6 +112,8 @@ class Encoding:
                     genes[output + OBSERVER] = tuple(range(len(OBSERVERS)))
                 if granularities and weight is not None:
                     genes[_granularity(weight)] = tuple(range(len(GRANULARITIES)))
+            for name in operands(layer) if thresholds else ():
+                genes[self._threshold(layer, name)] = THRESHOLDS
         self.space = Space(tuple(Gene(name, choices) for name, choices in genes.items()))
 
     def names(self, layer: Layer, operator: Operator) -> tuple[str, str | None]:
@@ -116,6 +129,10 @@ class Encoding:
 
     def _input(self, layer: Layer) -> str:
         return layer.input if self._share in ("none", "layer") else "input"
+
+    def _threshold(self, layer: Layer, operand: str) -> str:
+        own = f"{layer.name}/" if self._share in ("none", "layer") else ""
+        return f"{own}{operand}{THRESHOLD}"
 
     def scheme(self, genome: Genome) -> Scheme:
         """The scheme of a genome."""
@@ -143,7 +160,15 @@ class Encoding:
             )
             for layer in self._layers
         }
-        return Scheme(inputs, operators)
+        found = Scheme(inputs, operators)
+        if not self.thresholds:
+            return found
+
+        def threshold(layer: Layer, operand: str, entry: OutputScheme) -> int:
+            top = (1 << entry.bits) - 1
+            return round(values[self._threshold(layer, operand)] * top / WIDEST)
+
+        return found.with_thresholds(self._layers, threshold)
 
     def genome(self, widths: Mapping[str, int]) -> Genome:
         """Genes of widths as given by name, the widest where not; the others as configured."""
@@ -154,13 +179,16 @@ class Encoding:
             return OBSERVERS.index(self._observer)
         if gene.name.endswith(GRANULARITY):
             return GRANULARITIES.index(self._granularity)
+        if gene.name.endswith(THRESHOLD):
+            return THRESHOLDS[0]
         return widths.get(gene.name, self.widths[-1])
 
     @property
     def growing(self) -> tuple[str, ...]:
         """Names of the genes that are widths."""
         names = (gene.name for gene in self.space.genes)
-        return tuple(name for name in names if not name.endswith((OBSERVER, GRANULARITY)))
+        others = (OBSERVER, GRANULARITY, THRESHOLD)
+        return tuple(name for name in names if not name.endswith(others))
 
     def uniform(self, bits: int) -> Genome:
         """Every width at `bits`, inputs at their fixed width where they have no gene."""
@@ -171,10 +199,22 @@ class Encoding:
         return self.genome({g.name: bits for g in self.space.genes if g.name.endswith(WEIGHT)})
 
     def starts(self) -> tuple[Genome, ...]:
-        """What the first population must hold: uniform schemes, then narrow weights alone."""
+        """What the first population must hold: uniform schemes, then narrow weights alone.
+
+        With genes of thresholds, the widest uniform scheme has each of them as well.
+        """
         uniform = [self.uniform(bits) for bits in reversed(self.widths)]
         narrow = [] if self._coupled else [self.narrow_weights(bits) for bits in self.widths]
-        return tuple(dict.fromkeys([*uniform, *narrow]))
+        return tuple(dict.fromkeys([*uniform, *narrow, *self._held(uniform[0])]))
+
+    def _held(self, genome: Genome) -> Iterator[Genome]:
+        """A genome with every threshold, the same everywhere; none without genes of thresholds."""
+        genes = self.space.genes
+        for level in THRESHOLDS[1:] if self.thresholds else ():
+            yield tuple(
+                level if gene.name.endswith(THRESHOLD) else value
+                for gene, value in zip(genes, genome, strict=True)
+            )
 
 
 def _granularity(weight: str) -> str:

@@ -12,7 +12,7 @@ from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
-from onnxgru.cost.objectives import Size
+from onnxgru.cost.objectives import Size, counts
 from onnxgru.data import metrics
 from onnxgru.data.dataset import Recorded
 from onnxgru.search.front import Member
@@ -39,6 +39,7 @@ def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
         widths=choices.widths(config.widths),
         observers="observer" in config.genes,
         granularities="granularity" in config.genes,
+        thresholds="threshold" in config.genes,
         share=config.share,
         granularity=config.granularity,
         observer=config.observer,
@@ -75,13 +76,24 @@ class Problem:
     def many(self, genomes: Sequence[Genome]) -> Iterator[Member]:
         """Members of several genomes, in order, run together where the judge has a device."""
         programs = [self._program(genome) for genome in genomes]
-        figures = self.judge.qualities([p for p in programs if p is not None])
+        figures = self._figures([p for p in programs if p is not None])
         for genome, program in zip(genomes, programs, strict=True):
             if program is None:
                 yield Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
             else:
-                error = self.judge.metric.error(next(figures))
-                yield Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+                figure, counted = next(figures)
+                error = self.judge.metric.error(figure)
+                values = (size.value(program, counted) for size in self.sizes)
+                yield Member(genome, (error, *values))
+
+    def _figures(self, programs: Sequence[IntegerProgram]) -> Iterator[tuple[float, float | None]]:
+        """Figures of programs, and what was counted while they ran."""
+        if not counts(self.sizes):
+            yield from ((figure, None) for figure in self.judge.qualities(programs))
+            return
+        for program in programs:
+            figure, found = self.judge.measured(program)
+            yield figure, found.left
 
     def prove(self) -> None:
         """Compare the device that the judge has, if any, with the processor."""

@@ -36,6 +36,8 @@ from onnxgru.study.encoding import Encoding
 from onnxgru.study.problem import WORST, Parts, Portable, Problem, encoding
 
 _ROLE = "validation"
+_OTHERS = ("cost", objectives.OPERATIONS)
+"""Sizes that no account of a program has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ class Made:
         except (OverflowProofError, DivergedError):
             return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
         error = session.yardstick.metric.error(session.yardstick.quality(program, _ROLE))
-        return Member(genome, (error, *(size.measure(program) for size in self.sizes)))
+        return Member(genome, (error, *(size.value(program, None) for size in self.sizes)))
 
 
 class Study:
@@ -174,6 +176,7 @@ class Study:
         metric, size = self._session.yardstick.metric, self.sizes[-1]
         session = self._session.unbounded
         program = session.quantizer(self._uniform(MAXIMUM_BITS))
+        counted = self._counted(session, program)
         title, _, unit = (
             size.title.rpartition(" ") if size.key == "flash_bytes" else (size.title, "", "")
         )
@@ -183,7 +186,7 @@ class Study:
             title,
             unit,
             f"{self.max_drop:g} {metric.drop_unit}".strip(),
-            (size.measure(program), metric.quality(self.baseline)),
+            (size.value(program, counted), metric.quality(self.baseline)),
         )
 
     @cached_property
@@ -205,7 +208,16 @@ class Study:
         """Uniform bits as the search has them, whether or not it may use that width."""
         if bits in self.encoding.widths:
             return self.encoding.scheme(self.encoding.uniform(bits))
-        return self._session.uniform(bits)
+        plain = self._session.uniform(bits)
+        if not self.encoding.thresholds:
+            return plain
+        return plain.with_thresholds(self._session.model.layers, lambda *_: 0)
+
+    def _counted(self, session: Session, program: IntegerProgram) -> float | None:
+        """What is counted while a program runs on validation data; None without such sizes."""
+        if not objectives.counts(self.sizes):
+            return None
+        return session.yardstick.judge(_ROLE).measured(program)[1].left
 
     @cached_property
     def _allocation(self) -> Allocation:
@@ -435,14 +447,14 @@ class Study:
 
     def _measured(self, session: Session, scheme: Scheme) -> dict[str, Any]:
         session, program = self._made(session, scheme)
-        sizes = account(program)
+        sizes, counted = account(program), self._counted(session, program)
         return {
             "flash_bytes": sizes.flash_bytes,
             "weight_bits": sizes.weight_bits,
             "mean_bits": round(sizes.mean_bits, 4),
             "accumulator_bits": sizes.accumulator_bits,
             "bitops": sizes.bitops,
-            **{size.key: size.measure(program) for size in self.sizes if size.key == "cost"},
+            **{s.key: s.value(program, counted) for s in self.sizes if s.key in _OTHERS},
             **_figures(session, program),
         }
 

@@ -33,6 +33,8 @@ def made():
         ({"share": "kind", "inputs": True}, 7),
         ({"granularities": True}, 68 + 18),
         ({"share": "kind", "granularities": True}, 6 + 2),
+        ({"thresholds": True}, 68 + 2 * 2),
+        ({"share": "gate", "thresholds": True}, 10 + 2),
     ],
 )
 def test_number_of_genes(made, settings, count):
@@ -82,6 +84,21 @@ def test_genes_of_observers_and_granularities_decide(made):
     assert "/gru1/forward/reset.sum.observer" in values
 
 
+def test_genes_of_thresholds_decide(made):
+    encoding = Encoding(made.layers, thresholds=True)
+    values = encoding.space.decode(encoding.uniform(4))
+    assert values["/gru0/state.threshold"] == 0
+    values |= {"/gru0/state.threshold": 32, "/gru1/input.threshold": 8}
+    scheme = encoding.scheme(encoding.space.encode(values))
+    directions = [f"/gru0/{name}/state.sum" for name in ("forward", "reverse")]
+    assert [scheme.operators[name].threshold for name in directions] == [2, 2]  # 32 * 15 / 255
+    assert scheme.inputs["/gru1"].threshold == 8  # of 8 bits
+    assert scheme.inputs["/gru0"].threshold == 0
+    assert not any(name.endswith("threshold") for name in encoding.growing)
+    plain = Encoding(made.layers).starts()
+    assert len(encoding.starts()) == len(plain) + 7
+
+
 def test_shared_genes_of_gates_reach_all_layers(made):
     encoding = Encoding(made.layers, share="gate")
     values = encoding.space.decode(encoding.uniform(8))
@@ -127,6 +144,16 @@ def test_widths_are_read(text, expected):
         ({"share": "all"}, "share must be one of none, layer, kind, gate"),
         ({"strategy": "luck"}, "strategy must be one of explore-exploit, plain"),
         ({"objectives": "error,speed"}, "'speed'"),
+        ({"genes": "bits,threshold"}, "belong together; give genes bits,threshold and objectives"),
+        ({"objectives": "error,operations"}, "genes for threshold and the objective operations"),
+        (
+            {"genes": "bits,threshold", "objectives": "error,operations", "device": "cuda"},
+            "operations are counted on the processor, without training; leave out device",
+        ),
+        (
+            {"genes": "bits,threshold", "objectives": "error,operations", "delta": 2},
+            "delta sets thresholds after a search, and genes for threshold search them",
+        ),
     ],
 )
 def test_wrong_settings_are_refused_when_made(settings, part):

@@ -46,6 +46,10 @@ def searched(model, folder, **settings):
             ["flash_bytes", "cost"],
         ),
         ({"genome": "coupled", "search_inputs": True, "widths": "2,4,8"}, ["flash_bytes"]),
+        (
+            {"objectives": "error,flash,operations", "genes": "bits,threshold"},
+            ["flash_bytes", "operations"],
+        ),
     ],
 )
 def test_front_holds_or_beats_every_uniform_scheme(model, tmp_path, settings, keys):
