@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onnxgru.core import choices
-from onnxgru.core.choices import FIRST, HIDDEN, INPUTS
+from onnxgru.core.choices import FIRST, HIDDEN, INPUTS, MAXIMUM_BITS
 from onnxgru.core.errors import UsageError
 from onnxgru.core.network import Layer
-from onnxgru.core.scheme import Scheme, operands
+from onnxgru.core.scheme import OutputScheme, Scheme, operands
 from onnxgru.events import Stage
 from onnxgru.passes.delta import thresholds
 from onnxgru.session.recordings import VALIDATION
 from onnxgru.session.session import Session
 
 GRID = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Thresholds that are tried, in codes."""
+"""Thresholds that are tried, in codes; of wide codes, in so many times 256."""
 
 EASY = 0.1
 """Part of the drop that each step of the choice is taken to cost at least: figures on few
@@ -140,28 +140,31 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
     session.listener(Stage("choosing thresholds on validation data"))
     layers, judge = session.model.layers, session.yardstick.judge(VALIDATION)
     metric, allowed = session.yardstick.metric, drop(session)
-    tops = {
-        (layer.name, name): (1 << _bits(scheme, layer, writers)) - 1
+    grids = {
+        (layer.name, name): _grid(_bits(scheme, layer, writers))
         for layer in layers
         for name, writers in operands(layer).items()
     }
 
     def made(levels: Mapping[tuple[str, str], int]) -> Scheme:
-        return scheme.with_thresholds(layers, lambda one, name, _: GRID[levels[one.name, name]])
+        def level(layer: Layer, name: str, _entry: OutputScheme) -> int:
+            return grids[layer.name, name][levels[layer.name, name]]
+
+        return scheme.with_thresholds(layers, level)
 
     def tried(levels: Mapping[tuple[str, str], int]) -> tuple[float, float]:
         figure, found = judge.measured(session.quantizer(made(levels)))
         return metric.error(figure), found.share
 
-    levels: Levels = dict.fromkeys(tops, 0)
+    levels: Levels = dict.fromkeys(grids, 0)
     first, share = tried(levels)
-    error, going = first, set(tops)
+    error, going = first, set(grids)
     while going:
         found: list[tuple[float, Levels, float, float]] = []
         for key in sorted(going):
             before = len(found)
             for level in range(levels[key] + 1, levels[key] + 1 + AHEAD):
-                if level == len(GRID) or GRID[level] > tops[key]:
+                if level == len(grids[key]):
                     break
                 raised = {**levels, key: level}
                 after, more = tried(raised)
@@ -173,6 +176,12 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
         if found:
             _, levels, error, share = max(found, key=lambda one: one[0])
     return made(levels)
+
+
+def _grid(bits: int) -> tuple[int, ...]:
+    """Thresholds that are tried of an operand of some width."""
+    scaled = (threshold << max(0, bits - MAXIMUM_BITS) for threshold in GRID)
+    return tuple(threshold for threshold in scaled if threshold < 1 << bits)
 
 
 def _bits(scheme: Scheme, layer: Layer, writers: tuple[str, ...]) -> int:

@@ -230,6 +230,7 @@ def test_choices_are_those_of_what_implements_them() -> None:
     assert [one for one in search.GENES if one != "bits"] == [
         encoding.OBSERVER[1:],
         encoding.GRANULARITY[1:],
+        encoding.THRESHOLD[1:],
     ]
     from onnxgru.report.record import _RANGES
 
