@@ -27,7 +27,10 @@ def equations(node: ir.Node) -> Equations:
     UnknownError
         If cells are not made of that.
     """
-    return _SCAN_OR_LOOP[node.op_type](node)
+    try:
+        return _SCAN_OR_LOOP[node.op_type](node)
+    except RecursionError as error:
+        raise UnknownError("its body is longer than cells are") from error
 
 
 @dataclass
@@ -47,13 +50,15 @@ class _Host:
     node: ir.Node
     body: ir.Graph
     terms: Terms = field(default_factory=Terms)
+    aliases: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sequences = Sequences(self.terms)
         self.reader = Reader(self.terms, self.body, self.outside, self.sequences.step)
 
     def outside(self, value: ir.Value) -> Read:
-        """A value of the outer graph that the body captures."""
+        """A value of the outer graph that the body captures, or carries without change."""
+        value = self.aliases.get(value, value)
         array = constant_value(value)
         if array is not None:
             return array
@@ -77,8 +82,7 @@ class _Host:
         for each in kept:
             if origin(each.following) is each.inner:
                 unchanged.append((each.last, each.first))
-                if read(each.inner):
-                    self.reader.know(each.inner, self.outside(each.first))
+                self.aliases[each.inner] = each.first
             elif each.inner.dtype is not None and each.inner.dtype.is_integer():
                 counted.append(each)
                 self.reader.know(each.inner, Count(_number(each)))
@@ -97,10 +101,10 @@ class _Host:
         leaving = [entry for entry in emitted if read(entry[1])]
         if len(leaving) > 1:
             names = ", ".join(str(outer.name) for _, outer, _ in leaving)
-            raise UnknownError(f"it gives {len(leaving)} sequences ({names}), which must be one")
+            raise UnknownError(f"it gives {len(leaving)} sequences, {names}, where cells give one")
         found = None
         for inner, outer, axis in leaving:
-            features = self.reader.features(inner, "what it emits,")
+            features = self.reader.features(inner, "what it gives at every step,")
             place = axis % (len(features.axes) + 1)
             axes = (*features.axes[:place], moving.TIME, *features.axes[place:])
             found = Emitted(features.term, axes, outer)
@@ -138,12 +142,12 @@ class _Host:
         return found.turned() if all(moving.BACK in root.axes for root in roots) else found
 
     def _carried(self, each: _Kept, axes: moving.Axes) -> Carried:
-        following = self.reader.features(each.following, "the carry")
-        given = self.reader.features(each.inner, "the carry")
+        following = self.reader.features(each.following, "what it carries,")
+        given = self.reader.features(each.inner, "what it carries,")
         if following.axes != axes:
-            raise UnknownError(f"the carry {each.inner.name} changes its axes")
+            raise UnknownError(f"what it carries, {each.inner.name}, changes its axes")
         if following.term.width != given.term.width:
-            raise UnknownError(f"the carry {each.inner.name} changes its number of features")
+            raise UnknownError(f"what it carries, {each.inner.name}, changes its size")
         last = each.last if read(each.last) else None
         return Carried(given.term, following.term, axes, each.first, last)
 
@@ -165,8 +169,6 @@ def _scan(node: ir.Node) -> Equations:
     host = _Host(node, body)
     states = len(node.inputs) - count
     given = [value for value in node.inputs if value is not None]
-    if len(given) != len(node.inputs):
-        raise UnknownError("it lacks an input")
     joined = len(node.outputs) - states
     attributes = node.attributes
     axes = list(attributes.get_ints("scan_input_axes", ())) or [0] * count
@@ -205,8 +207,6 @@ def _loop(node: ir.Node) -> Equations:
     host.reader.know(counter, Count(0))
     host.reader.know(going, Going(frozenset()))
     count = len(given)
-    if any(value is None for value in given):
-        raise UnknownError("it lacks an input")
     kept = [
         _Kept(*values)
         for values in zip(

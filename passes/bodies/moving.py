@@ -85,7 +85,7 @@ def broadcast(one: Axes, other: Axes) -> Axes:
     found = []
     for a, b in zip_longest(reversed(one), reversed(other), fillvalue=ONE):
         if ONE not in (a, b) and a != b:
-            raise UnknownError("axes of different meaning meet in one operator")
+            raise UnknownError("the batch meets the features in one operator of its body")
         found.append(b if a == ONE else a)
     return tuple(reversed(found))
 
@@ -105,7 +105,7 @@ def vector(array: npt.NDArray[Any], axes: Axes, width: int) -> tuple[Floats, Axe
         raise UnknownError(f"a constant of shape {list(array.shape)} is not one for every feature")
     numbers: Floats = array.reshape(-1).astype(np.float32)
     if numbers.size not in (1, width):
-        raise UnknownError(f"{numbers.size} numbers meet {width} features")
+        raise UnknownError(f"{numbers.size} constant numbers meet {width} features in its body")
     return numbers, axes
 
 
@@ -122,7 +122,7 @@ def taken(
     if node.op_type == "Split":
         place = node.attributes.get_int("axis", 0)
         if axes[place] != FEATURES:
-            raise UnknownError("its body has a Split of another axis than the features'")
+            raise UnknownError("its body has a Split of another axis than that of the features")
         sizes = others[0].reshape(-1).tolist() if others and others[0] is not None else []
         count = len(node.outputs)
         each = -(-width // count)
@@ -139,7 +139,7 @@ def taken(
         if axes[place] != FEATURES:
             if start == 0 and stop > 2**30 and step == 1:
                 continue
-            raise UnknownError("its body has a Slice of another axis than the features'")
+            raise UnknownError("its body has a Slice of another axis than that of the features")
         if step != 1:
             raise UnknownError(f"its body has a Slice of step {step}")
         first, last, _ = slice(start, stop).indices(width)
@@ -147,7 +147,7 @@ def taken(
     return found
 
 
-def moved(node: ir.Node, axes: Axes, width: int, others: Sequence[Any], value: ir.Value) -> Axes:
+def moved(node: ir.Node, axes: Axes, width: int, others: Sequence[Any]) -> Axes:
     """Axes behind a Transpose, Squeeze, Unsqueeze or Reshape.
 
     Raises
@@ -168,12 +168,12 @@ def moved(node: ir.Node, axes: Axes, width: int, others: Sequence[Any], value: i
             return _without(axes, gone)
         case "Unsqueeze":
             return unsqueezed(axes, numbers or ())
-    return reshaped(axes, width, value.shape if numbers is None else numbers)
+    return reshaped(axes, width, numbers or ())
 
 
 def _without(axes: Axes, gone: set[int]) -> Axes:
     if any(axes[place] not in (ONE, BATCH) for place in gone):
-        raise UnknownError("Squeeze removes an axis of features or time")
+        raise UnknownError("its body has a Squeeze of the features")
     return tuple(axis for place, axis in enumerate(axes) if place not in gone)
 
 
@@ -184,7 +184,7 @@ def unsqueezed(axes: Axes, places: Sequence[int]) -> Axes:
     return tuple(ONE if place in new else next(rest) for place in range(count))
 
 
-def reshaped(axes: Axes, width: int, target: Sequence[Any] | ir.Shape | None) -> Axes:
+def reshaped(axes: Axes, width: int, target: Sequence[int]) -> Axes:
     """Axes behind a Reshape that only adds or removes axes of size 1.
 
     Raises
@@ -192,15 +192,12 @@ def reshaped(axes: Axes, width: int, target: Sequence[Any] | ir.Shape | None) ->
     UnknownError
         If it does more.
     """
-    if target is None:
-        raise UnknownError("its body has a Reshape to a shape that is not known")
     core = [axis for axis in axes if axis != ONE]
     found: list[str] = []
-    for size in reversed(list(target)):
+    for size in reversed(target):
         spare = len(target) - len(found) > len(core)
         found.append(ONE if not core or (size == 1 and spare and found) else core.pop())
-        wide = isinstance(size, int) and size > 0 and size != width
-        if found[-1] == FEATURES and wide:
+        if found[-1] == FEATURES and size > 0 and size != width:
             raise UnknownError("its body has a Reshape that takes features apart")
     if core:
         raise UnknownError("its body has a Reshape that joins axes")

@@ -120,7 +120,7 @@ class Reader:
         """What a value is, which must be features."""
         found = self(value)
         if not isinstance(found, Features):
-            raise UnknownError(f"{what} {value.name} is no vector of features")
+            raise UnknownError(f"{what} {value.name} does not depend on the sequence")
         return found
 
     def _read(self, value: ir.Value) -> Read:
@@ -136,12 +136,12 @@ class Reader:
         operands = [None if v is None else self(v) for v in node.inputs]
         if all(operand is None or isinstance(operand, np.ndarray) for operand in operands):
             return self._folded(node, value, operands)
-        name = "" if node.domain else node.op_type
-        rule = _RULES.get(name)
+        rule = _RULES.get("" if node.domain else node.op_type)
         if rule is None:
-            raise UnknownError(
-                f"its body has the operator {node.op_type}, which cells are not made of"
-            )
+            raise _unknown(node)
+        plain = all(o is None or isinstance(o, Features | np.ndarray) for o in operands)
+        if not plain and node.op_type not in _COUNTING:
+            raise UnknownError(f"its body computes {node.op_type} of its counter")
         return rule(self._terms, node, operands, value)
 
     def _gathered(self, node: ir.Node, data: ir.Value, index: ir.Value) -> Features:
@@ -154,13 +154,10 @@ class Reader:
     def _folded(node: ir.Node, value: ir.Value, operands: list[Any]) -> Array:
         from onnx.reference import ReferenceEvaluator
 
-        if node.op_type.startswith("Random") or any(
-            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-            for a in node.attributes.values()
-        ):
-            raise UnknownError(
-                f"its body has the operator {node.op_type}, which cells are not made of"
-            )
+        graphs = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        inner = any(a.type in graphs for a in node.attributes.values())
+        if inner or node.domain or node.op_type.startswith("Random"):
+            raise _unknown(node)
         feeds = {str(v.name): a for v, a in zip(node.inputs, operands, strict=True) if v}
         results: Any = ReferenceEvaluator(ir.to_proto(node)).run(None, feeds)
         return np.asarray(results[value.index() or 0])
@@ -169,13 +166,17 @@ class Reader:
 Rule = Callable[[Terms, ir.Node, list[Any], ir.Value], Read]
 
 
+def _unknown(node: ir.Node) -> UnknownError:
+    return UnknownError(f"its body has the operator {node.op_type}, which cells are not made of")
+
+
 def _split_operands(operands: list[Any]) -> tuple[Features, Array, bool]:
     """The features and the constant of an operator of two operands, and which comes first."""
     first, second = operands
     for features, other, swapped in ((first, second, False), (second, first, True)):
         if isinstance(features, Features) and isinstance(other, np.ndarray):
             return features, other, swapped
-    raise UnknownError("features meet what is neither features nor constant")
+    raise UnknownError("its body has an operator that lacks an operand")
 
 
 def _add(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
@@ -194,7 +195,7 @@ def _counted(operands: list[Any]) -> Count:
     numbers = [int(o) for o in operands if isinstance(o, np.ndarray) and o.size == 1]
     counts = [o for o in operands if isinstance(o, Count)]
     if len(numbers) + len(counts) != len(operands) or len(counts) != 1:
-        raise UnknownError("its counter is not counted up")
+        raise UnknownError("its body adds its counter to what is not constant")
     return Count(counts[0].offset + sum(numbers))
 
 
@@ -202,6 +203,8 @@ def _sub(terms: Terms, node: ir.Node, operands: list[Any], value: ir.Value) -> R
     first, second = operands
     if isinstance(second, Features):
         return _add(terms, node, [first, Features(terms.negative(second.term), second.axes)], value)
+    if not isinstance(second, np.ndarray):
+        raise UnknownError("its body subtracts its counter")
     return _add(terms, node, [first, -second], value)
 
 
@@ -218,7 +221,7 @@ def _mul(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> 
 def _div(terms: Terms, node: ir.Node, operands: list[Any], value: ir.Value) -> Read:
     first, second = operands
     if not isinstance(second, np.ndarray) or not second.all():
-        raise UnknownError("its body has the operator Div by what varies")
+        raise UnknownError("its body divides by what varies, or by 0")
     return _mul(terms, node, [first, 1.0 / second.astype(np.float64)], value)
 
 
@@ -231,27 +234,28 @@ def _matmul(terms: Terms, _node: ir.Node, operands: list[Any], _value: ir.Value)
     features, other, swapped = _split_operands(operands)
     weight = other if swapped else other.T
     if other.ndim != 2:
-        raise UnknownError(f"a product has a weight of {other.ndim} axes, which must be 2")
+        raise UnknownError(f"its body has a product with a weight of {other.ndim} axes, not 2")
     place = -2 if swapped and len(features.axes) > 1 else -1
     if features.axes[place] != FEATURES:
-        raise UnknownError("a product is not over the features")
+        raise UnknownError("its body has a product along another axis than that of the features")
     term = terms.linear(features.term, weight, np.zeros(len(weight), np.float32))
     return Features(term, features.axes)
 
 
 def _gemm(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
     features, weight, *rest = operands
-    if not isinstance(features, Features) or not isinstance(weight, np.ndarray):
-        raise UnknownError("its body has a Gemm without a constant weight")
     attributes = node.attributes
+    constant = isinstance(weight, np.ndarray) and all(
+        each is None or isinstance(each, np.ndarray) for each in rest
+    )
+    if not isinstance(features, Features) or not constant:
+        raise UnknownError("its body has a Gemm without a constant weight and bias")
     if attributes.get_int("transA", 0) or features.axes != (BATCH, FEATURES):
-        raise UnknownError("a product is not over the features")
+        raise UnknownError("its body has a product along another axis than that of the features")
     turned = weight if attributes.get_int("transB", 0) else weight.T
     weight = (attributes.get_float("alpha", 1.0) * turned).astype(np.float32)
     term = terms.linear(features.term, weight, np.zeros(len(weight), np.float32))
     if rest and rest[0] is not None:
-        if not isinstance(rest[0], np.ndarray):
-            raise UnknownError("its body has a Gemm without a constant bias")
         bias, _ = moving.vector(rest[0], features.axes, term.width)
         term = terms.shift(term, attributes.get_float("beta", 1.0) * bias)
     return Features(term, features.axes)
@@ -291,33 +295,33 @@ def _moved(terms: Terms, node: ir.Node, operands: list[Any], value: ir.Value) ->
     features, *others = operands
     if isinstance(features, Count | Steps | Going):
         return features  # a number, whatever its shape
-    if not isinstance(features, Features) or any(isinstance(o, Features) for o in others):
-        raise UnknownError(f"its body has the operator {node.op_type} of what varies")
+    constant = all(other is None or isinstance(other, np.ndarray) for other in others)
+    if not isinstance(features, Features) or not constant:
+        raise UnknownError(f"its body has a {node.op_type} whose sizes vary")
     place = features.axes, features.term.width
     if node.op_type in ("Slice", "Split"):
         start, stop = moving.taken(node, *place, others, value)
         return Features(terms.part(features.term, start, stop), features.axes)
-    return Features(features.term, moving.moved(node, *place, others, value))
+    return Features(features.term, moving.moved(node, *place, others))
 
 
 def _concat(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
-    if not all(isinstance(operand, Features) for operand in operands):
-        raise UnknownError("its body has a Concat of features and constants")
-    axes = operands[0].axes
-    if any(operand.axes != axes for operand in operands):
-        raise UnknownError("its body has a Concat of features of different axes")
+    found = {operand.axes for operand in operands if isinstance(operand, Features)}
+    axes = found.pop()
+    if found or not all(isinstance(operand, Features) for operand in operands):
+        raise UnknownError("its body has a Concat of what are not all features")
     if axes[node.attributes.get_int("axis", 0)] != FEATURES:
-        raise UnknownError("its body has a Concat of another axis than the features'")
+        raise UnknownError("its body has a Concat along another axis than that of the features")
     return Features(terms.concat([operand.term for operand in operands]), axes)
 
 
 def _less(_terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
     first, second = operands if node.op_type.startswith("Less") else operands[::-1]
     more = int(node.op_type.endswith("OrEqual"))
-    if isinstance(second, np.ndarray) and second.size == 1:
-        second = int(np.reshape(second, -1)[0])
+    if isinstance(second, np.ndarray) and second.size == 1 and float(second.item()).is_integer():
+        second = int(second.item())
     if not isinstance(first, Count) or not isinstance(second, Steps | int):
-        raise UnknownError(f"its condition {node.op_type} may end it before the last step")
+        raise UnknownError("its condition may end it before the last step")
     return Going(frozenset({Limit(second, 1 - first.offset + more)}))
 
 
@@ -330,6 +334,13 @@ def _and(_terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) ->
             raise UnknownError("its condition may end it before the last step")
     return Going(limits)
 
+
+_MOVES = ("Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+_COUNTING = frozenset(
+    {"Add", "And", "Cast", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Sub"}
+    | set(_MOVES)
+)
+"""Operators that may read a counter, or a condition."""
 
 _RULES: Mapping[str, Rule] = {
     "Add": _add,
@@ -349,5 +360,5 @@ _RULES: Mapping[str, Rule] = {
     "Neg": _neg,
     "Sub": _sub,
     **dict.fromkeys(FUNCTIONS, _function),
-    **dict.fromkeys(("Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"), _moved),
+    **dict.fromkeys(_MOVES, _moved),
 }

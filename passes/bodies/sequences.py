@@ -55,6 +55,11 @@ class Sequences:
 
     def step(self, value: ir.Value, axis: int) -> Features:
         """A slice of a sequence along an axis, at this step."""
+        if value.dtype != ir.DataType.FLOAT:
+            raise UnknownError(
+                f"its body reads steps of {value.name}, which must be float32, as of a mask or of "
+                "indices"
+            )
         axes = moving.named(value.shape, f"the sequence {value.name}", axis)
         axis %= len(axes)
         self.given.append((value, axis))

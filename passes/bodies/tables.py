@@ -50,7 +50,7 @@ def bound(equations: Equations) -> Bound:
         If they are not those of a recurrent cell.
     """
     if not equations.carried:
-        raise UnknownError("its body keeps nothing from step to step")
+        raise UnknownError("it carries nothing from step to step")
     carries = {c.source: equations.computed(c.following) for c in equations.carried}
     written = next(iter(carries.values()))
     emitted = None
@@ -60,8 +60,8 @@ def bound(equations: Equations) -> Bound:
     sizes = {term.width for term in ends}
     if len(sizes) > 1:
         raise UnknownError(
-            f"what it keeps and emits has {' and '.join(map(str, sorted(sizes)))} features, which "
-            "must be as many"
+            f"what it carries and gives has {' and '.join(map(str, sorted(sizes)))} features, "
+            "which must be as many"
         )
     if len(set(carries.values())) < len(carries):
         raise UnknownError("two of its carries have one value")

@@ -12,6 +12,7 @@ different exporters write into one form:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -94,18 +95,15 @@ class Terms:
         weight, bias = (np.ascontiguousarray(a, np.float32) for a in (weight, bias))
         if weight.shape[1] != operand.width:
             raise UnknownError(
-                f"a product has a weight of {weight.shape[1]} rows for {operand.width} features"
+                f"{operand.width} features are multiplied by a weight for {weight.shape[1]}"
             )
         if operand.kind == "concat":
             ends = np.cumsum([0, *(part.width for part in operand.operands)])
-            found = None
-            for part, (start, stop) in zip(operand.operands, pairwise(ends), strict=True):
-                own = bias if found is None else np.zeros_like(bias)
-                product = self.linear(part, weight[:, start:stop], own)
-                found = product if found is None else self.add(found, product)
-            if found is None:
-                raise UnknownError("a product has no operand")
-            return found
+            products = [
+                self.linear(part, weight[:, start:stop], np.zeros_like(bias) if start else bias)
+                for part, (start, stop) in zip(operand.operands, pairwise(ends), strict=True)
+            ]
+            return reduce(self.add, products)
         if operand.kind == "part":
             (whole,) = operand.operands
             spread = np.zeros((len(weight), whole.width), np.float32)
@@ -118,8 +116,6 @@ class Terms:
         factor = np.asarray(factor, np.float32).reshape(-1)
         if np.unique(factor).size == 1:
             return self._affine(operand, float(factor[0]), 0.0)
-        if factor.size != operand.width:
-            raise UnknownError(f"{operand.width} features are multiplied by {factor.size} numbers")
         if operand.kind == "concat":
             return self._by_parts(self.scale, operand, factor)
         if operand.kind == "linear" and operand.weight is not None and operand.bias is not None:
@@ -134,8 +130,6 @@ class Terms:
         offset = np.asarray(offset, np.float32).reshape(-1)
         if not offset.any():
             return operand
-        if offset.size not in (1, operand.width):
-            raise UnknownError(f"to {operand.width} features, {offset.size} numbers are added")
         whole = np.broadcast_to(offset, (operand.width,))
         if operand.kind == "linear" and operand.weight is not None and operand.bias is not None:
             return self.linear(operand.operands[0], operand.weight, operand.bias + whole)
@@ -148,7 +142,7 @@ class Terms:
             return self.add(first, self.shift(second, whole))
         if np.unique(offset).size == 1:
             return self._affine(operand, 1.0, float(offset[0]))
-        raise UnknownError("a constant vector is added to what is no product with a matrix")
+        raise UnknownError("its body adds a constant vector to what is no product with a matrix")
 
     def _by_parts(
         self, make: Callable[[Term, Floats], Term], operand: Term, numbers: Floats
@@ -185,7 +179,7 @@ class Terms:
         if low == 0.0 and np.isinf(high):
             return self.lookup(operand, Activation("Relu"))
         if not np.isfinite([low, high]).all() or high <= low:
-            raise UnknownError(f"Clip has the limits {low} and {high}")
+            raise UnknownError(f"its body has a Clip between {low:g} and {high:g}")
         alpha, beta = 1.0 / (high - low), -low / (high - low)
         before = operand.function
         if before is not None and before.name == AFFINE:
@@ -226,8 +220,7 @@ class Terms:
     def _pairwise(self, kind: str, left: Term, right: Term) -> Term:
         if left.width != right.width:
             raise UnknownError(
-                f"{left.width} and {right.width} features meet in one operator, which must be "
-                "as many"
+                f"{left.width} and {right.width} features meet in one operator of its body"
             )
         if "concat" in (left.kind, right.kind):
             both = {*_ends(left), *_ends(right)}
@@ -253,7 +246,7 @@ class Terms:
         if (start, stop) == (0, operand.width):
             return operand
         if not 0 <= start < stop <= operand.width:
-            raise UnknownError(f"features {start} to {stop} are taken of {operand.width}")
+            raise UnknownError(f"its body takes features {start} to {stop} of {operand.width}")
         below: Callable[[Term], Term] = lambda term: self.part(term, start, stop)  # noqa: E731
         match operand.kind:
             case "linear" if operand.weight is not None and operand.bias is not None:
@@ -307,7 +300,7 @@ class Terms:
                 numbers = np.eye(term.width, dtype=np.float32)
                 return self.linear(term, numbers, np.zeros(term.width, np.float32))
             case "concat":
-                raise UnknownError("Concat joins what no product with a matrix reads")
+                raise UnknownError("its body has a Concat that no product with a matrix reads")
             case "linear" if term.weight is not None and term.bias is not None:
                 return self.linear(operands[0], term.weight, term.bias)
             case "scale" if term.vector is not None:

@@ -1,0 +1,195 @@
+"""A Scan that cells are not made of is left in float, with the reason."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper, parser
+
+from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.recognize.layers import recognize
+from tests import scans
+from tests.scans import B, H, I
+
+BARE = scans.RNN.nodes.replace("out = Identity (next_h)", "")
+LEAVING = BARE + "out = Identity (next_h)"
+ODD_BODIES = {
+    "its body has the operator Sin, which cells are not made of": BARE + "out = Sin (next_h)",
+    "its body has the operator If, which cells are not made of": BARE
+    + """yes = Constant <value = bool {1}> ()
+    two = If (yes) <then_branch = a () => (float p) { p = Constant <value_float = 2.0> () },
+    else_branch = b () => (float q) { q = Constant <value_float = 3.0> () }>
+    out = Mul (next_h, two)""",
+    "its body divides by what varies, or by 0": BARE + "out = Div (next_h, sum)",
+    "its body has a product along another axis than that of the features": BARE
+    + "turned = Transpose (next_h) out = MatMul (turned, M)",
+    "its body has a product with a weight of 3 axes, not 2": BARE + "out = MatMul (next_h, C)",
+    "6 features are multiplied by a weight for 4": BARE + "out = Gemm <transB = 1> (next_h, N)",
+    "its body has a Gemm without a constant weight and bias": BARE
+    + "out = Gemm (next_h, R, next_h)",
+    "its body has a Clip between limits that vary": BARE
+    + "top = ReduceMax <keepdims = 0> (R) out = Clip (next_h, low, top)".replace(
+        "ReduceMax <keepdims = 0> (R)", "Identity (half_h)"
+    ).replace("top =", "half_h = Mul (next_h, half) top ="),
+    "its body has a Clip between 1 and -1": BARE + "out = Clip (next_h, high, low)",
+    "its body casts features to another type": BARE
+    + "whole = Cast <to = 7> (next_h) out = Cast <to = 1> (whole)",
+    "its body has a Concat of what are not all features": BARE
+    + "out = Concat <axis = 1> (next_h, K)",
+    "its body has a Concat along another axis than that of the features": BARE
+    + "out = Concat <axis = 0> (next_h, sum)",
+    "its body has a Concat that no product with a matrix reads": BARE
+    + "l, r = Split <axis = 1, num_outputs = 2> (next_h) out = Concat <axis = 1> (r, l)",
+    "its body has a Split of another axis than that of the features": BARE
+    + "l, r = Split <axis = 0, num_outputs = 2> (next_h) out = Add (l, r)",
+    "its body has a Slice of another axis than that of the features": BARE
+    + "zero = Constant <value_ints = [0]> () one_on = Constant <value_ints = [1]> () "
+    "cut = Slice (next_h, zero, one_on, zero) out = Add (cut, next_h)",
+    "its body has a Slice of step 2": BARE
+    + "zero = Constant <value_ints = [0]> () one_on = Constant <value_ints = [1]> () "
+    "two = Constant <value_ints = [2]> () six = Constant <value_ints = [6]> () "
+    "cut = Slice (next_h, zero, six, one_on, two) three = MatMul (cut, O) "
+    "out = Add (three, next_h)",
+    "its body has a Squeeze of the features": BARE
+    + "one_on = Constant <value_ints = [1]> () narrow = MatMul (next_h, P) "
+    "flat = Squeeze (narrow, one_on) col = Unsqueeze (flat, one_on) "
+    "wide = MatMul (col, Q) out = Add (wide, next_h)",
+    "its body has a Reshape that takes features apart": BARE
+    + "shape = Constant <value_ints = [-1, 3]> () apart = Reshape (next_h, shape) "
+    "wide = MatMul (apart, O) out = Identity (next_h) lost = Identity (wide)".replace(
+        "out = Identity (next_h) lost = Identity (wide)", "out = Add (wide, next_h)"
+    ),
+    "its body has a Reshape that joins axes": BARE
+    + "shape = Constant <value_ints = [-1]> () flat = Reshape (next_h, shape) "
+    "out = Add (flat, next_h)",
+    "its body has a Reshape whose sizes vary": BARE
+    + "turned = Transpose (next_h) shape = Cast <to = 1> (turned) whole = Tanh (shape) "
+    "out = Reshape (K, whole)",
+    "the batch meets the features in one operator of its body": BARE
+    + "turned = Transpose (next_h) out = Add (next_h, turned)",
+    "a constant of shape [3, 6] is not one for every feature": BARE + "out = Add (next_h, L)",
+    "4 constant numbers meet 6 features in its body": BARE + "out = Add (next_h, F)",
+    "its body adds a constant vector to what is no product with a matrix": BARE
+    + "out = Add (next_h, G)",
+    "6 and 1 features meet in one operator of its body": BARE
+    + "narrow = MatMul (next_h, P) out = Add (next_h, narrow)",
+    "what it carries and gives has 3 and 6 features, which must be as many": BARE
+    + "out = MatMul (next_h, S)",
+    "what it gives at every step, out does not depend on the sequence": BARE + "out = Identity (L)",
+}
+WEIGHTS = {
+    "M": (B, H), "N": (H, I), "C": (2, H, H), "K": (B, H), "L": (B, H), "F": (I,), "G": (H,),
+    "O": (3, H), "P": (H, 1), "Q": (1, H), "S": (H, 3),
+}  # fmt: skip
+
+
+def reason(message: onnx.ModelProto) -> str:
+    model = ir.from_proto(message)
+    Normalize()(model)
+    found = recognize(model)
+    assert not found.layers
+    (refusal,) = found.refusals
+    before = "Scan steps through a cell written out as elementary operators; "
+    after = ": export the model with its layer as one operator (torch.nn.GRU, not GRUCell)"
+    assert refusal.reason.startswith(before)
+    assert refusal.reason.endswith(after)
+    return refusal.reason.removeprefix(before).removesuffix(after)
+
+
+@pytest.mark.parametrize("wanted", ODD_BODIES)
+def test_odd_bodies(wanted: str) -> None:
+    nodes = ODD_BODIES[wanted]
+    weights = {n: s for n, s in WEIGHTS.items() if f"{n})" in nodes or f"{n}," in nodes}
+    body = replace(scans.RNN, nodes=nodes, weights={**scans.RNN.weights, **weights})
+    assert reason(scans.model(body, checked=False)) == wanted
+
+
+def whole(
+    body: str,
+    *,
+    inputs: str = f"float[T, B, {I}] X, float[B, {H}] h0",
+    states: str = f"float[B, {H}] h",
+    steps: str = f"float[B, {I}] x",
+    following: str = f"float[B, {H}] next_h, float[B, {H}] out",
+    given: str = "h0, X",
+    made: str = "hT, Y",
+    outputs: str = f"float[T, B, {H}] Y",
+    attributes: str = "num_scan_inputs = 1",
+    before: str = "",
+) -> onnx.ModelProto:
+    """A model of one Scan, every part of which may be odd."""
+    message = parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 18]> test ({inputs}) => ({outputs}) {{
+        {before}
+        {made} = Scan <{attributes}, body = step ({states}, {steps}) => ({following}) {{ {body} }}>
+        ({given}) }}"""
+    )
+    for name, shape in (scans.RNN.weights | {"R2": (1, H, H)}).items():
+        array = np.full(shape, 0.5, np.float32)
+        message.graph.initializer.append(numpy_helper.from_array(array, name))
+    return message
+
+
+PAIR = f"float[B, {H}] h, float[B, {H}] g"
+ODD_HOSTS = {
+    "its sequences run in different directions": whole(
+        LEAVING, attributes="num_scan_inputs = 1, scan_input_directions = [1]"
+    ),
+    "it gives 2 sequences, Y, Z, where cells give one": whole(
+        LEAVING + "more = Sigmoid (next_h)",
+        following=f"float[B, {H}] next_h, float[B, {H}] out, float[B, {H}] more",
+        made="hT, Y, Z",
+        outputs=f"float[T, B, {H}] Y, float[T, B, {H}] Z",
+    ),
+    "the sequence X has 4 axes, of which one must be the batch's": whole(
+        LEAVING,
+        inputs=f"float[T, A, B, {I}] X, float[B, {H}] h0",
+        steps=f"float[A, B, {I}] x",
+    ),
+    "the number of features of X is not known": whole(
+        LEAVING, inputs=f"float[T, B, I] X, float[B, {H}] h0", steps="float[B, I] x"
+    ),
+    "its body reads Z, which is neither constant nor a slice of a sequence": whole(
+        BARE + "out = Mul (next_h, Z)",
+        inputs=f"float[T, B, {I}] X, float[B, {H}] h0, float[B, {H}] Z",
+    ),
+    "what it carries, h, changes its axes": whole(
+        BARE.replace("Tanh (sum)", "Transpose (turned) turned = Tanh (sum)").replace(
+            "next_h = Transpose (turned) turned = Tanh (sum)",
+            "turned = Tanh (sum) next_h = Transpose (turned)",
+        )
+        + "out = Sigmoid (turned)",
+        following=f"float[{H}, B] next_h, float[B, {H}] out",
+    ),
+    "two of its carries have one value": whole(
+        LEAVING + "next_g = Identity (next_h)",
+        states=PAIR,
+        following=f"float[B, {H}] next_h, float[B, {H}] next_g, float[B, {H}] out",
+        given="h0, h0, X",
+        made="hT, gT, Y",
+    ),
+    "it carries nothing from step to step": whole(
+        "wx = MatMul (x, W) rh = MatMul (h, R) sum = Add (wx, rh) out = Tanh (sum) "
+        "next_h = Identity (h)".replace("rh = MatMul (h, R) sum = Add (wx, rh)", "sum = Neg (wx)"),
+    ),
+    "its body reads steps of M, which must be float32, as of a mask or of indices": whole(
+        BARE + "float_m = Cast <to = 1> (m) out = Mul (next_h, float_m)",
+        inputs=f"float[T, B, {I}] X, float[B, {H}] h0, bool[T, B, 1] M",
+        steps=f"float[B, {I}] x, bool[B, 1] m",
+        given="h0, X, M",
+        attributes="num_scan_inputs = 2",
+    ),
+    "its body is longer than cells are": whole(
+        BARE
+        + "t0 = Tanh (next_h) "
+        + " ".join(f"t{n} = Tanh (t{n - 1})" for n in range(1, 2000))
+        + " out = Identity (t1999)"
+    ),
+}
+
+
+@pytest.mark.parametrize("wanted", ODD_HOSTS)
+def test_odd_hosts(wanted: str) -> None:
+    assert reason(ODD_HOSTS[wanted]) == wanted
