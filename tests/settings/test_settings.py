@@ -232,7 +232,7 @@ def test_choices_are_those_of_what_implements_them() -> None:
         encoding.GRANULARITY[1:],
         encoding.THRESHOLD[1:],
     ]
-    from onnxgru.report.record import _RANGES
+    from onnxgru.report.text import _RANGES
 
     assert tuple(_RANGES) == passes.RANGES
 
