@@ -1,21 +1,21 @@
 """Annotate: the decomposed graph with quantisers at the scheme's widths (QCDQ).
 
 Every operator's value gets ``QuantizeLinear -> Clip -> DequantizeLinear``; the Clip is left out at
-8 bits, where the container does it. Both sides read the same scale and zero point, and the Clip's
-bounds have rank 0, so that tools can read the width back (from -3 .. 3 of weights of 2 bits they
-read 3). Weights are int8 codes with zero point 0 behind a Clip and a DequantizeLinear, biases int32
-codes behind a DequantizeLinear.
+8 and at 16 bits, where the container does it. Both sides read the same scale and zero point, and
+the Clip's bounds have rank 0, so that tools can read the width back (from -3 .. 3 of weights of 2
+bits they read 3). Weights are int8 codes with zero point 0 behind a Clip and a DequantizeLinear,
+biases int32 codes behind a DequantizeLinear. Codes of 16 bits need opset 21.
 
 This is the float view of the quantised model: operators compute in float32 between quantisers.
 How far it is from the integer graph is reported in codes.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.integers import Quantization
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.tape import OPERATOR, Tape
@@ -72,7 +72,9 @@ class Annotate(ir.passes.InPlacePass):
         inner = Tape(tape)
         parameters = _parameters(tape, name, quantization)
         codes = inner.op("QuantizeLinear", value, *parameters, name=f"{name}/quantized")
-        codes = _clip(tape, inner, codes, 0, quantization.type.maximum, quantization.bits, name)
+        kind = quantization.type
+        if kind.bits < 8 * kind.container.itemsize:
+            codes = _clip(tape, inner, codes, kind.container.type, 0, kind.maximum, name)
         nodes = [*inner.nodes]
         result.name = tape.name(f"{name}/dequantized")
         nodes.append(
@@ -106,7 +108,8 @@ class Annotate(ir.passes.InPlacePass):
                 inner = Tape(tape)
                 source = stored
                 if limited:
-                    source = _clip(tape, inner, stored, -top, top, part.type.bits, str(value.name))
+                    # At 8 bits too, to leave out -128.
+                    source = _clip(tape, inner, stored, np.int8, -top, top, str(value.name))
                 real = inner.op(
                     "DequantizeLinear",
                     source,
@@ -138,17 +141,19 @@ def _uses(value: ir.Value) -> Iterator[tuple[ir.Graph, list[tuple[ir.Node, int]]
 def _parameters(tape: Tape, name: str, quantization: Quantization) -> tuple[ir.Value, ir.Value]:
     return (
         tape.constant(f"{name}/scale", np.asarray(quantization.scale, np.float32)),
-        tape.constant(f"{name}/zero_point", np.asarray(quantization.zero_point, np.uint8)),
+        tape.constant(f"{name}/zero_point", np.asarray(quantization.zero)),
     )
 
 
 def _clip(
-    tape: Tape, inner: Tape, codes: ir.Value, low: int, high: int, bits: int, name: str
+    tape: Tape,
+    inner: Tape,
+    codes: ir.Value,
+    kind: type[np.integer[Any]],
+    low: int,
+    high: int,
+    name: str,
 ) -> ir.Value:
-    """Clip below 8 bits; signed codes of 8 bits are clipped too, to leave out -128."""
-    if bits == MAXIMUM_BITS and low == 0:
-        return codes
-    kind = np.int8 if low < 0 else np.uint8
     limits = (
         tape.constant(f"onnxgru/{kind.__name__}/{v}", np.asarray(v, kind)) for v in (low, high)
     )

@@ -517,6 +517,11 @@ class IntegerProgram:
     values: Mapping[str, Quantization]
 
     @property
+    def wide(self) -> bool:
+        """Whether any codes are wide."""
+        return any(quantization.type.wide for quantization in self.values.values())
+
+    @property
     def operators(self) -> Iterator[IntegerOperator]:
         """Operators of all layers and directions."""
         for layer in self.layers:

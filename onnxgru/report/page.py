@@ -40,8 +40,9 @@ TEMPLATE = "page.html.j2"
 PALETTE = {
     2: ("#ffffcc", "#111"), 3: ("#c7e9b4", "#111"), 4: ("#7fcdbb", "#111"), 5: ("#41b6c4", "#111"),
     6: ("#1d91c0", "#111"), 7: ("#225ea8", "#fff"), 8: ("#0c2c84", "#fff"),
+    16: ("#4a1486", "#fff"),
 }  # fmt: skip
-"""Fill and text of a width: ColorBrewer's YlGnBu."""
+"""Fill and text of a width: ColorBrewer's YlGnBu, and the darkest of its Purples for 16 bits."""
 
 SHAPES = {"member": DOT, "chosen": STAR, "uniform": SQUARE, "widened": DIAMOND}
 """Marks of the key below a chart, by class."""

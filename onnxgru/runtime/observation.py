@@ -264,12 +264,14 @@ class Standstill:
 
     def update(self, exact: Floats, codes: Codes, going: Mask | None) -> None:
         """Look at states (T, B, H) of the float graph and of the program, and at their steps."""
-        own, wanted = codes.astype(np.int16), self._quantization.quantize(exact).astype(np.int16)
+        own, wanted = codes.astype(np.int32), self._quantization.quantize(exact).astype(np.int32)
         mask = np.True_ if going is None else going[..., None]
 
-        def reach(values: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        beyond = self._quantization.type.levels
+
+        def reach(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
             highest = values.max(axis=0, where=mask, initial=-1)
-            return np.asarray(highest - values.min(axis=0, where=mask, initial=256))
+            return np.asarray(highest - values.min(axis=0, where=mask, initial=beyond))
 
         moved = reach(wanted) >= FEWEST_CODES
         self._moved += moved.sum(axis=0)

@@ -17,6 +17,7 @@ from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
 from onnxgru.passes.pack import Pack
+from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
 from onnxgru.session import forms
 from onnxgru.session.model import Model
 
@@ -61,6 +62,8 @@ class Emission:
         """
         form = form or self.form
         model = forms.cut(self.model.normal, self.model.layers, form)
+        if program.wide:
+            Upgrade(WIDE_OPSET, WIDE_IR_VERSION)(model)
         Decompose(delta.networks(self.model.layers, scheme, program), form)(model)
         Annotate(program)(model)
         for value in list(model.graph.initializers.values()):

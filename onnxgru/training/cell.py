@@ -4,9 +4,11 @@ Every operator is computed in float and its output quantised as the integer prog
 weights are rounded on their way, so that gradients reach what they were rounded from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxgru.core.alignment import is_aligned
 from onnxgru.core.integers import Floats, Quantization
@@ -262,18 +264,24 @@ class QuantizedLayer:
             known[operator.name].table(operator.function, known[operator.inputs[0]])
             for operator in plan.lookups
         ]
-        codes, slopes, growths = zip(*tables, strict=True)
+        codes, slopes, growths = (_stacked(arrays) for arrays in zip(*tables, strict=True))
         starts = [quantizer.quantization for quantizer in quantizers]
         learned = any(quantizer.parameters for quantizer in quantizers)
         made = Grid(
             np.array([quantizer.scale.item() for quantizer in quantizers], np.float32),
             np.array([start.zero_point for start in starts], np.float32),
             np.array([start.type.maximum for start in starts], np.float32),
-            np.stack(codes), np.stack(slopes), np.stack(growths), learned,
+            codes, slopes, growths, learned, max(start.type for start in starts).container,
         )  # fmt: skip
         if not learned:
             self._grids[plan] = made
         return made
+
+
+def _stacked(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Arrays one below the other, with zeros behind the shorter ones."""
+    most = max(array.size for array in arrays)
+    return np.stack([np.pad(array, (0, most - array.size)) for array in arrays])
 
 
 def _within(weight: Floats, part: Part) -> Floats:

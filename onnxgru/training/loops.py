@@ -103,7 +103,7 @@ def forward(
 
     Parameters
     ----------
-    codes : ndarray of uint8, shape (rows, slots, H)
+    codes : ndarray of uint8 or uint16, shape (rows, slots, H)
         Written where the outputs are.
     products : ndarray of float32, shape (rows, columns)
         Of the linear operators, biases included.
@@ -113,7 +113,7 @@ def forward(
         What values are scaled with.
     scales, zero_points, tops : ndarray of float32, shape (slots,)
         Of the values in the slots, and their largest codes.
-    tables : ndarray of uint8, shape (tables, 256)
+    tables : ndarray of uint8 or uint16, shape (tables, levels)
         Codes by codes.
     going : ndarray of bool, shape (rows,)
         Where a sequence has ended, what it carries gets the codes of the step before.
@@ -142,7 +142,7 @@ def forward(
                 product = products[row, first : first + width]
                 for h in range(width):
                     code = _rounded(product[h] * inverse) + zero_point
-                    written[h] = np.uint8(min(max(code, NONE), top))
+                    written[h] = min(max(code, NONE), top)
                 continue
             left = codes[row, first]
             scale_left, zero_left = scales[first], zero_points[first]
@@ -151,7 +151,7 @@ def forward(
                 for h in range(width):
                     a = (np.float32(left[h]) - zero_left) * scale_left
                     code = _rounded(a * vector[h] * inverse) + zero_point
-                    written[h] = np.uint8(min(max(code, NONE), top))
+                    written[h] = min(max(code, NONE), top)
                 continue
             right = codes[row, second]
             scale_right, zero_right = scales[second], zero_points[second]
@@ -160,7 +160,7 @@ def forward(
                 b = (np.float32(right[h]) - zero_right) * scale_right
                 value = a + b if kind == ADD else a * b
                 code = _rounded(value * inverse) + zero_point
-                written[h] = np.uint8(min(max(code, NONE), top))
+                written[h] = min(max(code, NONE), top)
 
 
 @compiled
@@ -188,7 +188,7 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
     ----------
     codes, products, instructions, vectors, scales, zero_points, tops, going, start, stop
         As for `forward`, which has been run.
-    slopes, growths : ndarray of float32, shape (tables, 256)
+    slopes, growths : ndarray of float32, shape (tables, levels)
         Derivatives of a table's values by what it is looked up with, and by the values' scale.
     gradients : ndarray of float32, shape (stop - start, slots, H)
         Of the values; those of the operands are added to.

@@ -32,6 +32,7 @@ from onnxgru.training.functions import apply
 Tensor = Any
 
 MOST_LEVELS = 1 << MAXIMUM_BITS
+"""Of codes that are bytes."""
 
 
 @cache
@@ -144,9 +145,9 @@ class ValueQuantizer:
 
         Returns
         -------
-        codes : ndarray of uint8, shape (256,)
-            By the code that is read; 0 beyond the largest.
-        slopes, growths : ndarray of float32, shape (256,)
+        codes : ndarray of uint8 or uint16, shape (levels,)
+            By the code that is read; 0 beyond the largest. There are 256, or 65,536 of wide codes.
+        slopes, growths : ndarray of float32, shape (levels,)
             Derivatives of the value by what is read, and by its own scale.
         """
         torch, entry = self._torch, read.quantization
@@ -158,9 +159,10 @@ class ValueQuantizer:
         zero_point, top = self._start.zero_point, self._start.type.maximum
         scale = self.scale.detach().double()
         steps, within, growth = _rounded(y.detach(), scale, zero_point, 0, top)
-        found = np.zeros((3, MOST_LEVELS))
+        found = np.zeros((3, max(MOST_LEVELS, levels)))
         found[:, :levels] = torch.stack((steps + zero_point, slope * within, growth)).numpy()
-        codes = np.nan_to_num(found[0]).astype(np.uint8)  # scales that diverged have none
+        # Scales that diverged have no codes.
+        codes = np.nan_to_num(found[0]).astype(self._start.type.container)
         return codes, found[1].astype(np.float32), found[2].astype(np.float32)
 
     @property

@@ -155,12 +155,14 @@ class Grid:
     ----------
     scales, zero_points, tops : ndarray of float32, shape (slots,)
         And the largest codes.
-    tables : ndarray of uint8, shape (tables, 256)
+    tables : ndarray of uint8 or uint16, shape (tables, levels)
         Codes of lookups by codes.
-    slopes, growths : ndarray of float32, shape (tables, 256)
+    slopes, growths : ndarray of float32, shape (tables, levels)
         Derivatives of their values by what is looked up, and by the values' scale.
     learned : bool
         Whether scales are trained.
+    container : dtype
+        Of the codes of everything: uint8, or uint16 where any are wide.
     """
 
     scales: Floats
@@ -170,6 +172,7 @@ class Grid:
     slopes: Floats
     growths: Floats
     learned: bool
+    container: np.dtype[np.unsignedinteger[Any]]
 
 
 def scan(
@@ -254,7 +257,7 @@ class _Run:
         rows = self.steps * self.batch
         self._x = x.reshape(rows, -1)
         width = plan.recurrence.operators[0].width
-        self.codes: Codes = np.empty((rows, len(plan.slots), width), np.uint8)
+        self.codes: Codes = np.empty((rows, len(plan.slots), width), grid.container)
         self._products = {stage: torch.empty(rows, stage.columns) for stage in plan.stages}
         pairs = iter(zip(flat[::2], flat[1::2], strict=True))
         self._matrices = {stage: next(pairs) for stage in plan.stages if stage.linears}
@@ -305,7 +308,7 @@ class _Run:
         """Codes of values that are quantised."""
         grid = self._grid
         found = np.rint(values.numpy() / grid.scales[slot]) + grid.zero_points[slot]
-        codes: Codes = np.nan_to_num(found).astype(np.uint8)
+        codes: Codes = np.nan_to_num(found).astype(grid.container)
         return codes
 
     def _decode(self, slot: int, values: Tensor, start: int, stop: int) -> None:

@@ -75,6 +75,13 @@ def test_cost_counts_every_operator_at_the_next_wider_row(made, tmp_path):
     assert cost(program(made, 4, 3)) == 4.0 * macs + 2 * adds + 3 * muls + 0.5 * lookups
 
 
+def test_operands_of_16_bits_cost_two_of_8_or_what_a_row_says(tmp_path):
+    plain = CostTable.load(table(tmp_path, GOOD)).rows
+    assert (plain["linear"][8, 16], plain["add"][0, 16]) == (16.0, 4.0)
+    rows = GOOD.replace("[add]\n", "[add]\n16 = 7.0\n")
+    assert CostTable.load(table(tmp_path, rows)).rows["add"][0, 16] == 7.0
+
+
 def test_examples(made):
     byte = CostTable.load(EXAMPLES / "byte_mcu.toml")
     engine = CostTable.load(EXAMPLES / "subbyte_engine.toml")

@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from onnxgru.cli import main
+from onnxgru.core.choices import WIDE_BITS, WIDTHS
 from onnxgru.core.errors import OutputError
 from onnxgru.data import metrics
 from onnxgru.data.metrics import METRICS
@@ -392,4 +393,4 @@ def test_the_sensitivity_of_another_model_is_left_out(place):
 
 
 def test_palette_has_every_width():
-    assert sorted(page.PALETTE) == list(range(2, 9))
+    assert sorted(page.PALETTE) == [*WIDTHS, WIDE_BITS]

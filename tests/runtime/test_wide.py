@@ -4,23 +4,28 @@ The cell is that of `tests.runtime.test_carries`. Its cell state, and what is ad
 16 bits; then its hidden state too, which matrix products read.
 """
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+import onnxgru
 from onnxgru.core.cells import STATE
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
+from onnxgru.passes import source
 from onnxgru.passes.form import Form
 from onnxgru.passes.recurrence import last_name
 from onnxgru.runtime.engines import LayerEvaluator
+from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import MixedEngine
 from onnxgru.runtime.verify import oracle_engine
-from tests.pipeline import Pipeline, first_job
+from tests.pipeline import Pipeline, dataset, first_job
 from tests.runtime.exact import RUNTIMES, require_exact, to_step
 from tests.runtime.test_carries import H, T, known, made
 
@@ -34,6 +39,11 @@ MIXED = ("cell.sum", "cell.tanh", "leave.gate", "new.sum", "new.hidden")
 
 def wide(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: int = 8) -> IntegerProgram:
     """Everything has `bits`, but the results of some rows have 16."""
+    return model.lower(wide_scheme(model, bits, rows, input_bits))
+
+
+def wide_scheme(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: int = 8) -> Scheme:
+    """The scheme of that."""
     scheme = Scheme.uniform(model.layers, bits, input_bits=input_bits)
     operators = {
         operator.name: replace(scheme.operators[operator.name], bits=16)
@@ -41,7 +51,7 @@ def wide(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: int = 8)
         for operator in layer.operators
         if operator.row in rows
     }
-    return model.lower(replace(scheme, operators={**scheme.operators, **operators}))
+    return replace(scheme, operators={**scheme.operators, **operators})
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -131,3 +141,45 @@ def test_two_bytes_are_counted() -> None:
     assert cell.flash["zero_point"] - plain.flash["zero_point"] == 3
     # The carry, the codes of three operators, and no more: the widest scratch is that of a product.
     assert cell.ram - plain.ram == 4 * H
+
+
+def test_training_follows_the_program() -> None:
+    """In torch, values are rounded to 65,536 codes too, and functions of them are tables."""
+    pytest.importorskip("torch")
+    from onnxgru.training.finetune import Finetuning, Settings
+
+    model, inputs = made("forward", False, False)
+    scheme = wide_scheme(model, 8, CELL)
+    program = model.lower(scheme)
+    data = dataset(model.host, inputs)
+    values = Evaluator(model.host, data).outputs(program)
+    for output, carry, codes in (("Y_c", "cell", 600), ("Y_h", STATE, 3)):
+        twin = Finetuning(
+            source.proto(model.model), model.layers, program, scheme, output,
+            model.host.interface.outputs[output], Settings(),
+        )  # fmt: skip
+        distance = np.abs(twin.outputs(data) - values[output])
+        assert distance.max() < codes * program.layers[0].carried(carry).scale
+    (layer,) = twin._layers
+    assert layer.grid(layer.plans[0]).container == np.uint16
+
+
+def test_the_annotated_graph_has_opset_21(tmp_path: Path) -> None:
+    """And its codes are uint16, without a Clip."""
+    model, inputs = made("forward", False, False)
+    onnx.save(source.proto(model.model), tmp_path / "model.onnx")
+    (tmp_path / "scheme.json").write_bytes(wide_scheme(model, 8, CELL).dumps())
+    folder = tmp_path / "out"
+    onnxgru.quantize(
+        tmp_path / "model.onnx", scheme=tmp_path / "scheme.json", calibration=inputs,
+        validation=inputs, output=folder,
+    )  # fmt: skip
+    message = onnx.load(folder / "annotated.onnx")
+    onnx.checker.check_model(message, full_check=True)
+    assert [entry.version for entry in message.opset_import] == [21]
+    zero = next(t for t in message.graph.initializer if t.name.endswith("cell.sum/zero_point"))
+    assert zero.data_type == onnx.TensorProto.UINT16
+    report = json.loads((folder / "report.json").read_text())
+    bits = {entry["name"].rsplit("/", 1)[-1]: entry["bits"] for entry in report["operators"]}
+    assert {bits[row] for row in CELL} == {16} and bits["state.out"] == 8
+    assert Scheme.load(folder / "scheme.json") == wide_scheme(model, 8, CELL)
