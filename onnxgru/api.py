@@ -56,8 +56,8 @@ def quantize(
     Parameters
     ----------
     model : path, bytes, ModelProto or onnx_ir.Model
-        An ONNX file with float GRUs, or what it would hold; that is kept as ``source.onnx`` in the
-        output folder.
+        An ONNX file with float recurrent layers, or what it would hold; that is kept as
+        ``source.onnx`` in the output folder.
     config : Config, optional
         Uniform 8 bits where left out.
     listener : callable, optional
@@ -201,7 +201,7 @@ def measure_sensitivity(
     Parameters
     ----------
     model : path, bytes, ModelProto or onnx_ir.Model
-        An ONNX file with float GRUs, or what it would hold.
+        An ONNX file with float recurrent layers, or what it would hold.
     config : Config, optional
         Data, metric, observer, granularity and widths; 8 is always what the others are compared
         with.

@@ -44,7 +44,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_quantize(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs or RNNs")
+    parser.add_argument("model", type=Path, help="an ONNX file with GRU, LSTM or other layers")
     options.add_themes(parser, Config)
     _add_config(parser)
 
@@ -61,7 +61,7 @@ SENSITIVITY = (
 
 
 def _add_sensitivity(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="an ONNX file with float GRUs or RNNs")
+    parser.add_argument("model", type=Path, help="an ONNX file with GRU, LSTM or other layers")
     options.add_themes(
         parser,
         Config,
@@ -259,7 +259,7 @@ _BASIC = (
 
 COMMANDS: dict[str, Command] = {
     "quantize": Command(
-        "quantise the recurrent nodes (GRU, RNN) of a model",
+        "quantise the recurrent nodes (GRU, LSTM, ...) of a model",
         "model [options]",
         _add_quantize,
         (

@@ -149,7 +149,7 @@ def make(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     """
     parser = Parser(
         prog="onnxgru",
-        description="Shrink trained GRUs to verified integer ONNX graphs.",
+        description="Shrink trained recurrent layers to verified integer ONNX graphs.",
         epilog="onnxgru COMMAND --help says more about a command, and ends with examples.\n"
         "Start with: onnxgru quantize model.onnx",
     )

@@ -435,7 +435,7 @@ def show_inspection(found: Inspection) -> None:
     if found.flash:
         widths = ", ".join(f"{size:,} at {bits} bits" for bits, size in found.flash.items())
         console.print(
-            f"GRU parameters: {sizes['flash_bytes']:,} bytes in float32; flash about {widths}"
+            f"recurrent layers: {sizes['flash_bytes']:,} bytes in float32; flash about {widths}"
         )
     if found.layers or found.quantized:
         kind = "quantised recurrences: " if found.quantized else ""
@@ -468,7 +468,7 @@ def show_inspection(found: Inspection) -> None:
 
 def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
     """A line per layer, then the names of operators that all layers have."""
-    table = _table("<GRU", "<size", "<", "<reads", "<also given", "<read of it", "weights")
+    table = _table("<layer", "<size", "<", "<reads", "<also given", "<read of it", "weights")
     for layer in layers:
         usual = layer.attributes["activations"].replace("Sigmoid, Tanh", "").strip(", ") == ""
         attributes = ", ".join(

@@ -1,4 +1,4 @@
-"""The activation functions that ONNX lists for GRU, as functions of float64 arrays.
+"""The activation functions that ONNX lists for recurrent operators, as functions of float64 arrays.
 
 Source: ONNX operator specification, ``GRU``, attribute ``activations``; default ``alpha`` and
 ``beta`` as onnxruntime applies them (measured, tests/passes/test_decompose.py).
@@ -84,7 +84,7 @@ class Activation:
     alpha, beta : float
         Parameters; ignored by functions that take none.
     clip : float or None
-        Positive limit of the argument (GRU's attribute ``clip``).
+        Positive limit of the argument (the attribute ``clip``).
 
     Raises
     ------
@@ -100,7 +100,7 @@ class Activation:
     def __post_init__(self) -> None:
         if self.name not in FORMS:
             raise ModelError(
-                f"activation {self.name!r} is not one that ONNX lists for GRU; "
+                f"activation {self.name!r} is not one that ONNX lists; "
                 f"it must be one of {', '.join(ACTIVATIONS)}"
             )
 

@@ -127,7 +127,7 @@ def outputs_table(report: Report) -> list[tuple[str, ...]]:
         unit, metric = output.unit or "", output.metric
         role = "yes" if output.judged else "state" if output.state else "no"
         if role == "no" and not output.reached:
-            role = "no: no GRU reaches it"
+            role = "no: no layer reaches it"
         figures = ["-", "-"]
         if metric is not None:
             figures = [figure(one, unit) for one in (output.float_model, output.integer)]

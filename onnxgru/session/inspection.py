@@ -75,7 +75,7 @@ class Inspection:
     inputs, outputs : dict of str
         Shape and type by name.
     layers : tuple of LayerRow
-        GRU layers that can be quantised.
+        Recurrent layers that can be quantised.
     refusals : tuple of Refusal
         Recurrent nodes that cannot, and why.
     notes : tuple of str
@@ -89,7 +89,8 @@ class Inspection:
     nothing : str
         Why there is nothing to quantise; empty where there is something.
     flash : dict of int to int
-        For a float model: flash bytes of its GRUs by uniform width, estimated without data.
+        For a float model: flash bytes of its recurrent layers by uniform width, estimated without
+        data.
     """
 
     path: str

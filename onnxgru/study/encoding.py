@@ -64,7 +64,7 @@ class Encoding:
     thresholds : bool
         Genes for the thresholds of a delta network, one an operand in a layer.
     share : {"none", "layer", "kind", "gate"}
-        Genes in common, for models with many GRUs. "layer": those of one kind of operator in a
+        Genes in common, for models with many layers. "layer": those of one kind of operator in a
         layer, and the weights of each matrix W and R. "kind": the same over all layers. "gate":
         those of one gate (reset, update, new, state) over all layers, and the weights of each gate
         and matrix.

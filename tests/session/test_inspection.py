@@ -44,7 +44,7 @@ def test_a_big_model_is_shown_in_a_few_lines(
     cases = [grus.Case(I=6, seed=seed) for seed in range(10)]
     lines = shown(inspect(saved(grus.stacked(cases), tmp_path)), capsys)
     assert len(lines) < 22
-    assert lines[1].startswith("GRU parameters: 10,080")
+    assert lines[1].startswith("recurrent layers: 10,080")
     assert " bytes in float32; flash about " in lines[1] and lines[1].endswith(" at 2 bits")
     rows = [line for line in lines if line.startswith("gru")]
     assert rows[0].split() == [
@@ -79,7 +79,7 @@ def test_what_stays_in_float_is_grouped_by_reason(
         "gru0, gru1 stay in float: DynamicQuantizeLSTM of domain com.microsoft is not supported "
         "yet; this version quantises nodes of the operators GRU, LSTM and RNN only" in text
     )
-    assert "GRU parameters" not in text
+    assert "recurrent layers:" not in text
 
 
 def test_a_model_without_recurrences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
