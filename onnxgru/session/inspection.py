@@ -185,7 +185,9 @@ def _scheme_row(name: str, entry: Any) -> OperatorRow:
 
 def _layer_row(model: ir.Model, layer: Layer) -> LayerRow:
     node = model.graph.node(layer.node)
-    given = tuple(role for role in recurrent.inputs(node) if role not in ("X", "W", "R"))
+    zero = {recurrent.first(carry) for carry in layer.carries if carry not in layer.ports.initial}
+    hidden = {"X", "W", "R", *zero}
+    given = tuple(role for role in recurrent.inputs(node) if role not in hidden)
     read = tuple(recurrent.read(node))
     operators = tuple(
         OperatorRow(
