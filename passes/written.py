@@ -85,17 +85,10 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
     for old, value, axes, sequence, label in results:
         if old is None:
             continue
-        new = canonical.left(tape, value, axes, f"{name}/{label}", sequence=sequence)
-        if new is value and old.is_graph_output():
-            new = tape.op("Identity", value)
-        new.shape, new.type = old.shape, old.type
-        for again, straight in _turned_again(old, axes) if sequence else ():
-            copy = canonical.left(tape, value, straight, f"{name}/{label}", sequence=True)
-            copy.shape, copy.type = again.shape, again.type
-            ir.convenience.replace_all_uses_with(again, copy)
-        kept = old.name
-        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-        old.name, new.name = f"{kept}/replaced", kept
+        places = [(old, axes), *(_turned_again(old, axes) if sequence else ())]
+        for each, letters in places:
+            new = canonical.left(tape, value, letters, f"{name}/{label}", sequence=sequence)
+            _take_place(tape, each, tape.op("Identity", new) if new is value else new)
     for old, first in found.kept:
         ir.convenience.replace_all_uses_with(old, first, replace_graph_outputs=True)
     graph.insert_before(node, tape.nodes)
@@ -108,6 +101,14 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
             graph.register_initializer(constant)
 
 
+def _take_place(tape: Tape, old: ir.Value, new: ir.Value) -> None:
+    """Put a value into the place of another one, under its name."""
+    new.shape, new.type = old.shape, old.type
+    kept = old.name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    old.name, new.name = tape.name(f"{kept}/replaced"), kept
+
+
 def _turned_again(value: ir.Value, axes: Axes) -> Iterator[tuple[ir.Value, Axes]]:
     """Copies of a value with time turned around, where it runs backwards, and their axes."""
     pending = [(value, axes)] if moving.BACK in axes else []
@@ -116,8 +117,7 @@ def _turned_again(value: ir.Value, axes: Axes) -> Iterator[tuple[ir.Value, Axes]
         for node, _ in current.uses():
             result = node.outputs[0]
             if turned(node) == places.index(moving.BACK):
-                if not result.is_graph_output():
-                    yield result, moving.turned(places)
+                yield result, moving.turned(places)
             elif node.op_type == "Transpose" and (order := node.attributes.get_ints("perm", ())):
                 pending.append((result, tuple(places[place] for place in order)))
 
