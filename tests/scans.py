@@ -184,6 +184,21 @@ def sru(*, activation: bool = True, highway: bool = True, outside: bool = False)
     )
 
 
+LOW_RANK = Body(
+    """
+    narrow = MatMul (x, W)
+    wx = MatMul (narrow, V)
+    thin = MatMul (h, U)
+    bent = Tanh (thin)
+    rh = MatMul (bent, R)
+    sum = Add (wx, rh)
+    next_h = Tanh (sum)
+    out = Identity (next_h)
+    """,
+    {"W": (I, 2), "V": (2, H), "U": (H, 3), "R": (3, H)},
+)
+"""Its operators have different numbers of features."""
+
 BODIES = {
     "ligru": LIGRU,
     "gru": GRU,
@@ -191,6 +206,7 @@ BODIES = {
     "lstm": LSTM,
     "rnn": RNN,
     "odd": ODD,
+    "low_rank": LOW_RANK,
     "sru": sru(),
     "sru_plain": sru(activation=False),
     "sru_outside": sru(outside=True),

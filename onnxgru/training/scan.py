@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxgru.core.errors import UsageError
 from onnxgru.core.integers import Codes, Floats
 from onnxgru.core.network import (
     LinearOperator,
@@ -73,10 +74,22 @@ class Plan:
         Those that have a table, in the order of the tables.
     vectors : ndarray of float32, shape (V, H)
         What values are scaled with; training leaves it as it is.
+
+    Raises
+    ------
+    UsageError
+        If operators differ in their numbers of features.
     """
 
     def __init__(self, recurrence: Recurrence) -> None:
         self.recurrence = recurrence
+        widths = sorted({operator.width for operator in recurrence.operators})
+        if len(widths) > 1:
+            raise UsageError(
+                f"{recurrence.name}: fine-tuning takes cells whose operators all have one number "
+                f"of features, this one has {', '.join(map(str, widths))}; leave out the training "
+                "data, or keep the layer in float with --exclude"
+            )
         names = [recurrence.input] if recurrence.reads_input else []
         names += [operator.name for operator in recurrence.prologue]
         names += [carry.name for carry in recurrence.carries]

@@ -95,10 +95,10 @@ def test_graphs_of_our_own_are_not_read_again() -> None:
     assert not any(CELL in node.metadata_props for node in model.graph)
 
 
-@pytest.mark.parametrize("name", scans.BODIES)
+@pytest.mark.parametrize("name", [n for n in scans.BODIES if n != "low_rank"])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_products_before_the_recurrence_belong_to_the_cell(name: str, reverse: bool) -> None:
-    """The decomposed graph has them there, one for every gate."""
+    """The decomposed graph has them there, one for every gate; one product after another stays."""
     message = scans.model(scans.BODIES[name], reverse=reverse)
     inputs = scans.feeds(message)
     model, recognition = found(decompose(message))

@@ -16,7 +16,7 @@ from tests.runtime.exact import require_exact, to_step
 
 QUICK = ("onnxruntime (disabled)", "onnxruntime (all)", "onnx.reference")
 CASES = [*((name, False) for name in scans.BODIES if name != "sru_outside"), ("lstm", True)]
-ODD = ("ligru", "odd", "sru")
+ODD = ("low_rank", "odd", "sru")
 """Whose tables no operator of ONNX has."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from onnxgru.core.errors import UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.training.cell import QuantizedLayer
@@ -193,3 +194,15 @@ def test_directions_add_their_gradients(monkeypatch):
     for ours, wanted in zip(*found, strict=True):
         assert wanted.any()
         np.testing.assert_allclose(ours, wanted, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_cells_of_several_widths_are_refused() -> None:
+    message = scans.model(scans.LOW_RANK)
+    (layer,) = pipeline(message, scans.feeds(message)).layers
+    with pytest.raises(
+        UsageError,
+        match="/scan_0/forward: fine-tuning takes cells whose operators all have one number of "
+        "features, this one has 2, 3, 6; leave out the training data, or keep the layer in float "
+        "with --exclude",
+    ):
+        Plan(layer.recurrences[0])
