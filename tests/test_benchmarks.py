@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,16 +24,18 @@ from benchmarks.peers import graph, page
 from benchmarks.peers.environments import Unavailable, call
 from benchmarks.record import Piece, Record
 from onnxgru import __version__
+from onnxgru.models.sources import VARIABLE
+from tests.models.recordings import needs_data
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def figures(name: str, tmp_path: Path) -> dict[str, float | str]:
+def figures(name: str, tmp_path: Path, *options: str) -> dict[str, float | str]:
     target = tmp_path / "figures.json"
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(target)],
+        [sys.executable, "-m", f"benchmarks.{name}", *options, "--quick", "--json", str(target)],
         check=False,
         cwd=ROOT,
         capture_output=True,
@@ -43,6 +46,14 @@ def figures(name: str, tmp_path: Path) -> dict[str, float | str]:
     printed = [line.split(": ", 1)[0] for line in done.stdout.splitlines()]
     assert printed == list(found)  # ``name: value`` lines
     return found
+
+
+@needs_data
+def test_vad(tmp_path: Path) -> None:
+    place = Path(os.environ[VARIABLE])
+    options = [str(place / "models/silero_vad_16k_sequence.onnx"), "--audio", str(place / "audio")]
+    found = figures("vad", tmp_path, *options)
+    assert max(value for value in found.values() if isinstance(value, float)) <= 0.01
 
 
 def test_evaluator(tmp_path: Path) -> None:
