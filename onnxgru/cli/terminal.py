@@ -526,9 +526,8 @@ def show_comparison(found: Comparison) -> None:
             "" if row.agreement_sqnr is None else f"{row.agreement_sqnr:.2f}",
         )
     console.print(table)
-    frames = f", {found.counted:,} frames" if found.counted != found.sequences else ""
-    console.print(f"{found.sequences:,} sequences{frames}")
-    console.print(f"judged: output {', '.join(found.outputs)}, because {found.reason}")
+    for sentence in found.sentences():
+        console.print(sentence)
 
 
 def show_export(done: Export) -> None:

@@ -377,6 +377,8 @@ class Delta:
 
     Parameters
     ----------
+    accumulator_bytes : int
+        RAM a sequence of the accumulators that firmware keeps from step to step.
     roles : mapping of str to Share
         In all, by role.
     operands : tuple of Operand
@@ -385,6 +387,7 @@ class Delta:
         Along the sequences.
     """
 
+    accumulator_bytes: int
     roles: Mapping[str, Share]
     operands: tuple[Operand, ...]
     over_time: Course

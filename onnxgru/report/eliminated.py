@@ -22,6 +22,16 @@ def sentence(report: Report) -> str | None:
     return f"multiplications eliminated: {', '.join(shares)}"
 
 
+def memory(report: Report) -> str:
+    """What a device needs beside the RAM of the sizes; empty of what is no delta network."""
+    if report.delta is None:
+        return ""
+    return (
+        "The RAM of the sizes holds what was last read. Accumulators that are kept from step to "
+        f"step need {report.delta.accumulator_bytes:,} bytes more per sequence."
+    )
+
+
 def rows(report: Report) -> list[list[str]]:
     """A table of operands with its head; empty where there is no delta network."""
     found = report.delta
@@ -55,6 +65,8 @@ def lines(report: Report) -> list[str]:
         "threshold since it was last read. The others need no multiplications: they are "
         "eliminated. Firmware that keeps its accumulators saves them; `integer.onnx` computes "
         "them all. An operand without a threshold is counted at 0, which changes no code.",
+        "",
+        memory(report),
         "",
         f"| {' | '.join(head)} |",
         "|---|" + "---:|" * (len(head) - 1),

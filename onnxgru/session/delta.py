@@ -26,6 +26,8 @@ AHEAD = 2
 POINTS = 100
 """Points of a picture over time at most."""
 
+ACCUMULATOR_BYTES = 4
+
 Levels = dict[tuple[str, str], int]
 """Places in the grid, by layer and operand."""
 
@@ -215,7 +217,7 @@ def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
         for found in thresholds(layer, scheme).values()
         for name, threshold in found.items()
     }
-    document: dict[str, Any] = {"roles": {}, "operands": [], "over_time": None}
+    document: dict[str, Any] = {"accumulator_bytes": 0, "roles": {}}
     rows: dict[str, dict[str, Any]] = {}
     for role in session.data.judged:
         measuring = Measuring(session.model.host, session.data[role], ())
@@ -239,4 +241,7 @@ def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
             row["eliminated"][role] = round(100 * one.share, 4)
         document["over_time"] = {"role": role, **found.over_time(POINTS)}
     document["operands"] = list(rows.values())
+    document["accumulator_bytes"] = ACCUMULATOR_BYTES * sum(
+        row["multiplications"] for row in rows.values() if row["threshold"] is not None
+    )
     return document

@@ -18,6 +18,7 @@ from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
+from onnxgru.runtime import counting
 from onnxgru.session import forms
 from onnxgru.session.model import Model
 
@@ -85,6 +86,8 @@ class Emission:
             "handed_on": host.interface.states,
             "outputs": list(self.outputs),
         }
+        if (found := counting.note(program)) is not None:
+            model.metadata_props[counting.NOTE] = json.dumps(found, separators=(",", ":"))
         model.metadata_props["onnxgru.version"] = __version__
         model.metadata_props["onnxgru.source_sha256"] = self.model.digest
         for name, note in notes.items():

@@ -1,11 +1,15 @@
 """Eliminated operations equal a count by brute force over the oracle's codes."""
 
+import json
+
 import numpy as np
 import pytest
+from onnx import helper
 
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.custom_ops.linear import Linear
+from onnxgru.runtime import counting
 from onnxgru.runtime.elimination import Measuring
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.verify import oracle_engine
@@ -84,6 +88,28 @@ def test_eliminated_operations_are_counted(name: str, theta: int) -> None:
     time = found.over_time(3)
     assert len(time["steps"]) == len(time["all"]) == 3
     assert time["operands"].keys() == {one.name for one in found.operands}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_graph_counts_for_itself(name: str) -> None:
+    inputs = grus.feeds(CASES[name])
+    made = pipeline(grus.model(CASES[name]), inputs)
+    scheme = thresholded(made.layers, Scheme.uniform(made.layers, 4), lambda: 1)
+    program = made.lower(scheme)
+    message = made.emit(program)
+    assert counting.share(message, [(inputs, 9)]) is None  # it says nothing of itself
+    helper.set_model_props(message, {counting.NOTE: json.dumps(counting.note(program))})
+    _, found = Measuring(made.host, dataset(made.host, inputs), ())(program)
+    assert counting.share(message, [(inputs, 9)]) == pytest.approx(found.share)
+    some = scheme.with_thresholds(
+        made.layers, lambda _layer, operand, _entry: 1 if operand == "state" else None
+    )
+    program = made.lower(some)
+    message = made.emit(program)
+    helper.set_model_props(message, {counting.NOTE: json.dumps(counting.note(program))})
+    least, most = sorted([0.0, found.share])
+    assert least < counting.share(message, [(inputs, 9)]) < most
+    assert counting.note(made.uniform(8)) is None
 
 
 def test_operators_of_one_operand_have_its_share() -> None:

@@ -122,6 +122,14 @@ def test_a_folder_of_a_delta_network(
     assert more == 2 * (8 + hidden)  # what is held, and its next value
     text = (place / "some" / "report.md").read_text("utf-8")
     assert "| all |  |  | " in text and f"{share:.1f} %" in text
+    compared = onnxgru.evaluate(
+        ["some/integer.onnx", "plain/integer.onnx"], "digits_row.holdout.npz"
+    )
+    row, other = compared.rows
+    assert next(compared.sentences()).endswith(
+        f"{share:.1f} % of its multiplications are eliminated"
+    )
+    assert row.eliminated == share and other.eliminated is None
     page = (place / "some" / "report.html").read_text("utf-8")
     assert "<h2>Delta network</h2>" in page and 'id="eliminated"' in page and 'id="delta"' in page
     assert scheme["inputs"]["/gru"]["threshold"] == 1
