@@ -76,6 +76,12 @@ def initial(node: ir.Node) -> tuple[str, ...]:
     return INITIAL if found is None else tuple(first(c.name) for c in found.cell.carries)
 
 
+def final(node: ir.Node) -> tuple[str, ...]:
+    """Roles of a node's last values, (D, B, H)."""
+    found = description.description(node)
+    return LAST if found is None else tuple(last(c.name) for c in found.cell.carries)
+
+
 def inputs(node: ir.Node) -> dict[str, ir.Value]:
     """What a recurrent node is given, by role."""
     found = signature(node)

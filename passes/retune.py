@@ -10,7 +10,7 @@ from onnx_ir.passes import common
 
 from onnxgru.core.integers import Floats
 from onnxgru.core.network import Layer
-from onnxgru.passes.bodies.description import description, names
+from onnxgru.passes.bodies.description import Description, description
 from onnxgru.passes.recognize.layers import operators
 from onnxgru.passes.recurrent import connect
 
@@ -43,8 +43,8 @@ class Retune:
             graph.initializers[name].const_value = ir.tensor(array, name=name)
         for layer in self._layers:
             node = graph.node(layer.node)
-            if description(node) is not None:
-                self._written(graph, layer)
+            if (found := description(node)) is not None:
+                self._written(graph, layer, found)
                 continue
             for role, array in operators()[node.op_type].stacked(layer, self._weights).items():
                 name = f"{layer.node}/{role}/tuned"
@@ -57,11 +57,11 @@ class Retune:
                 connect(node, role, value)
         common.RemoveUnusedNodesPass()(model)
 
-    def _written(self, graph: ir.Graph, layer: Layer) -> None:
+    def _written(self, graph: ir.Graph, layer: Layer, found: Description) -> None:
         """Weights in the body of a canonical node."""
         rows = {row.name: row for row in layer.cell.rows}
         for operator in layer.linears:
             weight, bias = self._weights[operator.name]
             arrays = np.ascontiguousarray(weight.T), bias
-            for name, array in zip(names(layer.node, rows[operator.row]), arrays, strict=True):
+            for name, array in zip(found.names(rows[operator.row]), arrays, strict=True):
                 graph.initializers[name].const_value = ir.tensor(array, name=name)

@@ -11,12 +11,13 @@ import onnx_ir as ir
 from onnxgru.core.tape import Tape
 from onnxgru.passes.bodies import canonical, description, hosts, moving, tables
 from onnxgru.passes.bodies.description import Description
-from onnxgru.passes.bodies.equations import Equations
+from onnxgru.passes.bodies.equations import Carried, Equations
 from onnxgru.passes.bodies.lengths import turned
 from onnxgru.passes.bodies.moving import Axes
 from onnxgru.passes.bodies.tables import Bound
 from onnxgru.passes.bodies.terms import UnknownError
 from onnxgru.passes.shapes import Shapes
+from onnxgru.passes.values import constant_value, graphs, subgraphs, value_names
 
 VERSION = "onnxgru.version"
 """Metadata key of models that onnxgru wrote."""
@@ -69,9 +70,10 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
         found.source.width,
         order[0].source.width,
         found.reverse,
+        _place(graph, name),
     )
     inputs = [
-        canonical.entered(tape, each.first, each.axes, f"{name}/first/{carry.name}", sequence=False)
+        _first(tape, each, f"{name}/first/{carry.name}")
         for each, carry in zip(order, bound.cell.carries, strict=True)
     ]
     inputs.append(_sequence(tape, found, name))
@@ -92,6 +94,9 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
     for old, first in found.kept:
         ir.convenience.replace_all_uses_with(old, first, replace_graph_outputs=True)
     graph.insert_before(node, tape.nodes)
+    for inner in (n for body in subgraphs(node) for scope in graphs(body) for n in scope):
+        for place in range(len(inner.inputs)):
+            inner.replace_input_with(place, None)  # else what it captured would count as used
     graph.remove(node, safe=True)
     scan = made[0].producer()
     if scan is not None:
@@ -99,6 +104,21 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
     for constant in tape.constants.values():
         if constant.name not in graph.initializers:
             graph.register_initializer(constant)
+
+
+def _place(graph: ir.Graph, node: str) -> str:
+    """What names in the body of a node begin with: no name of the graph does."""
+    taken, place = value_names(graph), f"{node}/body"
+    while any(name.startswith(f"{place}/") for name in taken):
+        place += "_"
+    return place
+
+
+def _first(tape: Tape, carried: Carried, name: str) -> ir.Value:
+    """The value (1, B, H) before the first step: an initializer where it is constant."""
+    value = canonical.entered(tape, carried.first, carried.axes, name, sequence=False)
+    array = constant_value(value)
+    return value if array is None else tape.constant(name, array)
 
 
 def _take_place(tape: Tape, old: ir.Value, new: ir.Value) -> None:

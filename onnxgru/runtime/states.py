@@ -75,7 +75,7 @@ def starts(graph: ir.Graph) -> set[str]:
         while pending:
             for node, index in pending.pop().uses():
                 if (found_at := recurrent.signature(node)) is not None:
-                    only &= found_at.inputs[index] in recurrent.INITIAL
+                    only &= found_at.inputs[index] in recurrent.initial(node)
                 elif node.op_type in moving:
                     pending.extend(node.outputs)
                 else:
@@ -90,7 +90,7 @@ def _reached(graph: ir.Graph) -> set[str]:
     found: set[str] = set()
     for node in recurrent.recurrent_nodes(graph):
         for role, value in recurrent.inputs(node).items():
-            if role in recurrent.INITIAL:
+            if role in recurrent.initial(node):
                 size = 0 if value.shape is None else len(value.shape)
                 for axis in range(size or 3):
                     found |= set(origins(value, axis))
@@ -118,7 +118,7 @@ def _from_recurrence(graph: ir.Graph, name: str) -> bool:
             if (
                 taken
                 or single
-                or any(recurrent.outputs(node).get(r) is value for r in recurrent.LAST)
+                or any(recurrent.outputs(node).get(r) is value for r in recurrent.final(node))
             ):
                 return True
         elif node.op_type in moving:

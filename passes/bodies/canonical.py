@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxgru.core.cells import INPUT
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import KINDS
-from onnxgru.passes.bodies.description import CELL, Description, place
+from onnxgru.passes.bodies.description import CELL, Description
 from onnxgru.passes.bodies.moving import BACK, BATCH, FEATURES, ONE, TIME, Axes
 from onnxgru.passes.bodies.tables import Bound
 
@@ -47,7 +47,7 @@ def write(
     list of onnx_ir.Value
         Last values of the carries, and what is emitted.
     """
-    cell, prefix = bound.cell, place(node)
+    cell, prefix = bound.cell, described.place
     inner = Tape(tape)
     given = [
         _typed(tape.name(f"{prefix}/given/{carry.name}"), [1, None, described.hidden_size])
@@ -56,12 +56,12 @@ def write(
     x = _typed(tape.name(f"{prefix}/x"), [None, described.input_size])
     values = {f"{prefix}/{INPUT}": x}
     for carry, value in zip(cell.carries, given, strict=True):
-        values[f"{prefix}/{carry.name}"] = inner.op("Squeeze", value, tape.axes(0))
+        values[f"{prefix}/{carry.name}"] = inner.op("Squeeze", value, _axes(tape, prefix, 0))
     for operator in described.operators(prefix, bound.numbers):
         operands = [values[name] for name in operator.inputs]
         values[operator.name] = KINDS[operator.kind].equation(inner, operator, *operands)
     results = [
-        inner.op("Unsqueeze", values[f"{prefix}/{row}"], tape.axes(0))
+        inner.op("Unsqueeze", values[f"{prefix}/{row}"], _axes(tape, prefix, 0))
         for row in (*(carry.written_by for carry in cell.carries), cell.emits)
     ]
     for value in results:
@@ -108,20 +108,27 @@ def _adapted(tape: Tape, value: ir.Value, axes: Axes, wanted: Axes, name: str) -
     axes, wanted = (tuple(TIME if a == BACK else a for a in each) for each in (axes, wanted))
     gone = [n for n, axis in enumerate(axes) if axis == ONE or axis not in wanted]
     if gone:
-        value = tape.op("Squeeze", value, tape.axes(*gone), name=f"{name}/squeezed")
+        value = tape.op("Squeeze", value, _axes(tape, name, *gone), name=f"{name}/squeezed")
     core = [axis for axis in axes if axis != ONE and axis in wanted]
     order = [core.index(axis) for axis in wanted if axis in core]
     if order != sorted(order):
         value = tape.op("Transpose", value, name=f"{name}/transposed", perm=order)
     new = [n for n, axis in enumerate(wanted) if axis not in core]
     if new:
-        value = tape.op("Unsqueeze", value, tape.axes(*new), name=f"{name}/unsqueezed")
+        value = tape.op("Unsqueeze", value, _axes(tape, name, *new), name=f"{name}/unsqueezed")
     return value
 
 
 def _turned(tape: Tape, value: ir.Value, axes: Axes, name: str) -> ir.Value:
     """A value with its axis of time the other way round."""
     axis = next(place for place, letter in enumerate(axes) if letter in (TIME, BACK))
-    ends = tape.constant("onnxgru/length/before", np.asarray([-(2**31) + 1], np.int64))
-    back = tape.axes(-1)
-    return tape.op("Slice", value, back, ends, tape.axes(axis), back, name=f"{name}/turned")
+    ends = tape.constant(f"{name}/before", np.asarray([-(2**31) + 1], np.int64))
+    back = _axes(tape, name, -1)
+    where = _axes(tape, name, axis)
+    return tape.op("Slice", value, back, ends, where, back, name=f"{name}/turned")
+
+
+def _axes(tape: Tape, name: str, *axes: int) -> ir.Value:
+    """Axes or places; not shared, because normalisation renames what has a name that we share."""
+    array = np.asarray(axes, np.int64)
+    return tape.constant(f"{name}/axes/{'_'.join(map(str, axes))}", array)

@@ -48,6 +48,8 @@ class Description:
         I and H.
     reverse : bool
         Whether time runs backwards.
+    place : str
+        What the names of its initializers and of the values in its body begin with.
     """
 
     host: str
@@ -56,6 +58,7 @@ class Description:
     input_size: int
     hidden_size: int
     reverse: bool
+    place: str
 
     def to_json(self) -> str:
         """As metadata hold it."""
@@ -67,6 +70,7 @@ class Description:
                 "input_size": self.input_size,
                 "hidden_size": self.hidden_size,
                 "reverse": self.reverse,
+                "place": self.place,
             }
         )
 
@@ -77,7 +81,7 @@ class Description:
         cell = Cell.parse(found["cell"])
         functions = {letter: Activation(*f) for letter, f in found["functions"].items()}
         sizes = found["input_size"], found["hidden_size"]
-        return cls(found["host"], cell, functions, *sizes, found["reverse"])
+        return cls(found["host"], cell, functions, *sizes, found["reverse"], found["place"])
 
     def operators(self, prefix: str, numbers: Numbers) -> tuple[Operator, ...]:
         """The rows as operators.
@@ -97,6 +101,21 @@ class Description:
             widths[row.name] = len(own[0]) if own else widths[row.inputs[0]]
             found.append(self._operator(row, prefix, widths[row.name], own))
         return tuple(found)
+
+    def numbers(self, graph: ir.Graph) -> Numbers:
+        """Weights, biases and vectors, as initializers of the main graph hold them."""
+        found = {}
+        for row in self.cell.rows:
+            arrays = [graph.initializers[name].const_value for name in self.names(row)]
+            values = [np.zeros(0, np.float32) if a is None else a.numpy() for a in arrays]
+            if values:
+                found[row.name] = tuple(np.ascontiguousarray(value.T) for value in values)
+        return found
+
+    def names(self, row: Row) -> tuple[str, ...]:
+        """Names of a row's initializers: a weight (inputs, outputs) and a bias, or a vector."""
+        parts = {"linear": ("weight", "bias"), "scale": ("vector",)}.get(row.kind, ())
+        return tuple(f"{self.place}/{row.name}/{part}" for part in parts)
 
     def _operator(self, row: Row, prefix: str, width: int, own: tuple[Floats, ...]) -> Operator:
         names = f"{prefix}/{row.name}", row.name, tuple(f"{prefix}/{i}" for i in row.inputs), width
@@ -120,25 +139,3 @@ def description(node: ir.Node) -> Description | None:
     """What a node says of itself; None where it is no canonical one."""
     text = node.metadata_props.get(CELL)
     return None if text is None else Description.parse(text)
-
-
-def place(node: str) -> str:
-    """What the names of everything in a canonical node's body begin with."""
-    return f"{node}/body"
-
-
-def numbers(graph: ir.Graph, node: ir.Node, cell: Cell) -> Numbers:
-    """Weights, biases and vectors of a canonical node, as initializers hold them."""
-    found = {}
-    for row in cell.rows:
-        arrays = [graph.initializers[name].const_value for name in names(str(node.name), row)]
-        values = [np.zeros(0, np.float32) if a is None else a.numpy() for a in arrays]
-        if values:
-            found[row.name] = tuple(np.ascontiguousarray(value.T) for value in values)
-    return found
-
-
-def names(node: str, row: Row) -> tuple[str, ...]:
-    """Names of the initializers of a row: of a weight (inputs, outputs) and a bias, or a vector."""
-    parts = {"linear": ("weight", "bias"), "scale": ("vector",)}.get(row.kind, ())
-    return tuple(f"{place(node)}/{row.name}/{part}" for part in parts)

@@ -28,7 +28,7 @@ def layer(node: ir.Node, prefix: str) -> Layer | None:
     recurrence = Recurrence(
         name,
         found.reverse,
-        found.operators(name, description.numbers(graph, node, cell)),
+        found.operators(name, found.numbers(graph)),
         tuple(Carry(f"{name}/{c.name}", f"{name}/{c.written_by}") for c in cell.carries),
         f"{name}/{cell.emits}",
     )

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import numpy_helper
 
 from onnxgru.core.cells import CELLS
 from onnxgru.passes import source
@@ -106,3 +107,18 @@ def test_products_before_the_recurrence_belong_to_the_cell(name: str, reverse: b
     assert layer.input_size == scans.BODIES[name].width
     assert layer.cell == found(message)[1].layers[0].cell
     assert distance(grus.run(message, inputs), grus.run(source.proto(model), inputs)) < TOLERANCE
+
+
+def test_a_first_value_may_be_constant() -> None:
+    message = scans.model(scans.RNN)
+    (given,) = [v for v in message.graph.input if v.name == "first_h"]
+    message.graph.input.remove(given)
+    array = np.full((scans.B, scans.H), 0.5, np.float32)
+    message.graph.initializer.append(numpy_helper.from_array(array, "first_h"))
+    inputs = scans.feeds(message)
+    model, recognition = found(message)
+    (name,) = recognition.layers[0].ports.initial.values()
+    np.testing.assert_array_equal(model.graph.initializers[name].const_value.numpy(), array[None])
+    again = ir.from_proto(ir.to_proto(model))
+    assert not Normalize()(again).modified
+    assert distance(grus.run(message, inputs), grus.run(decompose(message), inputs)) < TOLERANCE

@@ -71,3 +71,8 @@ def test_a_device_is_the_oracle(name: str) -> None:
         np.testing.assert_array_equal(y, wanted.y)
         for carry, codes in wanted.last.items():
             np.testing.assert_array_equal(last[carry], codes)
+
+
+def test_states_that_calls_hand_on_are_found() -> None:
+    model, _ = made("lstm", False)
+    assert model.host.interface.states == {"first_h": "last_h", "first_c": "last_c"}
