@@ -19,11 +19,9 @@ import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import MAXIMUM_SHIFT
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
+from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET, Shift
 from onnxgru.core.tape import Tape
-
-BITS = "onnxgru.bits"
-"""Metadata key of an initializer that packing stores at fewer bits than its container has."""
 
 
 class GraphPrimitives:

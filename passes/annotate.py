@@ -17,12 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.integers import Quantization
+from onnxgru.core.metadata import BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.tape import OPERATOR, Tape
 from onnxgru.custom_ops.linear import Linear, Part
-
-WIDTH = "onnxgru.bits"
-"""Metadata key of a quantiser: its width."""
 
 
 class Annotate(ir.passes.InPlacePass):
@@ -83,7 +81,7 @@ class Annotate(ir.passes.InPlacePass):
             )
         )
         for added in nodes:
-            added.metadata_props[WIDTH] = str(quantization.bits)
+            added.metadata_props[BITS] = str(quantization.bits)
         node.append(nodes)
 
     @staticmethod
@@ -118,7 +116,7 @@ class Annotate(ir.passes.InPlacePass):
                     axis=value.shape.rank() - 1 if value.shape is not None else 0,
                 )
                 for added in inner.nodes:
-                    added.metadata_props[WIDTH] = str(part.type.bits if limited else 32)
+                    added.metadata_props[BITS] = str(part.type.bits if limited else 32)
                 for node, index in uses:
                     node.replace_input_with(index, real)
                 place.insert_before(place[0], inner.nodes)

@@ -19,9 +19,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.core.integers import Codes, WeightType
+from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops.graph import BITS
 
 PACKED = "onnxgru.packed"
 """Metadata key of an initializer that is packed: the bits of an element."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from onnxgru.core.metadata import VERSION
 from onnxgru.core.tape import Tape
 from onnxgru.passes.bodies import canonical, description, hosts, moving, tables
 from onnxgru.passes.bodies.description import Description
@@ -18,9 +19,6 @@ from onnxgru.passes.bodies.tables import Bound
 from onnxgru.passes.bodies.terms import UnknownError
 from onnxgru.passes.shapes import Shapes
 from onnxgru.passes.values import constant_value, graphs, subgraphs, value_names
-
-VERSION = "onnxgru.version"
-"""Metadata key of models that onnxgru wrote."""
 
 
 class Written(ir.passes.InPlacePass):

@@ -54,10 +54,10 @@ def place(tmp_path_factory) -> Iterator[Path]:
 
 def stopped(output: str, number: int, *arguments: str) -> None:
     """Run a command until so many epochs have been told of, the ones before any step included."""
-    from onnxgru.cli import terminal
+    from onnxgru.cli import live
 
     told = iter(range(number))
-    heard = terminal.Progress.__call__
+    heard = live.Progress.__call__
 
     def stop(self, event):
         heard(self, event)
@@ -65,7 +65,7 @@ def stopped(output: str, number: int, *arguments: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(terminal.Progress, "__call__", stop)
+        patch.setattr(live.Progress, "__call__", stop)
         assert main([*arguments, *(["-o", output] if arguments[0] == "quantize" else [])]) == 130
 
 

@@ -38,7 +38,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _quantize(arguments: argparse.Namespace) -> None:
     from onnxgru import api
-    from onnxgru.cli import terminal
+    from onnxgru.cli import live
 
     settings = _settings(arguments)
     wanted = Config(**settings)
@@ -50,19 +50,19 @@ def _quantize(arguments: argparse.Namespace) -> None:
             raise UsageError(
                 f"{flag} belongs to the {theme.about.title}; give {needed} too, or leave out {flag}"
             )
-    with terminal.Progress(quiet=arguments.quiet) as progress:
+    with live.Progress(quiet=arguments.quiet) as progress:
         result = api.quantize(arguments.model, wanted, listener=progress)
     _print_result(result, arguments)
 
 
 def _sensitivity(arguments: argparse.Namespace) -> None:
     from onnxgru import api
-    from onnxgru.cli import terminal
+    from onnxgru.cli import live, terminal
 
     # A file may be for quantize as well.
     others = (*TASKS, "resume", "device", "scheduler", "training_data", "weights_file")
     settings = {n: value for n, value in _settings(arguments).items() if n not in others}
-    with terminal.Progress(quiet=arguments.quiet) as progress:
+    with live.Progress(quiet=arguments.quiet) as progress:
         done = api.measure_sensitivity(arguments.model, Config(**settings), listener=progress)
     _show(
         arguments,
@@ -80,10 +80,10 @@ def _config(arguments: argparse.Namespace) -> None:
 
 
 def _pick(arguments: argparse.Namespace) -> None:
-    from onnxgru.cli import terminal
+    from onnxgru.cli import live
     from onnxgru.output import members
 
-    with terminal.Progress(quiet=arguments.quiet) as progress:
+    with live.Progress(quiet=arguments.quiet) as progress:
         result = members.pick(
             arguments.folder,
             index=arguments.index,
@@ -101,12 +101,12 @@ def _pick(arguments: argparse.Namespace) -> None:
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    from onnxgru.cli import terminal
+    from onnxgru.cli import live
     from onnxgru.output import members
 
     given = options.given(arguments, Config)
     settings = {n: v for n, v in given.items() if n in (*dependent(Finetuning), "seed")}
-    with terminal.Progress(quiet=arguments.quiet) as progress:
+    with live.Progress(quiet=arguments.quiet) as progress:
         result = members.finetune(
             arguments.folder,
             arguments.training_data,
@@ -192,7 +192,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _zoo(arguments: argparse.Namespace) -> None:
-    from onnxgru.cli import terminal
+    from onnxgru.cli import live, terminal
     from onnxgru.models import folder as folders
     from onnxgru.models.make import make, make_data
     from onnxgru.models.zoo import TASKS
@@ -207,7 +207,7 @@ def _zoo(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in ("epochs", "seed")}
     recipe = replace(task.recipe, **{name: v for name, v in given.items() if v is not None})
     folder, limit = arguments.output, arguments.limit
-    with terminal.Progress(quiet=arguments.quiet) as progress:
+    with live.Progress(quiet=arguments.quiet) as progress:
         if arguments.data_only:
             record = make_data(task, folder, progress, recipe=recipe, limit=limit)
         else:

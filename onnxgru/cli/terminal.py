@@ -1,23 +1,15 @@
-"""What a user sees: live progress and warnings on stderr, tables on stdout."""
+"""Results on stdout: sentences and tables."""
 
-import math
-import re
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO, cast
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from onnxgru.api import SensitivityResult
+from onnxgru.cli.console import open_console, say
 from onnxgru.documents.front import Front, Metric, Scored
 from onnxgru.documents.remarks import (
     RANDOM,
@@ -31,19 +23,6 @@ from onnxgru.documents.remarks import (
     verdict,
 )
 from onnxgru.documents.report import Report
-from onnxgru.events import (
-    Calibrated,
-    Event,
-    Goal,
-    Measured,
-    Notice,
-    Searched,
-    Stage,
-    Tuned,
-    Verified,
-    Widened,
-)
-from onnxgru.models.task import Download, Epoch
 from onnxgru.output.result import Result
 from onnxgru.report import eliminated
 from onnxgru.report.text import outputs_table, sizes_table
@@ -52,220 +31,12 @@ from onnxgru.session.inspection import Inspection, LayerRow, OperatorRow
 from onnxgru.study.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
 
-PIPED_WIDTH = 10_000
-"""Of tables where there is no terminal: no row is ever folded."""
-
 LINES_OF_OUTPUTS = 3
 UNIFORM = (8, 4)
 """Widths that members are shown beside."""
 LINES_OF_OPERATORS = 20
 
 CHOSEN = "★ chosen"
-
-MEMBERS = 6
-"""Gaps between the members of a growing front that are shown: they fit 80 columns."""
-
-
-class _Trimmed:
-    """A stream whose lines do not end in the spaces that columns are filled with."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return self._stream.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
-def _console(*, stderr: bool = False) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    terminal = stream.isatty()
-    return Console(
-        file=stream if terminal else cast("TextIO", _Trimmed(stream)),
-        highlight=False,
-        soft_wrap=not terminal,
-        width=None if terminal else PIPED_WIDTH,
-        force_terminal=None if terminal else False,
-        no_color=None if terminal else True,
-        markup=False,
-    )
-
-
-class Progress:
-    """Listens to events: a live view on a terminal, plain lines elsewhere.
-
-    Parameters
-    ----------
-    quiet : bool
-        Show warnings only.
-    """
-
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._console = _console(stderr=True)
-        self._quiet = quiet
-        self._live: Live | None = None
-        self._started = time.monotonic()
-        self._new = 0
-        self._tenths = 0
-        self._last: Searched | None = None
-        self._front: list[tuple[float, float]] = []
-        self._bar = Bar(
-            TextColumn("searching"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def __call__(self, event: Event | Epoch | Download) -> None:
-        """Show an event."""
-        match event:
-            case Notice(text):
-                self._console.print(f"warning: {text}", style="yellow")
-            case Stage(text) if not self._quiet:
-                self._stop()
-                self._console.print(f"{text} ...", style="dim")
-                self._started = time.monotonic()
-            case Searched() if not self._quiet:
-                self._searched(event)
-            case Measured() if not self._quiet:
-                self._share(event.done, event.total, "measurements")
-            case Verified(done, total) if total > 1 and not self._quiet:
-                self._share(done, total, "calls")
-            case Widened(size, limit) if not self._quiet:
-                self._share(size, limit, "flash bytes")
-            case Tuned() if not self._quiet:
-                loss = "" if math.isnan(event.loss) else f", loss {event.loss:.4f}"
-                self._console.print(
-                    f"epoch {event.epoch}/{event.epochs}{loss}, validation {event.quality:.2f}"
-                )
-            case Epoch() if not self._quiet:
-                self._stop()
-                self._console.print(
-                    f"epoch {event.number}/{event.epochs}, loss {event.loss:.3f}, validation "
-                    f"{event.validation:.1f} %, {event.seconds:.1f} s"
-                )
-            case Download() if not self._quiet:
-                self._share(event.done, event.total, f"bytes of {event.name}")
-            case Calibrated() | Stage() | Searched() | Measured() | Verified() | Widened():
-                pass
-            case Tuned() | Epoch() | Download():
-                pass
-
-    def _share(self, done: int, total: int, what: str) -> None:
-        """A line that is renewed on a terminal; elsewhere one for every tenth of the way."""
-        line = f"{done:,}/{total:,} {what}"
-        if self._console.is_terminal:
-            if self._live is None:
-                self._live = Live(console=self._console, refresh_per_second=8, transient=True)
-                self._live.start()
-            self._live.update(Text(line, style="dim"))
-            if done == total:
-                self._stop()
-        elif done * 10 // total > self._tenths:
-            self._console.print(line)
-        self._tenths = done * 10 // total
-
-    def _searched(self, event: Searched) -> None:
-        last, self._last = self._last, event
-        if last is not None and last.progress.generation != event.progress.generation:
-            if not self._console.is_terminal:
-                self._console.print(self._line(last))
-        progress = event.progress
-        self._new += not progress.known
-        if progress.member.feasible:
-            self._front = _grown(self._front, (event.size, event.quality))
-        ended = progress.evaluations == progress.total
-        if self._console.is_terminal:
-            if self._live is None:
-                self._live = Live(console=self._console, refresh_per_second=8, transient=True)
-                self._live.start()
-            self._live.update(self._view(event))
-        if ended:
-            self._stop()
-            self._console.print(self._line(event))
-
-    def _rate(self) -> float:
-        return self._new / max(1e-9, time.monotonic() - self._started)
-
-    def _line(self, event: Searched) -> str:
-        progress = event.progress
-        return (
-            f"generation {progress.generation}/{progress.generations}, "
-            f"{progress.evaluations}/{progress.total} schemes, {self._rate():.0f} per second, "
-            f"{_best(event)}"
-        )
-
-    def _view(self, event: Searched) -> RenderableType:
-        progress = event.progress
-        if self._task is None:
-            self._task = self._bar.add_task("", total=progress.total)
-        self._bar.update(self._task, completed=progress.evaluations)
-        counts = (
-            f"generation {progress.generation}/{progress.generations}, {self._rate():.0f} schemes "
-            "per second"
-        )
-        lines = (Text(line, style="dim") for line in (counts, _best(event)))
-        return Group(self._bar, *lines, self._members(event.goal))
-
-    def _members(self, goal: Goal) -> Table:
-        """The front so far, some of its members side by side, and uniform 8 bits."""
-        count = len(self._front)
-        shown = sorted({round(i * (count - 1) / MEMBERS) for i in range(MEMBERS + 1)})
-        members = [self._front[index] for index in shown] if count else []
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column(style="dim")
-        for _ in members:
-            table.add_column(justify="right", style="dim")
-        table.add_column(justify="right")
-        sizes = [size for size, _ in members]
-        figures = [quality for _, quality in members]
-        size, quality = goal.uniform
-        title = Metric(goal.metric, goal.unit).title
-        table.add_row("front so far", *("" for _ in members), "uniform 8")
-        table.add_row(goal.size_unit or goal.size, *(f"{n:,.0f}" for n in sizes), f"{size:,.0f}")
-        table.add_row(goal.unit or title, *(f"{one:.1f}" for one in figures), f"{quality:.1f}")
-        return table
-
-
-def _best(event: Searched) -> str:
-    """The smallest member that may be chosen so far; the best figure that it is measured by grows.
-
-    So the size may grow, too: a better member raises the floor.
-    """
-    goal = event.goal
-    if event.best_size is None:
-        title = Metric(goal.metric, goal.unit).title
-        return f"best {title} so far {figure(event.best, goal.unit)}"
-    size = f"{event.best_size:,.0f} {goal.size_unit or goal.size}"
-    return f"best so far: {size} at most {goal.drop} below {figure(event.best, goal.unit)}"
-
-
-def _grown(front: list[tuple[float, float]], new: tuple[float, float]) -> list[tuple[float, float]]:
-    """A front of sizes and qualities with a further member, by size."""
-    size, quality = new
-    if any(s <= size and q >= quality for s, q in front):
-        return front
-    return sorted([*((s, q) for s, q in front if s < size or q > quality), new])
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -280,19 +51,19 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 def show_result(result: Result) -> None:
     """Print a summary of a quantisation: 24 lines of 80 columns, what matters last."""
-    console = _console()
+    console = open_console()
     report = result.parsed
     if report.random_input:
         console.print(f"{RANDOM}.", style="bold yellow")
     several = len(report.outputs) > 1
     sizes = report.sizes
-    console.print(f"flash  {dict(sizes_table(sizes))['flash']}")
+    say(console, f"flash  {dict(sizes_table(sizes))['flash']}")
     console.print(
         f"RAM {sizes.ram:,} bytes per sequence, {sizes.macs:,} MACs per step, accumulators "
         f"of {sizes.accumulator_bits} bits",
     )
     if (text := eliminated.sentence(report)) is not None:
-        console.print(f"delta  {text}")
+        say(console, f"delta  {text}")
     console.print()
     _show_quality(console, report)
     if result.front is not None:
@@ -304,10 +75,10 @@ def show_result(result: Result) -> None:
         known = chosen.widened_from
         widened = f" (widened from {known})" if known is not None else ""
         console.print(
-            f"chosen: number {chosen.index}{widened}, {share:.0f} % of the flash of uniform 8 "
-            f"bits; another one with: {result.pick_command} --index N",
+            f"chosen: number {chosen.index}{widened}, {share:.0f} % of the flash of uniform 8 bits",
             style="bold",
         )
+        console.print(f"another member: {result.pick_command} --index N", style="bold")
     if report.verification is not None:
         codes = f"{report.verification.codes:,} values"
         console.print(f"verified: integer.onnx equals the reference bit for bit ({codes})")
@@ -336,11 +107,11 @@ def _show_quality(console: Console, report: Report) -> None:
             outputs.caption = f"{LINES_OF_OUTPUTS} of {len(rows)} outputs; all are in report.md"
             outputs.caption_justify = "left"
         console.print(outputs)
-    console.print(f"judged: {judged_by(report)}")
+    say(console, f"judged: {judged_by(report)}")
     first = next(iter(report.quality))
     for text in (optimistic(report, brief=True), verdict(report, first, brief=True)):
         if text is not None:
-            console.print(f"{text[0].lower()}{text[1:]}")
+            say(console, f"{text[0].lower()}{text[1:]}")
 
 
 def _front_table(front: Front, most: int) -> Table:
@@ -391,7 +162,7 @@ def _front_table(front: Front, most: int) -> Table:
 
 def show_sensitivity(done: SensitivityResult) -> None:
     """Print the drop and the SQNR of every operator at every width."""
-    console = _console()
+    console = open_console()
     found = done.sensitivity
     metric = Metric(found.metric, found.unit)
     base = figure(found.uniform.quality, found.unit)
@@ -427,22 +198,22 @@ def show_sensitivity(done: SensitivityResult) -> None:
 
 def show_inspection(found: Inspection) -> None:
     """Print what a model holds, sizes first."""
-    console = _console()
+    console = open_console()
     console.print(f"{found.path}: {found.file_bytes:,} bytes, opset {found.opset}")
     if found.producer:
         console.print(f"written by {found.producer}")
     sizes = found.sizes
     if found.flash:
         widths = ", ".join(f"{size:,} at {bits} bits" for bits, size in found.flash.items())
-        console.print(
-            f"recurrent layers: {sizes['flash_bytes']:,} bytes in float32; flash about {widths}"
-        )
+        size = f"{sizes['flash_bytes']:,} bytes"
+        say(console, f"recurrent layers: {size} in float32; flash about {widths}")
     if found.layers or found.quantized:
         kind = "quantised recurrences: " if found.quantized else ""
         flash = f"{sizes['flash_bytes']:,} flash bytes, " if found.quantized else ""
-        console.print(
+        say(
+            console,
             f"{kind}{sizes['weights']:,} weights, {sizes['weight_bits']:,} weight bits, {flash}"
-            f"{sizes['ram']:,} bytes RAM per sequence, {sizes['macs']:,} MACs per step"
+            f"{sizes['ram']:,} bytes RAM per sequence, {sizes['macs']:,} MACs per step",
         )
     for title, values in (("input", found.inputs), ("output", found.outputs)):
         for name, text in values.items():
@@ -493,7 +264,7 @@ def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
         kinds.setdefault(tuple(name for name in names if "/" not in name), first)
     for each, place in kinds.items():
         others = " and every layer like it" if len(layers) > 1 else ""
-        console.print(f"operators of {place}{others}: {', '.join(each)}")
+        say(console, f"operators of {place}{others}: {', '.join(each)}")
 
 
 def _show_operators(console: Console, operators: Sequence[OperatorRow]) -> None:
@@ -511,7 +282,7 @@ def _show_operators(console: Console, operators: Sequence[OperatorRow]) -> None:
 
 def show_comparison(found: Comparison) -> None:
     """Print models side by side."""
-    console, title = _console(), Metric(found.metric, found.unit).title
+    console, title = open_console(), Metric(found.metric, found.unit).title
     table = _table("<model", "bytes", title, "95 % interval", "to the first", "SQNR, dB")
     for row in found.rows:
         apart = "" if row.difference is None else f"{row.difference:+.2f}"
@@ -532,7 +303,7 @@ def show_comparison(found: Comparison) -> None:
 
 def show_export(done: Export) -> None:
     """Print what was exported."""
-    console = _console()
+    console = open_console()
     held = ", ".join(f"{count} {kind}" for kind, count in Counter(done.operators).items())
     console.print(
         f"{done.path}: {held}, equal to torch within {done.difference:.1e} of the largest output"
@@ -541,7 +312,7 @@ def show_export(done: Export) -> None:
 
 def show_training(record: Mapping[str, Any], folder: Path) -> None:
     """Print how well a model does on each part of its data, and where it is."""
-    console = _console()
+    console = open_console()
     table = _table("<part", "examples", "accuracy")
     for role, right in record["accuracy"].items():
         table.add_row(role, f"{record['examples'][role]:,}", figure(right, "%"))

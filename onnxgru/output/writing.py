@@ -70,13 +70,14 @@ def finish(
     home : Folder, optional
         Where the search was, whose member this is; `folder` where left out.
     """
-    home = home or folder
+    home, others = home or folder, dict(others or {})
     if outcome is not None:  # whatever may happen below, a search is not lost
-        folder.write(front_files(outcome.front, outcome.cloud))
+        others |= front_files(outcome.front, outcome.cloud)
+        folder.write(others)
     if training is None:
         scheme = delta.applied(session, scheme)
         written, contents = _make(session, scheme, _kept(folder, outcome))
-        contents |= others or {}
+        contents |= others
         return _write(session, folder, written, contents, outcome, summary, front, home=home)
     # Thresholds come after training, which knows nothing of them.
     plain = scheme.with_thresholds(session.model.layers, lambda *_: None)
@@ -84,7 +85,7 @@ def finish(
     scheme = delta.applied(tuning.session, scheme)
     written, contents = _make(tuning.session, scheme, _kept(folder, outcome, tuned=True))
     contents["calibration.json"] = session.statistics.calibration_bytes
-    contents |= tuning.contents() | dict(others or {})
+    contents |= tuning.contents() | others
     result = _write(
         tuning.session, folder, written, contents, outcome, summary, front, tuning.summary,
         home=home,
@@ -175,7 +176,6 @@ def _write(
     """Write the folder's files, the report last."""
     if outcome is not None:
         summary, front = outcome.summary, outcome.front
-        contents |= front_files(front, outcome.cloud)
     sizes = {name: len(content) for name, content in contents.items() if name.endswith(".onnx")}
     session.listener(Stage("measuring every operator"))
     document = reports.build(session, written, sizes, summary, tuning)

@@ -8,6 +8,7 @@ the pointer and switches between views and members. Nothing is fetched.
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -77,20 +78,10 @@ def build(
     drop_title : str
         What its drops are, with their unit.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["figure"] = lambda value: figure(value, report.metric.unit)
-    environment.filters["breakable"] = _breakable
-    template = environment.from_string(
-        files("onnxgru.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    )
     search = report.search
     chosen = search.chosen.index if search is not None and front is not None else None
     cards = _cards(report)
-    text = template.render(
+    text = _template(report.metric.unit).render(
         report=report,
         warnings=remarks(report),
         sentences=_sentences(report),
@@ -138,6 +129,21 @@ def build(
         },
     )
     return encoded(text)
+
+
+@cache
+def _template(unit: str) -> Any:
+    """The template of a page whose figures have some unit."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["figure"] = lambda value: figure(value, unit)
+    environment.filters["breakable"] = _breakable
+    return environment.from_string(
+        files("onnxgru.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    )
 
 
 def _breakable(name: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from onnxgru.core import metadata
 from onnxgru.core.errors import DataError, ModelError, UsageError
 from onnxgru.data import intervals, metrics
 from onnxgru.data import sources as datasets
@@ -242,10 +243,10 @@ def _eliminated(model: ir.Model, host: Host, data: Recorded) -> float | None:
 
 def _noted(model: ir.Model) -> Wishes | None:
     """What onnxgru wrote down of the inputs of a graph that it made; None for other models."""
-    noted = model.metadata_props.get("onnxgru.batch_axes")
+    noted = model.metadata_props.get(metadata.BATCH_AXES)
     if noted is None:
         return None
-    handed_on = model.metadata_props.get("onnxgru.handed_on")
+    handed_on = model.metadata_props.get(metadata.HANDED_ON)
     return Wishes(json.loads(noted), None if handed_on is None else json.loads(handed_on))
 
 
@@ -260,7 +261,7 @@ def _host(origin: Origin, model: ir.Model, told: Wishes) -> tuple[Host, tuple[ou
         read = replace(read, wishes=_fitting(told, read.normal))
         states = read.host.interface.states.values()
         return read.host, outputs.describe(read.normal.graph, read.recognition.layers, states)
-    kept = json.loads(model.metadata_props.get("onnxgru.outputs", "[]"))
+    kept = json.loads(model.metadata_props.get(metadata.OUTPUTS, "[]"))
     host = Host(model, (), noted)
     return host, tuple(
         outputs.Output(o.name, o.maker, o.name in kept, o.state)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
+from onnxgru.core import metadata
 from onnxgru.core.errors import ModelError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
@@ -80,18 +81,18 @@ class Emission:
         host = self.model.host
         model.producer_name, model.producer_version = "onnxgru", __version__
         notes = {
-            "scheme": json.loads(scheme.dumps()),
-            "sizes": account(program).to_dict(),
-            "batch_axes": {s.name: None if s.bare else s.batch_axis for s in host.signature},
-            "handed_on": host.interface.states,
-            "outputs": list(self.outputs),
+            metadata.SCHEME: json.loads(scheme.dumps()),
+            metadata.SIZES: account(program).to_dict(),
+            metadata.BATCH_AXES: {s.name: None if s.bare else s.batch_axis for s in host.signature},
+            metadata.HANDED_ON: host.interface.states,
+            metadata.OUTPUTS: list(self.outputs),
         }
         if (found := counting.note(program)) is not None:
-            model.metadata_props[counting.NOTE] = json.dumps(found, separators=(",", ":"))
-        model.metadata_props["onnxgru.version"] = __version__
-        model.metadata_props["onnxgru.source_sha256"] = self.model.digest
-        for name, note in notes.items():
-            model.metadata_props[f"onnxgru.{name}"] = json.dumps(note, separators=(",", ":"))
+            notes[counting.NOTE] = found
+        model.metadata_props[metadata.VERSION] = __version__
+        model.metadata_props[metadata.SOURCE] = self.model.digest
+        for key, note in notes.items():
+            model.metadata_props[key] = json.dumps(note, separators=(",", ":"))
         message = source.proto(model)
         try:
             onnx.checker.check_model(message, full_check=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from onnxgru.core import metadata
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.passes import recurrent, source
@@ -133,7 +134,7 @@ def _inspected(origin: Origin) -> Inspection:
     outputs = {str(v.name): _typed(v) for v in model.graph.outputs}
     opset = ", ".join(f"{name or 'ai.onnx'} {v}" for name, v in model.opset_imports.items())
     producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
-    written = "onnxgru.scheme" in model.metadata_props
+    written = metadata.SCHEME in model.metadata_props
     sizes: dict[str, Any]
     rows: tuple[OperatorRow, ...] = ()
     layers: tuple[LayerRow, ...] = ()
@@ -141,8 +142,8 @@ def _inspected(origin: Origin) -> Inspection:
     notes: tuple[str, ...] = ()
     nothing, flash = "", {}
     if written:
-        scheme = Scheme.parse(json.loads(model.metadata_props["onnxgru.scheme"]), str(path))
-        sizes = json.loads(model.metadata_props["onnxgru.sizes"])
+        scheme = Scheme.parse(json.loads(model.metadata_props[metadata.SCHEME]), str(path))
+        sizes = json.loads(model.metadata_props[metadata.SIZES])
         rows = tuple(_scheme_row(name, entry) for name, entry in scheme.operators.items())
     else:
         found = Model.of(origin, model).recognition

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from onnxgru.core.cells import CELLS
 from onnxgru.core.errors import ModelError, UsageError
+from onnxgru.core.metadata import VERSION
 from onnxgru.core.network import Layer
 from onnxgru.passes import recognize as package
 from onnxgru.passes.bodies.description import description
@@ -142,7 +143,7 @@ def recognize(
         tuple(layers),
         tuple(refusals),
         tuple(notes),
-        model.metadata_props.get("onnxgru.version", ""),
+        model.metadata_props.get(VERSION, ""),
         tuple(kind for kind, _ in Counter(n.op_type for n in model.graph).most_common()),
     )
 

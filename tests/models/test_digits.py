@@ -107,12 +107,13 @@ def weights(path):
 
 
 def test_recipe_is_repeatable(tmp_path, capsys):
-    arguments = ["zoo", "digits-row", "--epochs", "30", "--limit", "200", "--format", "json"]
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert main([*arguments, "--seed", str(seed), "--output", str(tmp_path / name)]) == 0
+    arguments = ["zoo", "digits-row", "--limit", "200", "--format", "json"]
+    for name, seed, epochs in (("a", 0, 24), ("b", 0, 24), ("c", 1, 1)):
+        told = ["--epochs", str(epochs), "--seed", str(seed), "--output", str(tmp_path / name)]
+        assert main([*arguments, *told]) == 0
         record = json.loads(capsys.readouterr().out)
-        assert record["accuracy"]["holdout"] > 40  # chance is 10
-        assert record["recipe"] == vars(digits.TASK.recipe) | {"epochs": 30, "seed": seed}
+        assert record["accuracy"]["holdout"] > 40 or epochs == 1  # chance is 10
+        assert record["recipe"] == vars(digits.TASK.recipe) | {"epochs": epochs, "seed": seed}
         assert record["examples"] == dict.fromkeys(("train", *ROLES), 200)
         assert json.loads((tmp_path / name / "digits_row.json").read_text()) == record
     found = sorted(path.name for path in (tmp_path / "a").iterdir())

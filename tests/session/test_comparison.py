@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnxgru
+from onnxgru.core import metadata
 from onnxgru.core.errors import UsageError
 from onnxgru.events import silent
 from tests import grus
@@ -64,3 +65,20 @@ def test_one_path_is_enough(tmp_path: Path) -> None:
     assert [row.path for row in found.rows] == [str(tmp_path / "m.onnx")]
     with pytest.raises(UsageError, match="evaluate takes at least one model"):
         onnxgru.evaluate([], tmp_path / "d.npz")
+
+
+def test_a_graph_that_onnxgru_wrote_is_judged_by_what_it_was_judged_by(tmp_path: Path) -> None:
+    """What no GRU reaches stays out, though the graph alone does not tell that."""
+    message = grus.model(grus.Case(outputs=("Y",)))
+    message.graph.node.append(helper.make_node("Abs", ["X"], ["energy"]))
+    message.graph.output.insert(0, helper.make_tensor_value_info("energy", TensorProto.FLOAT, None))
+    data = grus.feeds(grus.Case())
+    result = onnxgru.quantize(
+        message, calibration=data, validation=data, output=tmp_path / "o", listener=silent
+    )
+    for path in (result.integer, result.annotated):
+        assert onnxgru.evaluate(path, data).outputs == ("Y",)
+    other = onnx.load(result.integer)
+    kept = next(entry for entry in other.metadata_props if entry.key == metadata.OUTPUTS)
+    kept.value = '["energy"]'
+    assert onnxgru.evaluate(other, data).outputs == ("energy",)

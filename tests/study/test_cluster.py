@@ -28,7 +28,7 @@ from tests.wrong import CALLABLES
 pytestmark = pytest.mark.slow
 
 COSTS = Path(__file__).parents[2] / "docs" / "costs"
-SHORT = {"search": True, "population": 12, "generations": 4, "verify": 2}
+SHORT = {"search": True, "population": 8, "generations": 3, "verify": 2}
 
 
 BARE = """
@@ -156,7 +156,7 @@ def same(folder: Path, local: Path) -> None:
 
 
 def arguments(model: Path, folder: Path, address: str) -> list[str]:
-    sizes = ["--search", "--population", "12", "--generations", "4", "--verify", "2"]
+    sizes = ["--search", "--population", "8", "--generations", "3", "--verify", "2"]
     return ["quantize", str(model), "-o", str(folder), *sizes, "--scheduler", address]
 
 
@@ -182,7 +182,7 @@ def test_search_goes_on_elsewhere(machines, model, local, tmp_path):
     lines = (local / "journal.jsonl").read_bytes().splitlines(keepends=True)
     for name, settings in (("here", {"jobs": 1}), ("there", {"scheduler": machines.address})):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "journal.jsonl").write_bytes(b"".join(lines[:20]))
+        (tmp_path / name / "journal.jsonl").write_bytes(b"".join(lines[:12]))
         api.quantize(model, Config(output=tmp_path / name, resume=True, **settings, **SHORT))
         same(tmp_path / name, local)
 
@@ -194,7 +194,7 @@ def test_workers_may_die(machines, model, local, tmp_path, monkeypatch):
     told: list[str] = []
 
     def listener(event: object) -> None:
-        if isinstance(event, Searched) and event.progress.evaluations in (15, 30):
+        if isinstance(event, Searched) and event.progress.evaluations in (5, 14):
             machines.kill()
         if isinstance(event, Notice):
             told.append(event.text)
@@ -246,7 +246,7 @@ def test_interrupted_search_leaves_the_front_and_no_task(machines, model, local,
     machines.staff(2)
 
     def listener(event: object) -> None:
-        if isinstance(event, Searched) and event.progress.evaluations == 18:
+        if isinstance(event, Searched) and event.progress.evaluations == 12:
             raise KeyboardInterrupt
 
     settings = Config(output=tmp_path / "out", scheduler=machines.address, **SHORT)
@@ -254,7 +254,7 @@ def test_interrupted_search_leaves_the_front_and_no_task(machines, model, local,
         api.quantize(model, settings, listener=listener)
     assert (tmp_path / "out" / "front.json").is_file()
     journal = (tmp_path / "out" / "journal.jsonl").read_bytes()
-    assert len(journal.splitlines()) == 1 + 18
+    assert len(journal.splitlines()) == 1 + 12
     assert (local / "journal.jsonl").read_bytes().startswith(journal)
     machines._until(machines.idle)
 

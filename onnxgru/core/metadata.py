@@ -1,0 +1,13 @@
+"""Keys of the metadata that onnxgru writes into graphs; see ``docs/formats.md``."""
+
+VERSION = "onnxgru.version"
+SOURCE = "onnxgru.source_sha256"
+SCHEME = "onnxgru.scheme"
+SIZES = "onnxgru.sizes"
+BATCH_AXES = "onnxgru.batch_axes"
+HANDED_ON = "onnxgru.handed_on"
+OUTPUTS = "onnxgru.outputs"
+"""Of a model: outputs that it was judged by."""
+
+BITS = "onnxgru.bits"
+"""Of a quantiser or an initializer: the width, where it is less than the container's."""
