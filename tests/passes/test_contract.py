@@ -32,7 +32,8 @@ from onnxgru.passes.retune import Retune
 from onnxgru.passes.shapes import Shapes
 from onnxgru.passes.step import Step
 from onnxgru.passes.upgrade import Upgrade
-from tests import grus
+from onnxgru.passes.written import Written
+from tests import grus, scans
 from tests.pipeline import Pipeline, pipeline
 from tests.runtime.exact import every_node
 
@@ -74,6 +75,7 @@ CONTRACTS = {
     "Precision": raw(Precision),
     "Fold": raw(Fold),
     "Layout": raw(Layout),
+    "Written": raw(Written, Constants, Naming),
     "Shapes": raw(Shapes),
     "Decompose": Contract(lambda made: Decompose(made.layers)),
     "Decompose unrolled": Contract(lambda made: Decompose(made.layers, Form("unrolled", steps=5))),
@@ -161,6 +163,7 @@ CASES = {
     "branch": branch(),
     "half": half(),
     "exposed": exposed(),
+    "written": scans.model(scans.LSTM, initial=False),
 }
 CHANGED = {
     "Domains": ["foreign"],
@@ -172,10 +175,12 @@ CHANGED = {
     "Precision": ["half"],
     "Fold": ["foreign"],
     "Layout": ["layout 1"],
+    "Written": ["written"],
     "Shapes": ["foreign"],
-    "Normalize": ["old", "foreign", "branch", "half", "layout 1"],
+    "Normalize": ["old", "foreign", "branch", "half", "layout 1", "written"],
 }
 FEEDS = {
+    "written": scans.feeds(CASES["written"]),
     "half": {"X": grus.feeds(grus.Case())["X"].astype(np.float16)},
     "layout 1": grus.feeds(grus.Case(layout=1)),
     "both ways": grus.feeds(grus.Case(direction="bidirectional", initial=True, lengths=(5, 2, 0))),
