@@ -93,6 +93,19 @@ class Equations:
     reverse: bool
     kept: tuple[tuple[ir.Value, ir.Value], ...] = ()
 
+    def needed(self) -> "Equations":
+        """The same without carries that nobody reads."""
+        followings = {each.source: each.following for each in self.carried}
+        pending = [each.source for each in self.carried if each.last is not None]
+        pending += [self.emitted.term] if self.emitted is not None else []
+        seen: set[Term] = set()
+        while pending:
+            term = pending.pop()
+            if term not in seen:
+                seen.add(term)
+                pending += [*term.operands, *filter(None, [followings.get(term)])]
+        return replace(self, carried=tuple(c for c in self.carried if c.source in seen))
+
     def turned(self) -> "Equations":
         """The same with time the other way round: sequences are read as they are before that."""
         roots = tuple(replace(root, axes=moving.turned(root.axes)) for root in self.roots)

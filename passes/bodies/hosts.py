@@ -87,6 +87,8 @@ class _Host:
                 counted.append(each)
                 self.reader.know(each.inner, Count(_number(each)))
             else:
+                if each.inner.dtype != ir.DataType.FLOAT:
+                    raise UnknownError(f"what it carries, {each.inner.name}, must be float32")
                 axes = moving.named(each.inner.shape or each.first.shape, f"{each.inner.name}")
                 width = moving.width(_shaped(each), axes)
                 source = self.terms.source(f"carry {len(states)}", width)
@@ -139,6 +141,7 @@ class _Host:
             reverse,
             kept,
         )
+        found = found.needed()
         return found.turned() if all(moving.BACK in root.axes for root in roots) else found
 
     def _carried(self, each: _Kept, axes: moving.Axes) -> Carried:

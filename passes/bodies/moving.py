@@ -147,7 +147,7 @@ def taken(
     return found
 
 
-def moved(node: ir.Node, axes: Axes, width: int, others: Sequence[Any]) -> Axes:
+def moved(node: ir.Node, axes: Axes, width: int, others: Sequence[Any], value: ir.Value) -> Axes:
     """Axes behind a Transpose, Squeeze, Unsqueeze or Reshape.
 
     Raises
@@ -168,6 +168,8 @@ def moved(node: ir.Node, axes: Axes, width: int, others: Sequence[Any]) -> Axes:
             return _without(axes, gone)
         case "Unsqueeze":
             return unsqueezed(axes, numbers or ())
+    if numbers and numbers[-1] == -1 and value.shape is not None:  # as it is inferred
+        numbers = [*numbers[:-1], value.shape[-1] if value.shape[-1] == width else -1]
     return reshaped(axes, width, numbers or ())
 
 
@@ -197,7 +199,7 @@ def reshaped(axes: Axes, width: int, target: Sequence[int]) -> Axes:
     for size in reversed(target):
         spare = len(target) - len(found) > len(core)
         found.append(ONE if not core or (size == 1 and spare and found) else core.pop())
-        if found[-1] == FEATURES and size > 0 and size != width:
+        if found[-1] == FEATURES and size not in (0, width):
             raise UnknownError("its body has a Reshape that takes features apart")
     if core:
         raise UnknownError("its body has a Reshape that joins axes")

@@ -142,7 +142,7 @@ class Reader:
         plain = all(o is None or isinstance(o, Features | np.ndarray) for o in operands)
         if not plain and node.op_type not in _COUNTING:
             raise UnknownError(f"its body computes {node.op_type} of its counter")
-        return rule(self._terms, node, operands, value)
+        return _checked(value, rule(self._terms, node, operands, value))
 
     def _gathered(self, node: ir.Node, data: ir.Value, index: ir.Value) -> Features:
         count = self(index)
@@ -164,6 +164,18 @@ class Reader:
 
 
 Rule = Callable[[Terms, ir.Node, list[Any], ir.Value], Read]
+
+
+def _checked(value: ir.Value, found: Read) -> Read:
+    """What a value is, which must agree with the shape that is inferred for it."""
+    if isinstance(found, Features) and value.shape is not None:
+        sizes = [found.term.width if axis == FEATURES else None for axis in found.axes]
+        known = [size if isinstance(size, int) else None for size in value.shape]
+        if len(sizes) != len(known) or any(
+            a != b for a, b in zip(sizes, known, strict=True) if None not in (a, b)
+        ):
+            raise UnknownError(f"its body moves the axes of {value.name} in an unknown way")
+    return found
 
 
 def _unknown(node: ir.Node) -> UnknownError:
@@ -302,7 +314,7 @@ def _moved(terms: Terms, node: ir.Node, operands: list[Any], value: ir.Value) ->
     if node.op_type in ("Slice", "Split"):
         start, stop = moving.taken(node, *place, others, value)
         return Features(terms.part(features.term, start, stop), features.axes)
-    return Features(features.term, moving.moved(node, *place, others))
+    return Features(features.term, moving.moved(node, *place, others, value))
 
 
 def _concat(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:

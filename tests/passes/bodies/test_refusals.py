@@ -62,7 +62,7 @@ ODD_BODIES = {
         "out = Identity (next_h) lost = Identity (wide)", "out = Add (wide, next_h)"
     ),
     "its body has a Reshape that joins axes": BARE
-    + "shape = Constant <value_ints = [-1]> () flat = Reshape (next_h, shape) "
+    + "shape = Constant <value_ints = [6]> () flat = Reshape (next_h, shape) "
     "out = Add (flat, next_h)",
     "its body has a Reshape whose sizes vary": BARE
     + "turned = Transpose (next_h) shape = Cast <to = 1> (turned) whole = Tanh (shape) "
@@ -75,13 +75,11 @@ ODD_BODIES = {
     + "out = Add (next_h, G)",
     "6 and 1 features meet in one operator of its body": BARE
     + "narrow = MatMul (next_h, P) out = Add (next_h, narrow)",
-    "what it carries and gives has 3 and 6 features, which must be as many": BARE
-    + "out = MatMul (next_h, S)",
     "what it gives at every step, out does not depend on the sequence": BARE + "out = Identity (L)",
 }
 WEIGHTS = {
     "M": (B, H), "N": (H, I), "C": (2, H, H), "K": (B, H), "L": (B, H), "F": (I,), "G": (H,),
-    "O": (3, H), "P": (H, 1), "Q": (1, H), "S": (H, 3),
+    "O": (3, H), "P": (H, 1), "Q": (1, H)
 }  # fmt: skip
 
 
@@ -126,7 +124,7 @@ def whole(
         {made} = Scan <{attributes}, body = step ({states}, {steps}) => ({following}) {{ {body} }}>
         ({given}) }}"""
     )
-    for name, shape in (scans.RNN.weights | {"R2": (1, H, H)}).items():
+    for name, shape in (scans.RNN.weights | {"S": (H, 3)}).items():
         array = np.full(shape, 0.5, np.float32)
         message.graph.initializer.append(numpy_helper.from_array(array, name))
     return message
@@ -163,12 +161,34 @@ ODD_HOSTS = {
         + "out = Sigmoid (turned)",
         following=f"float[{H}, B] next_h, float[B, {H}] out",
     ),
+    "its body moves the axes of out in an unknown way": whole(
+        BARE + "out = Squeeze (next_h)",
+        inputs=f"float[T, 1, {I}] X, float[1, {H}] h0",
+        states=f"float[1, {H}] h",
+        steps=f"float[1, {I}] x",
+        following=f"float[1, {H}] next_h, float[{H}] out",
+        outputs=f"float[T, {H}] Y",
+    ),
+    "what it carries and gives has 3 and 6 features, which must be as many": whole(
+        BARE + "out = MatMul (next_h, S)",
+        following=f"float[B, {H}] next_h, float[B, 3] out",
+        outputs="float[T, B, 3] Y",
+    ),
     "two of its carries have one value": whole(
         LEAVING + "next_g = Identity (next_h)",
         states=PAIR,
         following=f"float[B, {H}] next_h, float[B, {H}] next_g, float[B, {H}] out",
         given="h0, h0, X",
         made="hT, gT, Y",
+        outputs=f"float[T, B, {H}] Y, float[B, {H}] gT",
+    ),
+    "what it carries, h, must be float32": whole(
+        "wide = Cast <to = 1> (h)"
+        + BARE.replace("h, R", "wide, R").replace("next_h =", "narrow =")
+        + "next_h = Cast <to = 10> (narrow) out = Identity (narrow)",
+        inputs=f"float[T, B, {I}] X, float16[B, {H}] h0",
+        states=f"float16[B, {H}] h",
+        following=f"float16[B, {H}] next_h, float[B, {H}] out",
     ),
     "it carries nothing from step to step": whole(
         "wx = MatMul (x, W) rh = MatMul (h, R) sum = Add (wx, rh) out = Tanh (sum) "
@@ -193,3 +213,17 @@ ODD_HOSTS = {
 @pytest.mark.parametrize("wanted", ODD_HOSTS)
 def test_odd_hosts(wanted: str) -> None:
     assert reason(ODD_HOSTS[wanted]) == wanted
+
+
+def test_a_carry_that_nobody_reads_is_left_out() -> None:
+    message = whole(
+        LEAVING + "next_g = Identity (next_h)",
+        states=PAIR,
+        following=f"float[B, {H}] next_h, float[B, {H}] next_g, float[B, {H}] out",
+        given="h0, h0, X",
+        made="hT, gT, Y",
+    )
+    model = ir.from_proto(message)
+    Normalize()(model)
+    (layer,) = recognize(model).layers
+    assert layer.cell.name == "rnn"
