@@ -86,6 +86,13 @@ def test_choice(tmp_path: Path) -> None:
     assert found["more than 1 point, seeds (near best found)"] == 0
 
 
+def test_delta(tmp_path: Path) -> None:
+    found = figures("delta", tmp_path)
+    case = "weights 8, outputs 8, threshold"
+    assert float(found[f"eliminated, % ({case} auto)"]) > float(found[f"eliminated, % ({case} 2)"])
+    assert float(found[f"accuracy ({case} auto)"]) > float(found[f"accuracy ({case} none)"]) - 1
+
+
 def test_rounding(tmp_path: Path) -> None:
     found = figures("rounding", tmp_path)
     for bits in (2, 3):

@@ -321,10 +321,16 @@ class Share:
     ----------
     eliminated, eliminated_at_0 : float
         In per cent of all, with its thresholds and with thresholds of 0.
+    difference : float or None
+        How much higher the figure is than with thresholds of 0.
+    difference_interval : tuple of float, or None
+        95 % interval of that.
     """
 
     eliminated: float
     eliminated_at_0: float
+    difference: float | None = None
+    difference_interval: Interval | None = None
 
 
 @dataclass(frozen=True)

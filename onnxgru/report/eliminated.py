@@ -1,7 +1,7 @@
 """What a delta network eliminates, in words and as a chart."""
 
 from onnxgru.documents.entries import Operand
-from onnxgru.documents.remarks import TITLES
+from onnxgru.documents.remarks import TITLES, points, signed
 from onnxgru.documents.report import Report
 from onnxgru.report.charts import HEIGHTS, Chart
 from onnxgru.report.plot import DOT, Mark, Panel, Scale, texts
@@ -20,6 +20,20 @@ def sentence(report: Report) -> str | None:
         for role, entry in found.roles.items()
     )
     return f"multiplications eliminated: {', '.join(shares)}"
+
+
+def costs(report: Report) -> list[str]:
+    """What thresholds cost beside thresholds of 0, a sentence per role."""
+    if report.delta is None:
+        return []
+    unit = report.metric.unit
+    return [
+        f"On {TITLES[role]} data the thresholds change the {report.metric.name} by "
+        f"{share.difference:+.2f} {points(unit)} (95 % interval "
+        f"{signed(share.difference_interval, unit)})."
+        for role, share in report.delta.roles.items()
+        if share.difference is not None and share.difference_interval is not None
+    ]
 
 
 def memory(report: Report) -> str:
@@ -66,7 +80,7 @@ def lines(report: Report) -> list[str]:
         "eliminated. Firmware that keeps its accumulators saves them; `integer.onnx` computes "
         "them all. An operand without a threshold is counted at 0, which changes no code.",
         "",
-        memory(report),
+        " ".join([memory(report), *costs(report)]),
         "",
         f"| {' | '.join(head)} |",
         "|---|" + "---:|" * (len(head) - 1),

@@ -106,7 +106,7 @@ def build(
         if front is not None and search is not None and evaluations
         else None,
         delta=eliminated.sentence(report),
-        delta_memory=eliminated.memory(report),
+        delta_memory=" ".join([eliminated.memory(report), *eliminated.costs(report)]),
         delta_rows=eliminated.rows(report),
         delta_chart=eliminated.chart(report),
         heats=charts.heat_maps(sensitivity, drop_title) if sensitivity is not None else {},

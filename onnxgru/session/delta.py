@@ -8,6 +8,8 @@ from onnxgru.core.choices import FIRST, HIDDEN, INPUTS, MAXIMUM_BITS
 from onnxgru.core.errors import UsageError
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import OutputScheme, Scheme, operands
+from onnxgru.data import intervals
+from onnxgru.documents.remarks import finite
 from onnxgru.events import Stage
 from onnxgru.passes.delta import thresholds
 from onnxgru.session.recordings import VALIDATION
@@ -111,20 +113,20 @@ def _groups(layer: Layer, *, first: bool) -> Iterator[tuple[str, str]]:
 
 
 def drop(session: Session) -> float:
-    """How far thresholds that are chosen may take the figure, in the metric's unit."""
+    """How far below the best figure seen thresholds may take it, in the metric's unit."""
     asked: float | None = session.config.delta_drop
     if asked is not None:
         return asked
     metric = session.yardstick.metric
-    return metric.default_drop(session.yardstick.float_quality(VALIDATION)) / 2
+    return metric.default_drop(session.yardstick.float_quality(VALIDATION))
 
 
 def choose(session: Session, scheme: Scheme) -> Scheme:
     """Thresholds that eliminate most on validation data while the figure falls by little.
 
     Greedy: all begin at 0, and the one is raised that eliminates most for what it costs, until
-    each further one would take the figure too far from that of the scheme without thresholds. An
-    operand is tried one and two places up the grid, because figures rise and fall by chance.
+    each further one would take the figure too far from the best one that was seen. An operand is
+    tried one and two places up the grid, because figures rise and fall by chance.
 
     Parameters
     ----------
@@ -159,24 +161,24 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
         return metric.error(figure), found.share
 
     levels: Levels = dict.fromkeys(grids, 0)
-    first, share = tried(levels)
-    error, going = first, set(grids)
+    error, share = tried(levels)
+    least, going = error, set(grids)
     while going:
-        found: list[tuple[float, Levels, float, float]] = []
+        found: list[tuple[Levels, float, float]] = []
         for key in sorted(going):
-            before = len(found)
             for level in range(levels[key] + 1, levels[key] + 1 + AHEAD):
-                if level == len(grids[key]):
-                    break
-                raised = {**levels, key: level}
-                after, more = tried(raised)
-                if after <= first + allowed:
-                    cost = max(after - error, 0.0) + EASY * allowed
-                    found.append(((more - share) / (cost or 1.0), raised, after, more))
-            if len(found) == before:
-                going.discard(key)
-        if found:
-            _, levels, error, share = max(found, key=lambda one: one[0])
+                if level < len(grids[key]):
+                    raised = {**levels, key: level}
+                    found.append((raised, *tried(raised)))
+        least = min([least, *(after for _, after, _ in found)])
+        kept = [one for one in found if one[1] <= least + allowed]
+        going = {key for key in going if any(one[0][key] > levels[key] for one in kept)}
+        if kept:
+            worth = [
+                (more - share) / (max(after - error, 0.0) + EASY * allowed or 1.0)
+                for _, after, more in kept
+            ]
+            levels, error, share = kept[worth.index(max(worth))]
     return made(levels)
 
 
@@ -220,12 +222,16 @@ def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
     document: dict[str, Any] = {"accumulator_bytes": 0, "roles": {}}
     rows: dict[str, dict[str, Any]] = {}
     for role in session.data.judged:
-        measuring = Measuring(session.model.host, session.data[role], ())
-        without, found = (measuring(program)[1] for program in (zero, every))
+        judge = session.yardstick.judge(role)
+        measuring = Measuring(session.model.host, session.data[role], tuple(judge.targets))
+        (before, without), (after, found) = (measuring(program) for program in (zero, every))
+        apart = intervals.difference(judge.sums(after), judge.sums(before))
         document["roles"][role] = {
             "eliminated": round(100 * found.share, 4),
             "eliminated_at_0": round(100 * without.share, 4),
             "operations": found.operations,
+            "difference": None if apart is None else round(apart[0], 4),
+            "difference_interval": None if apart is None else finite(apart[1]),
         }
         for one in found.operands:
             row = rows.setdefault(

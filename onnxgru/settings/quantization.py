@@ -105,10 +105,11 @@ class Quantization(Settings):
     delta_drop: float | None = setting(
         None,
         Number("of at least 0", lambda value: value >= 0),
-        "with delta auto: choose thresholds that lower the validation figure by at most this much",
-        unset="half of what max_drop is where it is left out",
+        "with delta auto: choose thresholds whose validation figure is at most this much below the "
+        "best one seen",
+        unset="as max_drop where that is left out",
         keyed=False,
-        example=0.25,
+        example=0.5,
     )
     include: tuple[str, ...] = setting(
         (), _NODES, "quantise only the recurrent nodes with this name or shell pattern", unset="all"
