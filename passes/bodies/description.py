@@ -7,6 +7,7 @@ Recognition reads both; see `onnxgru.passes.bodies.canonical` for the node.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -138,4 +139,9 @@ class Description:
 def description(node: ir.Node) -> Description | None:
     """What a node says of itself; None where it is no canonical one."""
     text = node.metadata_props.get(CELL)
-    return None if text is None else Description.parse(text)
+    return None if text is None else _parsed(text)
+
+
+@cache
+def _parsed(text: str) -> Description:
+    return Description.parse(text)
