@@ -278,20 +278,24 @@ def loop(
     trips: str = "n",
     before: str = "n = Shape <start = 0, end = 1> (X) first = Identity (true)",
     carried: str = "",
+    begin: str = "zero",
+    counter: bool = False,
     steps: int | str = "T",
 ) -> onnx.ModelProto:
     """A Loop of a simple cell over X (T, B, I).
 
     `step` takes x of X, `going` makes the condition ``more``, `trips` is the trip count, `before`
-    stands before the Loop; a counter k is carried if `carried` says how ``next_k`` is made.
+    stands before the Loop; a counter k is carried if `carried` says how ``next_k`` is made. It
+    starts at `begin`, and is an output of the model with `counter`.
     """
-    counter, given = ("int64 k, ", "zero, ") if carried else ("", "")
+    counted, given = ("int64 k, ", f"{begin}, ") if carried else ("", "")
+    more = ", int64 last_k" if counter else ""
     following, last = ("int64 next_k, ", "last_k, ") if carried else ("", "")
     text = f"""<ir_version: 9, opset_import: ["": 18]>
-    test (float[{steps}, B, {I}] X, float[B, {H}] h0) => (float[{steps}, B, {H}] Y)
+    test (float[{steps}, B, {I}] X, float[B, {H}] h0) => (float[{steps}, B, {H}] Y{more})
     <int64 zero = {{0}}, bool true = {{1}}, int64 two = {{2}}, float[1] scales = {{2.0}}> {{
       {before}
-      {last}hT, Y = Loop <body = step (int64 i, bool c, {counter}float[B, {H}] h)
+      {last}hT, Y = Loop <body = step (int64 i, bool c, {counted}float[B, {H}] h)
           => (bool more, {following}float[B, {H}] next_h, float[B, {H}] out)
           <int64 one = {{1}}, float half = {{0.5}}> {{
             {step}

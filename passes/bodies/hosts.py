@@ -147,10 +147,8 @@ class _Host:
     def _carried(self, each: _Kept, axes: moving.Axes) -> Carried:
         following = self.reader.features(each.following, "what it carries,")
         given = self.reader.features(each.inner, "what it carries,")
-        if following.axes != axes:
+        if following.axes != axes or following.term.width != given.term.width:
             raise UnknownError(f"what it carries, {each.inner.name}, changes its axes")
-        if following.term.width != given.term.width:
-            raise UnknownError(f"what it carries, {each.inner.name}, changes its size")
         last = each.last if read(each.last) else None
         return Carried(given.term, following.term, axes, each.first, last)
 

@@ -185,10 +185,7 @@ def _unknown(node: ir.Node) -> UnknownError:
 def _split_operands(operands: list[Any]) -> tuple[Features, Array, bool]:
     """The features and the constant of an operator of two operands, and which comes first."""
     first, second = operands
-    for features, other, swapped in ((first, second, False), (second, first, True)):
-        if isinstance(features, Features) and isinstance(other, np.ndarray):
-            return features, other, swapped
-    raise UnknownError("its body has an operator that lacks an operand")
+    return (second, first, True) if isinstance(first, np.ndarray) else (first, second, False)
 
 
 def _add(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:

@@ -247,7 +247,10 @@ class Terms:
             return operand
         if not 0 <= start < stop <= operand.width:
             raise UnknownError(f"its body takes features {start} to {stop} of {operand.width}")
-        below: Callable[[Term], Term] = lambda term: self.part(term, start, stop)  # noqa: E731
+
+        def below(term: Term) -> Term:
+            return self.part(term, start, stop)
+
         match operand.kind:
             case "linear" if operand.weight is not None and operand.bias is not None:
                 rows = operand.weight[start:stop], operand.bias[start:stop]

@@ -98,6 +98,12 @@ REFUSED = {
     "its body reads no sequence": {
         "step": "sizes = Constant <value_ints = [4, 2]> () x, y = Split <axis = 1> (h, sizes)"
     },
+    "its counter last_k is read behind it": {"carried": COUNTED, "counter": True},
+    "its counter k begins with what is not constant": {
+        "carried": COUNTED,
+        "before": "n = Shape <start = 0, end = 1> (X) first = Identity (true) begin = Squeeze (n)",
+        "begin": "begin",
+    },
     "its counter k is not counted up by 1": {"carried": "next_k = Add (k, two)"},
     "its body adds its counter to what is not constant": {"carried": "next_k = Add (k, i)"},
     "its body subtracts its counter": {"carried": "next_k = Sub (one, k)"},

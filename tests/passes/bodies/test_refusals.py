@@ -52,6 +52,9 @@ ODD_BODIES = {
     "two = Constant <value_ints = [2]> () six = Constant <value_ints = [6]> () "
     "cut = Slice (next_h, zero, six, one_on, two) three = MatMul (cut, O) "
     "out = Add (three, next_h)",
+    "its body takes features 2 to 2 of 6": BARE
+    + "two = Constant <value_ints = [2]> () one_on = Constant <value_ints = [1]> () "
+    "cut = Slice (next_h, two, two, one_on) out = Concat <axis = 1> (next_h, cut)",
     "its body has a Squeeze of the features": BARE
     + "one_on = Constant <value_ints = [1]> () narrow = MatMul (next_h, P) "
     "flat = Squeeze (narrow, one_on) col = Unsqueeze (flat, one_on) "
