@@ -36,8 +36,16 @@ from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Wo
 FLAT = 1 / 16
 """Codes by which the function may move beyond the table."""
 
+ORIGIN_BYTES = 3
+"""Of where a table begins, and of the length of its segments."""
+
 SEGMENTS, WIDE_SEGMENTS = 2**8, 2**9
 """2^n, of results with codes of bytes and with wide codes."""
+
+
+def table_bytes(bits: int) -> int:
+    """Bytes of the table of a function with results in bytes, by the width of what it reads."""
+    return 2 * (SEGMENTS + 2) + ORIGIN_BYTES if IntegerType(bits).wide else 1 << bits
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,9 @@ WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
 WIDE_BITS = 16
 """Of wide codes, which a scheme may give to what an operator computes."""
 
+CELL_STATES = ("wide", "plain")
+"""Whether a cell state has wide codes where nothing else is said: see `Layer.cell_state`."""
+
 ACCUMULATOR_BITS = 32
 """Of the widest accumulator."""
 
@@ -80,10 +83,10 @@ def widths(text: str) -> tuple[int, ...]:
         if match is None:
             raise UsageError(f"widths must be such as 2-8 or 2,4,8, got {text!r}")
         low, high = int(match[1]), int(match[2] or match[1])
-        if high == 16:
+        if high == WIDE_BITS:
             raise UsageError(
-                f"widths must be from {MINIMUM_BITS} to {MAXIMUM_BITS}, got {text!r}: 16-bit "
-                "paths are not supported yet"
+                f"widths must be from {MINIMUM_BITS} to {MAXIMUM_BITS}, got {text!r}; "
+                f"{WIDE_BITS} bits are for cell states, see cell_state, or for what a scheme says"
             )
         if not MINIMUM_BITS <= low <= high <= MAXIMUM_BITS:
             raise UsageError(

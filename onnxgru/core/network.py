@@ -365,6 +365,27 @@ class Layer:
         return found.pop() if len(found) == 1 else None
 
     @cached_property
+    def cell_state(self) -> frozenset[str]:
+        """Operators of a cell state: those that write it, and those that are added up to it.
+
+        A cell state is a carry that no function bounds, no linear operator reads and that is not
+        emitted: an LSTM's c. It sums up over many steps, so that narrow codes lose what is added.
+        """
+        found: set[str] = set()
+        for recurrence in self.recurrences:
+            for carry in recurrence.carries:
+                writer = carry.written_by
+                readers = (*recurrence.readers(carry.name), *recurrence.readers(writer))
+                if (
+                    writer != recurrence.emits
+                    and recurrence.codomain(writer) is None
+                    and not any(isinstance(reader, LinearOperator) for reader in readers)
+                ):
+                    terms = {n for n, total in recurrence.summands.items() if total == writer}
+                    found |= {writer, *terms}
+        return frozenset(found)
+
+    @cached_property
     def writers(self) -> dict[str, tuple[str, ...]]:
         """Operators that share a quantisation and its width, by name of the quantisation.
 

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru.core import files
-from onnxgru.core.choices import GRANULARITIES, MAXIMUM_BITS, MINIMUM_BITS, OBSERVERS, WIDE_BITS
+from onnxgru.core.choices import (
+    CELL_STATES,
+    GRANULARITIES,
+    MAXIMUM_BITS,
+    MINIMUM_BITS,
+    OBSERVERS,
+    WIDE_BITS,
+)
 from onnxgru.core.errors import SchemeError, UsageError
 from onnxgru.core.integers import IntegerType, WeightType
 from onnxgru.core.network import Layer, LinearOperator, Operator
@@ -108,18 +115,24 @@ class Scheme:
         granularity: str = "channel",
         observer: str = "mse",
         input_bits: int = MAXIMUM_BITS,
+        cell_state: str = CELL_STATES[0],
     ) -> "Scheme":
-        """Weights and outputs of every operator at `bits`, a layer's input at `input_bits`."""
+        """Weights and outputs of every operator at `bits`, a layer's input at `input_bits`.
 
-        def entry(operator: Operator) -> OutputScheme:
+        With the cell state "wide", what `Layer.cell_state` names has 16 bits.
+        """
+
+        def entry(layer: Layer, operator: Operator) -> OutputScheme:
+            wide = cell_state == CELL_STATES[0] and operator.name in layer.cell_state
+            width = WIDE_BITS if wide else bits
             if not isinstance(operator, LinearOperator):
-                return OutputScheme(bits, observer)
-            return LinearScheme(bits, observer, bits, granularity, operator.weight.shape)
+                return OutputScheme(width, observer)
+            return LinearScheme(width, observer, bits, granularity, operator.weight.shape)
 
         layers = tuple(layers)
         return cls(
             {layer.name: OutputScheme(input_bits, observer) for layer in layers},
-            {operator.name: entry(operator) for layer in layers for operator in layer.operators},
+            {o.name: entry(layer, o) for layer in layers for o in layer.operators},
         )
 
     def thresholds(self, layer: Layer) -> dict[str, tuple[int | None, ...]]:

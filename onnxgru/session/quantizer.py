@@ -127,4 +127,5 @@ def uniform(layers: Sequence[Layer], bits: int, config: Config) -> Scheme:
         granularity=config.granularity,
         observer=config.observer,
         input_bits=config.input_bits,
+        cell_state=config.cell_state,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from onnxgru import passes
 from onnxgru.core.choices import (
     ACCUMULATOR_BITS,
+    CELL_STATES,
     GRANULARITIES,
     MAXIMUM_BITS,
     MINIMUM_BITS,
@@ -86,6 +87,12 @@ class Quantization(Settings):
         False, Switch(), "correct the biases for the mean error of the rounded weights"
     )
     input_bits: int = setting(MAXIMUM_BITS, _WIDTH, "width of the codes that a layer reads")
+    cell_state: str = setting(
+        CELL_STATES[0],
+        Choice(CELL_STATES),
+        "codes of a cell state, which steps add to and no matrix product reads, such as an LSTM's; "
+        "wide: 16 bits, which a search may make fewer; plain: as everything else",
+    )
     accumulator_bits: int = setting(
         ACCUMULATOR_BITS,
         Whole(8, ACCUMULATOR_BITS),
@@ -134,7 +141,7 @@ class Quantization(Settings):
             "delta_drop says how thresholds are chosen; give delta auto too, or leave out "
             "delta_drop",
         )
-        for name in ("granularity", "observer", "input_bits"):
+        for name in ("granularity", "observer", "input_bits", "cell_state"):
             yield (
                 self.scheme is not None and getattr(self, name) != usual[name].default,
                 f"a scheme says its own {name}; leave out {name}, or the scheme",

@@ -24,8 +24,10 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.observers import squared_error
 from onnxgru.core import weights
+from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.integers import WeightType
 from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator, Recurrence
+from onnxgru.custom_ops.interpolation import table_bytes
 from onnxgru.search.genome import Genome
 from onnxgru.study.encoding import Encoding
 
@@ -104,10 +106,12 @@ class Allocation:
         while genome != before:  # a width may cost less than nothing, and let in what did not fit
             before = genome
             left = set(growing)
-            while left := {place for place in left if genome[place] < encoding.widths[-1]}:
+            choices = {place: encoding.choices[names[place]] for place in left}
+            while left := {place for place in left if genome[place] < choices[place][-1]}:
                 worth = {place: self._worth(names[place], genome[place]) for place in sorted(left)}
                 place = max(worth, key=worth.__getitem__)
-                other = (*genome[:place], _next(encoding, genome[place]), *genome[place + 1 :])
+                wider = _next(choices[place], genome[place])
+                other = (*genome[:place], wider, *genome[place + 1 :])
                 if fits(other):
                     genome = other
                 else:
@@ -116,15 +120,16 @@ class Allocation:
 
     def _worth(self, name: str, width: int) -> float:
         """Noise that the next width of a gene silences a byte."""
-        tally, wider = self._tallies.get(name, _Tally()), _next(self._encoding, width)
+        tally = self._tallies.get(name, _Tally())
+        wider = _next(self._encoding.choices[name], width)
         price = tally.size.get(wider, 0.0) - tally.size.get(width, 0.0)
         silenced = tally.noise.get(width, 0.0) - tally.noise.get(wider, 0.0)
         return _rounded(silenced / price) if price > 0 else math.inf
 
 
-def _next(encoding: Encoding, width: int) -> int:
+def _next(widths: Sequence[int], width: int) -> int:
     """The next wider one."""
-    return min(bits for bits in encoding.widths if bits > width)
+    return min(bits for bits in widths if bits > width)
 
 
 def _tallies(
@@ -142,11 +147,17 @@ def _tallies(
                 heard = sums.get(operator.name, operator.name)
                 power = _power(calibration.histograms[_value(layer, recurrence, heard)])
                 value = _value(layer, recurrence, operator.name)
-                for bits in encoding.widths:
+                choices = encoding.choices[output]
+                # Noise of a cell state adds up over steps, which nothing here sees: narrow codes
+                # of it save no bytes, so that it stays wide.
+                whole = choices[-1] > MAXIMUM_BITS
+                for bits in choices:
                     tallies.setdefault(output, _Tally()).add(
                         bits,
                         _output_noise(operator, value, calibration, observer, bits) / power,
-                        float(2**bits) if operator.name in tables else 0.0,
+                        float(table_bytes(choices[-1] if whole else bits))
+                        if operator.name in tables
+                        else 0.0,
                     )
                 if isinstance(operator, LinearOperator) and weight is not None:
                     source = _value(layer, recurrence, operator.inputs[0])
@@ -158,10 +169,10 @@ def _tallies(
 
 
 def _greedy(tallies: dict[str, _Tally], encoding: Encoding, budgets: int) -> tuple[Genome, ...]:
-    widths = encoding.widths
-    chosen = dict.fromkeys(tallies, widths[-1])
-    size = math.fsum(tally.size[widths[-1]] for tally in tallies.values())
-    least = math.fsum(tally.size[widths[0]] for tally in tallies.values())
+    widths = {name: encoding.choices[name] for name in tallies}
+    chosen = {name: choices[-1] for name, choices in widths.items()}
+    size = math.fsum(tally.size[chosen[name]] for name, tally in tallies.items())
+    least = math.fsum(tally.size[widths[name][0]] for name, tally in tallies.items())
     limits = [
         size * (least / size) ** math.sqrt(number / budgets) for number in range(1, budgets + 1)
     ]
@@ -169,8 +180,8 @@ def _greedy(tallies: dict[str, _Tally], encoding: Encoding, budgets: int) -> tup
     while limits:
         moves = []
         for name, width in chosen.items():
-            tally, place = tallies[name], widths.index(width)
-            for narrower in widths[:place]:
+            tally, place = tallies[name], widths[name].index(width)
+            for narrower in widths[name][:place]:
                 saved = tally.size[width] - tally.size[narrower]
                 if saved > 0:
                     noise = tally.noise[narrower] - tally.noise[width]

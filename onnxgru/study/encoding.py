@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from onnxgru.core.choices import GRANULARITIES, MAXIMUM_BITS, OBSERVERS, WIDTHS
+from onnxgru.core.choices import (
+    CELL_STATES,
+    GRANULARITIES,
+    MAXIMUM_BITS,
+    OBSERVERS,
+    WIDE_BITS,
+    WIDTHS,
+)
 from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme, operands
 from onnxgru.search.genome import Gene, Genome, Space
@@ -10,6 +17,7 @@ from onnxgru.search.genome import Gene, Genome, Space
 WEIGHT = ".weight"
 OBSERVER = ".observer"
 GRANULARITY = ".granularity"
+CELL = ".cell"
 THRESHOLD = ".threshold"
 """Suffixes of the names of genes that are not an output's width."""
 
@@ -70,6 +78,9 @@ class Encoding:
         and matrix.
     granularity, observer, input_bits
         What genes do not say, and what uniform schemes have.
+    cell_state : {"wide", "plain"}
+        "wide": widths of a cell state may be 16 bits too, and uniform schemes have them. In groups
+        such operators have genes of their own.
     """
 
     def __init__(
@@ -86,6 +97,7 @@ class Encoding:
         granularity: str = "channel",
         observer: str = "mse",
         input_bits: int = 8,
+        cell_state: str = CELL_STATES[0],
     ) -> None:
         self._layers = tuple(layers)
         self._coupled, self._inputs = coupled, inputs
@@ -93,6 +105,9 @@ class Encoding:
         self._granularity, self._observer, self._input_bits = granularity, observer, input_bits
         self.thresholds = thresholds
         self.widths = tuple(widths)
+        self._wide = {
+            name for layer in layers for name in layer.cell_state if cell_state == CELL_STATES[0]
+        }
         self._owner = {
             name: writers[0]
             for layer in layers
@@ -105,7 +120,8 @@ class Encoding:
                 genes[self._input(layer)] = self.widths
             for operator in layer.operators:
                 output, weight = self.names(layer, operator)
-                genes[output] = self.widths
+                wide = (WIDE_BITS,) if operator.name in self._wide else ()
+                genes[output] = (*self.widths, *wide)
                 if weight is not None and not coupled:
                     genes[weight] = self.widths
                 if observers and _calibrated(operator):
@@ -115,6 +131,8 @@ class Encoding:
             for name in operands(layer) if thresholds else ():
                 genes[self._threshold(layer, name)] = THRESHOLDS
         self.space = Space(tuple(Gene(name, choices) for name, choices in genes.items()))
+        self.choices = genes
+        """What every gene may be, by name."""
 
     def names(self, layer: Layer, operator: Operator) -> tuple[str, str | None]:
         """Names of the genes of an operator's output, and of its weights if it has any.
@@ -122,13 +140,18 @@ class Encoding:
         With a coupled genome the second is no gene: it takes the first one's width.
         """
         output, weight = _GROUPS[self._share](layer, operator)
+        output = self._owner.get(output, output)
+        if operator.name in self._wide and self._share != "none":
+            output += CELL
         return (
-            self._owner.get(output, output),
+            output,
             weight + WEIGHT if isinstance(operator, LinearOperator) else None,
         )
 
     def _input(self, layer: Layer) -> str:
-        return layer.input if self._share in ("none", "layer") else "input"
+        return (
+            layer.input if self._share in ("none", "layer") else "inputs"
+        )  # a gate may be "input"
 
     def _threshold(self, layer: Layer, operand: str) -> str:
         own = f"{layer.name}/" if self._share in ("none", "layer") else ""
@@ -150,7 +173,7 @@ class Encoding:
                 granularity = self._granularity
                 if self._granularities:
                     granularity = GRANULARITIES[values[_granularity(weight)]]
-                weight_bits = bits if self._coupled else values[weight]
+                weight_bits = min(bits, MAXIMUM_BITS) if self._coupled else values[weight]
                 operators[operator.name] = LinearScheme(
                     bits, observer, weight_bits, granularity, operator.weight.shape
                 )
@@ -181,7 +204,7 @@ class Encoding:
             return GRANULARITIES.index(self._granularity)
         if gene.name.endswith(THRESHOLD):
             return THRESHOLDS[0]
-        return widths.get(gene.name, self.widths[-1])
+        return widths.get(gene.name, gene.choices[-1])
 
     @property
     def growing(self) -> tuple[str, ...]:
@@ -191,8 +214,12 @@ class Encoding:
         return tuple(name for name in names if not name.endswith(others))
 
     def uniform(self, bits: int) -> Genome:
-        """Every width at `bits`, inputs at their fixed width where they have no gene."""
-        return self.genome({gene.name: bits for gene in self.space.genes})
+        """Every width at `bits`, inputs at their fixed width where they have no gene.
+
+        A wide cell state has 16.
+        """
+        genes = self.space.genes
+        return self.genome({g.name: bits for g in genes if g.choices[-1] != WIDE_BITS})
 
     def narrow_weights(self, bits: int) -> Genome:
         """Weights at `bits`, everything else at the widest."""

@@ -44,6 +44,7 @@ def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
         granularity=config.granularity,
         observer=config.observer,
         input_bits=config.input_bits,
+        cell_state=config.cell_state,
     )
 
 

@@ -134,7 +134,7 @@ def test_widths_are_read(text, expected):
     [
         ({"widths": "1-9"}, "from 2 to 8"),
         ({"widths": "8-2"}, "ascending"),
-        ({"widths": "2-8,16"}, "16-bit paths are not supported yet"),
+        ({"widths": "2-8,16"}, "16 bits are for cell states, see cell_state"),
         ({"widths": ""}, "such as 2-8 or 2,4,8, got ''"),
         ({"widths": "2;4"}, "got '2;4'"),
         ({"widths": 4}, "widths must be a text such as 2-8, got 4"),

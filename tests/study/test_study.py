@@ -152,7 +152,7 @@ def test_journal_belongs_to_its_genes_and_costs(model, tmp_path):
     ("arguments", "parts"),
     [
         (["--widths", "1-9"], ["widths must be from 2 to 8", "'1-9'"]),
-        (["--widths", "16"], ["16-bit paths are not supported yet"]),
+        (["--widths", "16"], ["16 bits are for cell states, see cell_state"]),
         (["--widths", ""], ["widths must be such as 2-8", "''"]),
         (["--objectives", "error,speed"], ["'speed'"]),
         (["--objectives", "error,cost:cost.toml"], ["cost.toml: [add] is missing"]),
