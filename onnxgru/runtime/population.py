@@ -51,7 +51,7 @@ def footprint(layer: IntegerLayer, steps: int, rows: int) -> int:
     return 4 * weights + rows * kept + max(rows, BLOCK) * work
 
 
-class PopulationEngine:
+class StackEngine:
     """Runs the same layer of several programs.
 
     Parameters
@@ -228,13 +228,13 @@ class PopulationEngine:
         return found
 
 
-class MixedEngine:
+class PopulationEngine:
     """Runs the same layer of several programs, those whose codes have equal containers together.
 
     Parameters
     ----------
     layers, device
-        As for `PopulationEngine`, whatever containers the codes have.
+        As for `StackEngine`, whatever containers the codes have.
     """
 
     def __init__(self, layers: Sequence[IntegerLayer], device: Any) -> None:
@@ -244,7 +244,7 @@ class MixedEngine:
             groups.setdefault(forms, []).append(place)
         self._count = len(layers)
         self._engines = [
-            (places, PopulationEngine([layers[place] for place in places], device))
+            (places, StackEngine([layers[place] for place in places], device))
             for places in groups.values()
         ]
 
@@ -256,7 +256,7 @@ class MixedEngine:
         *,
         sequence: bool = True,
     ) -> list[tuple[Codes | None, dict[str, Codes]]]:
-        """Run the layer of every candidate, see `PopulationEngine`."""
+        """Run the layer of every candidate, see `StackEngine`."""
         found: list[tuple[Codes | None, dict[str, Codes]]] = [(None, {})] * self._count
         for places, engine in self._engines:
             results = engine(
@@ -375,7 +375,7 @@ class PopulationEvaluator(Evaluator):
     def _walked_together(self, programs: Sequence[IntegerProgram]) -> Iterator[list[Walk]]:
         """Walks of all programs through a group of calls."""
         stacks = list(zip(*(program.layers for program in programs), strict=True))
-        engines = [MixedEngine(layers, self._device) for layers in stacks]
+        engines = [PopulationEngine(layers, self._device) for layers in stacks]
         for group in self._groups:
             walks = [Walk(group) for _ in programs]
             for place in group.plan.order:

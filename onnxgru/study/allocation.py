@@ -150,14 +150,13 @@ def _tallies(
                 choices = encoding.choices[output]
                 # Noise of a cell state adds up over steps, which nothing here sees: narrow codes
                 # of it save no bytes, so that it stays wide.
-                whole = choices[-1] > MAXIMUM_BITS
+                least = choices[-1] if choices[-1] > MAXIMUM_BITS else choices[0]
                 for bits in choices:
+                    table = table_bytes(max(bits, least)) if operator.name in tables else 0
                     tallies.setdefault(output, _Tally()).add(
                         bits,
                         _output_noise(operator, value, calibration, observer, bits) / power,
-                        float(table_bytes(choices[-1] if whole else bits))
-                        if operator.name in tables
-                        else 0.0,
+                        float(table),
                     )
                 if isinstance(operator, LinearOperator) and weight is not None:
                     source = _value(layer, recurrence, operator.inputs[0])

@@ -149,9 +149,8 @@ class Encoding:
         )
 
     def _input(self, layer: Layer) -> str:
-        return (
-            layer.input if self._share in ("none", "layer") else "inputs"
-        )  # a gate may be "input"
+        # Not "input": that may be the group of a gate.
+        return layer.input if self._share in ("none", "layer") else "inputs"
 
     def _threshold(self, layer: Layer, operand: str) -> str:
         own = f"{layer.name}/" if self._share in ("none", "layer") else ""

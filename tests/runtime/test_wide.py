@@ -23,7 +23,7 @@ from onnxgru.passes.recurrence import last_name
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
-from onnxgru.runtime.population import MixedEngine
+from onnxgru.runtime.population import PopulationEngine
 from onnxgru.runtime.verify import oracle_engine
 from tests.pipeline import Pipeline, dataset, first_job
 from tests.runtime.exact import RUNTIMES, require_exact, to_step
@@ -86,7 +86,7 @@ def test_evaluators_are_the_oracle() -> None:
     ]
     layers = [program.layers[0] for program in programs]
     jobs = [first_job(model, layer, inputs) for layer in layers]
-    together = MixedEngine(layers, torch.device("cpu"))(
+    together = PopulationEngine(layers, torch.device("cpu"))(
         [job.x for job in jobs], [job.initial for job in jobs], [job.lengths for job in jobs]
     )
     for layer, job, (y, last) in zip(layers, jobs, together, strict=True):
