@@ -44,7 +44,7 @@ class Data(Settings):
     holdout: "Source" = setting(
         None,
         Recordings(),
-        "recordings for the last figure only",
+        "recordings for the final figures; no choice depends on them",
         unset="<model>.holdout.npz",
         basic=True,
         keyed=False,

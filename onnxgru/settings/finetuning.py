@@ -31,8 +31,8 @@ class Finetuning(Settings):
     teacher_epochs: int = setting(
         0,
         Whole(0),
-        "how many of the epochs first train an 8-bit version, which then starts and teaches the "
-        "scheme",
+        "epochs, out of all, that first train an 8-bit version; the scheme starts from it and "
+        "learns from it",
     )
     batch_size: int = setting(64, Whole(1), "sequences per training step")
     learning_rate: float = setting(

@@ -61,21 +61,23 @@ class Quantization(Settings):
     weights_file: Path | str | None = setting(
         None,
         Location(),
-        "with scheme: take the integers of its weights from a finetuned.weights.npz",
+        "read the integers of the weights from a finetuned.weights.npz; needs scheme",
         keyed=False,
         example="finetuned.weights.npz",
     )
-    granularity: str = setting("channel", Choice(GRANULARITIES), "what shares one weight scale")
+    granularity: str = setting(
+        "channel", Choice(GRANULARITIES), "part of a weight matrix that has a scale of its own"
+    )
     observer: str = setting(
         "mse", Choice(OBSERVERS), "how ranges are chosen from the statistics of calibration"
     )
     ranges: str = setting(
         AUTO,
         Choice((AUTO, *passes.RANGES)),
-        "which error the observer mse makes small; plain: that of each value; saturating: that of "
-        "the output of sigmoid and tanh, so that ranges leave out where these are flat; aligned: "
-        "as saturating, and both terms of the state's sum have the state's scale, for long "
-        "sequences; auto: aligned if states are handed on from call to call, else saturating",
+        "which error the observer mse minimises; plain: the error of each value; saturating: the "
+        "error behind sigmoid and tanh, where large values do not matter; aligned: as saturating, "
+        "and both terms of the state's sum share the state's scale (for long sequences); auto: "
+        "aligned if states are handed on from call to call, else saturating",
     )
     rounding: str = setting(
         "gptq",
@@ -114,7 +116,7 @@ class Quantization(Settings):
         Number("of at least 0", lambda value: value >= 0),
         "with delta auto: choose thresholds whose validation figure is at most this much below the "
         "best one seen",
-        unset="as max_drop where that is left out",
+        unset="the default of max_drop",
         keyed=False,
         example=0.5,
     )

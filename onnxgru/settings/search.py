@@ -72,8 +72,8 @@ class Search(Settings):
     genes: str = setting(
         "bits",
         Text("a text such as bits,observer", "NAMES", parse=_genes),
-        "what genes decide: bits, and observer, granularity and threshold (of a delta network) if "
-        "wanted: bits,observer",
+        "what a search varies: bits; if wanted also observer, granularity and threshold (of a "
+        "delta network), such as bits,observer",
     )
     search_inputs: bool = setting(False, Switch(), "also search the width of each layer's input")
     share: str = setting("none", Choice(SHARES), "which operators share a gene")
