@@ -44,7 +44,7 @@ def wide(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: int = 8)
 
 def wide_scheme(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: int = 8) -> Scheme:
     """The scheme of that."""
-    scheme = Scheme.uniform(model.layers, bits, input_bits=input_bits)
+    scheme = Scheme.uniform(model.layers, bits, input_bits=input_bits, cell_state="plain")
     operators = {
         operator.name: replace(scheme.operators[operator.name], bits=16)
         for layer in model.layers
@@ -80,7 +80,7 @@ def test_evaluators_are_the_oracle() -> None:
     model, inputs = made("bidirectional", True, True)
     programs = [
         wide(model, 8, CELL),
-        model.uniform(5),
+        wide(model, 5, ()),
         wide(model, 3, STATES),
         wide(model, 4, CELL),
     ]
@@ -135,7 +135,7 @@ def test_the_step_form_hands_on_two_bytes(name: str) -> None:
 
 def test_two_bytes_are_counted() -> None:
     model, _ = made("forward", False, False)
-    plain, cell = account(model.uniform(8)), account(wide(model, 8, CELL))
+    plain, cell = account(wide(model, 8, ())), account(wide(model, 8, CELL))
     curve = 2 * (2**8 + 2) + 2 + 1
     assert cell.flash["table"] - plain.flash["table"] == curve - 256
     assert cell.flash["zero_point"] - plain.flash["zero_point"] == 3
