@@ -17,7 +17,10 @@ from onnxgru.study.study import Study
 from onnxgru.training.finetune import Finetuning
 from tests.journeys import copy_digits, training
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning"),  # few data, narrow weights
+]
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")

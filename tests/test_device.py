@@ -21,7 +21,10 @@ from onnxgru.study.study import Study
 from tests.devices import DEVICES, torch_device
 from tests.journeys import copy_digits
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning"),  # few data, narrow weights
+]
 
 SHORT: dict[str, Any] = {"search": True, "population": 12, "generations": 4, "verify": 2}
 

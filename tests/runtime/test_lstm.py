@@ -11,6 +11,7 @@ import pytest
 import onnxgru
 from onnxgru.core.activations import ACTIVATIONS
 from onnxgru.core.choices import WIDTHS
+from onnxgru.events import silent
 from onnxgru.passes.form import Form
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
@@ -170,6 +171,6 @@ def test_search_and_fine_tuning(tmp_path: Path) -> None:
     data = {"X": generator.standard_normal((4, 60, 3)).astype(np.float32)}
     onnxgru.quantize(
         tmp_path / "m.onnx", search=True, generations=2, population=8, seed=1,
-        calibration=data, validation=data, output=tmp_path / "front",
+        calibration=data, validation=data, output=tmp_path / "front", listener=silent,
     )  # fmt: skip
     assert {p.name for p in (tmp_path / "front").iterdir()} >= {"integer.onnx", "front.json"}

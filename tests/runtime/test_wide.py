@@ -17,6 +17,7 @@ from onnxgru.core.cells import STATE
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
+from onnxgru.events import silent
 from onnxgru.passes import source
 from onnxgru.passes.form import Form
 from onnxgru.passes.recurrence import last_name
@@ -172,7 +173,7 @@ def test_the_annotated_graph_has_opset_21(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     onnxgru.quantize(
         tmp_path / "model.onnx", scheme=tmp_path / "scheme.json", calibration=inputs,
-        validation=inputs, output=folder,
+        validation=inputs, output=folder, listener=silent,
     )  # fmt: skip
     message = onnx.load(folder / "annotated.onnx")
     onnx.checker.check_model(message, full_check=True)

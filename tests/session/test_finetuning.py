@@ -249,7 +249,7 @@ def test_a_teacher_of_8_bits_comes_first(place):
     before = started.yardstick.quality(started.quantizer(narrow(session, 3)), "validation")
     assert found["before"] == pytest.approx(before, abs=1e-9)
     text = (folder / "report.md").read_text("utf-8")
-    assert "taught by, the model at 8 bits, fine-tuned before (epochs: 1;" in text
+    assert "started from the model at 8 bits, which was fine-tuned before (epochs: 1;" in text
 
 
 def test_data_must_be_given(place):
