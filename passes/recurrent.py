@@ -51,7 +51,8 @@ def signature(node: ir.Node) -> Signature | None:
         return None
     if (found := description.description(node)) is not None:
         names = [carry.name for carry in found.cell.carries]
-        return Signature((*map(first, names), "X"), (*map(last, names), "Y"))
+        more = (LENGTHS, "step") if found.lengths else ()
+        return Signature((*map(first, names), *more, "X"), (*map(last, names), *more, "Y"))
     return SIGNATURES.get(node.op_type)
 
 

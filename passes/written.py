@@ -6,6 +6,7 @@ See `onnxgru.passes.bodies.canonical`. A body that cells are not made of is left
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.metadata import VERSION
@@ -68,20 +69,28 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
         found.source.width,
         order[0].source.width,
         found.reverse,
+        found.mask is not None,
         _place(graph, name),
     )
     inputs = [
         _first(tape, each, f"{name}/first/{carry.name}")
         for each, carry in zip(order, bound.cell.carries, strict=True)
     ]
+    if found.mask is not None:
+        lengths = tape.op("Cast", found.mask.lengths, to=ir.DataType.INT64, name=f"{name}/lengths")
+        inputs += [lengths, tape.constant(f"{name}/step", np.asarray(0, np.int64))]
     inputs.append(_sequence(tape, found, name))
     made = canonical.write(tape, name, bound, described, inputs)
+    emitted = made[-1]
+    if found.holding is not None:
+        last = made[bound.carries.index(found.holding)]
+        emitted = canonical.held(tape, emitted, last, inputs[-1], lengths, f"{name}/held")
     results = [
         (each.last, value, each.axes, False, carry.name)
         for each, value, carry in zip(order, made, bound.cell.carries, strict=False)
     ]
     if found.emitted is not None:
-        results.append((found.emitted.value, made[-1], found.emitted.axes, True, "emitted"))
+        results.append((found.emitted.value, emitted, found.emitted.axes, True, "emitted"))
     for old, value, axes, sequence, label in results:
         if old is None:
             continue

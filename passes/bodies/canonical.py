@@ -5,6 +5,7 @@ A ``Scan`` of one sequence, whose inputs and outputs have the axes of a recurren
     first value of every carry (1, B, H), x (T, B, I)
       ->  last value of every carry (1, B, H), what is emitted (T, 1, B, H)
 
+Where sequences have lengths, these (B,) and a counter that begins at 0 are carried, too.
 Its body has the nodes of the cell's table; see `onnxgru.passes.bodies.description` for what its
 metadata hold.
 """
@@ -40,12 +41,12 @@ def write(
     described : Description
         What it says of itself.
     inputs : list of onnx_ir.Value
-        First values of the carries, and the sequence.
+        First values of the carries, lengths and 0 where sequences have lengths, and the sequence.
 
     Returns
     -------
     list of onnx_ir.Value
-        Last values of the carries, and what is emitted.
+        Last values of the carries, those of lengths and counter, and what is emitted.
     """
     cell, prefix = bound.cell, described.place
     inner = Tape(tape)
@@ -60,15 +61,26 @@ def write(
     for operator in described.operators(prefix, bound.numbers):
         operands = [values[name] for name in operator.inputs]
         values[operator.name] = KINDS[operator.kind].equation(inner, operator, *operands)
-    results = [
-        inner.op("Unsqueeze", values[f"{prefix}/{row}"], _axes(tape, prefix, 0))
-        for row in (*(carry.written_by for carry in cell.carries), cell.emits)
-    ]
+    following = [values[f"{prefix}/{carry.written_by}"] for carry in cell.carries]
+    following.append(values[f"{prefix}/{cell.emits}"])
+    labels = [f"{node}/last/{carry.name}" for carry in cell.carries]
+    counted: list[ir.Value] = []
+    counts: list[ir.Value] = []
+    if described.lengths:
+        counted, counts, going = _counted(inner, prefix)
+        zero = tape.constant(f"{prefix}/zero", np.asarray(0, np.float32))
+        before = [*(values[f"{prefix}/{carry.name}"] for carry in cell.carries), zero]
+        pairs = zip(following, before, strict=True)
+        following = [inner.op("Where", going, new, old) for new, old in pairs]
+        labels += [f"{node}/last/lengths", f"{node}/last/step"]
+    results = [inner.op("Unsqueeze", value, _axes(tape, prefix, 0)) for value in following]
     for value in results:
         value.shape = ir.Shape([1, None, described.hidden_size])
         value.type = ir.TensorType(ir.DataType.FLOAT)
-    body = ir.Graph([*given, x], results, nodes=inner.nodes, name=prefix)
-    labels = [f"{node}/last/{carry.name}" for carry in cell.carries]
+    *last, emitted = results
+    body = ir.Graph(
+        [*given, *counted, x], [*last, *counts, emitted], nodes=inner.nodes, name=prefix
+    )
     direction = [int(described.reverse)]
     found = tape.multiple(
         "Scan",
@@ -83,6 +95,31 @@ def write(
     if made is not None:
         made.metadata_props[CELL] = described.to_json()
     return found
+
+
+def _counted(inner: Tape, prefix: str) -> tuple[list[ir.Value], list[ir.Value], ir.Value]:
+    """Lengths and counter of a body, what follows on them, and whether sequences go on (B, 1)."""
+    whole = ir.TensorType(ir.DataType.INT64)
+    lengths = ir.Value(name=inner.name(f"{prefix}/lengths"), shape=ir.Shape([None]), type=whole)
+    step = ir.Value(name=inner.name(f"{prefix}/step"), shape=ir.Shape([]), type=whole)
+    one = inner.constant(f"{prefix}/one", np.asarray(1, np.int64))
+    going = inner.op("Unsqueeze", inner.op("Less", step, lengths), _axes(inner, prefix, 1))
+    following = [inner.op("Identity", lengths), inner.op("Add", step, one)]
+    for value, given in zip(following, (lengths, step), strict=True):
+        value.shape, value.type = given.shape, whole
+    return [lengths, step], following, going
+
+
+def held(
+    tape: Tape, emitted: ir.Value, last: ir.Value, x: ir.Value, lengths: ir.Value, name: str
+) -> ir.Value:
+    """What is emitted (T, 1, B, H), and the last value (1, B, H) after the end of a sequence."""
+    zero, one = (tape.constant(f"{name}/{n}", np.asarray(n, np.int64)) for n in (0, 1))
+    count = tape.op("Squeeze", tape.op("Shape", x, start=0, end=1), _axes(tape, name, 0))
+    time = tape.op("Unsqueeze", tape.op("Range", zero, count, one), _axes(tape, name, 1, 2, 3))
+    going = tape.op("Less", time, tape.op("Unsqueeze", lengths, _axes(tape, name, 0, 1, 3)))
+    last = tape.op("Unsqueeze", last, _axes(tape, name, 0))
+    return tape.op("Where", going, emitted, last, name=name)
 
 
 def _typed(name: str, shape: list[int | None]) -> ir.Value:

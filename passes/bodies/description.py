@@ -49,6 +49,8 @@ class Description:
         I and H.
     reverse : bool
         Whether time runs backwards.
+    lengths : bool
+        Whether sequences have lengths.
     place : str
         What the names of its initializers and of the values in its body begin with.
     """
@@ -59,6 +61,7 @@ class Description:
     input_size: int
     hidden_size: int
     reverse: bool
+    lengths: bool
     place: str
 
     def to_json(self) -> str:
@@ -71,6 +74,7 @@ class Description:
                 "input_size": self.input_size,
                 "hidden_size": self.hidden_size,
                 "reverse": self.reverse,
+                "lengths": self.lengths,
                 "place": self.place,
             }
         )
@@ -82,7 +86,8 @@ class Description:
         cell = Cell.parse(found["cell"])
         functions = {letter: Activation(*f) for letter, f in found["functions"].items()}
         sizes = found["input_size"], found["hidden_size"]
-        return cls(found["host"], cell, functions, *sizes, found["reverse"], found["place"])
+        rest = found["reverse"], found["lengths"], found["place"]
+        return cls(found["host"], cell, functions, *sizes, *rest)
 
     def operators(self, prefix: str, numbers: Numbers) -> tuple[Operator, ...]:
         """The rows as operators.

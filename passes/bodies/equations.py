@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxgru.core.activations import Activation
 from onnxgru.passes.bodies import moving
+from onnxgru.passes.bodies.masks import Mask
 from onnxgru.passes.bodies.moving import Axes
 from onnxgru.passes.bodies.sequences import Root
 from onnxgru.passes.bodies.terms import AFFINE, Term, Terms
@@ -35,6 +36,8 @@ class Carried:
         The value before the first step.
     last : onnx_ir.Value or None
         The value behind the last step, where somebody reads it.
+    held : Mask or None
+        Where it stays as it is.
     """
 
     source: Term
@@ -42,6 +45,7 @@ class Carried:
     axes: Axes
     first: ir.Value
     last: ir.Value | None
+    held: Mask | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +60,17 @@ class Emitted:
         What the axes of all steps together are, time among them.
     value : onnx_ir.Value
         All steps.
+    held : Mask or None
+        Where it is another value.
+    old : Term or None
+        That value: what is carried; 0 where there is none.
     """
 
     term: Term
     axes: Axes
     value: ir.Value
+    held: Mask | None = None
+    old: Term | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +93,10 @@ class Equations:
         Whether time runs backwards.
     kept : tuple of (Value, Value)
         Outputs of the node that are what it was given, and what it was given.
+    mask : Mask or None
+        Which steps count, where sequences have lengths.
+    holding : Term or None
+        The carry, of which the last value is given after a sequence's end; None for 0.
     """
 
     terms: Terms
@@ -92,6 +106,8 @@ class Equations:
     emitted: Emitted | None
     reverse: bool
     kept: tuple[tuple[ir.Value, ir.Value], ...] = ()
+    mask: Mask | None = None
+    holding: Term | None = None
 
     def needed(self) -> "Equations":
         """The same without carries that nobody reads."""

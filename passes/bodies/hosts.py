@@ -11,8 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.passes.bodies import moving
+from onnxgru.passes.bodies.ends import lengthened
 from onnxgru.passes.bodies.equations import Carried, Emitted, Equations, origin, read
 from onnxgru.passes.bodies.lengths import UNLIMITED, Steps, steps
+from onnxgru.passes.bodies.masks import Held
 from onnxgru.passes.bodies.reading import Count, Features, Going, Limit, Read, Reader
 from onnxgru.passes.bodies.sequences import Sequences, joined
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
@@ -106,10 +108,11 @@ class _Host:
             raise UnknownError(f"it gives {len(leaving)} sequences, {names}, where cells give one")
         found = None
         for inner, outer, axis in leaving:
-            features = self.reader.features(inner, "what it gives at every step,")
+            features, held = self._held(inner, "what it gives at every step,")
             place = axis % (len(features.axes) + 1)
             axes = (*features.axes[:place], moving.TIME, *features.axes[place:])
-            found = Emitted(features.term, axes, outer)
+            old = held.old if held is not None else None
+            found = Emitted(features.term, axes, outer, held.mask if held else None, old)
         kept_as_given = tuple((last, first) for last, first in unchanged if read(last))
         return self._settled(carried, found, reverse, kept_as_given)
 
@@ -141,16 +144,27 @@ class _Host:
             reverse,
             kept,
         )
-        found = found.needed()
+        found = lengthened(found, self.sequences.given)
         return found.turned() if all(moving.BACK in root.axes for root in roots) else found
 
     def _carried(self, each: _Kept, axes: moving.Axes) -> Carried:
-        following = self.reader.features(each.following, "what it carries,")
+        name = each.inner.name
+        following, held = self._held(each.following, "what it carries,")
         given = self.reader.features(each.inner, "what it carries,")
         if following.axes != axes or following.term.width != given.term.width:
-            raise UnknownError(f"what it carries, {each.inner.name}, changes its axes")
+            raise UnknownError(f"what it carries, {name}, changes its axes")
         last = each.last if read(each.last) else None
-        return Carried(given.term, following.term, axes, each.first, last)
+        if held is not None and held.old is not given.term:
+            raise UnknownError(f"its body holds something else than what it carries, {name}")
+        found = None if held is None else held.mask
+        return Carried(given.term, following.term, axes, each.first, last, found)
+
+    def _held(self, value: ir.Value, what: str) -> tuple[Features, Held | None]:
+        """What a value is while its sequence goes on, and what holds it afterwards."""
+        found = self.reader(value)
+        if isinstance(found, Held):
+            return Features(found.new, found.axes), found
+        return self.reader.features(value, what), None
 
 
 def _shaped(each: _Kept) -> ir.Value:

@@ -6,20 +6,22 @@ Every value of a body is one of these:
 - an array that is constant, such as a weight, whatever it is computed from;
 - a `Count`: the number of the step, with an offset, as a ``Loop`` hands it on;
 - a `Steps`: the size of an axis outside;
-- a `Going`: a condition of a ``Loop`` that holds up to some step.
+- a `Going`: a condition of a ``Loop`` that holds up to some step;
+- a `Mask`, or what one makes; see `onnxgru.passes.bodies.masks`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.core.activations import FORMS, Activation
-from onnxgru.passes.bodies import moving
+from onnxgru.passes.bodies import masks, moving
 from onnxgru.passes.bodies.lengths import Steps
+from onnxgru.passes.bodies.masks import Held, Mask, Masked
 from onnxgru.passes.bodies.moving import BATCH, FEATURES, Axes
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
 
@@ -71,7 +73,7 @@ class Going:
     limits: frozenset[Limit]
 
 
-Read = Features | Array | Count | Steps | Going
+Read = Features | Array | Count | Steps | Going | Mask | Masked | Held
 
 
 class Reader:
@@ -94,7 +96,7 @@ class Reader:
         terms: Terms,
         body: ir.Graph,
         outside: Callable[[ir.Value], Read],
-        slices: Callable[[ir.Value, int], Features],
+        slices: Callable[[ir.Value, int], Features | Mask],
     ) -> None:
         self._terms, self._body = terms, body
         self._known: dict[ir.Value, Read] = {}
@@ -136,6 +138,8 @@ class Reader:
         operands = [None if v is None else self(v) for v in node.inputs]
         if all(operand is None or isinstance(operand, np.ndarray) for operand in operands):
             return self._folded(node, value, operands)
+        if any(isinstance(operand, Mask | Masked | Held) for operand in operands):
+            return cast("Read", masks.rule(node, operands))
         rule = _RULES.get("" if node.domain else node.op_type)
         if rule is None:
             raise _unknown(node)
@@ -144,7 +148,7 @@ class Reader:
             raise UnknownError(f"its body computes {node.op_type} of its counter")
         return _checked(value, rule(self._terms, node, operands, value))
 
-    def _gathered(self, node: ir.Node, data: ir.Value, index: ir.Value) -> Features:
+    def _gathered(self, node: ir.Node, data: ir.Value, index: ir.Value) -> Features | Mask:
         count = self(index)
         if not isinstance(count, Count) or count.offset or (index.shape or ()) != ():
             raise UnknownError("Gather takes another step of a sequence than this one")

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from onnxgru.passes.bodies import moving
 from onnxgru.passes.bodies.lengths import turned
+from onnxgru.passes.bodies.masks import Mask, mask
 from onnxgru.passes.bodies.moving import BACK, FEATURES, ONE, TIME, Axes
 from onnxgru.passes.bodies.reading import Features
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
@@ -53,12 +54,13 @@ class Sequences:
     given: list[tuple[ir.Value, int]] = field(default_factory=list)
     """What the body's steps are slices of, with the axis of time."""
 
-    def step(self, value: ir.Value, axis: int) -> Features:
+    def step(self, value: ir.Value, axis: int) -> Features | Mask:
         """A slice of a sequence along an axis, at this step."""
+        if value.dtype == ir.DataType.BOOL and (found := mask(value)) is not None:
+            return found
         if value.dtype != ir.DataType.FLOAT:
             raise UnknownError(
-                f"its body reads steps of {value.name}, which must be float32, as of a mask or of "
-                "indices"
+                f"its body reads steps of {value.name}, which must be float32, or a mask of lengths"
             )
         axes = moving.named(value.shape, f"the sequence {value.name}", axis)
         axis %= len(axes)

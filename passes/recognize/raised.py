@@ -37,7 +37,7 @@ def layer(node: ir.Node, prefix: str) -> Layer | None:
     last = {carry.name: made.get(recurrent.last(carry.name)) for carry in cell.carries}
     ports = Ports(
         str(given["X"].name),
-        "",
+        str(given[recurrent.LENGTHS].name) if found.lengths else "",
         {carry: str(value.name) for carry, value in first.items() if not is_zero(value)},
         str(made["Y"].name) if "Y" in made else "",
         {carry: str(value.name) for carry, value in last.items() if value is not None},

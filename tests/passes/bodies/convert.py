@@ -18,7 +18,6 @@ T, I, H = 7, 3, 4  # noqa: E741 - the letters of the project
 def main() -> None:
     """Write one file a model."""
     import tensorflow as tf
-    import tf2onnx
 
     layers = tf.keras.layers
     hard = {"recurrent_activation": "hard_sigmoid"}
@@ -37,12 +36,36 @@ def main() -> None:
         weights = [generator.normal(0, 0.5, w.shape) for w in model.get_weights()]
         model.set_weights([array.astype(np.float32) for array in weights])
         signature = (tf.TensorSpec((None, steps, I), tf.float32, name="x"),)
-        tf2onnx.convert.from_function(
-            tf.function(model.call, input_signature=signature),
-            input_signature=signature,
-            opset=18,
-            output_path=str(FOLDER / f"{name}.onnx"),
+        write(name, model.call, signature)
+    for name, layer in {
+        "gru_lengths": layers.GRU(H, return_sequences=True),
+        "lstm_lengths": layers.LSTM(H),
+    }.items():
+        layer.build((None, None, I))
+        generator = np.random.default_rng(len(name))
+        layer.set_weights([generator.normal(0, 0.5, w.shape) for w in layer.get_weights()])
+        signature = (
+            tf.TensorSpec((None, None, I), tf.float32, name="x"),
+            tf.TensorSpec((None,), tf.int32, name="lengths"),
         )
+
+        def call(x: Any, lengths: Any, layer: Any = layer) -> Any:
+            return layer(x, mask=tf.sequence_mask(lengths, tf.shape(x)[1]))
+
+        write(name, call, signature)
+
+
+def write(name: str, call: Any, signature: Any) -> None:
+    """Convert a function of tensors."""
+    import tensorflow as tf
+    import tf2onnx
+
+    tf2onnx.convert.from_function(
+        tf.function(call, input_signature=signature),
+        input_signature=signature,
+        opset=18,
+        output_path=str(FOLDER / f"{name}.onnx"),
+    )
 
 
 if __name__ == "__main__":

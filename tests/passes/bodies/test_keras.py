@@ -68,7 +68,22 @@ def test_integers_are_the_oracles(name: str) -> None:
     require_exact(model, program, inputs, Form("unrolled", steps=T), names=QUICK)
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"), [("gru_lengths", "gru.reset_after"), ("lstm_lengths", "lstm")]
+)
+def test_lengths(name: str, cell: str) -> None:
+    message, inputs = loaded(name)
+    x = np.concatenate([inputs["x"], inputs["x"][:1] + 1])
+    inputs = {"x": x, "lengths": np.asarray([T, 2, 0], np.int32)}
+    (layer,) = found(message).layers
+    assert layer.cell.name == cell
+    assert layer.ports.lengths
+    assert distance(grus.run(message, inputs), grus.run(decompose(message), inputs)) < TOLERANCE
+    model = pipeline(message, inputs)
+    require_exact(model, model.mixed(3), inputs, names=QUICK)
+
+
 def test_a_mask_leaves_the_layer_in_float() -> None:
     message, _ = loaded("masked")
     (refusal,) = found(message).refusals
-    assert "which must be float32, as of a mask or of indices" in refusal.reason
+    assert "which must be float32, or a mask of lengths" in refusal.reason

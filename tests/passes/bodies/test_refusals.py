@@ -197,7 +197,7 @@ ODD_HOSTS = {
         "wx = MatMul (x, W) rh = MatMul (h, R) sum = Add (wx, rh) out = Tanh (sum) "
         "next_h = Identity (h)".replace("rh = MatMul (h, R) sum = Add (wx, rh)", "sum = Neg (wx)"),
     ),
-    "its body reads steps of M, which must be float32, as of a mask or of indices": whole(
+    "its body reads steps of M, which must be float32, or a mask of lengths": whole(
         BARE + "float_m = Cast <to = 1> (m) out = Mul (next_h, float_m)",
         inputs=f"float[T, B, {I}] X, float[B, {H}] h0, bool[T, B, 1] M",
         steps=f"float[B, {I}] x, bool[B, 1] m",
