@@ -17,11 +17,20 @@ from onnxgru.runtime.walk import Group, Walk
 Array = npt.NDArray[Any]
 Layers = Sequence[tuple[IntegerLayer, Engine]]
 
+Held = dict[str, dict[str, Array]]
+"""What a delta network holds after a call, by layer and carry."""
+
 CHUNK_BYTES = 32 * 2**20
 """Working memory that calls which are run together may take."""
 
 MOST_ROWS = 1024
 """Sequences that are run together at most: a step's accumulators stay in the processor's cache."""
+
+
+def holds(program: IntegerProgram) -> bool:
+    """Whether a program is a delta network."""
+    carries = (c for layer in program.layers for r in layer.recurrences for c in r.carries)
+    return any(carry.holds for carry in carries)
 
 
 class Evaluator:
@@ -59,6 +68,7 @@ class Evaluator:
         self._host, self._engine, self._once = host, engine, once
         self._outputs = outputs
         self._groups: list[Group] = []
+        self._apart: list[tuple[Dataset, tuple[int, ...]]] = []
         self._looped: list[tuple[Dataset, tuple[int, ...]]] = []
         self._plan = host.plan(outputs)
         for part in data.parts:
@@ -85,6 +95,8 @@ class Evaluator:
         except LoopError:
             self._looped.append((data, data.streams))
             return
+        if len(plan.carried) < len(plan.ports):
+            self._apart.append((data, data.streams))
         start, members = 0, list(data.streams)
         while members:
             streams = [members.pop(0)]
@@ -174,20 +186,28 @@ class Evaluator:
     ) -> Iterator[tuple[Walk, dict[str, list[States]]]]:
         """Walk through all calls; `apart` gives the states of every layer call by call too."""
         layers = [(layer, self._engine(layer)) for layer in program.layers]
-        for group in self._groups:
-            yield self._walked(group, layers, trace=trace, apart=apart)
-        for data, streams in self._looped:
+        # What a delta network holds is handed on too, which only calls in turn can do where layers
+        # do not run over all frames at once.
+        together = not (self._apart and holds(program))
+        for group in self._groups if together else ():
+            yield self._walked(group, layers, {}, trace=trace, apart=apart)
+        for data, streams in [*([] if together else self._apart), *self._looped]:
             yield from self._in_turn(data, streams, layers, trace=trace, apart=apart)
 
     def _walked(
-        self, group: Group, layers: Layers, *, trace: bool, apart: bool
+        self, group: Group, layers: Layers, held: Held, *, trace: bool, apart: bool
     ) -> tuple[Walk, dict[str, list[States]]]:
         walk = Walk(group)
         found: dict[str, list[States]] = {}
         for place in group.plan.order:
             layer, evaluate = layers[place]
             jobs = walk.jobs(place, layer)
-            results = [evaluate(job.x, job.initial, job.lengths, trace=trace) for job in jobs]
+            results = []
+            for job in jobs:
+                initial = {**(job.initial or {}), **held.get(layer.name, {})}
+                results.append(evaluate(job.x, initial, job.lengths, trace=trace))
+            if copies := [name for name, c in layer.recurrences[0].bound.items() if c.holds]:
+                held[layer.name] = {name: results[-1].last[name] for name in copies}
             walk.keep(place, layer, jobs, [(r.y, r.last) for r in results])
             if apart:
                 found[layer.name] = walk.states(place, jobs, results)
@@ -207,12 +227,13 @@ class Evaluator:
         whole = self._host.plan(None)
         firsts = set(np.cumsum([0, *streams])[:-1].tolist())
         following: dict[str, Array] = {}
+        held: Held = {}
         for index, (call, count) in enumerate(data.calls(self._host.batch, 1)):
             if index in firsts:
-                following = {}
+                following, held = {}, {}
             inputs = {**call.inputs, **following}
             group = Group(whole, [replace(call, inputs=inputs)], [count])
-            walk, found = self._walked(group, layers, trace=trace, apart=apart)
+            walk, found = self._walked(group, layers, held, trace=trace, apart=apart)
             (results,) = walk.outputs()
             following = {name: results[output] for name, output in fed_by.items()}
             yield walk, found

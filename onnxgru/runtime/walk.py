@@ -300,9 +300,12 @@ class Walk:
         """States of a layer call by call."""
         emitted = [result.y for result in results]
         every = self._steps_of(jobs, emitted)
+        carries = list(results[0].last)
+        if place in self._plan.carried:  # what a delta network holds is seen at the end alone
+            carries = [carry for carry in carries if carry in self._plan.ports[place].initial]
         last = {
             carry: self._last_of(place, jobs, emitted, [result.last[carry] for result in results])
-            for carry in results[0].last
+            for carry in carries
         }
         found: dict[int, States] = {}
         for job, result in zip(jobs, results, strict=True):

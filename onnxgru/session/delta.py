@@ -69,7 +69,7 @@ def applied(session: Session, scheme: Scheme) -> Scheme:
 
 
 def check(session: Session, scheme: Scheme | None = None) -> None:
-    """Refuse a delta network where calls hand states on.
+    """Refuse a delta network where calls hand states on, but for the step form.
 
     Parameters
     ----------
@@ -88,11 +88,12 @@ def check(session: Session, scheme: Scheme | None = None) -> None:
     own = scheme is not None and has_thresholds(session, scheme)
     if config.delta is None and not searched and not own:
         return
-    if any(part.streams for role in session.data.judged for part in session.data[role].parts):
+    streams = any(part.streams for role in session.data.judged for part in session.data[role].parts)
+    if streams and config.recurrence != "step":
         raise UsageError(
             "a delta network must see a whole recording in one call, but the model hands states on "
-            "from call to call, which would lose what was last propagated; leave out delta, and "
-            "thresholds in the scheme and in genes"
+            "from call to call, which would lose what was last propagated; give --recurrence step, "
+            "which hands it on too, or leave out delta, and thresholds in the scheme and in genes"
         )
 
 

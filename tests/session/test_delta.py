@@ -14,6 +14,7 @@ from onnxgru.core.errors import UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.events import silent
 from onnxgru.passes.source import origin
+from onnxgru.passes.states import first_values, recorded
 from onnxgru.session import delta
 from onnxgru.session.session import Session
 from tests import grus, journeys
@@ -97,16 +98,47 @@ def test_an_operand_without_a_threshold_counts_at_0(place: Path) -> None:
         assert role["eliminated"] == role["eliminated_at_0"]
 
 
-def test_frames_that_hand_states_on_are_refused(tmp_path: Path) -> None:
-    case = grus.Case(T=1, B=1, initial=True, dynamic=False, outputs=("Y_h",))
+HANDED = {
+    "GRU": {"initial_h": "Y_h"},
+    "LSTM": {"initial_h": "Y_h", "initial_c": "Y_c"},
+}
+
+
+@pytest.mark.parametrize("operator", HANDED)
+def test_frames_hand_on_what_is_held_in_step_form(tmp_path: Path, operator: str) -> None:
+    states = HANDED[operator]
+    case = grus.Case(
+        T=1, B=1, initial=True, dynamic=False, operator=operator, outputs=tuple(states.values())
+    )
     onnx.save(grus.model(case), tmp_path / "m.onnx")
-    drawn = np.random.default_rng(0).standard_normal((6, 2, case.I)).astype(np.float32)
-    x = {"X": drawn}
+    frames = np.random.default_rng(0).standard_normal((6, 2, case.I)).astype(np.float32)
+    settings = {
+        "delta": 20, "validation": {"X": frames}, "calibration": {"X": frames},
+        "state": tuple(f"{o}={i}" for i, o in states.items()),
+        "batch_axis": ("X=1",),
+    }  # fmt: skip
     with pytest.raises(UsageError, match="a delta network must see a whole recording in one call"):
-        onnxgru.quantize(
-            tmp_path / "m.onnx", delta=1, validation=x, calibration=x, output=tmp_path / "out",
-            listener=silent, state=("Y_h=initial_h",), batch_axis=("X=1",),
-        )  # fmt: skip
+        onnxgru.quantize(tmp_path / "m.onnx", output=tmp_path / "scan", listener=silent, **settings)
+    settings |= {"output": tmp_path / "step", "recurrence": "step"}
+    result = onnxgru.quantize(tmp_path / "m.onnx", listener=silent, **settings)
+    graph = onnx.load(result.folder / "integer.onnx")
+    handed = {entry["input"]: entry["output"] for entry in recorded(graph)}
+    assert {name.rsplit("/", 1)[-1] for name in handed} == {"input.held", "state.held"}
+    names = [value.name for value in graph.graph.output]
+    session = Session.open(tmp_path / "m.onnx", Config(**settings), silent)
+    program = session.quantizer(delta.applied(session, session.uniform(8)))
+    found = session.yardstick.judge("validation").outputs(program)
+    wanted: dict[str, list[np.ndarray]] = {name: [] for name in case.outputs}
+    for recording in range(2):
+        given = first_values(recorded(graph), 1)
+        given |= {name: np.zeros((1, 1, case.H), np.float32) for name in states}
+        for frame in frames[:, recording]:
+            made = dict(zip(names, grus.run(graph, {"X": frame[None, None], **given}), strict=True))
+            given = {name: made[output] for name, output in (handed | states).items()}
+            for name, kept in wanted.items():
+                kept.append(made[name])
+    for name, kept in wanted.items():
+        np.testing.assert_array_equal(found[name].reshape(-1), np.stack(kept).reshape(-1))
 
 
 def test_a_folder_of_a_delta_network(
