@@ -15,15 +15,23 @@ from onnxgru.core.activations import Activation
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Quantization
-from onnxgru.core.network import ElementwiseOperator, LinearOperator, LookupOperator
+from onnxgru.core.network import (
+    DeltaOperator,
+    ElementwiseOperator,
+    LinearOperator,
+    LookupOperator,
+    ScaleOperator,
+)
 from onnxgru.core.program import Boundary
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.add import Add
+from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.interpolation import FLAT, Interpolation, exact
 from onnxgru.custom_ops.kinds import KINDS
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
+from onnxgru.custom_ops.scale import Scale
 from tests.custom_ops.backends import RUNTIMES, arrays, require_same
 from tests.custom_ops.test_operators import SLACK, by_oracle, description, steps, zero_points
 
@@ -118,6 +126,44 @@ def test_sums_on_one_grid_are_exact(factor: int) -> None:
     (found,) = by_oracle(operator, *codes)
     ideal = steps(codes[0], left) + factor * steps(codes[1], right) + 32768
     np.testing.assert_array_equal(found, np.clip(ideal, 0, 65535))
+
+
+@every_runtime
+@pytest.mark.parametrize(("operand_bits", "bits"), [(16, 16), (16, 8), (8, 16)])
+@pytest.mark.parametrize("zero_point", [0, 0.3, 1])
+def test_products_with_a_vector(
+    zero_point: float, operand_bits: int, bits: int, runtime: str
+) -> None:
+    vector = np.asarray([1.0, -1.0, 0.37, -1e-4, 0.0, 200.0], np.float32)
+    operand = boundary(
+        "x", operand_bits, 2.0**-operand_bits, int(zero_point * (2**operand_bits - 1))
+    )
+    result = boundary("y", bits, 2.0**-bits, 2**bits // 3)
+    spec = ScaleOperator("y", "y", ("x",), 6, vector)
+    operator = Scale.derive(spec, ("x",), (operand,), result)
+    codes = np.repeat(some(operand, 40, 0)[:, None], 6, axis=1)
+    build = description(operator, zero_points(operand, result))
+    (found,) = require_same(runtime, build, {"x": codes}, pack=True)
+    np.testing.assert_array_equal(found, by_oracle(operator, codes)[0])
+    ratio = vector.astype(np.float64) * 2.0 ** (bits - operand_bits)
+    m, wide = operator.output.requantization, 8 * (operand_bits == 16)
+    step = steps(codes, operand)
+    bound = 0.5 + np.abs(step) * np.abs(ratio - m.multipliers * 2.0 ** -(m.shift + wide))
+    wanted = np.clip(step * ratio + result.quantization.zero_point, 0, 2**bits - 1)
+    assert (np.abs(found - wanted) <= bound + SLACK).all()
+
+
+@every_runtime
+@pytest.mark.parametrize("threshold", [0, 255, 256, 40000, 65535])
+def test_what_was_last_propagated(threshold: int, runtime: str) -> None:
+    operand = boundary("x", 16, 2.0**-16, 32768)
+    spec = DeltaOperator("x.delta", "x.delta", ("x", "x.held"), 1, threshold, 1.0)
+    operator = Delta.derive(spec, ("x", "x.held"), (operand, operand), operand)
+    codes = dict(zip(("x", "h"), pairs(operand, operand), strict=True))
+    build = description(operator, zero_points(operand))
+    (found,) = require_same(runtime, build, codes, pack=True)
+    x, held = (values.astype(np.int64) for values in codes.values())
+    np.testing.assert_array_equal(found, np.where(np.abs(x - held) > threshold, x, held))
 
 
 @pytest.mark.parametrize("exponent", range(-30, 16, 3))

@@ -1,7 +1,7 @@
 """A carry with wide codes, the cell state of an LSTM: the same codes everywhere.
 
-The cell is that of `tests.runtime.test_carries`. Its cell state, and what is added up to it, have
-16 bits; then its hidden state too, which matrix products read.
+Its cell state, and what is added up to it, have 16 bits; then its hidden state too, which matrix
+products read, or other values here and there, with peepholes that read the cell state.
 """
 
 import json
@@ -26,16 +26,20 @@ from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine
 from onnxgru.runtime.verify import oracle_engine
+from tests import grus
 from tests.pipeline import Pipeline, dataset, first_job
-from tests.runtime.exact import RUNTIMES, require_exact, to_step
-from tests.runtime.test_carries import H, T, known, made
-
-__all__ = ["known"]
-"""A fixture that tests here use too."""
+from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 
 CELL = ("cell.keep", "cell.new", "cell.sum")
-STATES = (*CELL, "state.out")
-MIXED = ("cell.sum", "cell.tanh", "leave.gate", "new.sum", "new.hidden")
+STATES = (*CELL, "state.output")
+MIXED = ("cell.sum", "cell.activation", "output.gate", "new.sum", "new.hidden", "input.peephole")
+PLAIN = grus.Case(operator="LSTM", outputs=("Y", "Y_h", "Y_c"))
+WHOLE = replace(PLAIN, direction="bidirectional", initial=True, lengths=(5, 2, 0), peepholes=True)
+SOME = [
+    n
+    for n in RUNTIMES
+    if n in ("onnxruntime (disabled)", "onnxruntime (all)", "OpenVINO", "onnx.reference")
+]
 
 
 def wide(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: int = 8) -> IntegerProgram:
@@ -55,12 +59,12 @@ def wide_scheme(model: Pipeline, bits: int, rows: tuple[str, ...], input_bits: i
     return replace(scheme, operators={**scheme.operators, **operators})
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", SOME)
 def test_integers_are_the_oracles(name: str) -> None:
-    model, inputs = made("forward", False, False)
+    model, inputs = made(PLAIN)
     program = wide(model, 8, CELL)
     expected = require_exact(model, program, inputs, names=(name,))
-    require_exact(model, program, inputs, Form("unrolled", steps=T), names=(name,))
+    require_exact(model, program, inputs, Form("unrolled", steps=PLAIN.T), names=(name,))
     (states,) = expected.states.values()
     assert (states.y.dtype, states.last["cell"].dtype) == (np.uint8, np.uint16)
 
@@ -68,7 +72,7 @@ def test_integers_are_the_oracles(name: str) -> None:
 @pytest.mark.parametrize("rows", [STATES, MIXED], ids=["states", "mixed"])
 def test_matrix_products_read_them_too(rows: tuple[str, ...]) -> None:
     """With two directions, first values and lengths."""
-    model, inputs = made("bidirectional", True, True)
+    model, inputs = made(WHOLE)
     program = wide(model, 8, rows, 16 if rows == MIXED else 8)
     names = [name for name in RUNTIMES if name in ("onnxruntime (all)", "OpenVINO")]
     expected = require_exact(model, program, inputs, names=names)
@@ -78,7 +82,7 @@ def test_matrix_products_read_them_too(rows: tuple[str, ...]) -> None:
 
 def test_evaluators_are_the_oracle() -> None:
     torch = pytest.importorskip("torch")
-    model, inputs = made("bidirectional", True, True)
+    model, inputs = made(WHOLE)
     programs = [
         wide(model, 8, CELL),
         wide(model, 5, ()),
@@ -109,11 +113,11 @@ def test_evaluators_are_the_oracle() -> None:
             np.testing.assert_array_equal(codes, wanted.trace[name])
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", SOME[1:])
 def test_the_step_form_hands_on_two_bytes(name: str) -> None:
     from onnxgru.runtime.sessions import runtimes
 
-    model, inputs = made("forward", False, False)
+    model, inputs = made(PLAIN)
     program = wide(model, 8, CELL)
     message = to_step(model).emit(program, Form("step"))
     types = [value.type.tensor_type.elem_type for value in message.graph.input]
@@ -124,8 +128,8 @@ def test_the_step_form_hands_on_two_bytes(name: str) -> None:
     run = runtimes()[name](message)
     names = [value.name for value in message.graph.input]
     following = [value.name for value in message.graph.output][-2:]
-    carried = [np.full((job.x.shape[1], H), layer.carried(carry).zero) for carry in (STATE, "cell")]
-    for t in range(T):
+    carried = [np.full((PLAIN.B, PLAIN.H), layer.carried(carry).zero) for carry in (STATE, "cell")]
+    for t in range(PLAIN.T):
         found = run(dict(zip(names, [inputs["X"][t : t + 1], *carried], strict=True)))
         carried = [found[output] for output in following]
         np.testing.assert_array_equal(carried[0], wanted.y[t, 0])
@@ -135,13 +139,13 @@ def test_the_step_form_hands_on_two_bytes(name: str) -> None:
 
 
 def test_two_bytes_are_counted() -> None:
-    model, _ = made("forward", False, False)
+    model, _ = made(PLAIN)
     plain, cell = account(wide(model, 8, ())), account(wide(model, 8, CELL))
     curve = 2 * (2**8 + 2) + 2 + 1
     assert cell.flash["table"] - plain.flash["table"] == curve - 256
     assert cell.flash["zero_point"] - plain.flash["zero_point"] == 3
     # The carry, the codes of three operators, and no more: the widest scratch is that of a product.
-    assert cell.ram - plain.ram == 4 * H
+    assert cell.ram - plain.ram == 4 * PLAIN.H
 
 
 def test_training_follows_the_program() -> None:
@@ -149,7 +153,7 @@ def test_training_follows_the_program() -> None:
     pytest.importorskip("torch")
     from onnxgru.training.finetune import Finetuning, Settings
 
-    model, inputs = made("forward", False, False)
+    model, inputs = made(PLAIN)
     scheme = wide_scheme(model, 8, CELL)
     program = model.lower(scheme)
     data = dataset(model.host, inputs)
@@ -167,7 +171,7 @@ def test_training_follows_the_program() -> None:
 
 def test_the_annotated_graph_has_opset_21(tmp_path: Path) -> None:
     """And its codes are uint16, without a Clip."""
-    model, inputs = made("forward", False, False)
+    model, inputs = made(PLAIN)
     onnx.save(source.proto(model.model), tmp_path / "model.onnx")
     (tmp_path / "scheme.json").write_bytes(wide_scheme(model, 8, CELL).dumps())
     folder = tmp_path / "out"
@@ -182,5 +186,5 @@ def test_the_annotated_graph_has_opset_21(tmp_path: Path) -> None:
     assert zero.data_type == onnx.TensorProto.UINT16
     report = json.loads((folder / "report.json").read_text())
     bits = {entry["name"].rsplit("/", 1)[-1]: entry["bits"] for entry in report["operators"]}
-    assert {bits[row] for row in CELL} == {16} and bits["state.out"] == 8
+    assert {bits[row] for row in CELL} == {16} and bits["state.output"] == 8
     assert Scheme.load(folder / "scheme.json") == wide_scheme(model, 8, CELL)

@@ -54,7 +54,7 @@ def test_genes(model: Pipeline, share: str, coupled: bool) -> None:
         scheme = encoding.scheme(encoding.uniform(bits))
         assert scheme == Scheme.uniform(model.layers, bits)
     assert wide(encoding.scheme(encoding.narrow_weights(2)) if not coupled else scheme) == {*NAMES}
-    for seed in range(5):
+    for seed in range(2):
         drawn = encoding.scheme(encoding.space.random(np.random.default_rng(seed)))
         model.lower(drawn)
         assert wide(drawn) <= set(NAMES)
