@@ -1,10 +1,10 @@
 """Emit: the integer program becomes a graph of standard operators.
 
-Inside a recurrence there are only integer tensors, of 8, 16 and 32 bits. At its boundary a float value
-is quantised by ``Mul -> Round -> Add -> Clip -> Cast``, which every runtime computes alike
-(QuantizeLinear and Div differ in a few values of 10^5), and a state
-is dequantised by an integer ``Sub``, ``Cast`` and ``Mul``: one rounding, where OpenVINO would fuse
-a float ``Sub``. Layers that feed each other through movements pass codes on.
+Inside a recurrence there are only integer tensors, of 8, 16 and 32 bits. At its boundary a float
+value is quantised by ``Mul -> Round -> Add -> Clip -> Cast``, which every runtime computes alike
+(QuantizeLinear and Div differ in a few values of 10^5), and a state is dequantised by an integer
+``Sub``, ``Cast`` and ``Mul``: one rounding, where OpenVINO would fuse a float ``Sub``. Layers that
+feed each other through movements pass codes on.
 """
 
 from typing import Any
