@@ -84,11 +84,15 @@ class _Names:
             words = {"add": "sum", "mul": "product", "scale": "memory"}
             word = words.get(each.kind, _LINE)
             if each.kind == "linear":
-                word = "input" if self.found.get(each.operands[0]) == INPUT else "hidden"
+                word = "hidden" if self._depends(each) else "input"
             if each.function == ONE and each.operands[0] in self.found:
                 continue
             self.found[each] = self._free(f"{gate}.{word}")
             pending += each.operands
+
+    def _depends(self, term: Term) -> bool:
+        """Whether a term depends on what is carried."""
+        return term in self._carries or any(map(self._depends, term.operands))
 
     def _rest(self, end: Term, owner: str) -> None:
         pending = [(end, owner)]

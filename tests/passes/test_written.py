@@ -34,8 +34,7 @@ def found(message: onnx.ModelProto) -> tuple[ir.Model, Recognition]:
 
 
 @pytest.mark.parametrize("name", scans.BODIES)
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("initial", [False, True])
+@pytest.mark.parametrize(("reverse", "initial"), [(False, True), (True, False)])
 def test_floats_are_those_of_onnxruntime(name: str, reverse: bool, initial: bool) -> None:
     message = scans.model(scans.BODIES[name], reverse=reverse, initial=initial)
     inputs = scans.feeds(message)
@@ -83,6 +82,16 @@ def test_other_cells_get_readable_names_and_equal_tables_are_equal() -> None:
         "state.sum",
         "state.line3",
         "output.leakyrelu",
+    ]
+    low = found(scans.model(scans.LOW_RANK))[1].layers[0].cell
+    assert [row.name for row in low.rows] == [
+        "new2.input2",
+        "new2.input",
+        "new.hidden",
+        "new.gate",
+        "new2.hidden",
+        "new2.sum",
+        "new2.gate",
     ]
 
 
