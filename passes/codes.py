@@ -6,7 +6,9 @@ import onnx_ir as ir
 
 from onnxgru.core.network import Layer
 
-MOVEMENTS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"})
+MOVEMENTS = frozenset(
+    {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Gather", "Slice"}
+)
 """Operators that pass codes on: they move values and compute none."""
 
 

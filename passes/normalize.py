@@ -8,7 +8,8 @@
 4. weights, biases and first values of recurrent nodes are initializers where they are constant,
    zero states left out, and every recurrent node has ``layout=0`` (`Fold`, `Layout`);
 5. recurrences written out in ``Scan`` or ``Loop`` are canonical (`Written`);
-6. unused nodes are removed, and shapes inferred.
+6. dense layers around recurrent ones are canonical, where that is wanted (`Heads`);
+7. unused nodes are removed, and shapes inferred.
 
 Graph inputs and outputs keep name, order, type and declared shape.
 """
@@ -21,6 +22,7 @@ from onnxgru.passes.branches import Branches
 from onnxgru.passes.constants import Constants, Fold
 from onnxgru.passes.defaults import Defaults
 from onnxgru.passes.domains import Domains
+from onnxgru.passes.heads import Heads
 from onnxgru.passes.layout import Layout
 from onnxgru.passes.naming import Naming
 from onnxgru.passes.precision import Precision
@@ -30,7 +32,17 @@ from onnxgru.passes.written import Written
 
 
 class Normalize(ir.passes.InPlacePass):
-    """Bring a model into the normal form."""
+    """Bring a model into the normal form.
+
+    Parameters
+    ----------
+    heads : bool
+        Whether dense layers are to be quantised too.
+    """
+
+    def __init__(self, *, heads: bool = False) -> None:
+        super().__init__()
+        self._heads = heads
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Run all passes; `modified` tells whether any changed the model."""
@@ -48,6 +60,7 @@ class Normalize(ir.passes.InPlacePass):
             Fold(),
             Layout(),
             Written(),
+            *((Shapes(), Heads()) if self._heads else ()),
             common.RemoveUnusedNodesPass(),
             Shapes(),
         ):

@@ -71,7 +71,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             raise ModelError(f"node {self.node.name!r} has no input sequence")
         x = self.arithmetic.enter(tape, layer, self.x)
         self.entered = x
-        if self.form.name == "unrolled":
+        if self.form.name == "unrolled" and any(r.carries for r in layer.recurrences):
             shape = [self._length(), self._named_batch(), layer.input_size]
             self._shaped(x, shape, self.arithmetic.element(layer, f"{layer.name}/input"))
         mask = self._mask() if self.lengths is not None else None
@@ -204,6 +204,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         if self.observed is not None:
             computed = {n: v for n, v in scanned.items() if n != recurrence.input}
             self.observed.update(computed)
+        if not recurrence.carries:
+            return scanned[recurrence.emits], {}
         if mask is not None:
             scanned["mask"] = mask
         match self.form.name:

@@ -31,6 +31,8 @@ def time_axes(graph: ir.Graph, layers: Sequence[Layer]) -> dict[str, int]:
     values = named(graph)
     axes: dict[str, int] = {}
     for layer in layers:
+        if not layer.recurrent:
+            continue
         value = values.get(layer.ports.x)
         if value is not None and value.shape is not None and value.shape[0] == 1:
             continue

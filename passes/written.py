@@ -19,7 +19,7 @@ from onnxgru.passes.bodies.moving import Axes
 from onnxgru.passes.bodies.tables import Bound
 from onnxgru.passes.bodies.terms import UnknownError
 from onnxgru.passes.shapes import Shapes
-from onnxgru.passes.values import constant_value, graphs, subgraphs, value_names
+from onnxgru.passes.values import constant_value, graphs, subgraphs
 
 
 class Written(ir.passes.InPlacePass):
@@ -70,7 +70,7 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
         order[0].source.width,
         found.reverse,
         found.mask is not None,
-        _place(graph, name),
+        canonical.free_place(graph, name),
     )
     inputs = [
         _first(tape, each, f"{name}/first/{carry.name}")
@@ -111,14 +111,6 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
     for constant in tape.constants.values():
         if constant.name not in graph.initializers:
             graph.register_initializer(constant)
-
-
-def _place(graph: ir.Graph, node: str) -> str:
-    """What names in the body of a node begin with: no name of the graph does."""
-    taken, place = value_names(graph), f"{node}/body"
-    while any(name.startswith(f"{place}/") for name in taken):
-        place += "_"
-    return place
 
 
 def _first(tape: Tape, carried: Carried, name: str) -> ir.Value:

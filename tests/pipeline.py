@@ -54,10 +54,12 @@ def pipeline(
     inputs: dict[str, np.ndarray],
     ranges: str = "plain",
     wishes: Wishes | None = None,
+    *,
+    heads: bool = False,
 ) -> Pipeline:
     """Calibrate a model on some inputs."""
     model = ir.from_proto(message)
-    Normalize()(model)
+    Normalize(heads=heads)(model)
     layers = require(recognize(model), "test")
     host = Host(model, layers, wishes)
     calibration = calibrate(Observation(model, layers), layers, [dataset(host, inputs)], "0" * 64)

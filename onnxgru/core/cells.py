@@ -289,8 +289,22 @@ LSTMS = {
 }
 """By ``input_forget`` (the forget gate is 1 - i) and whether there are peepholes."""
 
+DENSE = Cell("dense", (Row("product", "linear", (INPUT,), "W.product"),), (), "product")
+"""A dense layer, which carries nothing: y = W x + b."""
+
+DENSE_ACTIVATED = Cell(
+    "dense.activated",
+    (*DENSE.rows, Row("activation", "lookup", ("product",), "f")),
+    carries=(),
+    emits="activation",
+)
+"""A dense layer and its function: y = f(W x + b)."""
+
 CELLS = {
     cell.name: cell
-    for cell in (GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN, LIGRU, *LSTMS.values(), *SRUS.values())
-}
+    for cell in (
+        GRU_RESET_AFTER, GRU_RESET_BEFORE, RNN, LIGRU, *LSTMS.values(), *SRUS.values(), DENSE,
+        DENSE_ACTIVATED,
+    )
+}  # fmt: skip
 """All tables, by name."""

@@ -305,6 +305,11 @@ class Layer:
     attributes: dict[str, str] = field(default_factory=dict)
 
     @property
+    def recurrent(self) -> bool:
+        """Whether it carries anything from step to step; a dense layer knows no time."""
+        return bool(self.cell.carries)
+
+    @property
     def input(self) -> str:
         """Name of the input sequence's quantisation."""
         return f"{self.name}/input"

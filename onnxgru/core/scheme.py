@@ -273,10 +273,11 @@ def operands(layer: Layer) -> dict[str, tuple[str, ...]]:
     -------
     dict of str to tuple of str
         By name of the operand in the layer, such as ``input`` and ``state``: the operators that
-        compute it, one a direction. The layer's input has none.
+        compute it, one a direction. The layer's input has none. Nothing where there is no step
+        before, as in dense layers.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for recurrence in layer.recurrences:
+    for recurrence in layer.recurrences if layer.recurrent else ():
         writers = {carry.name: carry.written_by for carry in recurrence.carries}
         for name in dict.fromkeys(operator.inputs[0] for operator in recurrence.linears):
             local = name.removeprefix(f"{recurrence.name}/")

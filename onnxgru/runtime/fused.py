@@ -119,7 +119,7 @@ class FusedEngine(LayerRun):
             body = {name for o in recurrence.body.operators for name in o.inputs}
             leaving = {recurrence.emits, *(carry.written_by for carry in recurrence.carries)}
             for part, kept in (
-                (recurrence.prologue, frozenset(body)),
+                (recurrence.prologue, frozenset(body | {recurrence.emits})),
                 (recurrence.body, frozenset(leaving)),
             ):
                 prepared = stage.prepare(_PRIMITIVES, part)
@@ -160,6 +160,8 @@ class FusedEngine(LayerRun):
         sequences = {n: v.reshape(steps, batch, v.shape[-1]) for n, v in sequences.items()}
         if recurrence.reads_input:
             sequences[recurrence.input] = np.ascontiguousarray(x)
+        if not recurrence.carries:
+            return sequences[recurrence.emits].copy(), []  # the buffer is used again
         body = self._runners[recurrence.body.name]
         types = recurrence.types
         shape = steps, batch, recurrence.widths[recurrence.emits]

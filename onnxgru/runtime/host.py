@@ -131,6 +131,7 @@ class Host:
         times = {
             place
             for layer in self.layers
+            if layer.recurrent
             for place in origins(self._values.get(layer.ports.x), 0).items()
         }
         size = 0 if value.shape is None else len(value.shape)

@@ -173,6 +173,8 @@ class _Search:
     def _follow(self) -> None:
         values = named(self._graph)
         for layer in self._layers:
+            if not layer.recurrent:
+                continue
             x, lengths = values.get(layer.ports.x), values.get(layer.ports.lengths)
             initial = [values[name] for name in layer.ports.initial.values()]
             for value, axis, found in (

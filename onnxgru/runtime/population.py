@@ -212,6 +212,7 @@ class StackEngine:
         """What does not depend on the state, (P, T, B, H), some steps at a time."""
         count, steps, batch, hidden = shape
         read = {name for operator in recurrence.body.operators for name in operator.inputs}
+        read.add(recurrence.emits)
         found = {
             name: self._torch.empty(shape, dtype=self._kind(recurrence, name), device=self._device)
             for operator, _ in operators

@@ -135,6 +135,8 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
     operators = stages[0].operators
     if not operators:
         return ()
+    if not stages[0].operators:
+        return ()
     arrays = ArrayPrimitives(general=True)
     prepared = [stage.prepare(arrays, one) for one in stages]
     moved: list[dict[str, Tensor]] = [{} for _ in operators]

@@ -64,6 +64,7 @@ def check(
     steps = sum(
         len(layer.recurrences) * length(form, layer.name, values.get(layer.ports.x))
         for layer in layers
+        if layer.recurrent
     )
     nodes = NODES * steps
     if nodes > MANY:

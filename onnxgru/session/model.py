@@ -52,6 +52,8 @@ class Model:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         wishes: Wishes | None = None,
+        *,
+        head: bool = False,
     ) -> "Model":
         """Read a model, normalise it and recognise its layers.
 
@@ -63,6 +65,8 @@ class Model:
             As for `recognize`.
         wishes : Wishes, optional
             What the user says of inputs and outputs.
+        head : bool
+            Whether dense layers are quantised too.
 
         Raises
         ------
@@ -72,7 +76,7 @@ class Model:
             If a name matches no recurrent node.
         """
         origin = source.origin(given)
-        return cls.of(origin, source.read(origin), include, exclude, wishes)
+        return cls.of(origin, source.read(origin), include, exclude, wishes, head=head)
 
     @classmethod
     def of(
@@ -82,9 +86,11 @@ class Model:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         wishes: Wishes | None = None,
+        *,
+        head: bool = False,
     ) -> "Model":
         """Normalise a model that has been read already, in place; else as `read`."""
-        Normalize()(model)
+        Normalize(heads=head)(model)
         found = recognize(model, include, exclude)
         return cls(origin, model, found, include, exclude, wishes or Wishes())
 

@@ -33,7 +33,7 @@ from onnxgru.settings.quantization import AUTO
 def read(given: object, config: Config) -> Model:
     """The model of a configuration; see `Model.read`."""
     wishes = Wishes.parse(config.batch_axis, config.state)
-    return Model.read(given, config.include, config.exclude, wishes)
+    return Model.read(given, config.include, config.exclude, wishes, head=config.head)
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,6 +129,12 @@ class Quantization(Settings):
         "keep the recurrent nodes with this name or shell pattern in float",
         unset="none",
     )
+    head: bool = setting(
+        False,
+        Switch(),
+        "quantise the dense layers around the recurrent ones too, with their activations: MatMul "
+        "or Gemm with constant weights",
+    )
 
     @property
     def needs_moments(self) -> bool:

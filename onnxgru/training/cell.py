@@ -20,6 +20,8 @@ from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 from onnxgru.training.scan import Grid, Plan, Stage, scan
 
+NO_TABLES = tuple((np.zeros(1, kind),) for kind in (np.uint8, np.float32, np.float32))
+"""Codes, slopes and growths where a layer has no lookup: compiled loops want arrays of each."""
 REACH = 0.49
 """Spacings that a weight may start away from its code, less than the half that rounds it."""
 
@@ -216,14 +218,13 @@ class QuantizedLayer:
         torch, carries = self._torch, self.layer.carries
         bound = dict(zip(carries, plan.recurrence.carries, strict=True))
         widths = plan.recurrence.widths
-        before = torch.stack(
-            [
-                self.quantizers[grid](initial[carry])
-                if carry in initial
-                else torch.zeros(x.shape[1], widths[bound[carry].written_by])
-                for carry, grid in carries.items()
-            ]
-        )
+        begun = [
+            self.quantizers[grid](initial[carry])
+            if carry in initial
+            else torch.zeros(x.shape[1], widths[bound[carry].written_by])
+            for carry, grid in carries.items()
+        ]
+        before = torch.stack(begun) if begun else torch.zeros(0, x.shape[1], 0)
         quantizers = self.values(plan)
         matrices = {stage: self.matrix(plan, stage) for stage in plan.stages if stage.linears}
         scales = torch.stack([quantizer.scale for quantizer in quantizers])
@@ -264,7 +265,8 @@ class QuantizedLayer:
             known[operator.name].table(operator.function, known[operator.inputs[0]])
             for operator in plan.lookups
         ]
-        codes, slopes, growths = (_stacked(arrays) for arrays in zip(*tables, strict=True))
+        columns = zip(*tables, strict=True) if tables else NO_TABLES
+        codes, slopes, growths = (_stacked(arrays) for arrays in columns)
         starts = [quantizer.quantization for quantizer in quantizers]
         learned = any(quantizer.parameters for quantizer in quantizers)
         made = Grid(

@@ -96,7 +96,8 @@ class Plan:
         names += [operator.name for operator in recurrence.body]
         self.slots = {name: slot for slot, name in enumerate(names)}
         pairs = [(carry.name, carry.written_by) for carry in recurrence.carries]
-        self.carries = np.array([[self.slots[n] for n in pair] for pair in pairs], np.int64)
+        places = [[self.slots[name] for name in pair] for pair in pairs]
+        self.carries = np.array(places, np.int64).reshape(-1, 2)
         self.leaving = tuple(
             dict.fromkeys([self.slots[recurrence.emits], *self.carries[:, 1].tolist()])
         )
@@ -379,7 +380,8 @@ class _Run:
                     weight, _ = self._matrices[stage]
                     change = changes[stage][start:stop]
                     values[:, plan.slots[stage.operand]].addmm_(change, weight)
-            state = torch.stack([values[:, slot] for slot in plan.carries[:, 0].tolist()])
+            for place, slot in enumerate(plan.carries[:, 0].tolist()):
+                state[place] = values[:, slot]
             if entry is not None:
                 of_x[start:stop] = values[:, entry]
         found: list[Tensor | None] = []

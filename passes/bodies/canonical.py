@@ -19,6 +19,7 @@ from onnxgru.custom_ops.kinds import KINDS
 from onnxgru.passes.bodies.description import CELL, Description
 from onnxgru.passes.bodies.moving import BACK, BATCH, FEATURES, ONE, TIME, Axes
 from onnxgru.passes.bodies.tables import Bound
+from onnxgru.passes.values import value_names
 
 _VALUE = (ONE, BATCH, FEATURES)
 _SEQUENCE = (TIME, BATCH, FEATURES)
@@ -120,6 +121,14 @@ def held(
     going = tape.op("Less", time, tape.op("Unsqueeze", lengths, _axes(tape, name, 0, 1, 3)))
     last = tape.op("Unsqueeze", last, _axes(tape, name, 0))
     return tape.op("Where", going, emitted, last, name=name)
+
+
+def free_place(graph: ir.Graph, node: str) -> str:
+    """What names in the body of a node may begin with: no name of the graph does."""
+    taken, place = value_names(graph), f"{node}/body"
+    while any(name.startswith(f"{place}/") for name in taken):
+        place += "_"
+    return place
 
 
 def _typed(name: str, shape: list[int | None]) -> ir.Value:

@@ -45,8 +45,8 @@ class Expected:
 
 def last_values(found: States) -> list[tuple[str, np.ndarray]]:
     """Last values of the carries under their names in the graph: the first has no suffix."""
-    first, *others = found.last.items()
-    return [("y_h", first[1]), *((f"y_h/{carry}", codes) for carry, codes in others)]
+    labels = ["y_h", *(f"y_h/{carry}" for carry in list(found.last)[1:])]
+    return list(zip(labels, found.last.values(), strict=False))
 
 
 def expect(made: Pipeline, program: IntegerProgram, inputs: Mapping[str, np.ndarray]) -> Expected:

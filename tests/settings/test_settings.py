@@ -114,7 +114,7 @@ def test_a_declared_setting_is_in_the_key_of_the_journal() -> None:
 def test_the_key_of_the_journal_has_what_evaluations_depend_on() -> None:
     assert set(keyed(Config)) - set(dependent(Finetuning)) == {
         *("granularity", "observer", "ranges", "rounding", "bias_correction", "input_bits"),
-        *("accumulator_bits", "include", "exclude", "batch_axis", "state", "metric"),
+        *("accumulator_bits", "include", "exclude", "head", "batch_axis", "state", "metric"),
         *("output_name", "genome", "search_inputs", "widths", "genes", "share", "population"),
         *("seed", "objectives", "cell_state"),
     }
