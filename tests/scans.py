@@ -314,3 +314,29 @@ def loop(
         array = (0.5 * generator.standard_normal(shape)).astype(np.float32)
         message.graph.initializer.append(numpy_helper.from_array(array, name))
     return message
+
+
+def whole(
+    body: str,
+    *,
+    inputs: str = f"float[T, B, {I}] X, float[B, {H}] h0",
+    states: str = f"float[B, {H}] h",
+    steps: str = f"float[B, {I}] x",
+    following: str = f"float[B, {H}] next_h, float[B, {H}] out",
+    given: str = "h0, X",
+    made: str = "hT, Y",
+    outputs: str = f"float[T, B, {H}] Y",
+    attributes: str = "num_scan_inputs = 1",
+    before: str = "",
+) -> onnx.ModelProto:
+    """A model of one Scan, every part of which may be odd."""
+    message = parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": 18]> test ({inputs}) => ({outputs}) {{
+        {before}
+        {made} = Scan <{attributes}, body = step ({states}, {steps}) => ({following}) {{ {body} }}>
+        ({given}) }}"""
+    )
+    for name, shape in (RNN.weights | {"S": (H, 3)}).items():
+        array = np.full(shape, 0.5, np.float32)
+        message.graph.initializer.append(numpy_helper.from_array(array, name))
+    return message

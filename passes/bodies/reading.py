@@ -245,6 +245,8 @@ def _neg(terms: Terms, _node: ir.Node, operands: list[Any], _value: ir.Value) ->
 
 def _matmul(terms: Terms, _node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
     features, other, swapped = _split_operands(operands)
+    if not isinstance(other, np.ndarray):
+        raise UnknownError("its body has a product of matrices that both vary")
     weight = other if swapped else other.T
     if other.ndim != 2:
         raise UnknownError(f"its body has a product with a weight of {other.ndim} axes, not 2")

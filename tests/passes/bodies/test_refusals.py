@@ -2,16 +2,14 @@
 
 from dataclasses import replace
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize
 from tests import scans
-from tests.scans import B, H, I
+from tests.scans import B, H, I, whole
 
 BARE = scans.RNN.nodes.replace("out = Identity (next_h)", "")
 LEAVING = BARE + "out = Identity (next_h)"
@@ -22,6 +20,8 @@ ODD_BODIES = {
     two = If (yes) <then_branch = a () => (float p) { p = Constant <value_float = 2.0> () },
     else_branch = b () => (float q) { q = Constant <value_float = 3.0> () }>
     out = Mul (next_h, two)""",
+    "its body has a product of matrices that both vary": BARE
+    + "turned = Transpose (sum) square = MatMul (next_h, turned) out = MatMul (square, next_h)",
     "its body divides by what varies, or by 0": BARE + "out = Div (next_h, sum)",
     "its body has a product along another axis than that of the features": BARE
     + "turned = Transpose (next_h) out = MatMul (turned, M)",
@@ -105,32 +105,6 @@ def test_odd_bodies(wanted: str) -> None:
     weights = {n: s for n, s in WEIGHTS.items() if f"{n})" in nodes or f"{n}," in nodes}
     body = replace(scans.RNN, nodes=nodes, weights={**scans.RNN.weights, **weights})
     assert reason(scans.model(body, checked=False)) == wanted
-
-
-def whole(
-    body: str,
-    *,
-    inputs: str = f"float[T, B, {I}] X, float[B, {H}] h0",
-    states: str = f"float[B, {H}] h",
-    steps: str = f"float[B, {I}] x",
-    following: str = f"float[B, {H}] next_h, float[B, {H}] out",
-    given: str = "h0, X",
-    made: str = "hT, Y",
-    outputs: str = f"float[T, B, {H}] Y",
-    attributes: str = "num_scan_inputs = 1",
-    before: str = "",
-) -> onnx.ModelProto:
-    """A model of one Scan, every part of which may be odd."""
-    message = parser.parse_model(
-        f"""<ir_version: 9, opset_import: ["": 18]> test ({inputs}) => ({outputs}) {{
-        {before}
-        {made} = Scan <{attributes}, body = step ({states}, {steps}) => ({following}) {{ {body} }}>
-        ({given}) }}"""
-    )
-    for name, shape in (scans.RNN.weights | {"S": (H, 3)}).items():
-        array = np.full(shape, 0.5, np.float32)
-        message.graph.initializer.append(numpy_helper.from_array(array, name))
-    return message
 
 
 PAIR = f"float[B, {H}] h, float[B, {H}] g"
