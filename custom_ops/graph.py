@@ -1,4 +1,4 @@
-"""ONNX back end of the primitives: standard operators on 8-bit and 32-bit integers.
+"""ONNX back end of the primitives: standard operators on integers of 8, 16 and 32 bits.
 
 The choice of operators follows what was measured on onnxruntime, OpenVINO and onnx.reference:
 

@@ -22,11 +22,11 @@ class States:
 
     Parameters
     ----------
-    y : ndarray of uint8, shape (T, D, B, H)
+    y : ndarray of uint8 or uint16, shape (T, D, B, H)
         Codes of what is emitted.
-    last : dict of str to ndarray of uint8, shape (D, B, H)
+    last : dict of str to ndarray of uint8 or uint16, shape (D, B, H)
         Codes of what is carried, after the last step, by carry.
-    trace : dict of str to ndarray of uint8, shape (T, B, H)
+    trace : dict of str to ndarray of uint8 or uint16, shape (T, B, H)
         Codes of every operator, where asked for.
     """
 
@@ -83,7 +83,7 @@ class LayerRun:
             emitted (T, B, H) and the carries after the last step.
         batch : int
             B.
-        initial : mapping of str to ndarray of uint8, shape (D, B, H), optional
+        initial : mapping of str to ndarray of uint8 or uint16, shape (D, B, H), optional
             Codes of carries before the first step.
         lengths : ndarray of int, shape (B,), optional
             Steps of every sequence.
@@ -146,9 +146,9 @@ class LayerEvaluator(LayerRun):
 
         Parameters
         ----------
-        x : ndarray of uint8, shape (T, B, I)
+        x : ndarray of uint8 or uint16, shape (T, B, I)
             Input codes.
-        initial : mapping of str to ndarray of uint8, shape (D, B, H), optional
+        initial : mapping of str to ndarray of uint8 or uint16, shape (D, B, H), optional
             Codes of carries before the first step; the code of 0.0 where left out.
         lengths : ndarray of int, shape (B,), optional
             Steps of every sequence.

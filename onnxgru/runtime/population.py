@@ -46,7 +46,9 @@ def footprint(layer: IntegerLayer, steps: int, rows: int) -> int:
         widest = max(widest, *(len(operator.outputs) for operator in recurrence.operators))
         weights += sum(operator.macs for operator in recurrence.operators)
     hidden = layer.hidden_size
-    kept = steps * (layer.input_size + (values + len(layer.recurrences)) * hidden)
+    kinds = {kind for recurrence in layer.recurrences for kind in recurrence.types.values()}
+    size = max(kinds).container.itemsize
+    kept = size * steps * (layer.input_size + (values + len(layer.recurrences)) * hidden)
     work = 4 * (layer.input_size + TEMPORARIES * widest * hidden)
     return 4 * weights + rows * kept + max(rows, BLOCK) * work
 
@@ -98,9 +100,9 @@ class StackEngine:
 
         Parameters
         ----------
-        x : sequence of ndarray of uint8, shape (T, B, I)
+        x : sequence of ndarray of uint8 or uint16, shape (T, B, I)
             Input codes. Candidates that have the same array share it.
-        initial : sequence of mapping of str to ndarray of uint8, shape (D, B, H), or None
+        initial : sequence of mapping of str to ndarray of uint8 or uint16, shape (D, B, H), or None
             Codes of carries before the first step, by carry; the code of 0.0 where left out.
         lengths : sequence of ndarray of int, shape (B,), or None
             Steps of every sequence.
@@ -109,7 +111,7 @@ class StackEngine:
 
         Returns
         -------
-        list of (ndarray of uint8 (T, D, B, H) or None, dict of str to ndarray of uint8 (D, B, H))
+        list of (ndarray of codes (T, D, B, H) or None, dict of str to ndarray of codes (D, B, H))
             What is emitted, and what is carried after the last step.
         """
         torch, layer = self._torch, self._layer

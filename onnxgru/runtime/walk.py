@@ -30,9 +30,9 @@ class Job:
 
     Parameters
     ----------
-    x : ndarray of uint8, shape (T, B, I)
+    x : ndarray of uint8 or uint16, shape (T, B, I)
         Input codes.
-    initial : mapping of str to ndarray of uint8, shape (D, B, H), optional
+    initial : mapping of str to ndarray of uint8 or uint16, shape (D, B, H), optional
         Codes of carries before the first step, by carry.
     lengths : ndarray of int, shape (B,), optional
         Steps of every sequence.
