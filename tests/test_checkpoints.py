@@ -18,7 +18,7 @@ from onnxgru.core.errors import DivergedError
 from onnxgru.core.folder import FINETUNED, MEMBER, TEACHER
 from onnxgru.events import Tuned
 from onnxgru.training.descent import Descent
-from tests.journeys import PLAIN, SEARCHED, SHORT, contents, copy_digits, names, read, training
+from tests.journeys import PLAIN, SEARCHED, contents, copy_digits, names, read, training
 from tests.test_bad_input import sentence
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ pytest.importorskip("sklearn")
 HOW = ("--training-data", "few.npz", "--epochs", "5", "--teacher-epochs", "2", "--averaging", "0.9")
 PLAINLY = ("quantize", "digits_row.onnx", "-q")
 ALONE = ("quantize", "digits_row.onnx", "-q", "--bits", "3", "--learned-scales", "all", *HOW)
-SEARCH = ("quantize", "digits_row.onnx", "-q", *SHORT, *HOW)
+SEARCH = (*PLAINLY, "--search", "--population", "6", "--generations", "2", *HOW)
 EVERY = (*PLAINLY, "--search", "--population", "4", "--generations", "2", *HOW)
 EVERY += ("--finetune-candidates",)
 FINETUNE = ("finetune", "plain", "-q", "--training-data", "few.npz", "--epochs", "3")
@@ -39,7 +39,7 @@ FINETUNE = ("finetune", "plain", "-q", "--training-data", "few.npz", "--epochs",
 def place(tmp_path_factory) -> Iterator[Path]:
     """The current folder, with the digits model, a few training data, and whole results."""
     place = tmp_path_factory.mktemp("checkpoints")
-    copy_digits(place)
+    copy_digits(place, 60)
     train = training()
     np.savez(place / "few.npz", **{name: array[:128] for name, array in train.items()})
     np.savez(place / "others.npz", **{name: array[128:256] for name, array in train.items()})
