@@ -94,8 +94,9 @@ def main() -> None:
     coupled = Study(Session.open(MODEL, config.merged({"genome": "coupled"})))
     limit = ours.baseline + ours.max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
-    plain = Settings(POPULATION, GENERATIONS, strategy="plain")
-    guided = Settings(POPULATION, GENERATIONS, strategy=Config().strategy, limit=limit)
+    generations = 5 if parsed.quick else GENERATIONS
+    plain = Settings(POPULATION, generations, strategy="plain")
+    guided = replace(plain, strategy=Config().strategy, limit=limit)
     starts = ours.starts
     arms = {
         "published": Arm(coupled, plain, ()),
@@ -114,7 +115,7 @@ def main() -> None:
         for name, arm in arms.items():
             runs = [arm.run(seed, workers) for seed in seeds]
             volumes[name] = [curve(members, reference) for members in runs]
-            for count in CHECKPOINTS:
+            for count in [n for n in CHECKPOINTS if n <= plain.evaluations]:
                 middle = statistics.median(v[count - 1] for v in volumes[name])
                 figures[f"hypervolume after {count} ({name}, median)"] = middle
             sizes = [

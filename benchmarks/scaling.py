@@ -90,15 +90,13 @@ def main() -> None:
     from benchmarks.measure import arguments, show
 
     parsed = arguments(__doc__)
-    base = (1000, 28, 10)
+    count, times = (300, (1, 10)) if parsed.quick else (1000, (1, 3, 10))
     series = {
-        "sequences": [
-            (n, 28, 10) for n in ((1000, 10000) if parsed.quick else (1000, 3000, 10000))
-        ],
-        "steps": [(1000, t, 10) for t in ((28, 280) if parsed.quick else (28, 84, 280))],
-        "candidates": [(1000, 28, c) for c in ((10, 100) if parsed.quick else (10, 30, 100))],
+        "sequences": [(count * n, 28, 10) for n in times],
+        "steps": [(count, 28 * n, 10) for n in times],
+        "candidates": [(count, 28, 10 * n) for n in times],
     }
-    empty = run(*base[:2], 0)
+    empty = run(count, 28, 0)
     figures: dict[str, float | str] = {"megabytes without candidates": empty["megabytes"]}
     for name, points in series.items():
         first: dict[str, float] | None = None
@@ -114,7 +112,7 @@ def main() -> None:
         figures[f"time for {grown:g} times the {name}"] = found["seconds"] / first["seconds"]
         figures[f"memory for {grown:g} times the {name}"] = found["megabytes"] / first["megabytes"]
     with tempfile.TemporaryDirectory() as folder:
-        small, large = (search(Path(folder), count) for count in (1000, 10000))
+        small, large = (search(Path(folder), each) for each in (1000, 10000))
     figures["megabytes of a search (1000 sequences)"] = small
     figures["megabytes of a search (10000 sequences)"] = large
     figures["memory of a search for 10 times the sequences"] = large / small

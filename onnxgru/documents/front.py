@@ -342,8 +342,8 @@ class Front:
             if not fitting:
                 least = min(m.flash_bytes for m in self.searched)
                 raise UsageError(
-                    f"--max-bytes {max_bytes}: the smallest member of the front has {least} flash "
-                    "bytes; allow as many, or search with fewer bits"
+                    f"--max-bytes {max_bytes:,}: the smallest member of the front has {least:,} "
+                    "flash bytes; allow at least these, or search with fewer bits"
                 )
             return max(fitting, key=lambda m: (self.score(m), -m.flash_bytes))
         drop = max_drop if max_drop is not None else 0.0

@@ -249,10 +249,11 @@ def of_bytes(summaries: Mapping[str, Summary]) -> Iterator[str]:
 def of_count(role: str, source: str, sequences: int) -> Iterator[str]:
     """Too few recordings to judge by."""
     if sequences < FEW:
-        one = "1 sequence" if sequences == 1 else f"{sequences} sequences"
+        some = "1 sequence" if sequences == 1 else f"{sequences} sequences"
         yield (
-            f"{source}: {one} of {_title(role)} data tell little: one is "
-            f"{100 / sequences:.1f} % of them; give at least {FEW}, better some hundreds"
+            f"{source}: {some} of {_title(role)} data cannot tell schemes apart, because each "
+            f"sequence is {100 / sequences:.1f} % of the figure; give at least {FEW}, better some "
+            "hundreds"
         )
 
 

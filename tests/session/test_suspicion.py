@@ -89,9 +89,9 @@ def test_bytes_are_told():
 
 def test_few_sequences_are_told():
     (text,) = of_count("holdout", "b.npz", 1)
-    assert text.startswith("b.npz: 1 sequence of hold-out data tell little: one is 100.0 %")
+    assert text.startswith("b.npz: 1 sequence of hold-out data cannot tell schemes apart, because")
     (text,) = of_count("validation", "b.npz", 49)
-    assert text.startswith("b.npz: 49 sequences of validation data tell little")
+    assert text.startswith("b.npz: 49 sequences of validation data cannot tell schemes apart")
 
 
 LABELS = GENERATOR.integers(0, 4, 200)
