@@ -19,17 +19,15 @@ from tests.pipeline import (
     random_scheme,
     thresholded,
 )
-from tests.runtime.exact import require_exact, to_step
+from tests.runtime.exact import expect, require_exact, to_step
 
 QUICK = ("onnxruntime (disabled)", "onnxruntime (all)", "onnx.reference", "OpenVINO")
 CASES = {
     "reset after": grus.Case(T=6, I=4, H=6),
     "reset before": grus.Case(T=6, I=3, H=5, linear_before_reset=0, direction="bidirectional"),
-    "reverse, initial": grus.Case(T=5, I=7, H=7, direction="reverse", initial=True),
     "bidirectional, lengths": grus.Case(
         T=6, B=5, H=9, direction="bidirectional", lengths=(6, 3, 0, 1, 5), initial=True
     ),
-    "rnn": grus.Case(T=6, I=3, H=4, operator="RNN"),
     "lstm": grus.Case(T=5, I=3, H=4, operator="LSTM", direction="bidirectional", initial=True),
     "stacked": (grus.Case(T=6, direction="bidirectional"), grus.Case(I=12, H=5, seed=2)),
 }
@@ -63,7 +61,7 @@ def test_graphs_are_the_oracle(
     made, inputs = case
     names = QUICK if request.node.callspec.params["case"] == "reset after" else QUICK[:1]
     for zero, some in programs(made, range(1)):
-        plain = require_exact(made, made.mixed(0), inputs, names=QUICK[:1])
+        plain = expect(made, made.mixed(0), inputs)
         expected = require_exact(made, zero, inputs, names=names)
         for layer, states in expected.states.items():
             np.testing.assert_array_equal(states.y, plain.states[layer].y)
@@ -93,7 +91,7 @@ def test_evaluators_are_the_oracle(case: tuple[Pipeline, dict[str, np.ndarray]])
 
 
 def test_codes_of_0_are_those_of_the_plain_graph_for_1000_steps() -> None:
-    case = grus.Case(T=1000, B=2, I=3, H=5)
+    case = grus.Case(T=1000, B=1, I=3, H=5)
     inputs = grus.feeds(case)
     made = pipeline(grus.model(case), inputs)
     data = dataset(made.host, inputs)

@@ -115,7 +115,7 @@ def test_frames_hand_on_what_is_held_in_step_form(tmp_path: Path, operator: str)
     settings = {
         "delta": 20, "validation": {"X": frames}, "calibration": {"X": frames},
         "state": tuple(f"{o}={i}" for i, o in states.items()),
-        "batch_axis": ("X=1",),
+        "batch_axis": ("X=1",), "observer": "minmax", "rounding": "nearest",
     }  # fmt: skip
     with pytest.raises(UsageError, match="a delta network must see a whole recording in one call"):
         onnxgru.quantize(tmp_path / "m.onnx", output=tmp_path / "scan", listener=silent, **settings)
