@@ -66,6 +66,12 @@ def bound(equations: Equations) -> Bound:
     if len(set(carries.values())) < len(carries):
         raise UnknownError("two of its carries have one value")
     terms = list(ordered(ends))
+    recurrent = set(carries)
+    for term in terms:
+        if not recurrent.isdisjoint(term.operands):
+            recurrent.add(term)
+    if not recurrent.issuperset(ends):
+        raise UnknownError("something that it carries or gives depends on the sequence alone")
     kinds = {term.kind for term in terms}
     if not {"linear", "lookup"} <= kinds:
         raise UnknownError("its body has no product with weights or no activation")

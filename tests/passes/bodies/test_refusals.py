@@ -22,6 +22,7 @@ ODD_BODIES = {
     out = Mul (next_h, two)""",
     "its body has a product of matrices that both vary": BARE
     + "turned = Transpose (sum) square = MatMul (next_h, turned) out = MatMul (square, next_h)",
+    "something that it carries or gives depends on the sequence alone": BARE + "out = Sigmoid (wx)",
     "its body divides by what varies, or by 0": BARE + "out = Div (next_h, sum)",
     "its body has a product along another axis than that of the features": BARE
     + "turned = Transpose (next_h) out = MatMul (turned, M)",
