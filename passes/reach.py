@@ -4,12 +4,12 @@ Followed forwards from the layers' outputs, through what subgraphs capture as we
 from the graph's outputs through operators that only move values.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxgru.core.network import Layer
+from onnxgru.core.network import Layer, LookupOperator
 
 SCORES = ("Softmax", "LogSoftmax", "Hardmax")
 """Operators whose results are scores of classes."""
@@ -80,7 +80,7 @@ def _reads(node: ir.Node) -> Iterator[ir.Value]:
             yield from graph.outputs
 
 
-def maker(graph: ir.Graph, name: str, layers: Iterable[Layer]) -> Maker:
+def maker(graph: ir.Graph, name: str, layers: Collection[Layer]) -> Maker:
     """How an output of a graph is made."""
     last = {name for layer in layers for name in layer.ports.last.values()}
     value = next(output for output in graph.outputs if output.name == name)
@@ -89,6 +89,12 @@ def maker(graph: ir.Graph, name: str, layers: Iterable[Layer]) -> Maker:
     node = _moved(value)
     if node is None:
         return Maker("")
+    for layer in layers:
+        if layer.node == node.name and not layer.recurrent:
+            *_, end = layer.operators
+            if isinstance(end, LookupOperator):
+                return Maker(end.function.name)
+            return Maker(layer.attributes["host"], layer.hidden_size)
     return Maker(node.op_type, _features(node))
 
 

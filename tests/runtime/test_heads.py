@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxgru
 from onnxgru.core.cells import DENSE, DENSE_ACTIVATED
 from onnxgru.passes.form import Form
+from onnxgru.passes.reach import Maker, maker
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine
@@ -120,6 +121,15 @@ def test_engines_are_the_oracle() -> None:
         ((y, last),) = PopulationEngine([layer], torch.device("cpu"))([job.x], [None], [None])
         np.testing.assert_array_equal(y, wanted.y)
         assert last == {}
+
+
+def test_how_outputs_are_made_is_known() -> None:
+    model, _ = made()
+    found = {
+        output.name: maker(model.model.graph, str(output.name), model.layers)
+        for output in model.model.graph.outputs
+    }
+    assert found == {"scores": Maker("Gemm", 4), "tags": Maker("Sigmoid")}
 
 
 def test_without_the_option_they_stay_in_float() -> None:
