@@ -43,8 +43,8 @@ def point(sequences: int, steps: int, candidates: int) -> dict[str, float]:
     return {"seconds": used, "megabytes": peak}
 
 
-def search(folder: Path, sequences: int) -> float:
-    """Peak MB of a search by the command line, T=28, three generations."""
+def search(folder: Path, sequences: int, population: int) -> float:
+    """Peak MB of a search by the command line, T=28, three generations of some schemes."""
     import numpy as np
     import onnx
 
@@ -57,6 +57,7 @@ def search(folder: Path, sequences: int) -> float:
         np.savez(folder / f"model.{role}.npz", **made.data(count, 28).inputs)
     output = str(folder / str(sequences))
     command = ["quantize", str(model), "--search", "--generations", "3", "--quiet", "-o", output]
+    command += ["--population", str(population)]
     peak = (
         "import resource, sys; from onnxgru.cli import main; code = main(sys.argv[1:]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(code)"
@@ -112,7 +113,8 @@ def main() -> None:
         figures[f"time for {grown:g} times the {name}"] = found["seconds"] / first["seconds"]
         figures[f"memory for {grown:g} times the {name}"] = found["megabytes"] / first["megabytes"]
     with tempfile.TemporaryDirectory() as folder:
-        small, large = (search(Path(folder), each) for each in (1000, 10000))
+        population = 6 if parsed.quick else 40
+        small, large = (search(Path(folder), each, population) for each in (1000, 10000))
     figures["megabytes of a search (1000 sequences)"] = small
     figures["megabytes of a search (10000 sequences)"] = large
     figures["memory of a search for 10 times the sequences"] = large / small
