@@ -93,7 +93,7 @@ def test_a_device_is_compared_with_the_processor_first(
 ) -> None:
     found = torch_device("cpu")
     monkeypatch.setattr(devices, "resolve", lambda _name: found)
-    monkeypatch.setattr(TensorPrimitives, "narrow", lambda _self, value: (value ^ 1).byte())
+    monkeypatch.setattr(TensorPrimitives, "narrow", lambda _self, value, _kind: (value ^ 1).byte())
     with pytest.raises(VerificationError, match="leave out device"):
         api.quantize(model, Config(output=tmp_path / "out", device="cuda", **SHORT))
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""LSTM through everything that GRU goes through: decomposed, integer, searched for, trained."""
+"""LSTM through everything that GRU goes through: decomposed, integer, searched for."""
 
 from dataclasses import replace
 from itertools import product
@@ -44,7 +44,7 @@ GRID = [
     )
 ]  # fmt: skip
 WHOLE = [case for case in GRID if case.outputs == ALL]
-DRAWN = sorted(np.random.default_rng(3).choice(len(GRID), 16, replace=False))
+DRAWN = sorted(np.random.default_rng(3).choice(len(GRID), 10, replace=False))
 FOUR = [replace(PLAIN, extra=e, peepholes=p) for e in ({}, COUPLED) for p in (False, True)]
 
 
@@ -94,7 +94,7 @@ def test_integers_are_the_oracles(index: int) -> None:
     require_exact(model, model.mixed(int(index)), inputs, names=names)
 
 
-@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+@pytest.mark.parametrize("bits", [3, 8])
 def test_all_forms_in_all_runtimes(bits: int) -> None:
     case = replace(FOUR[bits % 4], T=1)
     model, inputs = made(case)
@@ -120,7 +120,7 @@ def test_the_step_form_has_a_state_for_every_carry() -> None:
 def test_engines_are_the_oracle(case: grus.Case) -> None:
     torch = pytest.importorskip("torch")
     model, inputs = made(case)
-    programs = (*(model.uniform(bits) for bits in WIDTHS), model.mixed(0))
+    programs = (*(model.uniform(bits) for bits in (2, 5, 8)), model.mixed(0))
     stack = [program.layers[0] for program in programs]
     jobs = [first_job(model, layer, inputs) for layer in stack]
     together = PopulationEngine(stack, torch.device("cpu"))(
@@ -163,14 +163,14 @@ def test_what_does_not_apply_is_refused(change: dict, reason: str) -> None:
         decompose(grus.model(replace(PLAIN, **change)))
 
 
-def test_search_and_fine_tuning(tmp_path: Path) -> None:
+def test_search(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     generator = np.random.default_rng(0)
-    case = replace(PLAIN, T=4, B=60, I=3, H=8, outputs=("Y_h",))
+    case = replace(PLAIN, T=4, B=20, I=3, H=8, outputs=("Y_h",))
     onnx.save(grus.model(case), tmp_path / "m.onnx")
-    data = {"X": generator.standard_normal((4, 60, 3)).astype(np.float32)}
+    data = {"X": generator.standard_normal((4, 20, 3)).astype(np.float32)}
     onnxgru.quantize(
-        tmp_path / "m.onnx", search=True, generations=2, population=8, seed=1,
+        tmp_path / "m.onnx", search=True, generations=1, population=6, seed=1,
         calibration=data, validation=data, output=tmp_path / "front", listener=silent,
     )  # fmt: skip
     assert {p.name for p in (tmp_path / "front").iterdir()} >= {"integer.onnx", "front.json"}
