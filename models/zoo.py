@@ -8,6 +8,7 @@ from onnxgru.models import (
     mnist_row,
     speech_4,
     speech_10,
+    speech_10_ligru,
     speech_10_lstm,
 )
 from onnxgru.models.task import Task
@@ -21,5 +22,6 @@ TASKS: dict[str, Task[Any]] = {
         speech_4,
         speech_10,
         speech_10_lstm,
+        speech_10_ligru,
     )
 }

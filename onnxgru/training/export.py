@@ -21,7 +21,7 @@ import onnx
 from onnxgru.core import files
 from onnxgru.core.entrypoint import load_entrypoint
 from onnxgru.core.errors import ModelError, UsageError, VerificationError
-from onnxgru.training.symbolic import OPERATORS
+from onnxgru.training.symbolic import OPERATORS, bidirectional, scanned
 from onnxgru.training.trace import (
     Inputs,
     Layout,
@@ -216,6 +216,7 @@ def export_module(
             model = trace(torch, module, inputs, layout, names=names, opset=opset)
         operators = _check_graph(model)
         _name_nodes(model)
+        _name_scans(model, module)
         _name_inputs(model, _argument_names(module, len(inputs)))
         data = model.SerializeToString()
         difference = _largest_difference(torch, module, data, inputs, layout, seed=seed)
@@ -363,6 +364,19 @@ def _name_nodes(model: onnx.ModelProto) -> None:
     layers = Counter(owner for owner, _ in owners)
     names = [owner if layers[owner] == 1 else f"{owner}.{layer}" for owner, layer in owners]
     if len(set(names)) == len(names):
+        for node, name in zip(nodes, names, strict=True):
+            node.name = name
+
+
+def _name_scans(model: onnx.ModelProto, module: Module) -> None:
+    """Name ``Scan`` nodes after the layers that step by torch's scan: forward, then reverse."""
+    nodes = [node for node in model.graph.node if node.op_type == "Scan"]
+    names = []
+    for name, layer in module.named_modules():
+        if layer in scanned(module):
+            own = name or "layer"
+            names += [own, f"{own}.reverse"] if bidirectional(layer) else [own]
+    if len(names) == len(nodes):
         for node, name in zip(nodes, names, strict=True):
             node.name = name
 

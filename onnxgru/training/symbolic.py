@@ -50,6 +50,16 @@ def recurrent(module: Module) -> list[Module]:
     ]
 
 
+def scanned(module: Module) -> list[Module]:
+    """Recurrent layers in a module that are none of torch's."""
+    known = {operator.name for operator in OPERATORS}
+    return [
+        layer
+        for layer in recurrent(module)
+        if known.isdisjoint(kind.__name__ for kind in type(layer).__mro__)
+    ]
+
+
 def bidirectional(layer: Module) -> bool:
     """Whether a layer runs in both directions."""
     return bool(getattr(layer, "bidirectional", False))

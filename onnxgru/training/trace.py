@@ -317,8 +317,13 @@ def trace(
 
 def _strip(model: onnx.ModelProto) -> None:
     """Remove torch's notes, which hold stack traces with the paths of this machine."""
-    owners: list[Any] = [model, model.graph, *model.graph.node, *model.graph.initializer]
-    owners += [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    for owner in owners:
-        del owner.metadata_props[:]
-        owner.doc_string = ""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    pending = [model.graph]
+    while pending:
+        graph = pending.pop()
+        values = (*graph.input, *graph.output, *graph.value_info)
+        for owner in (graph, *graph.node, *graph.initializer, *values):
+            del owner.metadata_props[:]
+            owner.doc_string = ""
+        pending += [a.g for node in graph.node for a in node.attribute if a.HasField("g")]

@@ -58,6 +58,11 @@ def test_export_is_recognised(kind: str, bidirectional: bool, tmp_path) -> None:
     made = layer(kind, bidirectional=bidirectional)
     done = export_module(made, (torch.zeros(1, 7, 4),), tmp_path / "m.onnx")
     assert done.operators == ("Scan",) * (1 + bidirectional)
+    assert (
+        b"site-packages" not in done.path.read_bytes() and b"cells.py" not in done.path.read_bytes()
+    )
+    names = [node.name for node in onnx.load(done.path).graph.node if node.op_type == "Scan"]
+    assert names == ["layer", "layer.reverse"][: 1 + bidirectional]
     model = ir.from_proto(onnx.load(done.path))
     Normalize()(model)
     layers = require(recognize(model), "test")

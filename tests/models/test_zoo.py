@@ -20,12 +20,14 @@ LEAST = {
     "speech-4": 90,
     "speech-10": 85,
     "speech-10-lstm": 80,
+    "speech-10-ligru": 80,
 }
 """Percent right of the hold-out part."""
-OPERATORS = {"gru": "GRU", "lstm": "LSTM"}
+OPERATORS = {"gru": "GRU", "lstm": "LSTM", "ligru": "Scan"}
 WEIGHTS = {
     "gru": lambda i, h: 3 * h * (i + h + 2),
     "lstm": lambda i, h: 4 * h * (i + h + 2),
+    "ligru": lambda i, h: 2 * h * (i + h + 1),
 }
 """Numbers of a layer of I features and H units."""
 
