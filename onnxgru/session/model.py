@@ -19,6 +19,11 @@ from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation
 
+NO_HEAD = (
+    "--head found no dense layer: MatMul or Gemm with constant float32 weights, whose input has "
+    "two or three axes, before or behind a recurrent layer"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -92,6 +97,8 @@ class Model:
         """Normalise a model that has been read already, in place; else as `read`."""
         Normalize(heads=head)(model)
         found = recognize(model, include, exclude)
+        if head and all(layer.recurrent for layer in found.layers):
+            found = replace(found, notes=(*found.notes, NO_HEAD))
         return cls(origin, model, found, include, exclude, wishes or Wishes())
 
     @property

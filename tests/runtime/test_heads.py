@@ -15,6 +15,7 @@ from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine
 from onnxgru.runtime.verify import oracle_engine
+from onnxgru.session.model import NO_HEAD, Model
 from tests import grus
 from tests.passes.test_decompose import TOLERANCE, distance
 from tests.pipeline import Pipeline, dataset, pipeline
@@ -123,6 +124,12 @@ def test_engines_are_the_oracle() -> None:
         assert last == {}
 
 
+def test_a_model_without_dense_layers_is_told(tmp_path: Path) -> None:
+    onnx.save(grus.model(grus.Case()), tmp_path / "m.onnx")
+    found = Model.read(tmp_path / "m.onnx", head=True)
+    assert found.recognition.notes == (NO_HEAD,)
+
+
 def test_how_outputs_are_made_is_known() -> None:
     model, _ = made()
     found = {
@@ -135,6 +142,17 @@ def test_how_outputs_are_made_is_known() -> None:
 def test_without_the_option_they_stay_in_float() -> None:
     message, inputs = surrounded()
     assert [layer.name for layer in pipeline(message, inputs).layers] == ["/gru"]
+
+
+@pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # few data
+def test_a_classifier_is_called_step_by_step(tmp_path: Path) -> None:
+    """Its dense layer reads the state of the last call."""
+    onnxgru.quantize(
+        ROOT / "models" / "digits_row.onnx", bits=8, head=True, recurrence="step",
+        output=tmp_path / "out",
+    )  # fmt: skip
+    names = [value.name for value in onnx.load(tmp_path / "out" / "integer.onnx").graph.input]
+    assert names == ["rows", "/gru/forward/state"]
 
 
 @pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # few data
