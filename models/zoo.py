@@ -10,6 +10,7 @@ from onnxgru.models import (
     speech_10,
     speech_10_ligru,
     speech_10_lstm,
+    speech_10_sru,
 )
 from onnxgru.models.task import Task
 
@@ -23,5 +24,6 @@ TASKS: dict[str, Task[Any]] = {
         speech_10,
         speech_10_lstm,
         speech_10_ligru,
+        speech_10_sru,
     )
 }

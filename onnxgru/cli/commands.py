@@ -197,7 +197,7 @@ def _add_zoo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "task",
         help="digits-row, mnist-row, mnist-pixel, speech-4, speech-10, speech-10-lstm, "
-        "speech-10-ligru, or a folder of .wav files with labels in their names",
+        "speech-10-ligru, speech-10-sru, or a folder of .wav files with labels in their names",
     )
     parser.add_argument(
         "-o",

@@ -165,7 +165,8 @@ def refused(capsys, *arguments: str) -> str:
 def test_unknown_task(capsys):
     assert refused(capsys, "zoo", "imagenet") == (
         "2 onnxgru: task 'imagenet': must be one of digits-row, mnist-row, mnist-pixel, speech-4, "
-        "speech-10, speech-10-lstm, speech-10-ligru, or a folder of .wav files"
+        "speech-10, speech-10-lstm, speech-10-ligru, speech-10-sru, or a "
+        "folder of .wav files"
     )
 
 

@@ -21,13 +21,15 @@ LEAST = {
     "speech-10": 85,
     "speech-10-lstm": 80,
     "speech-10-ligru": 80,
+    "speech-10-sru": 65,
 }
 """Percent right of the hold-out part."""
-OPERATORS = {"gru": "GRU", "lstm": "LSTM", "ligru": "Scan"}
+OPERATORS = {"gru": "GRU", "lstm": "LSTM", "ligru": "Scan", "sru": "Scan"}
 WEIGHTS = {
     "gru": lambda i, h: 3 * h * (i + h + 2),
     "lstm": lambda i, h: 4 * h * (i + h + 2),
     "ligru": lambda i, h: 2 * h * (i + h + 1),
+    "sru": lambda i, h: 4 * h * (i + 1) + 2 * h,
 }
 """Numbers of a layer of I features and H units."""
 
