@@ -11,6 +11,7 @@ SRU (Lei et al. 2018), with a fourth product in the place of x, so that sizes ma
     c' = f c + (1 - f) W x              h = r tanh(c') + (1 - r) W_p x
 """
 
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any
 
@@ -28,12 +29,10 @@ def classes() -> dict[str, Any]:
     """
     torch = import_torch("training")
 
-    class Recurrence(torch.nn.Module):  # type: ignore[misc, name-defined]  # loaded late
+    class Recurrence(ABC, torch.nn.Module):  # type: ignore[misc, name-defined]  # loaded late
         """What both have in common: products of the input, and a step that is scanned."""
 
         batch_first = True
-        products: int
-        """Of the input: rows of W, in units of H."""
 
         def __init__(self, features: int, hidden_size: int, *, bidirectional: bool = False) -> None:
             super().__init__()
@@ -42,13 +41,13 @@ def classes() -> dict[str, Any]:
                 self.made(features) for _ in range(1 + bidirectional)
             )
 
+        @abstractmethod
         def made(self, features: int) -> Any:
             """Parameters of a direction."""
-            raise NotImplementedError
 
+        @abstractmethod
         def step(self, direction: Any, carry: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
             """The next carry (B, H) and what is emitted (B, H), of an input (B, I)."""
-            raise NotImplementedError
 
         def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
             """What is emitted (B, T, D H), and the last of it (D, B, H)."""

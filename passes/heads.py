@@ -199,7 +199,7 @@ def _near(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _replace(graph: ir.Graph, found: Dense) -> None:
-    first, *_, last = (*found.nodes[:1], found.nodes[-1])
+    first, last = found.nodes[0], found.nodes[-1]
     taken = {str(node.name) for node in graph if node not in found.nodes}
     name = found.name if found.name not in taken else str(first.name)
     flat = len(found.x.shape or ()) == MATRIX

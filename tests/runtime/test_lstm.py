@@ -164,7 +164,6 @@ def test_what_does_not_apply_is_refused(change: dict, reason: str) -> None:
 
 
 def test_search(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
     generator = np.random.default_rng(0)
     case = replace(PLAIN, T=4, B=20, I=3, H=8, outputs=("Y_h",))
     onnx.save(grus.model(case), tmp_path / "m.onnx")
