@@ -41,9 +41,10 @@ from onnxgru.core.fixedpoint import (
 from onnxgru.core.integers import BYTE_BITS
 from onnxgru.core.network import ElementwiseOperator
 from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
+from onnxgru.core.program import Boundary, Output, Proof
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
+from onnxgru.custom_ops.single import Requantized
 from onnxgru.custom_ops.words import Words, byte_shift, split
 
 
@@ -90,7 +91,7 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Add(IntegerOperator):
+class Add(Requantized):
     """Sum of two values.
 
     Parameters
@@ -104,9 +105,6 @@ class Add(IntegerOperator):
     """
 
     kind: ClassVar[str] = "add"
-    operands: tuple[Boundary, ...]
-    inputs: tuple[str, ...]
-    output: Output
 
     @classmethod
     def derive(
@@ -127,21 +125,6 @@ class Add(IntegerOperator):
         return cls(
             operands, inputs, Output(operator.name, result, requantization, operator.width, 0)
         )
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The sum."""
-        return (self.output.name,)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of the sum."""
-        return (self.output.channels,)
-
-    @property
-    def results(self) -> tuple[Output, ...]:
-        """The sum."""
-        return (self.output,)
 
     @property
     def multiplier_sizes(self) -> tuple[int, ...]:
@@ -191,10 +174,6 @@ class Add(IntegerOperator):
             total = p.add(total, p.floor_shift(lower, words.byte))
         return (requantize.finish(p, parameters.finish, total, kind),)
 
-    def flash(self) -> Iterator[FlashItem]:
-        """Nothing beside what its stage stores."""
-        return iter(())
-
     def proofs(self) -> Iterator[Proof]:
         """Range of the weighted sum; of its upper word with what the lower one carries."""
         low = high = 0
@@ -210,13 +189,3 @@ class Add(IntegerOperator):
             half = 1 << self.output.requantization.shift + BYTE_BITS - 1
             low, high = low + half >> BYTE_BITS, high + half >> BYTE_BITS
         yield Proof(self.output.name, low, high)
-
-    @property
-    def work(self) -> Iterator[Work]:
-        """An element a channel."""
-        yield Work(self.kind, self.output.channels, self.operand_bits)
-
-    @property
-    def scratch(self) -> int:
-        """An int32 and a code a channel."""
-        return self.output.scratch

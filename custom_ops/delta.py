@@ -25,8 +25,9 @@ import onnx_ir as ir
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.network import DeltaOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
+from onnxgru.core.program import Boundary, FlashItem, Work
 from onnxgru.core.tape import Tape
+from onnxgru.custom_ops.single import Chosen
 
 
 def equation(tape: Tape, operator: DeltaOperator, x: ir.Value, held: ir.Value) -> ir.Value:
@@ -58,7 +59,7 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Delta(IntegerOperator):
+class Delta(Chosen):
     """The last propagated codes of an operand.
 
     Parameters
@@ -76,10 +77,6 @@ class Delta(IntegerOperator):
     """
 
     kind: ClassVar[str] = "delta"
-    name: str
-    operands: tuple[Boundary, ...]
-    inputs: tuple[str, ...]
-    channels: int
     threshold: int
 
     @classmethod
@@ -94,16 +91,6 @@ class Delta(IntegerOperator):
         if any(operand.quantization != result.quantization for operand in operands):
             raise ValueError(f"{operator.name} must keep the quantisation of its operand")
         return cls(operator.name, operands, inputs, operator.width, operator.threshold)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """What is propagated."""
-        return (self.name,)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of what is propagated."""
-        return (self.channels,)
 
     @property
     def types(self) -> tuple[IntegerType, ...]:
@@ -135,10 +122,6 @@ class Delta(IntegerOperator):
     def flash(self) -> Iterator[FlashItem]:
         """The threshold, as long as a code."""
         yield FlashItem(f"{self.name}/threshold", "threshold", self.types[0].container.itemsize)
-
-    def proofs(self) -> Iterator[Proof]:
-        """Nothing is accumulated."""
-        return iter(())
 
     @property
     def work(self) -> Iterator[Work]:

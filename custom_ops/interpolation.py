@@ -31,7 +31,8 @@ from onnxgru.core.choices import WIDE_BITS
 from onnxgru.core.integers import IntegerType, Quantization
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
+from onnxgru.core.program import Boundary, FlashItem, Proof, Work
+from onnxgru.custom_ops.single import Chosen
 
 FLAT = 1 / 16
 """Codes by which the function may move beyond the table."""
@@ -118,7 +119,7 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Interpolation(IntegerOperator):
+class Interpolation(Chosen):
     """A function of one wide code.
 
     Parameters
@@ -138,10 +139,6 @@ class Interpolation(IntegerOperator):
     """
 
     kind: ClassVar[str] = "lookup"
-    name: str
-    operands: tuple[Boundary, ...]
-    inputs: tuple[str, ...]
-    channels: int
     result: Quantization
     curve: Curve
 
@@ -156,16 +153,6 @@ class Interpolation(IntegerOperator):
         """Table of the operator's function between two quantisations."""
         made = curve(operator.function, operands[0].quantization, result.quantization)
         return cls(operator.name, operands, inputs, operator.width, result.quantization, made)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The function's value."""
-        return (self.name,)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of the function's value."""
-        return (self.channels,)
 
     @property
     def types(self) -> tuple[IntegerType, ...]:

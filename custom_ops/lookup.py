@@ -21,8 +21,9 @@ from onnxgru.core.activations import Activation, Reals
 from onnxgru.core.integers import Codes, IntegerType, Quantization
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Proof, Work
+from onnxgru.core.program import Boundary, FlashItem, Work
 from onnxgru.core.tape import Tape, digest
+from onnxgru.custom_ops.single import Chosen
 
 
 def equation(tape: Tape, operator: LookupOperator, x: ir.Value) -> ir.Value:
@@ -84,7 +85,7 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Lookup(IntegerOperator):
+class Lookup(Chosen):
     """A function of one code.
 
     Parameters
@@ -104,10 +105,6 @@ class Lookup(IntegerOperator):
     """
 
     kind: ClassVar[str] = "lookup"
-    name: str
-    operands: tuple[Boundary, ...]
-    inputs: tuple[str, ...]
-    channels: int
     result: Quantization
     table: Codes
 
@@ -122,16 +119,6 @@ class Lookup(IntegerOperator):
         """Table of the operator's function between two quantisations."""
         table = entries(operator.function, operands[0].quantization, result.quantization)
         return cls(operator.name, operands, inputs, operator.width, result.quantization, table)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The function's value."""
-        return (self.name,)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of the function's value."""
-        return (self.channels,)
 
     @property
     def types(self) -> tuple[IntegerType, ...]:
@@ -165,10 +152,6 @@ class Lookup(IntegerOperator):
     def content(self) -> bytes:
         """Digest of a table of bytes: functions with equal ones, such as complements, share one."""
         return b"" if self.result.type.wide else digest(self.table)
-
-    def proofs(self) -> Iterator[Proof]:
-        """A gather accumulates nothing."""
-        return iter(())
 
     @property
     def work(self) -> Iterator[Work]:

@@ -26,9 +26,10 @@ from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import BYTE_BITS, Quantization
 from onnxgru.core.network import ElementwiseOperator
 from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
+from onnxgru.core.program import Boundary, Output, Proof
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
+from onnxgru.custom_ops.single import Requantized
 from onnxgru.custom_ops.words import byte_shift, split
 
 
@@ -79,7 +80,7 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Mul(IntegerOperator):
+class Mul(Requantized):
     """Product of two values.
 
     Parameters
@@ -93,9 +94,6 @@ class Mul(IntegerOperator):
     """
 
     kind: ClassVar[str] = "mul"
-    operands: tuple[Boundary, ...]
-    inputs: tuple[str, ...]
-    output: Output
 
     @classmethod
     def derive(
@@ -115,21 +113,6 @@ class Mul(IntegerOperator):
         )
         output = Output(operator.name, result, requantization, operator.width, largest)
         return cls(operands, inputs, output)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The product."""
-        return (self.output.name,)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of the product."""
-        return (self.output.channels,)
-
-    @property
-    def results(self) -> tuple[Output, ...]:
-        """The product."""
-        return (self.output,)
 
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """Zero points of the operands, and the requantisation."""
@@ -160,21 +143,7 @@ class Mul(IntegerOperator):
             product = p.add(p.mul(upper, right), carried)
         return (requantize.compute(p, parameters.requantization, (self.output,), product),)
 
-    def flash(self) -> Iterator[FlashItem]:
-        """Nothing beside what its stage stores."""
-        return iter(())
-
     def proofs(self) -> Iterator[Proof]:
         """Range of the product of steps."""
         ends = extremes(*(b.quantization for b in self.operands))
         yield Proof(self.output.name, *(_rounded(end, self._less) for end in ends))
-
-    @property
-    def work(self) -> Iterator[Work]:
-        """An element a channel."""
-        yield Work(self.kind, self.output.channels, self.operand_bits)
-
-    @property
-    def scratch(self) -> int:
-        """An int32 and a code a channel."""
-        return self.output.scratch

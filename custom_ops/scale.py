@@ -29,9 +29,10 @@ from onnxgru.core.fixedpoint import MAXIMUM_SHIFT, Requantization, signed_multip
 from onnxgru.core.integers import BYTE_BITS
 from onnxgru.core.network import ScaleOperator
 from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
+from onnxgru.core.program import Boundary, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
+from onnxgru.custom_ops.single import Requantized
 from onnxgru.custom_ops.words import Words, byte_shift, split
 
 
@@ -64,7 +65,7 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Scale(IntegerOperator):
+class Scale(Requantized):
     """Product of a value and a constant vector.
 
     Parameters
@@ -79,9 +80,6 @@ class Scale(IntegerOperator):
 
     kind: ClassVar[str] = "scale"
     vectors: ClassVar[tuple[str, ...]] = ("offset", "multiplier", "words.offset")
-    operands: tuple[Boundary, ...]
-    inputs: tuple[str, ...]
-    output: Output
 
     @classmethod
     def derive(
@@ -103,21 +101,6 @@ class Scale(IntegerOperator):
         # The product needs neither a pre-shift nor a clip: see the module's docstring.
         output = Output(operator.name, result, requantization, operator.width, 0)
         return cls(operands, inputs, output)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The product."""
-        return (self.output.name,)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of the product."""
-        return (self.output.channels,)
-
-    @property
-    def results(self) -> tuple[Output, ...]:
-        """The product."""
-        return (self.output,)
 
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """The terms that no code changes: rounding and zero point as one offset a channel."""
@@ -150,10 +133,6 @@ class Scale(IntegerOperator):
             total = p.add(total, carried)
         return (requantize.finish(p, parameters.finish, total, kind),)
 
-    def flash(self) -> Iterator[FlashItem]:
-        """Nothing beside what its stage stores: the multipliers."""
-        return iter(())
-
     def proofs(self) -> Iterator[Proof]:
         """Range of the product."""
         q = self.operands[0].quantization
@@ -168,8 +147,3 @@ class Scale(IntegerOperator):
     def work(self) -> Iterator[Work]:
         """A product a channel, which costs what one of two values costs."""
         yield Work("mul", self.output.channels, self.operand_bits)
-
-    @property
-    def scratch(self) -> int:
-        """An int32 and a code a channel."""
-        return self.output.scratch
