@@ -1,4 +1,4 @@
-"""The decomposed float graph equals onnxruntime's GRU (and the official cases of ONNX)."""
+"""The decomposed float graph equals onnxruntime's GRU, and the official cases of all operators."""
 
 from dataclasses import replace
 from itertools import product
@@ -145,7 +145,7 @@ def test_unrolled_equals_scan(reset: int, direction: str) -> None:
     assert distance(grus.reference(case, inputs), found) < TOLERANCE
 
 
-def official(module: str, prefix: str) -> dict[str, tuple[onnx.ModelProto, list, list]]:
+def official(module: str, *prefixes: str) -> dict[str, tuple[onnx.ModelProto, list, list]]:
     """Cases of the onnx package, whose weights are graph inputs: made initializers."""
     import importlib
 
@@ -154,7 +154,7 @@ def official(module: str, prefix: str) -> dict[str, tuple[onnx.ModelProto, list,
     importlib.import_module(f"onnx.backend.test.case.node.{module}")  # its classes register cases
     cases = {}
     for case in node._NodeTestCases:
-        if not case.name.startswith(prefix):
+        if not case.name.startswith(prefixes):
             continue
         message = onnx.ModelProto()
         message.CopyFrom(case.model)
@@ -171,15 +171,19 @@ def official(module: str, prefix: str) -> dict[str, tuple[onnx.ModelProto, list,
     return cases
 
 
-OFFICIAL = official("gru", "test_gru")
+OFFICIAL = {
+    "gru": official("gru", "test_gru"),
+    "lstm": official("lstm", "test_lstm"),
+    "rnn": official("rnn", "test_simple_rnn", "test_rnn"),
+}
 
 
 def test_official_cases_are_there() -> None:
-    assert len(OFFICIAL) >= 4
+    assert all(len(cases) >= 6 for cases in OFFICIAL.values())
 
 
-@pytest.mark.parametrize("name", list(OFFICIAL))
-def test_official(name: str) -> None:
-    message, arrays, expected = OFFICIAL[name]
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k, found in OFFICIAL.items() for n in found])
+def test_official(kind: str, name: str) -> None:
+    message, arrays, expected = OFFICIAL[kind][name]
     inputs = dict(zip([i.name for i in message.graph.input], arrays, strict=True))
     assert distance(expected, grus.run(decompose(message), inputs)) < TOLERANCE

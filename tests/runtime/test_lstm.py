@@ -18,7 +18,7 @@ from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine
 from onnxgru.runtime.verify import oracle_engine
 from tests import grus
-from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distance, official
+from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distance
 from tests.pipeline import Pipeline, first_job, pipeline
 from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 
@@ -69,21 +69,6 @@ def test_activations(name: str, place: int) -> None:
     inputs = grus.feeds(case)
     found = grus.run(decompose(grus.model(case)), inputs)
     assert distance(grus.reference(case, inputs), found) < TOLERANCE
-
-
-OFFICIAL = official("lstm", "test_lstm")
-
-
-@pytest.mark.parametrize("name", list(OFFICIAL))
-def test_official_cases(name: str) -> None:
-    message, arrays, expected = OFFICIAL[name]
-    message = decompose(message)
-    inputs = dict(zip((value.name for value in message.graph.input), arrays, strict=True))
-    assert distance(expected, grus.run(message, inputs)) < TOLERANCE
-
-
-def test_there_are_official_cases() -> None:
-    assert len(OFFICIAL) >= 4
 
 
 @pytest.mark.parametrize("index", DRAWN, ids=lambda index: str(GRID[index]))

@@ -15,7 +15,7 @@ from onnxgru.passes.form import Form
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
 from tests import grus
-from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distance, official
+from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distance
 from tests.pipeline import first_job
 from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 
@@ -59,21 +59,6 @@ def test_activations(name: str) -> None:
     )
     model, inputs = made(case)
     require_exact(model, model.uniform(8), inputs, names=QUICK)
-
-
-OFFICIAL = official("rnn", "test_simple_rnn")
-
-
-@pytest.mark.parametrize("name", list(OFFICIAL))
-def test_official_cases(name: str) -> None:
-    message, arrays, expected = OFFICIAL[name]
-    message = decompose(message)
-    inputs = dict(zip((value.name for value in message.graph.input), arrays, strict=True))
-    assert distance(expected, grus.run(message, inputs)) < TOLERANCE
-
-
-def test_there_are_official_cases() -> None:
-    assert len(OFFICIAL) >= 3
 
 
 @pytest.mark.parametrize("index", DRAWN, ids=lambda index: str(GRID[index]))
