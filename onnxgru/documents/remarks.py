@@ -134,13 +134,16 @@ def stuck(report: Report) -> list[str]:
     for entry in report.stuck:
         if entry.bits >= WIDEST:
             cure = (
-                f"they have {WIDEST} bits, the most there are, so check that calibration and "
-                "validation data are scaled alike"
+                f"they have {entry.bits} bits, so check that calibration and validation data are "
+                "scaled alike"
             )
+            if entry.bits == WIDEST:
+                cure += "; if they are, a scheme may give the state 16 bits"
         else:
-            cure = "give state.sum, state.new and state.keep more bits"
+            cure = "give more bits to what writes the state, and to what that adds up"
+        are = "is" if entry.units == 1 else "are"
         found.append(
-            f"{entry.units} of {entry.of} units of {entry.layer} are frozen: their "
+            f"{entry.units} of {entry.of} units of {entry.layer} {are} frozen: their "
             f"quantised state never changes while the float state does; {cure}"
         )
     return found

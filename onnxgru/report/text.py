@@ -206,8 +206,8 @@ def tuned(training: Training, unit: str) -> str:
     """How a fine-tuning went, in one sentence without a full stop."""
     before, after = figure(training.before, unit), figure(training.figure, unit)
     return (
-        f"{training.epochs} epochs over {training.data.sequences:,} sequences of "
-        f"{training.data.source}, learning rate {training.learning_rate:g}; on validation "
+        f"{training.epochs} epoch{'s' * (training.epochs != 1)} over "
+        f"{training.data.sequences:,} sequences of {training.data.source}, learning rate {training.learning_rate:g}; on validation "
         f"{before} before, {after} after epoch {training.chosen_epoch}, which was kept"
     )
 

@@ -41,12 +41,13 @@ class Row:
         The file.
     file_bytes : int
         Its size.
-    quality : float
-        The metric.
+    quality : float or None
+        The metric; None for the SQNR of outputs that are those of the first model exactly.
     interval : tuple of float or None
         Its 95 % interval; None where nothing is known of it.
     difference : float or None
-        How much higher the metric is than the first model's; None for the first.
+        How much higher the metric is than the first model's; None for the first, and where one of
+        the two is None.
     difference_interval : tuple of float or None
         95 % interval of that, paired over the same recordings.
     agreement_sqnr : float or None
@@ -58,7 +59,7 @@ class Row:
 
     path: str
     file_bytes: int
-    quality: float
+    quality: float | None
     interval: Interval | None
     difference: float | None
     difference_interval: Interval | None
@@ -169,13 +170,15 @@ def evaluate(
         ]
         worst = min if choice.metric.higher_is_better else max
         quality = worst(_figure(choice.metric, arrays[n], targets[n], loaded.source) for n in first)
-        apart = intervals.difference(own, sums) if rows else None
+        finite = np.isfinite(quality)
+        known = finite and bool(rows) and rows[0].quality is not None
+        apart = intervals.difference(own, sums) if known else None
         rows.append(
             Row(
                 str(path),
                 len(file.content),
-                quality,
-                intervals.interval(own),
+                quality if finite else None,
+                intervals.interval(own) if finite else None,
                 None if apart is None else apart[0],
                 None if apart is None else apart[1],
                 _sqnr(first, arrays) if rows else None,

@@ -196,7 +196,7 @@ class _Binding:
             tuple(recurrences),
             weights.shape[2],
             hidden,
-            self._ports(),
+            self._ports(hidden),
             shown,
         )
 
@@ -326,13 +326,20 @@ class _Binding:
             return LookupOperator(name, row.name, inputs, hidden, function)
         return ElementwiseOperator(name, row.name, inputs, hidden, row.kind)
 
-    def _ports(self) -> Ports:
+    def _ports(self, hidden: int) -> Ports:
         given, made = self._inputs, recurrent.read(self._node)
 
         def name(values: Mapping[str, ir.Value], role: str) -> str:
             value = values.get(role)
             return "" if value is None else str(value.name)
 
+        for role in (first for first, _ in self._kind.carries.values() if first in given):
+            shape = given[role].shape
+            if shape is not None and isinstance(shape[-1], int) and shape[-1] != hidden:
+                raise UnsuitableError(
+                    f"its {role} has {shape[-1]} features, but R has {hidden}; a projection of the "
+                    "state (torch's proj_size) has no form in ONNX"
+                )
         initial = {c: name(given, first) for c, (first, _) in self._kind.carries.items()}
         last = {c: name(made, final) for c, (_, final) in self._kind.carries.items()}
         return Ports(

@@ -93,11 +93,12 @@ def test_a_fall_at_8_bits_points_at_the_data():
 
 
 def test_frozen_states_at_8_bits_point_at_the_data():
-    rows = [{"layer": "/gru", "units": 3, "of": 64, "bits": bits} for bits in (4, 8)]
-    narrow, wide = stuck(document(stuck_states=rows))
-    for text in (narrow, wide):
+    rows = [{"layer": "/gru", "units": 3, "of": 64, "bits": bits} for bits in (4, 8, 16)]
+    narrow, byte, wide = stuck(document(stuck_states=rows))
+    for text in (narrow, byte, wide):
         assert text.startswith("3 of 64 units of /gru are frozen: their quantised state never")
-    assert narrow.endswith("give state.sum, state.new and state.keep more bits")
+    assert narrow.endswith("give more bits to what writes the state, and to what that adds up")
+    assert byte.endswith("scaled alike; if they are, a scheme may give the state 16 bits")
     assert wide.endswith("check that calibration and validation data are scaled alike")
     assert "more bits" not in wide
 

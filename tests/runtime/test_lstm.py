@@ -148,6 +148,15 @@ def test_what_does_not_apply_is_refused(change: dict, reason: str) -> None:
         decompose(grus.model(replace(PLAIN, **change)))
 
 
+def test_a_first_value_of_another_size_is_refused() -> None:
+    """As torch's exporter writes an LSTM with proj_size, which no runtime takes."""
+    message = grus.model(replace(PLAIN, initial=True))
+    (wrong,) = (value for value in message.graph.input if value.name == "initial_c")
+    wrong.type.tensor_type.shape.dim[-1].dim_value = 9
+    with pytest.raises(onnxgru.OnnxgruError, match="its initial_c has 9 features, but R has 6"):
+        decompose(message)
+
+
 def test_search(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     case = replace(PLAIN, T=4, B=20, I=3, H=8, outputs=("Y_h",))

@@ -54,6 +54,8 @@ def test_evaluate_reads_what_quantize_reads(tmp_path: Path, kind: str) -> None:
     found = onnxgru.evaluate([tmp_path / "m.onnx", str(folder / "integer.onnx")], data)
     assert found.sequences == 3
     assert found.rows[0].agreement_sqnr is None
+    assert found.rows[1].quality == found.rows[1].agreement_sqnr
+    assert found.rows[1].difference is found.rows[1].difference_interval is None
     assert found.rows[1].agreement_sqnr > 25
 
 
@@ -63,6 +65,9 @@ def test_one_path_is_enough(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **grus.feeds(grus.Case()))
     found = onnxgru.evaluate(str(tmp_path / "m.onnx"), tmp_path / "d.npz")
     assert [row.path for row in found.rows] == [str(tmp_path / "m.onnx")]
+    (row,) = found.rows
+    assert found.metric == "sqnr"  # of a model to itself
+    assert (row.quality, row.interval, row.difference) == (None, None, None)
     with pytest.raises(UsageError, match="evaluate takes at least one model"):
         onnxgru.evaluate([], tmp_path / "d.npz")
 
