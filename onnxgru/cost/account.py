@@ -37,7 +37,7 @@ class Account:
         Bytes a sequence needs while it runs: states, the codes of a step, and the widest
         scratch.
     macs : int
-        Multiply-accumulates a step and sequence.
+        Multiply-accumulates a step and sequence; a dense layer counts as if it ran at every step.
     bitops : int
         Bit operations a step and sequence.
     accumulator_bits : int

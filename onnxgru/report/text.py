@@ -207,7 +207,8 @@ def tuned(training: Training, unit: str) -> str:
     before, after = figure(training.before, unit), figure(training.figure, unit)
     return (
         f"{training.epochs} epoch{'s' * (training.epochs != 1)} over "
-        f"{training.data.sequences:,} sequences of {training.data.source}, learning rate {training.learning_rate:g}; on validation "
+        f"{training.data.sequences:,} sequences of {training.data.source}, "
+        f"learning rate {training.learning_rate:g}; on validation "
         f"{before} before, {after} after epoch {training.chosen_epoch}, which was kept"
     )
 

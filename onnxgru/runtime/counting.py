@@ -35,13 +35,21 @@ def note(program: IntegerProgram) -> dict[str, Any] | None:
     -------
     dict
         ``operands``: multiplications of an element of each that has a threshold, by name.
-        ``others``: multiplications a step of the products that read anything else.
+        ``others``: multiplications a step of the other products of recurrent layers. Dense layers
+        count in neither: they have no step before.
     """
-    sources = {o.name: o.inputs[0] for o in program.operators if isinstance(o, Delta)}
+    operators = [
+        operator
+        for layer in program.layers
+        if layer.carries
+        for recurrence in layer.recurrences
+        for operator in recurrence.operators
+    ]
+    sources = {o.name: o.inputs[0] for o in operators if isinstance(o, Delta)}
     if not sources:
         return None
     operands, others = dict.fromkeys(sources.values(), 0), 0
-    for operator in program.operators:
+    for operator in operators:
         if isinstance(operator, Linear):
             (read,) = operator.inputs
             if read in sources:

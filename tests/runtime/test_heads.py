@@ -1,5 +1,6 @@
 """Dense layers around recurrent ones, quantised: floats, integers, engines, the whole command."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +183,13 @@ def test_dense_layers_are_fine_tuned(tmp_path: Path) -> None:
         for path in (tmp_path / "m.onnx", tmp_path / "out" / "integer.onnx")
     )
     assert "last.weight" in before and "/last/forward/product/weight" in after
+
+
+@pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # few data
+def test_report_and_evaluate_count_the_same_products(tmp_path: Path) -> None:
+    """A dense layer has no step before: no share of a delta network counts it."""
+    folder, model = ROOT / "models", ROOT / "models" / "digits_row.onnx"
+    onnxgru.quantize(model, bits=8, head=True, delta="2", output=tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["delta"]["roles"]
+    (row,) = onnxgru.evaluate(tmp_path / "out/integer.onnx", folder / "digits_row.holdout.npz").rows
+    assert row.eliminated == pytest.approx(told["holdout"]["eliminated"], abs=1e-3)
