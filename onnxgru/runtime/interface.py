@@ -327,14 +327,19 @@ class _Search:
             choices.append([None, *some] if table else [*some, None])
         if all(len(options) == 1 for options in choices):
             return axes | {name: o[0] for name, o in zip(names, choices, strict=True)}, None
+        silent: dict[str, int | None] | None = None
         for chosen in islice(product(*choices), MOST_TRIALS):
             trial = axes | dict(zip(names, chosen, strict=True))
             if all(axis is None for axis in trial.values()):
                 continue
-            if self._batch_of(trial) == 1:  # nothing can be told from one sequence
+            if self._batch_of(trial) == 1 and silent is None:  # nothing can be told from one
                 return trial, None
-            if (found := self._measured(trial)) is not None:
+            if found := self._measured(trial):
                 return trial, found
+            if found is not None and silent is None and self._is_followed(trial):
+                silent = trial
+        if silent is not None:  # the outputs are the same whatever the model is given
+            return silent, {}
         undecided = [n for n in names if not self._is_table(n)]
         if not undecided and any(axis is not None for axis in axes.values()):
             return axes | dict.fromkeys(names), None
@@ -391,7 +396,8 @@ class _Search:
     def _measured(self, axes: Mapping[str, int | None]) -> dict[str, int | None] | None:
         """Axes of outputs that keep sequences apart.
 
-        None if the model does not run so, or mixes the sequences.
+        None if the model does not run so, or mixes the sequences; empty if no output depends on
+        them, as far as can be seen.
         """
         count = self._batch_of(axes) or SEQUENCES
         if count < 2 or all(axis is None for axis in axes.values()):
@@ -407,6 +413,10 @@ class _Search:
                 if not self._has_free_axes(axes):
                     return None
         return None
+
+    def _is_followed(self, axes: Mapping[str, int | None]) -> bool:
+        """Whether layers have these axes, where they are any, in their batch."""
+        return all(axis is None or axis in self._batch.get(n, ()) for n, axis in axes.items())
 
     def _has_free_axes(self, axes: Mapping[str, int | None]) -> bool:
         return any(
@@ -443,7 +453,7 @@ class _Search:
             if not fitting:
                 return None
             found[name] = fitting[0]
-        return found or None
+        return found
 
     def _feeds(
         self, axes: Mapping[str, int | None], count: int, steps: int, seed: int

@@ -152,6 +152,17 @@ def test_an_axis_of_one_is_not_always_the_batch() -> None:
     assert (axes(found), found.batch) == ({"x": 1}, 3)
 
 
+def test_outputs_that_say_nothing_of_the_batch() -> None:
+    """An output that is the same whatever the model is given leaves the axis that was followed."""
+    g = Graph()
+    g.add("Mul", "x, side", "scaled")
+    g.add("Transpose", "scaled", "seq", perm=[1, 0, 2])
+    g.gru("seq", "", "", "last", 1, H)
+    g.add("Clip", f"last, {g.floats('low', gain=0.0)}, {g.floats('high', gain=0.0)}", "dead")
+    found = interface(g.model({"x": (4, 6, 1), "side": (1,)}, {"dead": (1, 4, H)}))
+    assert (axes(found), found.batch) == ({"x": 0, "side": None}, 4)
+
+
 def test_inputs_beside_the_recordings() -> None:
     """A rate, a window, a table, and a vector per recording that no layer reads."""
     g = Graph()
