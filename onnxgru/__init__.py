@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnxgru.output.result import Result as Result
     from onnxgru.session.comparison import evaluate as evaluate
     from onnxgru.session.inspection import inspect as inspect
+    from onnxgru.session.toolchains import verify as verify
     from onnxgru.settings.config import Config as Config
     from onnxgru.training.export import export as export
 
@@ -40,6 +41,7 @@ _HOMES = {
     "measure_sensitivity": "onnxgru.api",
     "pick": "onnxgru.output.members",
     "quantize": "onnxgru.api",
+    "verify": "onnxgru.session.toolchains",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above
 

@@ -29,9 +29,10 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 #     passes   settings
 #     calibration   rounding   training   search   models (on training)   events   cost   documents
 #     custom_ops   data
-#     core
+#     core   runtimes
 ALLOWED = {
     "core": set(),
+    "runtimes": set(),  # its adapters also run where onnxgru is not installed
     "data": {"core"},
     "custom_ops": {"core"},
     "cost": {"core"},
@@ -44,7 +45,7 @@ ALLOWED = {
     "rounding": {"core"},
     "passes": {"calibration", "rounding", "custom_ops", "cost", "core"},
     "settings": {"search", "passes", "rounding", "training", "cost", "data", "core"},
-    "runtime": {"passes", "calibration", "custom_ops", "data", "core"},
+    "runtime": {"passes", "calibration", "custom_ops", "data", "core", "runtimes"},
 }
 LIBRARY = set(ALLOWED)
 ALLOWED["session"] = LIBRARY - {"search", "models"}

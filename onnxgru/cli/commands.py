@@ -167,6 +167,47 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(output_name=None)
 
 
+def _place(text: str) -> tuple[str, str]:
+    runtime, sign, path = text.partition("=")
+    if not (runtime and sign and path):
+        raise argparse.ArgumentTypeError(f"must be RUNTIME=PATH, got {text!r}")
+    return runtime, path
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, help="an output folder, or an integer graph that onnxgru wrote"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help=f"recordings to run: {_DATA} (default: the test data sets in the folder)",
+    )
+    parser.add_argument(
+        "--runtime",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="runtimes to run it in, such as onnxruntime OpenVINO TVM (default: all)",
+    )
+    parser.add_argument(
+        "--at",
+        nargs="+",
+        type=_place,
+        default=(),
+        metavar="RUNTIME=PATH",
+        help="where a runtime is: the Python interpreter that has it, its program, or for "
+        "onnxruntime-web the folder with node_modules (default: this Python and the PATH)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="time limit of each runtime (default: 120)",
+    )
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "factory", help="package.module:name of a torch module, or of what returns one"
@@ -308,6 +349,16 @@ COMMANDS: dict[str, Command] = {
         "model [model ...] --data DATA [options]",
         _add_evaluate,
         ("evaluate model.onnx model-onnxgru/integer.onnx --data holdout.npz",),
+    ),
+    "verify": Command(
+        "run an integer graph in every runtime that is installed, and compare all codes",
+        "folder [options]",
+        _add_verify,
+        (
+            "verify model-onnxgru",
+            "verify model-onnxgru --data holdout.npz --runtime onnxruntime OpenVINO",
+            "verify integer.onnx --at TVM=venvs/tvm/bin/python --format json",
+        ),
     ),
     "export": Command(
         "write a torch module as ONNX",

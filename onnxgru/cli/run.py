@@ -177,6 +177,23 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _show(arguments, lambda: asdict(found), lambda: terminal.show_comparison(found))
 
 
+def _verify(arguments: argparse.Namespace) -> None:
+    from onnxgru.cli import live, terminal
+    from onnxgru.session import toolchains
+
+    with live.Progress(quiet=arguments.quiet) as progress:
+        found = toolchains.verify(
+            arguments.path,
+            arguments.data,
+            arguments.runtime,
+            where=dict(arguments.at),
+            seconds=arguments.seconds,
+            listener=progress,
+        )
+    _show(arguments, lambda: toolchains.document(found), lambda: terminal.show_verdicts(found))
+    found.require_same()
+
+
 def _export(arguments: argparse.Namespace) -> None:
     from onnxgru.cli import terminal
     from onnxgru.training.export import export
@@ -227,6 +244,7 @@ _COMMANDS = {
     "sensitivity": _sensitivity,
     "inspect": _inspect,
     "evaluate": _evaluate,
+    "verify": _verify,
     "export": _export,
     "zoo": _zoo,
     "config": _config,

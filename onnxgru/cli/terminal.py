@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from onnxgru.api import SensitivityResult
 from onnxgru.cli.console import open_console, say
@@ -26,8 +27,10 @@ from onnxgru.documents.report import Report
 from onnxgru.output.result import Result
 from onnxgru.report import eliminated
 from onnxgru.report.text import outputs_table, sizes_table
+from onnxgru.session import toolchains
 from onnxgru.session.comparison import Comparison
 from onnxgru.session.inspection import Inspection, LayerRow, OperatorRow
+from onnxgru.session.toolchains import Verdicts
 from onnxgru.study.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
 from onnxgru.training.export import Export
 
@@ -35,6 +38,9 @@ LINES_OF_OUTPUTS = 3
 UNIFORM = (8, 4)
 """Widths that members are shown beside."""
 LINES_OF_OPERATORS = 20
+
+LETTERS = 100
+"""Letters of a reason; --format json has the rest."""
 
 CHOSEN = "★ chosen"
 
@@ -299,6 +305,26 @@ def show_comparison(found: Comparison) -> None:
     console.print(table)
     for sentence in found.sentences():
         console.print(sentence)
+
+
+def show_verdicts(found: Verdicts) -> None:
+    """Print what every runtime computes."""
+    console = open_console()
+    table = _table("<runtime", "<version", "<verdict", "codes", "<")
+    styles = {toolchains.SAME: "green", toolchains.DIFFERS: "bold red"}
+    for row in found.rows:
+        detail = row.detail if len(row.detail) <= LETTERS else f"{row.detail[: LETTERS - 3]}..."
+        codes = f"{row.codes:,}" if row.codes else ""
+        style = styles.get(row.verdict, "dim")
+        table.add_row(
+            Text(row.runtime),
+            Text(row.version),
+            Text(row.verdict, style),
+            codes,
+            Text(detail),
+        )
+    console.print(table)
+    say(console, f"{found.path}, run on {found.inputs}")
 
 
 def show_export(done: Export) -> None:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import onnx
 
 from onnxgru.core.errors import ModelError, VerificationError
+from onnxgru.runtimes.adapters import onnxruntime as ort
+from onnxgru.runtimes.adapters import openvino, reference
+from onnxgru.runtimes.adapters.onnxruntime import OPTIMISATIONS
 
 Array = npt.NDArray[Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
-
-OPTIMISATIONS = ("disabled", "basic", "extended", "all")
-"""Graph optimisation levels of onnxruntime."""
 
 
 def onnxruntime_session(model: onnx.ModelProto, optimisation: str = "all", threads: int = 0) -> Run:
@@ -43,76 +43,38 @@ def onnxruntime_session(model: onnx.ModelProto, optimisation: str = "all", threa
     ModelError
         If onnxruntime refuses the model.
     """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = {
-        "disabled": levels.ORT_DISABLE_ALL,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "all": levels.ORT_ENABLE_ALL,
-    }[optimisation]
     try:
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.session(model.SerializeToString(), optimisation, threads)
     except Exception as error:  # onnxruntime raises a class of its own for every status
         raise ModelError(
             f"onnxruntime refuses the model ({' '.join(str(error).split())}); "
             "export it again or report this"
         ) from error
-    names = [output.name for output in session.get_outputs()]
-    wanted = {i.name for i in session.get_inputs()}
+
+    wanted = {value.name for value in model.graph.input}
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         feeds = {name: array for name, array in inputs.items() if name in wanted}
         try:
-            results = session.run(names, feeds)
+            return session(feeds)
         except Exception as error:  # as above
             shapes = ", ".join(f"{name} {feeds[name].shape}" for name in feeds)
             raise ModelError(
                 f"the model cannot be run on inputs of shape {shapes} "
                 f"({' '.join(str(error).split())[:300]}); give data of the shapes it takes"
             ) from error
-        return dict(zip(names, results, strict=True))
 
     return run
 
 
 def reference_session(model: onnx.ModelProto) -> Run:
     """Load a model in ``onnx.reference``; as `onnxruntime_session`."""
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(model)
-    wanted = set(evaluator.input_names)
-
-    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        feeds = {name: array for name, array in inputs.items() if name in wanted}
-        results = evaluator.run(None, feeds)
-        return dict(zip(evaluator.output_names, results, strict=True))
-
-    return run
+    return reference.load(model.SerializeToString(), {})
 
 
 def openvino_session(model: onnx.ModelProto) -> Run:
     """Load a model in OpenVINO on the CPU; as `onnxruntime_session`."""
-    import openvino
-
-    core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString(), b""), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    names = [output.name for output in model.graph.output]
-    wanted = [value.name for value in model.graph.input]
-
-    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        results = compiled({name: inputs[name] for name in wanted})
-        return {name: np.asarray(results[name]) for name in names}
-
-    return run
+    return openvino.load(model.SerializeToString(), {})
 
 
 def runtimes() -> dict[str, Callable[[onnx.ModelProto], Run]]:

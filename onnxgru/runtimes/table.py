@@ -1,0 +1,102 @@
+"""The runtimes by name: which file runs each, where it is found, and what it needs of a graph."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One runtime, at one setting.
+
+    Parameters
+    ----------
+    name : str
+        What users call it.
+    adapter : str
+        The file in ``adapters``.
+    module : str
+        The Python module that it needs; empty for none.
+    programs : tuple of str
+        The programs that it needs on the PATH.
+    variant : str
+        Its setting, where it has several.
+    fixed : bool
+        Whether it is given a copy of the graph whose axes have the sizes of the first call.
+    install : str
+        How it is installed.
+    """
+
+    name: str
+    adapter: str
+    module: str = ""
+    programs: tuple[str, ...] = ()
+    variant: str = ""
+    fixed: bool = False
+    install: str = ""
+
+
+_LEVELS = ("disabled", "basic", "extended", "all")
+
+RUNTIMES = (
+    *(
+        Runtime(
+            f"onnxruntime ({level})",
+            "onnxruntime",
+            "onnxruntime",
+            variant=level,
+            install="pip install onnxruntime",
+        )
+        for level in _LEVELS
+    ),
+    Runtime("onnx.reference", "reference", "onnx", install="pip install onnx"),
+    Runtime("OpenVINO", "openvino", "openvino", install="pip install openvino"),
+    Runtime(
+        "onnxruntime-web", "web", programs=("node",), install="npm install onnxruntime-web, Node.js"
+    ),
+    Runtime("Apache TVM", "tvm", "tvm", fixed=True, install="pip install apache-tvm onnx"),
+    Runtime(
+        "IREE",
+        "iree",
+        "iree",
+        fixed=True,
+        install='pip install "iree-base-compiler[onnx]" iree-base-runtime',
+    ),
+    Runtime("tract", "tract", "tract", fixed=True, install="pip install tract"),
+    Runtime(
+        "tinygrad",
+        "tinygrad",
+        "tinygrad",
+        programs=("clang",),
+        install="pip install tinygrad numpy, clang",
+    ),
+    Runtime(
+        "emx-onnx-cgen",
+        "csource",
+        programs=("cc",),
+        variant="emx-onnx-cgen",
+        fixed=True,
+        install="pip install emx-onnx-cgen, a C compiler",
+    ),
+    Runtime(
+        "onnx2c",
+        "csource",
+        programs=("cc",),
+        variant="onnx2c",
+        fixed=True,
+        install="the program onnx2c on the PATH, a C compiler",
+    ),
+)
+"""Every runtime, in the order in which tables list them."""
+
+
+def key(name: str) -> str:
+    """A name as it is compared: letters and digits in lower case."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def find(name: str) -> tuple[Runtime, ...]:
+    """The runtimes that a name means: one, or all settings of one; nothing if there is none."""
+    wanted = key(name)
+    aliases = {"tvm": "apachetvm", "reference": "onnxreference", "web": "onnxruntimeweb"}
+    aliases["emx"] = "emxonnxcgen"
+    wanted = aliases.get(wanted, wanted)
+    return tuple(r for r in RUNTIMES if wanted in (key(r.name), key(r.name.partition(" (")[0])))
