@@ -5,7 +5,7 @@ write the candidate's ONNX, open a session, run it. H=128, I=28, T=28, 1,000 seq
 and a population on all cores against the float GRU on all cores. A candidate's cost includes
 lowering its scheme and preparing its parameters. Before, kernels are compiled, and ranges and
 weights are rounded for every operator at every width, as the first candidates of a search do once
-and for all. "uint8 weights" is the product for processors where that by int8 saturates.
+and for all. "pairs" is the product for processors without VNNI instructions.
 
     python -m benchmarks.evaluator [--quick] [--json FILE]
 
@@ -23,9 +23,9 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before NumPy and torch are loaded
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -37,7 +37,7 @@ from onnxgru.data.dataset import Dataset
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.pack import Pack
-from onnxgru.runtime import products
+from onnxgru.runtime import dots
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
@@ -136,17 +136,16 @@ def main() -> None:
         "equal to onnxruntime": str(bool((found == expected).all())),
     }
     rows = SEQUENCES * STEPS
-    for kind in (products.SignedProduct, products.UnsignedProduct):
-        if kind is products.SignedProduct and not products.signed_is_exact(HIDDEN, 3 * HIDDEN):
-            continue
-        with patch("onnxgru.runtime.products.fastest", lambda *_shape, kind=kind: kind):
-            float_time, fused_time = medians(
-                lambda: floats(data.inputs), lambda: evaluate(fused), rounds=rounds
-            )
-        way = "" if kind is products.fastest(HIDDEN, 3 * HIDDEN) else ", uint8 weights"
-        figures[f"float GRU, us a sequence and step{way}"] = 1e6 * float_time / rows
-        figures[f"candidate, us a sequence and step{way}"] = 1e6 * fused_time / rows
-        figures[f"ratio to the float GRU{way}"] = fused_time / float_time
+    for way in dict.fromkeys((dots.FASTEST, dots.PAIRS)):
+        own = Evaluator(made.host, data, partial(FusedEngine, way=way))
+        evaluate(own)  # compiled
+        float_time, fused_time = medians(
+            lambda: floats(data.inputs), lambda own=own: evaluate(own), rounds=rounds
+        )
+        name = "" if way is dots.FASTEST else f", {way.name}"
+        figures[f"float GRU, us a sequence and step{name}"] = 1e6 * float_time / rows
+        figures[f"candidate, us a sequence and step{name}"] = 1e6 * fused_time / rows
+        figures[f"ratio to the float GRU{name}"] = fused_time / float_time
     everywhere = onnxruntime_session(made.message, threads=0)
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         float_time, population_time = medians(

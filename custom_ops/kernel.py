@@ -46,47 +46,34 @@ _FORMATS = {
 }
 
 
-def text(segment: Segment) -> str:
-    """Source of ``kernel(products, width, *reads, *writes, *STORES)``.
+class Printer:
+    """Prints loops over the units of a row.
 
-    A segment without a product takes any array with as many rows for it.
+    Parameters
+    ----------
+    rows : mapping of str to str
+        A value's row of codes, by its name.
+    symbols : mapping of Argument to str
+        Names of the parameters.
+    products : str
+        The row of the product.
+    width, span : str
+        Units, and how far loops run: to the last unit, or over the padding behind it too.
     """
-    printer = _Printer(segment)
-    return printer.text()
 
+    def __init__(
+        self,
+        rows: Mapping[str, str],
+        symbols: Mapping[Argument, str],
+        products: str,
+        width: str,
+        span: str,
+    ) -> None:
+        self._rows, self._symbols = rows, symbols
+        self._products, self._width, self._span = products, width, span
 
-class _Printer:
-    """Writes the text of one kernel."""
-
-    def __init__(self, segment: Segment) -> None:
-        self._segment = segment
-        self._rows = {loop.target: f"row{place}" for place, loop in enumerate(segment.loops)}
-        self._reads = {name: f"read{place}" for place, name in enumerate(segment.reads)}
-        self._symbols = {argument: f"p{i}" for i, argument in enumerate(segment.arguments)}
-
-    def text(self) -> str:
-        segment = self._segment
-        names = [f"write{place}" for place in range(len(segment.writes))]
-        signature = ", ".join(["products", "width", *self._reads.values(), *names, *STORES])
-        lines = [f"def kernel({signature}):"]
-        counts = dict.fromkeys(STORES, 0)
-        for argument, symbol in self._symbols.items():
-            lines.append(f"    {symbol} = {argument.store}[{counts[argument.store]}]")
-            counts[argument.store] += 1
-        lines += [
-            f"    {self._rows[loop.target]} = np.empty(width, np.{loop.container})"
-            for loop in segment.loops
-        ]
-        lines.append("    for b in range(products.shape[0]):")
-        lines += [f"        {line}" for loop in segment.loops for line in self._loop(loop)]
-        for target, name in zip(names, segment.writes, strict=True):
-            lines += [
-                "        for j in range(width):",
-                f"            {target}[b, j] = {self._rows[name]}[j]",
-            ]
-        return "\n".join(lines) + "\n"
-
-    def _loop(self, loop: Loop) -> list[str]:
+    def lines(self, loop: Loop) -> list[str]:
+        """One operator for all units."""
         row, expression = self._rows[loop.target], loop.expression
         if isinstance(expression, Call) and expression.operation == "gather":
             table, codes = expression.operands
@@ -94,9 +81,10 @@ class _Printer:
             return [f"look_up({self._expression(table)}, {source}, {row})"]
         lines = []
         if loop.part is not None:
-            span = f"{loop.part} * width : {loop.part + 1} * width"
-            lines.append(f"{ACCUMULATOR} = products[b, {span}]")
-        return [*lines, "for j in range(width):", f"    {row}[j] = {self._expression(expression)}"]
+            first = f"{loop.part} * {self._width}"
+            lines.append(f"{ACCUMULATOR} = {self._products}[{first} : {first} + {self._span}]")
+        found = self._expression(expression)
+        return [*lines, f"for j in range({self._span}):", f"    {row}[j] = {found}"]
 
     def _expression(self, expression: Expression) -> str:
         match expression:
@@ -106,13 +94,23 @@ class _Printer:
                 symbol = self._symbols[expression]
                 return f"{symbol}[j]" if expression.vector else symbol
             case Element(name):
-                return (
-                    f"{self._rows[name]}[j]" if name in self._rows else f"{self._reads[name]}[b][j]"
-                )
+                return f"{self._rows[name]}[j]"
             case Accumulator():
                 return f"{ACCUMULATOR}[j]"
             case Number(value):
                 return f"np.int32({value})"
+
+
+def unpacked(
+    segment: Segment, symbols: Mapping[Argument, str], stores: Mapping[str, str]
+) -> list[str]:
+    """Lines that take a segment's parameters from its stores, whose names are given."""
+    places = dict.fromkeys(STORES, 0)
+    lines = []
+    for argument in segment.arguments:
+        lines.append(f"{symbols[argument]} = {stores[argument.store]}[{places[argument.store]}]")
+        places[argument.store] += 1
+    return lines
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,24 +115,16 @@ class Segment:
         Position in the stage of the first operator: the one that makes the product, if any does.
     loops : tuple of Loop
         What is computed of each row, in order.
-    reads : tuple of str
-        Values made elsewhere.
-    writes : tuple of str
-        Values used elsewhere.
     arguments : tuple of Argument
         Parameters, in the order of their first use.
     """
 
     start: int
     loops: tuple[Loop, ...]
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
     arguments: tuple[Argument, ...]
 
 
-def segments(
-    stage: Stage, prepared: Mapping[tuple[str, ...], Any], kept: frozenset[str]
-) -> tuple[Segment, ...]:
+def segments(stage: Stage, prepared: Mapping[tuple[str, ...], Any]) -> tuple[Segment, ...]:
     """Cut a stage into segments.
 
     Parameters
@@ -141,9 +133,9 @@ def segments(
         The stage.
     prepared : mapping
         Parameters by the operators' outputs, of any back end that has the general form.
-    kept : frozenset of str
-        Values that are used outside the stage.
     """
+    if not stage.operators:
+        return ()
     starts, result = cuts(stage), []
     for start, stop in pairwise((*starts, len(stage.operators))):
         loops = tuple(
@@ -151,19 +143,9 @@ def segments(
             for index in range(start, stop)
             for loop in _recorded(index, stage.operators[index], prepared)
         )
-        made = [loop.target for loop in loops]
-        used = [leaf for loop in loops for leaf in _leaves(loop.expression)]
-        read = (leaf.name for leaf in used if isinstance(leaf, Element))
-        later = {name for operator in stage.operators[stop:] for name in operator.inputs}
-        result.append(
-            Segment(
-                start,
-                loops,
-                tuple(dict.fromkeys(name for name in read if name not in made)),
-                tuple(name for name in made if name in kept | later),
-                tuple(dict.fromkeys(leaf for leaf in used if isinstance(leaf, Argument))),
-            )
-        )
+        used = (leaf for loop in loops for leaf in _leaves(loop.expression))
+        arguments = dict.fromkeys(leaf for leaf in used if isinstance(leaf, Argument))
+        result.append(Segment(start, loops, tuple(arguments)))
     return tuple(result)
 
 

@@ -1,27 +1,25 @@
-"""The fused evaluator: one product and one compiled kernel a step, equal to the emitted graph."""
+"""The fused evaluator: one compiled call a layer and direction, equal to the emitted graph."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.integers import Codes, IntegerType
-from onnxgru.core.program import IntegerLayer, IntegerRecurrence, Stage
-from onnxgru.custom_ops import kernel, stage
+from onnxgru.core.integers import BYTE, BYTE_BITS, Codes
+from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence
+from onnxgru.custom_ops import kernel, sequence, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.loops import Segment, cuts, segments
+from onnxgru.custom_ops.sequence import CHUNK, LANES, ROWS, Course, Product
+from onnxgru.runtime.dots import FASTEST, Way, begun, padded
 from onnxgru.runtime.drive import Lengths, Watch, drive
 from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
 from onnxgru.runtime.kernels import compiled
-from onnxgru.runtime.products import product
 
 Array = npt.NDArray[Any]
-
-BLOCK = 1024
-"""Rows of the prologue at a time: their accumulators stay in the cache."""
 
 
 class _Parameters(ArrayPrimitives):
@@ -33,75 +31,135 @@ class _Parameters(ArrayPrimitives):
 
 
 _PRIMITIVES = _Parameters(general=True)
-_Shape = tuple[tuple[object, ...], ...]
-_SEGMENTS: dict[
-    tuple[_Shape, tuple[int, ...], frozenset[str]], tuple[tuple[Segment, str], ...]
-] = {}
 
 
-def _segments(
-    part: Stage, prepared: Mapping[Any, Any], kept: frozenset[str]
-) -> tuple[tuple[Segment, str], ...]:
-    """Segments of a stage with their kernels' text, made once for all schemes of a layer."""
-    shape = tuple(operator.form for operator in part.operators)
-    key = shape, cuts(part), kept
-    if key not in _SEGMENTS:
-        found = segments(part, prepared, kept)
-        _SEGMENTS[key] = tuple((one, kernel.text(one)) for one in found)
-    return _SEGMENTS[key]
+@dataclass(frozen=True)
+class Written:
+    """A direction as text: the same for all schemes of a layer.
+
+    Parameters
+    ----------
+    segments : sequence of tuple of Segment
+        Of both stages.
+    text : str
+        The kernel's.
+    memory : mapping of str to int
+        How many values it needs memory for, by type.
+    """
+
+    segments: Sequence[tuple[Segment, ...]]
+    text: str
+    memory: Mapping[str, int]
 
 
-_KEPT = threading.local()
+_KNOWN: dict[tuple[object, ...], Written] = {}
 
 
-def _buffer(place: int, shape: tuple[int, int], kind: IntegerType) -> Codes:
-    """Memory for values that no call outlives: kept, because fresh pages cost as much as a step."""
-    buffers: dict[int, Codes] = _KEPT.__dict__.setdefault("buffers", {})
-    known = buffers.get(place)
-    if known is None or known.shape != shape or known.dtype != kind.container:
-        buffers[place] = np.empty(shape, kind.container)
-    return buffers[place]
-
-
-class _Runner:
-    """One segment of one program."""
-
-    def __init__(
-        self,
-        segment: Segment,
-        text: str,
-        part: Stage,
-        prepared: Mapping[Any, Any],
-    ) -> None:
-        first = part.operators[segment.start]
-        self.width = first.widths[0]
-        self.reads, self.writes = segment.reads, segment.writes
-        self._operand = first.inputs[0]
-        self._kernel = compiled(text)
-        self._product: Callable[[Codes], Array] | None = None
-        if isinstance(first, Linear):
-            weights = np.concatenate([p.weight for p in first.parts]).T
-            self._product = product(weights, first.operands[0].quantization)
-        self._values = kernel.values(segment, part, prepared, self.width)
-
-    def __call__(self, values: dict[str, Array], writes: list[Codes]) -> None:
-        """Compute the segment for all rows into `writes`."""
-        known, operand = self._values, values[self._operand]
-        self._kernel(
-            operand if self._product is None else self._product(operand),
-            self.width,
-            *(values[name] for name in self.reads),
-            *writes,
-            known.numbers,
-            known.vectors,
-            known.tables,
-            known.curves,
+def written(
+    recurrence: IntegerRecurrence, prepared: Sequence[Mapping[Any, Any]], container: str
+) -> Written:
+    """The kernel of a direction whose input has codes of a type, made once for all schemes."""
+    stages = recurrence.stages
+    carries = tuple((carry.name, carry.written_by) for carry in recurrence.carries)
+    ends = recurrence.input, container, carries, recurrence.emits
+    forms = (tuple(operator.form for operator in part.operators) for part in stages)
+    key = (*forms, *map(cuts, stages), *ends)
+    if key not in _KNOWN:
+        found = [segments(*pair) for pair in zip(stages, prepared, strict=True)]
+        products = tuple(
+            _product(part.operators[segment.start])
+            for part, made in zip(stages, found, strict=True)
+            for segment in made
         )
-        values.update(zip(self.writes, writes, strict=True))
+        course = Course((*found[0], *found[1]), products, *ends)
+        _KNOWN[key] = Written(found, sequence.text(course), sequence.memory(course))
+    return _KNOWN[key]
+
+
+class _Direction:
+    """One direction of one program."""
+
+    def __init__(self, recurrence: IntegerRecurrence, container: str, way: Way) -> None:
+        self._recurrence = recurrence
+        prepared = [stage.prepare(_PRIMITIVES, part) for part in recurrence.stages]
+        made = written(recurrence, prepared, container)
+        self._memory = made.memory
+        self._kernel = compiled(made.text, way.name)
+        found = [
+            (part, given, segment)
+            for part, given, own in zip(recurrence.stages, prepared, made.segments, strict=True)
+            for segment in own
+        ]
+        self._widths = np.asarray([part.operators[s.start].widths[0] for part, _, s in found])
+        self._codes, self._sums = padded(int(self._widths.max())), 0
+        self._arguments: list[Array] = []
+        for (part, given, segment), width in zip(found, self._widths.tolist(), strict=True):
+            known = kernel.values(segment, part, given, width)
+            vectors = np.zeros((len(known.vectors), -(-width // CHUNK) * CHUNK), np.int32)
+            vectors[:, :width] = known.vectors
+            self._arguments += [known.numbers, vectors, known.tables, known.curves]
+            first = part.operators[segment.start]
+            if isinstance(first, Linear):
+                self._arguments += _weights(first, way)
+                self._sums = max(self._sums, padded(sum(first.widths)) + LANES)
+
+    def __call__(
+        self,
+        x: Codes,
+        carried: Sequence[Codes],
+        ends: npt.NDArray[np.int64],
+        silence: np.unsignedinteger[Any],
+    ) -> Codes:
+        """Run all steps of sequences (T, B, I) that end after so many.
+
+        The carries (B, H) are overwritten by those after the last step. Behind the end of a
+        sequence stands ``silence``.
+        """
+        recurrence = self._recurrence
+        emits = recurrence.emits
+        shape = *x.shape[:2], recurrence.widths[emits]
+        emitted = np.empty(shape, recurrence.types[emits].container)
+        codes = max(padded(x.shape[2]), self._codes)
+        narrow, wide, sums = (
+            np.zeros((self._memory[kind], ROWS, columns), kind)
+            for kind, columns in (("uint8", codes), ("uint16", codes), ("int32", self._sums))
+        )
+        self._kernel(
+            x,
+            ends,
+            bool((ends == ends[:1]).all()),
+            recurrence.reverse,
+            silence,
+            self._widths,
+            emitted,
+            narrow,
+            wide,
+            sums,
+            np.zeros((ROWS, codes), np.int16),
+            *carried,
+            *self._arguments,
+        )
+        return emitted
+
+
+def _product(operator: IntegerOperator) -> Product | None:
+    if not isinstance(operator, Linear):
+        return None
+    return Product(operator.inputs[0], operator.operands[0].quantization.type.wide)
+
+
+def _weights(operator: Linear, way: Way) -> list[Array]:
+    """Weights of all parts, and what their sums begin with."""
+    weights = np.concatenate([part.weight for part in operator.parts]).T
+    operand = operator.operands[0].quantization
+    zero_points = [operand.zero_point]
+    if operand.type.wide:
+        zero_points = [operand.zero_point >> BYTE_BITS, operand.zero_point & BYTE]
+    return [way.packed(weights), *(begun(weights, zero_point) for zero_point in zero_points)]
 
 
 class FusedEngine(LayerRun):
-    """Runs one integer layer with compiled kernels; an engine of `Evaluator`.
+    """Runs one integer layer with one compiled kernel a direction; an engine of `Evaluator`.
 
     Parameters
     ----------
@@ -109,25 +167,17 @@ class FusedEngine(LayerRun):
         The layer; its parameters are prepared once.
     watch : callable, optional
         Is told of every step.
+    way : Way
+        How products are made.
     """
 
-    def __init__(self, layer: IntegerLayer, watch: Watch | None = None) -> None:
+    def __init__(
+        self, layer: IntegerLayer, watch: Watch | None = None, *, way: Way = FASTEST
+    ) -> None:
         super().__init__(layer)
         self._watch = watch
-        self._runners: dict[str, list[_Runner]] = {}
-        for recurrence in layer.recurrences:
-            body = {name for o in recurrence.body.operators for name in o.inputs}
-            leaving = {recurrence.emits, *(carry.written_by for carry in recurrence.carries)}
-            for part, kept in (
-                (recurrence.prologue, frozenset(body | {recurrence.emits})),
-                (recurrence.body, frozenset(leaving)),
-            ):
-                prepared = stage.prepare(_PRIMITIVES, part)
-                outputs = {name for o in part.operators for name in o.outputs}
-                self._runners[part.name] = [
-                    _Runner(segment, text, part, prepared)
-                    for segment, text in _segments(part, prepared, kept & outputs)
-                ]
+        container = layer.input.quantization.type.container.name
+        self._directions = {r.name: _Direction(r, container, way) for r in layer.recurrences}
 
     def __call__(
         self,
@@ -140,71 +190,56 @@ class FusedEngine(LayerRun):
         """Run the layer; as `LayerEvaluator`, which keeps the traces."""
         if trace:
             return LayerEvaluator(self._layer)(x, initial, lengths, trace=True)
+        x = np.ascontiguousarray(x)
+        steps, batch = x.shape[:2]
+        ends = np.full(batch, steps) if lengths is None else lengths.astype(np.int64)
 
         def direction(
-            recurrence: IntegerRecurrence, carried: list[Codes], ends: Lengths | None
+            recurrence: IntegerRecurrence, carried: list[Codes], given: Lengths | None
         ) -> tuple[Codes, list[Codes]]:
-            return self._direction(recurrence, x, carried, ends)
+            if not recurrence.carries:  # every step is a sequence of its own
+                rows = x.reshape(1, steps * batch, x.shape[-1])
+                emitted = self._run(recurrence, rows, [], np.ones(steps * batch, np.int64))
+                return emitted.reshape(steps, batch, -1), []
+            if self._watch is not None:
+                return self._watched(recurrence, x, carried, given, self._watch)
+            carried = [codes.copy() for codes in carried]
+            emitted = self._run(recurrence, x, carried, ends)
+            if given is not None:
+                for codes, zero in zip(carried, given.zeros, strict=True):
+                    codes[ends == 0] = zero
+            return emitted, carried
 
-        return self.run(direction, x.shape[1], initial, lengths)
+        return self.run(direction, batch, initial, lengths)
 
-    def _direction(
+    def _run(
+        self,
+        recurrence: IntegerRecurrence,
+        x: Codes,
+        carried: Sequence[Codes],
+        ends: npt.NDArray[np.int64],
+    ) -> Codes:
+        return self._directions[recurrence.name](x, carried, ends, self._layer.emitted.zero)
+
+    def _watched(
         self,
         recurrence: IntegerRecurrence,
         x: Codes,
         carried: list[Codes],
         lengths: Lengths | None,
+        watch: Watch,
     ) -> tuple[Codes, list[Codes]]:
-        steps, batch = x.shape[:2]
-        sequences = self._prologue(recurrence, x.reshape(steps * batch, x.shape[-1]))
-        sequences = {n: v.reshape(steps, batch, v.shape[-1]) for n, v in sequences.items()}
-        if recurrence.reads_input:
-            sequences[recurrence.input] = np.ascontiguousarray(x)
-        if not recurrence.carries:
-            return sequences[recurrence.emits].copy(), []  # the buffer is used again
-        body = self._runners[recurrence.body.name]
-        types = recurrence.types
-        shape = steps, batch, recurrence.widths[recurrence.emits]
-        states = np.empty(shape, types[recurrence.emits].container)
-        # Written where they are kept: what is emitted in its step, a carry in one of two buffers,
-        # since the step that writes it reads the one before.
-        places = {
-            name: (index, runner.writes.index(name))
-            for index, runner in enumerate(body)
-            for name in runner.writes
-        }
-        last, place = places[recurrence.emits]
-        inner = [c.written_by for c in recurrence.carries if c.written_by != recurrence.emits]
-        buffers = [
-            [[np.empty((batch, r.width), types[n].container) for n in r.writes] for r in body]
-            for _ in range(2 if inner else 1)
-        ]
+        """A call a step."""
+        kind = recurrence.types[recurrence.emits].container
+        emitted = np.empty((*x.shape[:2], recurrence.widths[recurrence.emits]), kind)
+        whole = np.ones(x.shape[1], np.int64)
 
         def compute(t: int, known: dict[str, Array]) -> dict[str, Array]:
-            values = known | {name: value[t] for name, value in sequences.items()}
-            scratch = buffers[t % len(buffers)]
-            scratch[last][place] = states[t]
-            for runner, writes in zip(body, scratch, strict=True):
-                runner(values, writes)
-            return values
+            following = [known[carry.name].copy() for carry in recurrence.carries]
+            (found,) = self._run(recurrence, x[t : t + 1], following, whole)
+            written = (carry.written_by for carry in recurrence.carries)
+            return {**dict(zip(written, following, strict=True)), recurrence.emits: found}
 
-        def keep(t: int, emitted: Codes) -> None:
-            if lengths is not None:
-                states[t] = emitted
-
-        watch = self._watch
-        return states, drive(recurrence, steps, carried, compute, keep, lengths, watch)
-
-    def _prologue(self, recurrence: IntegerRecurrence, x: Codes) -> dict[str, Array]:
-        """What does not depend on the state, for all rows (T * B, H), a block of rows at a time."""
-        found: dict[str, Array] = {}
-        for runner in self._runners[recurrence.prologue.name]:
-            for name in runner.writes:
-                kind = recurrence.types[name]
-                found[name] = _buffer(len(found), (len(x), runner.width), kind)
-        for start in range(0, len(x), BLOCK):
-            part = slice(start, start + BLOCK)
-            values: dict[str, Array] = {recurrence.input: x[part]}
-            for runner in self._runners[recurrence.prologue.name]:
-                runner(values, [found[name][part] for name in runner.writes])
-        return found
+        keep = emitted.__setitem__
+        carried = drive(recurrence, len(x), carried, compute, keep, lengths, watch)
+        return emitted, carried

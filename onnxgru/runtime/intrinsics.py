@@ -123,11 +123,16 @@ def look_up_permuted(table: Any, codes: Any, target: Any) -> None:
         target[j] = table[codes[j]]
 
 
+def has(feature: str) -> bool:
+    """Whether kernels are compiled for a processor with a feature, as LLVM names it."""
+    if config.CPU_NAME or config.CPU_FEATURES is not None:
+        return f"+{feature}" in (config.CPU_FEATURES or "")
+    return bool(llvmlite.binding.get_host_cpu_features().get(feature, False))
+
+
 def permutes() -> bool:
     """Whether kernels are compiled for a processor with AVX-512 VBMI."""
-    if config.CPU_NAME or config.CPU_FEATURES is not None:
-        return "+avx512vbmi" in (config.CPU_FEATURES or "")
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512vbmi", False))
+    return has("avx512vbmi")
 
 
 look_up = look_up_permuted if permutes() else look_up_plain

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from onnxgru.core.choices import WIDTHS
-from onnxgru.runtime import products
+from onnxgru.custom_ops import stage
+from onnxgru.custom_ops.arrays import ArrayPrimitives
+from onnxgru.runtime import dots
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine
@@ -29,18 +31,13 @@ CASES = {
 }
 
 
-KINDS: tuple[products.Kind, ...] = (products.SignedProduct, products.UnsignedProduct)
+WAYS = tuple(dict.fromkeys((dots.FASTEST, dots.PAIRS)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 @pytest.mark.parametrize("name", list(CASES))
-def test_equals_plain(name: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_plain(name: str, way: dots.Way) -> None:
     case = CASES[name]
-    if kind is products.SignedProduct:
-        for inputs, outputs in ((case.I, 3 * case.H), (case.H, 3 * case.H)):
-            if not products.signed_is_exact(inputs, outputs):
-                pytest.skip("products by int8 are not exact on this processor")
-    monkeypatch.setattr("onnxgru.runtime.products.fastest", lambda *_shape: kind)
     inputs = grus.feeds(case)
     made = pipeline(grus.model(case), inputs)
     programs = [made.uniform(bits) for bits in WIDTHS] + [made.mixed(seed) for seed in range(6)]
@@ -48,7 +45,7 @@ def test_equals_plain(name: str, kind: type, monkeypatch: pytest.MonkeyPatch) ->
         (layer,) = program.layers
         job = first_job(made, layer, inputs)
         plain = LayerEvaluator(layer)(job.x, job.initial, job.lengths)
-        fused = FusedEngine(layer)(job.x, job.initial, job.lengths)
+        fused = FusedEngine(layer, way=way)(job.x, job.initial, job.lengths)
         np.testing.assert_array_equal(plain.y, fused.y)
         np.testing.assert_array_equal(plain.last["state"], fused.last["state"])
 
@@ -98,20 +95,30 @@ def test_look_up() -> None:
             np.testing.assert_array_equal(target, table[codes])
 
 
-def test_products_are_exact_at_the_extremes() -> None:
-    codes = np.asarray([[0] * 70, [255] * 70, [0, 255] * 35], np.uint8).repeat(8, axis=0)
-    weights = np.asarray([[127] * 70, [-127] * 70, [127, -127] * 35], np.int8).T
-    weights = weights.repeat(8, axis=1)
-    for zero_point in (0, 100, 255):
-        expected = (codes.astype(np.int64) - zero_point) @ weights.astype(np.int64)
-        for kind in {products.UnsignedProduct, products.fastest(*weights.shape)}:
-            np.testing.assert_array_equal(kind(weights, zero_point)(codes), expected)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_products_are_exact_at_the_extremes(way: dots.Way) -> None:
+    multiply = getattr(dots, f"multiply_{way.name}")
+    for inputs, outputs in ((70, 24), (1, 1), (64, 64), (3, 130)):
+        codes = np.zeros((dots.ROWS, dots.padded(inputs)), np.uint8)
+        codes[:, :inputs] = np.resize([0, 255], (dots.ROWS, inputs))
+        codes[0, :inputs], codes[1, :inputs] = 255, 0
+        weights = np.resize(np.asarray([127, -127], np.int8), (inputs, outputs)).copy()
+        weights[:, 0] = 127
+        scratch = np.zeros(codes.shape, np.int16)
+        for zero_point in (0, 100, 255):
+            steps = codes[:, :inputs].astype(np.int64) - zero_point
+            for rows in range(1, dots.ROWS + 1):
+                found = np.full((dots.ROWS, dots.padded(outputs) + 1), 7, np.int32)
+                begin = dots.begun(weights, zero_point)
+                multiply(found, codes, scratch, way.packed(weights), begin, rows)
+                expected = steps[:rows] @ weights.astype(np.int64)
+                np.testing.assert_array_equal(found[:rows, :outputs], expected)
+                assert (found[rows:] == 7).all()
+                assert (found[:, -1] == 7).all()
 
 
 def test_one_kernel_serves_every_scheme_and_width() -> None:
-    from onnxgru.custom_ops import kernel, stage
-    from onnxgru.custom_ops.arrays import ArrayPrimitives
-    from onnxgru.custom_ops.loops import segments
+    from onnxgru.runtime import fused
 
     texts = set()
     for hidden, bits in ((4, 8), (6, 2)):
@@ -119,9 +126,8 @@ def test_one_kernel_serves_every_scheme_and_width() -> None:
         made = pipeline(grus.model(case), grus.feeds(case))
         for program in (made.uniform(bits), made.mixed(0)):
             (recurrence,) = program.layers[0].recurrences
-            prepared = stage.prepare(ArrayPrimitives(general=True), recurrence.body)
-            (segment,) = segments(recurrence.body, prepared, frozenset({recurrence.emits}))
-            texts.add(kernel.text(segment))
+            prepared = [stage.prepare(ArrayPrimitives(general=True), s) for s in recurrence.stages]
+            texts.add(fused.written(recurrence, prepared, "uint8").text)
     assert len(texts) == 1
 
 
@@ -133,7 +139,7 @@ def test_kernels_need_no_cache(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ONNXGRU_CACHE", str(tmp_path / "file" / "below"))
     text = "def kernel(target):\n    target[0] = np.uint8(7)\n"
     target = np.zeros(1, np.uint8)
-    kernels.compiled(text)(target)
+    kernels.compiled(text, dots.FASTEST.name)(target)
     assert target[0] == 7
 
 
@@ -142,7 +148,8 @@ def test_kernels_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("ONNXGRU_CACHE", str(tmp_path / "cache"))
     target = np.zeros(1, np.uint8)
-    kernels.compiled("def kernel(target):\n    target[0] = np.uint8(9)\n")(target)
+    text = "def kernel(target):\n    target[0] = np.uint8(9)\n"
+    kernels.compiled(text, dots.FASTEST.name)(target)
     assert target[0] == 9
     (source,) = (tmp_path / "cache").glob("kernel_*.py")
     assert list((tmp_path / "cache" / "__pycache__").glob(f"{source.stem}*.nbi"))
