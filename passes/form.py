@@ -22,6 +22,8 @@ class Form:
         For step: the state's graph input and output are float32 instead of codes.
     steps : int, optional
         For unrolled: the length, where the model's input has none.
+    batch : int, optional
+        Recordings per call; any number, or the model's, where left out.
 
     Raises
     ------
@@ -32,6 +34,7 @@ class Form:
     name: str = "scan"
     float_state: bool = False
     steps: int | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.name not in FORMS:

@@ -298,7 +298,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             shapes += [recurrence.widths[name] for name in values]
             elements += [arithmetic.computed(recurrence, name) for name in values]
         for value, width, element in zip(results, shapes, elements, strict=True):
-            value.shape = ir.Shape([None, width])
+            value.shape = ir.Shape([self.form.batch, width])
             value.type = ir.TensorType(element)
         body = ir.Graph(
             [*carried.values(), *slices.values()],
@@ -330,7 +330,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         """An input (B, width) of a Scan's body."""
         return ir.Value(
             name=self.tape.name(name),
-            shape=ir.Shape([None, width]),
+            shape=ir.Shape([self.form.batch, width]),
             type=ir.TensorType(element),
         )
 

@@ -8,11 +8,11 @@ recurrence itself takes its form when it is expanded.
 from collections.abc import Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from onnxgru.core.errors import ModelError
 from onnxgru.core.network import Layer
 from onnxgru.passes.axes import origin
+from onnxgru.passes.sizes import resize
 from onnxgru.passes.values import named
 
 
@@ -93,16 +93,7 @@ class Step(ir.passes.InPlacePass):
         ]
         if not wanted:
             return ir.passes.PassResult(model, modified=False)
-        outputs = [value for value in model.graph.outputs if value.producer() is not None]
-        declared = [value.shape for value in outputs]
-        before = _inferred(model, outputs)
-        former: set[object] = {shape[axis] for _, axis, shape in wanted}
-        for value, axis, shape in wanted:
-            value.shape = ir.Shape([*shape[:axis], self._steps, *shape[axis + 1 :]])
-        for value, kept, old, new in zip(
-            outputs, declared, before, _inferred(model, outputs), strict=True
-        ):
-            value.shape = kept if kept is None else _merged(kept, old, new, former)
+        resize(model, [(value, axis, self._steps) for value, axis, _ in wanted])
         return ir.passes.PassResult(model, modified=True)
 
     def _axes(self, graph: ir.Graph) -> list[tuple[ir.Value, int]]:
@@ -115,35 +106,3 @@ class Step(ir.passes.InPlacePass):
                 raise
             return []
         return [(value, axes[str(value.name)]) for value in graph.inputs if value.name in axes]
-
-
-def _inferred(model: ir.Model, outputs: Sequence[ir.Value]) -> list[ir.Shape | None]:
-    """Shapes of graph outputs as they follow from those of the inputs alone."""
-    inputs = set(model.graph.inputs)
-    for value in (*(v for node in model.graph for v in node.outputs), *outputs):
-        if value not in inputs:
-            value.shape = None
-    common.ShapeInferencePass()(model)
-    return [value.shape for value in outputs]
-
-
-def _merged(
-    declared: ir.Shape, before: ir.Shape | None, after: ir.Shape | None, former: set[object]
-) -> ir.Shape:
-    """A declared shape with the sizes that the length changed.
-
-    A declared size that may have been the former length, and of which nothing is known, is left
-    open.
-    """
-    known = before is not None and after is not None and len(declared) == len(before) == len(after)
-    sizes: list[int | str | None] = []
-    for axis, size in enumerate(declared):
-        name = size if isinstance(size, int) else size.value
-        new = after[axis] if after is not None and known else None
-        changed = before is not None and known and before[axis] != new
-        if changed and isinstance(new, int):
-            name = new
-        elif not isinstance(new, int) and isinstance(name, int) and name in former:
-            name = None
-        sizes.append(name)
-    return ir.Shape(sizes)

@@ -133,9 +133,10 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
             integer, session.model.host, program, data.take(count),
             time_axes=session.emission.time_axes, states=session.handed_on, report=report,
             seconds=VERIFYING if session.emission.form.name == "unrolled" else None,
+            batch=session.emission.batch,
         )  # fmt: skip
         proceed()
-        first, _ = next(iter(data.calls(session.model.host.batch, GOLDEN_SEQUENCES)))
+        first, _ = next(iter(data.calls(session.emission.batch, GOLDEN_SEQUENCES)))
         return checked, golden(integer, first, session.emission.time_axes)
 
     try:

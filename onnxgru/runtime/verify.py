@@ -98,6 +98,7 @@ def verify(
     states: Mapping[str, str] | None = None,
     report: Report | None = None,
     seconds: float | None = None,
+    batch: int | None = None,
 ) -> Verification:
     """Run an emitted model and compare the state codes of every layer with the oracle's.
 
@@ -125,13 +126,17 @@ def verify(
     seconds : float, optional
         No call is begun that would end later, by the time that the one before took. The first
         calls are then short, and one is always made; `Verification.sequences` says how far it went.
+    batch : int, optional
+        Sequences that the graph takes per call, where the model that it came from takes any number.
 
     Raises
     ------
     VerificationError
         If a code differs, or the float operators in front of a layer compute something else.
     """
-    check = _Check(model, host, program, load, time_axes, states or {}, seconds)
+    check = _Check(
+        model, host, program, load, time_axes, states or {}, seconds, batch or host.batch
+    )
     return check.run(data, report)
 
 
@@ -147,8 +152,10 @@ class _Check:
         time_axes: Mapping[str, int] | None,
         states: Mapping[str, str],
         seconds: float | None,
+        batch: int | None,
     ) -> None:
         self._host, self._program, self._seconds = host, program, seconds
+        self._batch = batch
         self._step_form, self._time_axes = time_axes is not None, dict(time_axes or {})
         self._probe = Probe(model, program)
         if not self._probe.names:
@@ -201,7 +208,7 @@ class _Check:
         """
         if data.streams:
             firsts = set(np.cumsum([0, *data.streams]).tolist())
-            for index, (call, count) in enumerate(data.calls(self._host.batch, 1)):
+            for index, (call, count) in enumerate(data.calls(self._batch, 1)):
                 yield call, index in firsts, count
             return
         longest = max((a.size // max(1, data.size) for a in data.inputs.values()), default=1)
@@ -216,10 +223,10 @@ class _Check:
             size = max(1, data.size // CALLS)
         start, most = 0, size
         if self._seconds is not None:
-            size = self._host.batch or 1
+            size = self._batch or 1
         while start < data.size:
             part = data.part(start, start + size) if self._seconds is not None else data
-            for call, count in part.calls(self._host.batch, size):
+            for call, count in part.calls(self._batch, size):
                 yield call, start == 0, count
                 start += count
             size = max(size, min(2 * size, most))

@@ -47,7 +47,7 @@ class Emission:
 
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The integer graph of a program; raises what `annotated` does."""
-        model = forms.cut(self.model.normal, self.model.layers, self.form)
+        model = self._cut(self.form)
         Emit(program, self.form)(model)
         Pack()(model)
         return source.compact(self._finished(model, program, scheme))
@@ -63,7 +63,7 @@ class Emission:
             If the graph does not pass ``onnx.checker``.
         """
         form = form or self.form
-        model = forms.cut(self.model.normal, self.model.layers, form)
+        model = self._cut(form)
         if program.wide:
             Upgrade(WIDE_OPSET, WIDE_IR_VERSION)(model)
         Decompose(delta.networks(self.model.layers, scheme, program), form)(model)
@@ -72,6 +72,15 @@ class Emission:
             if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
                 del model.graph.initializers[str(value.name)]
         return self._finished(model, program, scheme)
+
+    def _cut(self, form: Form) -> ir.Model:
+        model = self.model
+        return forms.cut(model.normal, model.layers, form, model.host.signature)
+
+    @property
+    def batch(self) -> int | None:
+        """Recordings that the graphs take per call, None if any number will do."""
+        return self.form.batch or self.model.host.batch
 
     def _finished(
         self, model: ir.Model, program: IntegerProgram, scheme: Scheme

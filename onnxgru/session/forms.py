@@ -6,8 +6,9 @@ import onnx_ir as ir
 
 from onnxgru.core.errors import DataError, ModelError
 from onnxgru.core.network import Layer
-from onnxgru.data.dataset import Recorded
+from onnxgru.data.dataset import Recorded, Signature
 from onnxgru.events import Listener, Notice
+from onnxgru.passes.batch import Batch
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.form import Form, length
 from onnxgru.passes.start import Start
@@ -24,9 +25,14 @@ MANY = 20_000
 """Nodes that are worth a warning: onnxruntime loads 24,000 in 6 s, 72,000 in a minute or more."""
 
 
-def cut(model: ir.Model, layers: Sequence[Layer], form: Form) -> ir.Model:
-    """Copy of a normalised model that takes the steps of a form."""
+def cut(
+    model: ir.Model, layers: Sequence[Layer], form: Form, signature: Signature = ()
+) -> ir.Model:
+    """Copy of a normalised model that takes the steps and the batch of a form."""
     clone = model.clone()
+    if form.batch is not None:
+        axes = {s.name: s.batch_axis for s in signature if s.batch_axis is not None and not s.bare}
+        Batch(axes, form.batch)(clone)
     if form.name == "step":
         Start(layers)(clone)
     Step(layers, form.length)(clone)
@@ -76,6 +82,22 @@ def check(
             )
         )
     return None
+
+
+def check_batch(form: Form, batch: int | None) -> None:
+    """Refuse another batch than the model has.
+
+    Raises
+    ------
+    ModelError
+        If the model takes a fixed number of recordings per call, and that is another one.
+    """
+    if form.batch is not None and batch is not None and form.batch != batch:
+        raise ModelError(
+            f"--batch {form.batch}: the model itself takes {batch} recording"
+            f"{'s' if batch > 1 else ''} per call; leave out --batch, or export the model with a "
+            "free batch axis"
+        )
 
 
 def check_data(

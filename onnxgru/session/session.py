@@ -113,7 +113,8 @@ class Session:
             listener(Notice(note))
         for refusal in model.recognition.refusals:
             listener(Notice(f"{refusal.node} stays in float: {refusal.reason}"))
-        form = Form(config.recurrence, config.float_state, config.steps)
+        form = Form(config.recurrence, config.float_state, config.steps, config.batch)
+        forms.check_batch(form, model.host.batch)
         time_axes = forms.check(model.normal, layers, form, listener)
         graph = model.normal.graph
         data = Recordings(model.path, model.host, config, listener, tables.sizes(graph))

@@ -29,6 +29,14 @@ class Graphs(Settings):
         keyed=False,
         example=16,
     )
+    batch: int | None = setting(
+        None,
+        Whole(1, metavar="N"),
+        "recordings that the graphs take per call; several compilers need a fixed number",
+        unset="the model's",
+        keyed=False,
+        example=1,
+    )
     float_state: bool = setting(
         False,
         Switch(),

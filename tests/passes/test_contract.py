@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.passes.annotate import Annotate
+from onnxgru.passes.batch import Batch
 from onnxgru.passes.branches import Branches
 from onnxgru.passes.constants import Constants, Fold
 from onnxgru.passes.decompose import Decompose
@@ -64,6 +65,10 @@ def emit(form: Form | None = None) -> Callable[[Pipeline], ir.passes.PassBase]:
     return lambda made: Emit(made.mixed(1), form)
 
 
+def batch(made: Pipeline) -> Batch:
+    return Batch({s.name: s.batch_axis for s in made.host.signature if s.batch_axis is not None}, 3)
+
+
 CONTRACTS = {
     "Normalize": raw(Normalize),
     "Domains": raw(Domains),
@@ -87,6 +92,7 @@ CONTRACTS = {
     "Emit step": Contract(emit(Form("step")), (lambda made: Step(made.layers),), interface=False),
     "Pack": Contract(lambda made: Pack(), (emit(),)),
     "Step": Contract(lambda made: Step(made.layers), interface=False),
+    "Batch": Contract(batch, interface=False),
 }
 
 
