@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnxgru.output.members import finetune as finetune
     from onnxgru.output.members import pick as pick
     from onnxgru.output.result import Result as Result
+    from onnxgru.output.running import load as load
     from onnxgru.session.comparison import evaluate as evaluate
     from onnxgru.session.inspection import inspect as inspect
     from onnxgru.session.toolchains import verify as verify
@@ -38,6 +39,7 @@ _HOMES = {
     "export": "onnxgru.training.export",
     "finetune": "onnxgru.output.members",
     "inspect": "onnxgru.session.inspection",
+    "load": "onnxgru.output.running",
     "measure_sensitivity": "onnxgru.api",
     "pick": "onnxgru.output.members",
     "quantize": "onnxgru.api",

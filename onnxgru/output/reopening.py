@@ -1,6 +1,6 @@
 """Opening a folder again: its documents, and the session that it was written from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,22 @@ from onnxgru.calibration.moments import MOMENTS
 from onnxgru.core import entrypoint, files
 from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.folder import REPORT, SOURCE
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
 from onnxgru.data import metrics
+from onnxgru.data.dataset import Dataset
 from onnxgru.data.sources import ROLES
 from onnxgru.documents import report as reports
 from onnxgru.documents.front import FORMAT, NAME, Front
 from onnxgru.documents.report import Report
-from onnxgru.events import Listener, Notice
+from onnxgru.events import Listener, Notice, silent
 from onnxgru.passes.source import origin
+from onnxgru.session import finetuning
+from onnxgru.session.model import Model
+from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.recordings import CALIBRATION, SYNTHETIC, VALIDATION
-from onnxgru.session.session import Session
+from onnxgru.session.session import Session, read
+from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
 
 
@@ -101,6 +108,55 @@ def session_of(
                 )
             )
     return session
+
+
+def program_of(place: Path, model: object = None) -> tuple[Model, IntegerProgram]:
+    """The model and the integers that a folder was written with; no data are read.
+
+    Parameters
+    ----------
+    place : Path
+        The output folder.
+    model : path or model, optional
+        The float model, where it has moved.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no result, or a file of it is missing.
+    ModelError
+        If the float model is not there any more.
+    """
+    before = report_of(place)
+    names = {field.name for field in fields(Config)} & before.config.keys()
+    settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
+    settings |= {name: before.config[name] for name in names}
+    tuned = (place / finetuning.MODEL).is_file()
+    settings |= {name: None for name in (*ROLES, "training_data", "output")}
+    settings |= dict.fromkeys(("search", "resume", "finetune_candidates"), False)
+    settings |= {
+        "scheme": place / "scheme.json",
+        "bits": None,
+        "metric": "auto",
+        "calibration_file": place / (finetuning.CALIBRATION if tuned else "calibration.json"),
+        "weights_file": place / finetuning.WEIGHTS if tuned else settings.get("weights_file"),
+    }
+    config = Config(**settings)
+    if config.needs_moments and not (place / MOMENTS).is_file():
+        raise OutputError(
+            f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
+            "there; restore it, or quantise again"
+        )
+    given = place / finetuning.MODEL if tuned else _model_of(place, before, model)
+    found = read(given, config)
+    scheme = Scheme.load(place / "scheme.json")
+    scheme.validate(found.layers, str(place / "scheme.json"))
+
+    def collect() -> Iterator[Dataset]:
+        raise OutputError(f"{place}: must have {config.calibration_file}, which is not there")
+
+    statistics = Statistics.collect(found, collect, config, silent)
+    return found, Quantizer.of(found, statistics, config)(scheme)
 
 
 def _model_of(place: Path, before: Report, model: object) -> Any:
