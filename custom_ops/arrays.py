@@ -10,9 +10,10 @@ import numpy.typing as npt
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift
+from onnxgru.custom_ops.planes import joined
 
 Array = npt.NDArray[Any]
-CODE_PRODUCT = 255 * 127
+CODE_PRODUCT = 255 * 128
 """Largest magnitude of one product of a code and a weight."""
 
 
@@ -113,6 +114,10 @@ class ArrayPrimitives:
             )
         )
         return upper * np.int32(BYTE + 1) + lower
+
+    def joined(self, product: Array, byte: Shift[Array], count: int, dropped: int) -> Array:
+        """As `onnxgru.custom_ops.planes` does."""
+        return joined(self, product, byte, count, dropped)
 
     def add(self, left: Array, right: Array) -> Array:
         """Sum."""

@@ -22,6 +22,7 @@ from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET, Shift
 from onnxgru.core.tape import Tape
+from onnxgru.custom_ops.planes import joined
 
 
 class GraphPrimitives:
@@ -158,6 +159,12 @@ class GraphPrimitives:
             for part, zero_point in zip((high, low), zero_points, strict=True)
         )
         return self.add(self.mul(upper, power), lower)
+
+    def joined(
+        self, product: ir.Value, byte: Shift[ir.Value], count: int, dropped: int
+    ) -> ir.Value:
+        """As `onnxgru.custom_ops.planes` does."""
+        return joined(self, product, byte, count, dropped)
 
     def add(self, left: ir.Value, right: ir.Value) -> ir.Value:
         """Add."""

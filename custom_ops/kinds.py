@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.program import Boundary, IntegerOperator
-from onnxgru.custom_ops import add, delta, linear, lookup, mul, scale
+from onnxgru.custom_ops import add, copy, delta, linear, lookup, mul, scale
 from onnxgru.custom_ops.interpolation import Interpolation
 
 
@@ -67,6 +67,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             scale.equation, scale.Scale.derive, scale.Scale, "\N{MULTIPLICATION SIGN} vector"
         ),
         "lookup": Kind(lookup.equation, _derive_lookup, lookup.Lookup),
+        "copy": Kind(copy.equation, copy.Copy.derive, copy.Copy, "="),
         "delta": Kind(
             delta.equation, delta.Delta.derive, delta.Delta, "\N{GREEK CAPITAL LETTER DELTA}"
         ),

@@ -24,12 +24,14 @@ Wide codes are multiplied byte by byte, with q - Z = 2^8 u + v as differences of
 
 Both sums are computed as above, in blocks below 2^24, and the extremes are proved with the upper
 one alone too, so that no intermediate leaves int32. Operators with results in bytes and those with
-wide results are in groups of their own.
+wide results are in groups of their own, and so are those with weights of 16 bits. The latter are
+computed in two planes of bytes, with both planes' extremes proved: see `onnxgru.custom_ops.planes`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, cycle
 from typing import ClassVar, Generic
 
 import numpy as np
@@ -39,9 +41,17 @@ import onnx_ir as ir
 from onnxgru.core import weights
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
-from onnxgru.core.integers import BYTE, BYTE_BITS, Floats, IntegerType, Quantization, WeightType
+from onnxgru.core.integers import (
+    BYTE,
+    BYTE_BITS,
+    Floats,
+    IntegerType,
+    Quantization,
+    WeightCodes,
+    WeightType,
+)
 from onnxgru.core.network import LinearOperator
-from onnxgru.core.primitives import Computing, Given, Storing, Value
+from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
 from onnxgru.core.program import (
     Boundary,
     FlashItem,
@@ -54,6 +64,7 @@ from onnxgru.core.program import (
 from onnxgru.core.tape import Tape, digest
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops import requantize
+from onnxgru.custom_ops.planes import planes
 from onnxgru.custom_ops.words import byte_shift, split
 
 BIAS_LIMIT = 2**30
@@ -78,7 +89,7 @@ class Part:
     ----------
     output : Output
         Its codes.
-    weight : ndarray of int8, shape (outputs, inputs)
+    weight : ndarray of int8, or int16 for 16 bits, shape (outputs, inputs)
         q_W, of their `type`.
     weight_scale : ndarray of float32, shape (outputs,)
         S_W.
@@ -88,14 +99,31 @@ class Part:
         Of the weights.
     extremes : ndarray of int64, shape (2, outputs)
         Proved minimum and maximum of the accumulator.
+    dropped : int
+        Bits of the sum of products that the accumulator drops: 8 where weights and operand have 16
+        bits, else 0.
     """
 
     output: Output
-    weight: npt.NDArray[np.int8]
+    weight: WeightCodes
     weight_scale: Floats
     bias: npt.NDArray[np.int32]
     type: WeightType
     extremes: npt.NDArray[np.int64]
+    dropped: int = 0
+
+    @property
+    def unit(self) -> int:
+        """What one unit of the accumulator counts: products of two codes."""
+        return 1 << self.dropped
+
+    @cached_property
+    def planes(self) -> dict[str, WeightCodes]:
+        """Matrices of bytes that are stored, by name of the initializer."""
+        name = f"{self.output.name}/weight"
+        if not self.type.wide:
+            return {name: self.weight}
+        return dict(zip((f"{name}/high", f"{name}/low"), planes(self.weight), strict=True))
 
     @cached_property
     def contents(self) -> tuple[bytes, bytes]:
@@ -121,14 +149,13 @@ class Part:
         OverflowProofError
             If some input could make the accumulator leave int32.
         """
-        weight = rounded.codes
-        scales = operand.scale * rounded.scales.astype(np.float64)
+        weight, kind = rounded.codes, WeightType(weight_bits)
+        dropped = BYTE_BITS if kind.wide and operand.type.wide else 0
+        scales = operand.scale * rounded.scales.astype(np.float64) * (1 << dropped)
         codes = np.rint(rounded.bias / scales).astype(np.int64)
-        extremes = accumulator(rounded.sums, operand) + codes
+        extremes = (accumulator(rounded.sums, operand) + (1 << dropped >> 1) >> dropped) + codes
         largest = int(np.abs(extremes).max())
-        product = int(np.abs(extremes - codes).max())
-        if operand.type.wide:  # the product of the upper bytes
-            product += BYTE * int(np.abs(weight.astype(np.int64)).sum(axis=1).max())
+        product = _intermediate(weight, operand, extremes - codes)
         ratios = scales / result.quantization.scale
         requantization = Requantization.derive(
             ratios, np.abs(extremes).max(0), result.quantization.bits
@@ -137,11 +164,31 @@ class Part:
             raise OverflowProofError(
                 f"{operator.name}: its accumulator must fit 32 bits, but some input of "
                 f"{weight.shape[1]} features makes it {max(product, largest)}; use fewer bits for "
-                "its weights or its input"
+                f"{'its weights (weight_bits)' if kind.wide else 'its weights'} or its input"
             )
         output = Output(operator.name, result, requantization, weight.shape[0], largest)
-        kind = WeightType(weight_bits)
-        return cls(output, weight, rounded.scales, codes.astype(np.int32), kind, extremes)
+        bias = codes.astype(np.int32)
+        return cls(output, weight, rounded.scales, bias, kind, extremes, dropped)
+
+
+def _intermediate(
+    weight: WeightCodes, operand: Quantization, extremes: npt.NDArray[np.int64]
+) -> int:
+    """Largest magnitude of what is computed on the way to the accumulator, without its bias."""
+    largest = int(np.abs(extremes).max())
+    if weight.dtype == np.int8:
+        if operand.type.wide:  # the product of the upper bytes
+            largest += BYTE * int(np.abs(weight.astype(np.int64)).sum(axis=1).max())
+        return largest
+    for place, plane in enumerate(planes(weight)):
+        found = weights.sums(plane)
+        most = int(np.abs(accumulator(found, operand)).max())
+        if operand.type.wide:
+            most += BYTE * int((found[0] - found[1]).max()) + BYTE  # and what rounding adds
+        elif not place:
+            most <<= BYTE_BITS
+        largest = max(largest, most)
+    return largest
 
 
 def accumulator(sums: npt.NDArray[np.int64], operand: Quantization) -> npt.NDArray[np.int64]:
@@ -177,12 +224,15 @@ class Parameters(Generic[Value]):
         Of the operand, uint8; of wide codes the upper and the lower byte.
     requantization : requantize.Parameters
         Of all columns.
+    byte : Shift, optional
+        By 8 bits, where weights have 16.
     """
 
     weights: tuple[Value, ...]
     bias: Value
     zero_points: tuple[Value, ...]
     requantization: requantize.Parameters[Value]
+    byte: Shift[Value] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,24 +273,36 @@ class Linear(IntegerOperator):
         """One an operator."""
         return tuple(part.output for part in self.parts)
 
+    @property
+    def form(self) -> tuple[object, ...]:
+        """With the container of the weights."""
+        return (*super().form, self.parts[0].weight.dtype)
+
+    @cached_property
+    def matrices(self) -> list[WeightCodes]:
+        """Matrices of bytes of all parts; of 16 bits all upper planes, then all lower ones."""
+        groups = zip(*(part.planes.values() for part in self.parts), strict=True)
+        return [matrix for group in groups for matrix in group]
+
     @cached_property
     def blocks(self) -> tuple[int, ...]:
         """Features of every block of the product."""
-        inputs = self.parts[0].weight.shape[1]
+        inputs, long = self.parts[0].weight.shape[1], self.parts[0].type.wide
         wide = self.operands[0].quantization.type.wide
         if (
             not wide
+            and not long
             and max(int(np.abs(p.extremes - p.bias).max()) for p in self.parts) < EXACT_IN_FLOAT32
         ):
             return (inputs,)
-        weight = np.concatenate([part.weight for part in self.parts])
-        for count in range(1 if wide else 2, inputs + 1):
+        weight = np.concatenate(self.matrices)
+        for count in range(1 if wide or long else 2, inputs + 1):
             pieces = np.array_split(weight, count, axis=1)
             if all(self._largest(piece) < EXACT_IN_FLOAT32 for piece in pieces):
                 break
         return tuple(piece.shape[1] for piece in pieces)
 
-    def _largest(self, weight: npt.NDArray[np.int8]) -> int:
+    def _largest(self, weight: WeightCodes) -> int:
         """Largest magnitude of the product of some features, of wide codes that of a byte."""
         operand, (positive, negative) = self.operands[0].quantization, weights.sums(weight)
         if operand.type.wide:
@@ -250,14 +312,16 @@ class Linear(IntegerOperator):
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """Weights (inputs, sum of outputs), biases, and the operand's zero point as uint8."""
         p = primitives
+        widths = [min(part.type.bits, BYTE_BITS) for part in self.parts]
+        names = chain.from_iterable(zip(*(part.planes for part in self.parts), strict=True))
         stored = [
-            p.weights(f"{part.output.name}/weight", part.weight, part.type.bits)
-            for part in self.parts
+            p.weights(name, matrix, width)
+            for name, matrix, width in zip(names, self.matrices, cycle(widths), strict=False)
         ]
         biases = [p.biases(f"{part.output.name}/bias", part.bias) for part in self.parts]
-        several = len(self.parts) > 1
-        blocks = tuple(p.rows(p.concatenate(stored) if several else stored[0], self.blocks))
-        bias = p.concatenate(biases) if several else biases[0]
+        whole = p.concatenate(stored) if len(stored) > 1 else stored[0]
+        blocks = tuple(p.rows(whole, self.blocks))
+        bias = p.concatenate(biases) if len(biases) > 1 else biases[0]
         operand, stored_zeros = self.operands[0], self.zero_points
         zero_points: tuple[Value, ...]
         if operand.quantization.type.wide:
@@ -266,7 +330,8 @@ class Linear(IntegerOperator):
         else:
             place = stored_zeros.position(operand)
             zero_points = (p.byte(stored_zeros.name, stored_zeros.codes, place),)
-        return Parameters(blocks, bias, zero_points, requantize.Parameters.of(given))
+        byte = byte_shift(p) if self.parts[0].type.wide else None
+        return Parameters(blocks, bias, zero_points, requantize.Parameters.of(given), byte)
 
     def compute(
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
@@ -283,6 +348,9 @@ class Linear(IntegerOperator):
         )
         for other in others:
             product = p.add(product, other)
+        if parameters.byte is not None:
+            dropped = self.parts[0].dropped
+            product = p.joined(product, parameters.byte, sum(self.widths), dropped)
         total = p.add(product, parameters.bias)
         value = requantize.compute(p, parameters.requantization, self.results, total)
         if len(self.parts) == 1:
@@ -290,15 +358,18 @@ class Linear(IntegerOperator):
         return p.split(value, self.widths)
 
     def flash(self) -> Iterator[FlashItem]:
-        """Weights packed at their width, and int32 biases."""
+        """Weights packed at their width, or two planes of bytes, and int32 biases."""
         for part in self.parts:
             size, bits = part.weight.size, part.type.bits
-            name = part.output.name
             weight, bias = part.contents
-            yield FlashItem(
-                f"{name}/weight", "weight", part.type.size(size), size, size * bits, weight
-            )
-            yield FlashItem(f"{name}/bias", "bias", 4 * part.bias.size, content=bias)
+            if part.type.wide:
+                high, low = part.planes
+                yield FlashItem(high, "weight", size, size, size * bits, weight + b"high")
+                yield FlashItem(low, "weight", size, content=weight + b"low")
+            else:
+                name = f"{part.output.name}/weight"
+                yield FlashItem(name, "weight", part.type.size(size), size, size * bits, weight)
+            yield FlashItem(f"{part.output.name}/bias", "bias", 4 * part.bias.size, content=bias)
 
     def proofs(self) -> Iterator[Proof]:
         """Range over all channels, by part."""

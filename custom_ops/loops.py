@@ -211,6 +211,12 @@ class Expressions:
         """The product of the segment too: it is made of both bytes."""
         return self.matmul(codes, zero_points[0], weights)
 
+    def joined(
+        self, product: Expression, byte: Shift[Expression], count: int, dropped: int
+    ) -> Expression:
+        """The product of the segment too: it is made of both planes."""
+        return product
+
     def add(self, left: Expression, right: Expression) -> Expression:
         """Sum."""
         return Call("add", (left, right))

@@ -29,10 +29,13 @@ class Product:
         Name of the value that it reads.
     wide : bool
         Whether that has codes of 16 bits.
+    long : int
+        Parts of 16-bit weights, whose lower planes stand behind their upper ones; else 0.
     """
 
     operand: str
     wide: bool
+    long: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,14 @@ class _Text:
         self._names += [weights, begin]
         self._prepared.append(f"{made} = {self._taken('int32')}")
         codes = self._values[product.operand].rows
+        planes = [
+            f"{'carry' if product.wide else 'join'}_planes"
+            f"({made}, rows, {product.long} * widths[{index}])"
+        ]
+        planes = planes if product.long else []
         if not product.wide:
             self._step.append(f"multiply({made}, {codes}, scratch, {weights}, {begin}, rows)")
+            self._step += planes
             return
         low, upper, lower = f"low{index}", f"upper{index}", f"lower{index}"
         self._names.append(f"begin_low{index}")
@@ -187,6 +196,7 @@ class _Text:
             f"multiply({made}, {upper}, scratch, {weights}, {begin}, rows)",
             f"multiply({low}, {lower}, scratch, {weights}, begin_low{index}, rows)",
             f"join({made}, {low}, rows)",
+            *planes,
         ]
 
 

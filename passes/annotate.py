@@ -4,7 +4,8 @@ Every operator's value gets ``QuantizeLinear -> Clip -> DequantizeLinear``; the 
 8 and at 16 bits, where the container does it. Both sides read the same scale and zero point, and
 the Clip's bounds have rank 0, so that tools can read the width back (from -3 .. 3 of weights of 2
 bits they read 3). Weights are int8 codes with zero point 0 behind a Clip and a DequantizeLinear,
-biases int32 codes behind a DequantizeLinear. Codes of 16 bits need opset 21.
+biases int32 codes behind a DequantizeLinear. Codes of 16 bits need opset 21; weights of 16 bits
+have no Clip, because runtimes have none of int16.
 
 This is the float view of the quantised model: operators compute in float32 between quantisers.
 How far it is from the integer graph is reported in codes.
@@ -93,9 +94,11 @@ class Annotate(ir.passes.InPlacePass):
             return False
         top = part.type.maximum
         scale = tape.constant(f"{name}/weight_scale", part.weight_scale)
-        zero = tape.constant(f"{name}/weight_zero_point", np.zeros(len(part.weight), np.int8))
+        zero = tape.constant(
+            f"{name}/weight_zero_point", np.zeros(len(part.weight), part.weight.dtype)
+        )
         bias_scale = tape.constant(
-            f"{name}/bias_scale", part.weight_scale * np.float32(operand.scale)
+            f"{name}/bias_scale", part.weight_scale * np.float32(operand.scale * part.unit)
         )
         for value, codes, parameters, limited in (
             (weight, np.ascontiguousarray(part.weight.T), (scale, zero), True),
@@ -105,7 +108,7 @@ class Annotate(ir.passes.InPlacePass):
             for place, uses in _uses(value):
                 inner = Tape(tape)
                 source = stored
-                if limited:
+                if limited and not part.type.wide:
                     # At 8 bits too, to leave out -128.
                     source = _clip(tape, inner, stored, np.int8, -top, top, str(value.name))
                 real = inner.op(

@@ -8,28 +8,54 @@ itself. Names, for the operand ``/gru/forward/state``:
 
 - ``/gru/forward/state.held``: the carry, which operators read as the value of the step before;
 - ``/gru/forward/state.delta``: the operator, the value at this step.
+
+A value that has a copy (see `onnxgru.core.copies`) is two operands, itself and the copy. Its
+threshold counts codes of the copy, and 2^(16 - b) times as many of its own, b the copy's width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from onnxgru.core.cells import Carry
+from onnxgru.core.choices import WIDE_BITS
+from onnxgru.core.copies import COPY
 from onnxgru.core.network import DeltaOperator, Layer, LinearOperator, Operator, Recurrence
-from onnxgru.core.program import IntegerProgram
-from onnxgru.core.scheme import Scheme, operands
+from onnxgru.core.scheme import OutputScheme, Scheme, operands
 
 HELD, DELTA = ".held", ".delta"
 """What follows the name of an operand in those of the carry and of the operator."""
 
 
-def thresholds(layer: Layer, scheme: Scheme) -> dict[str, dict[str, int]]:
-    """Thresholds of a scheme by name of the recurrence and of the operand, where it has any."""
+def thresholds(
+    layer: Layer, scheme: Scheme, read: OutputScheme | None = None
+) -> dict[str, dict[str, int]]:
+    """Thresholds of a scheme by name of the recurrence and of the operand, where it has any.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    scheme : Scheme
+        The scheme.
+    read : OutputScheme, optional
+        Entry of what the layer reads, where that has a copy of another layer's.
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        With those of copies, also where no operator reads them.
+    """
     found: dict[str, dict[str, int]] = {recurrence.name: {} for recurrence in layer.recurrences}
     for local, writers in operands(layer).items():
         for place, recurrence in enumerate(layer.recurrences):
             entry = scheme.operators[writers[place]] if writers else scheme.inputs[layer.name]
+            copy = entry.copy if writers or read is None else read.copy
             if entry.threshold is not None:
-                found[recurrence.name][f"{recurrence.name}/{local}"] = entry.threshold
+                name = f"{recurrence.name}/{local}"
+                found[recurrence.name][name] = entry.threshold
+                if copy is not None:
+                    found[recurrence.name][name] <<= WIDE_BITS - copy
+                    found[recurrence.name][f"{name}{COPY}"] = entry.threshold
     return found
 
 
@@ -53,6 +79,8 @@ def propagated(
     steps : mapping of str to float, optional
         Real values of one code of these operands, for float graphs.
     """
+    read = {operator.inputs[0] for operator in recurrence.linears}
+    thresholds = {name: limit for name, limit in thresholds.items() if name in read}
     if not thresholds:
         return recurrence
     made = {
@@ -85,35 +113,3 @@ def operand_widths(layer: Layer, recurrence: Recurrence) -> dict[str, int]:
     """Features of everything that operators of one direction may read, by name."""
     carried = {c.name: recurrence.widths[c.written_by] for c in recurrence.carries}
     return {recurrence.input: layer.input_size, **carried, **recurrence.widths}
-
-
-def networks(layers: Sequence[Layer], scheme: Scheme, program: IntegerProgram) -> tuple[Layer, ...]:
-    """Layers as the delta networks that a scheme and its program make of them.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        As recognised.
-    scheme : Scheme
-        Says which operands have thresholds.
-    program : IntegerProgram
-        Says what one code of these operands is worth.
-    """
-    found = []
-    for layer, lowered in zip(layers, program.layers, strict=True):
-        limits = thresholds(layer, scheme)
-        recurrences = tuple(
-            propagated(
-                recurrence,
-                limits[recurrence.name],
-                operand_widths(layer, recurrence),
-                {
-                    bound.holds: lowered.grids[lowered.grid(integers, carry)].quantization.scale
-                    for carry, bound in integers.bound.items()
-                    if bound.holds
-                },
-            )
-            for recurrence, integers in zip(layer.recurrences, lowered.recurrences, strict=True)
-        )
-        found.append(replace(layer, recurrences=recurrences))
-    return tuple(found)

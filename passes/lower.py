@@ -20,11 +20,19 @@ import onnx_ir as ir
 from onnxgru.calibration.addition import Addition
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.saturation import Reader
+from onnxgru.core import copies
 from onnxgru.core.alignment import aligned
 from onnxgru.core.choices import ACCUMULATOR_BITS
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.integers import Quantization
-from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator, Recurrence
+from onnxgru.core.integers import Quantization, WeightType
+from onnxgru.core.network import (
+    CopyOperator,
+    Layer,
+    LinearOperator,
+    LookupOperator,
+    Operator,
+    Recurrence,
+)
 from onnxgru.core.program import (
     Boundary,
     IntegerLayer,
@@ -38,8 +46,8 @@ from onnxgru.core.scheme import OutputScheme, Scheme
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.kinds import KINDS
 from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
-from onnxgru.passes import delta
 from onnxgru.passes.codes import code_source, dequantized
+from onnxgru.passes.networks import changed
 from onnxgru.passes.values import named
 from onnxgru.rounding.nearest import Nearest
 
@@ -123,6 +131,7 @@ class Lowering:
         scheme.validate(self._layers)
         values: dict[str, Quantization] = {}
         layers: list[IntegerLayer] = []
+        narrow, by_name = scheme.narrowed(), {layer.name: layer for layer in self._layers}
         for layer in self._layers:
             grids = {
                 name: Boundary(name, self._shared(layer, name, scheme)) for name in layer.writers
@@ -133,27 +142,24 @@ class Lowering:
                 bits = scheme.inputs[layer.name]
                 entry = Boundary(layer.input, self._quantization(layer.input, bits))
             boundaries = self._boundaries(layer, entry, grids, scheme)
+            read = copies.copied_input(layer, scheme, by_name.get(source or ""))
+            made = [changed(layer, r, scheme, read) for r in layer.recurrences]
+            for plain, recurrence in zip(layer.recurrences, made, strict=True):
+                for operator in recurrence.operators:
+                    if isinstance(operator, CopyOperator):
+                        boundaries[operator.name] = self._copy(
+                            layer, plain, operator, narrow, by_name.get(source or "")
+                        )
             values.update({name: b.quantization for name, b in boundaries.items()})
             zero_points = ZeroPoints(
                 f"{layer.name}/zero_point",
                 {b.name: b.quantization for b in boundaries.values()},
             )
-            limits = delta.thresholds(layer, scheme)
             recurrences = tuple(
-                self._recurrence(
-                    delta.propagated(
-                        recurrence,
-                        limits[recurrence.name],
-                        delta.operand_widths(layer, recurrence),
-                    ),
-                    recurrence,
-                    boundaries,
-                    zero_points,
-                    scheme,
-                )
-                for recurrence in layer.recurrences
+                self._recurrence(recurrence, plain, boundaries, zero_points, scheme)
+                for plain, recurrence in zip(layer.recurrences, made, strict=True)
             )
-            held = (boundaries[name] for found in limits.values() for name in found)
+            held = (boundaries[c.holds] for r in made for c in r.carries if c.holds)
             layers.append(
                 IntegerLayer(
                     layer.name,
@@ -197,6 +203,29 @@ class Lowering:
             return self._quantization(name, entry)
         return self._calibration.gate(name, codomain, entry.observer)
 
+    def _copy(
+        self,
+        layer: Layer,
+        recurrence: Recurrence,
+        operator: CopyOperator,
+        narrow: Scheme,
+        source: Layer | None,
+    ) -> Boundary:
+        """Quantisation of a copy: what the value would have without one."""
+        (value,) = operator.inputs
+        if value == recurrence.input:
+            found = (
+                self._quantization(layer.input, narrow.inputs[layer.name])
+                if source is None
+                else self._shared(source, source.output, narrow)
+            )
+            return Boundary(f"{layer.input}{copies.COPY}", found)
+        grid = layer.grids.get(value)
+        if grid is None:
+            plain = recurrence.by_name[value]
+            return Boundary(operator.name, self._output(recurrence, plain, narrow.operators))
+        return Boundary(f"{grid}{copies.COPY}", self._shared(layer, grid, narrow))
+
     def _boundaries(
         self, layer: Layer, entry: Boundary, grids: Mapping[str, Boundary], scheme: Scheme
     ) -> dict[str, Boundary]:
@@ -230,7 +259,7 @@ class Lowering:
         zero_points: ZeroPoints,
         scheme: Scheme,
     ) -> IntegerRecurrence:
-        """The integers of a direction, which may be the delta network of a plain one."""
+        """The integers of a direction as a scheme changes the plain one."""
         copies = {
             n: boundaries[c.holds]
             for c in recurrence.carries
@@ -325,13 +354,11 @@ class Lowering:
             if operator.name in grouped:
                 continue
             if isinstance(operator, LinearOperator):
-                wide = boundaries[operator.name].quantization.type.wide
+                key = _group(operator, boundaries, scheme)
                 group = [
                     o
                     for o in operators
-                    if isinstance(o, LinearOperator)
-                    and o.inputs == operator.inputs
-                    and boundaries[o.name].quantization.type.wide == wide
+                    if isinstance(o, LinearOperator) and _group(o, boundaries, scheme) == key
                 ]
                 grouped.update(o.name for o in group)
                 operand = boundaries[operator.inputs[0]]
@@ -371,6 +398,14 @@ class Lowering:
         if (rounded.scales < least).any():
             rounded = self._rounding(recurrence, operator, granularity, bits, least)
         return Part.derive(operator, rounded, bits, operand, result)
+
+
+def _group(
+    operator: LinearOperator, boundaries: Mapping[str, Boundary], scheme: Scheme
+) -> tuple[object, ...]:
+    """What linear operators of one product have in common."""
+    long = WeightType(scheme.linear(operator.name).weight_bits).wide
+    return operator.inputs, boundaries[operator.name].quantization.type.wide, long
 
 
 def _mirrors(operator: Operator) -> bool:

@@ -26,6 +26,8 @@ TINY = float(np.finfo(np.float32).tiny)
 
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 """uint8 up to 8 bits, uint16 for 16: the container of their `IntegerType`."""
+WeightCodes = npt.NDArray[np.signedinteger[Any]]
+"""int8 up to 8 bits, int16 for 16: the container of their `WeightType`."""
 Floats = npt.NDArray[np.float32]
 
 
@@ -46,6 +48,7 @@ class Width:
 
     bits: int
     widest: ClassVar[int] = MAXIMUM_BITS
+    called: ClassVar[str] = "a bit-width"
 
     def __post_init__(self) -> None:
         whole = type(self.bits) is int
@@ -53,7 +56,7 @@ class Width:
             return
         more = "" if self.widest == MAXIMUM_BITS else f", or {self.widest}"
         raise UsageError(
-            f"a bit-width must be a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}{more}, "
+            f"{self.called} must be a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}{more}, "
             f"got {self.bits!r}"
         )
 
@@ -100,7 +103,18 @@ class WeightType(Width):
     would leave three levels of four, and 2 dB less of a normal distribution's signal to noise (Max
     1960, "Quantizing for minimum distortion"), so they hold the odd codes -3, -1, 1 and 3 and no
     zero, as a mid-rise quantiser has.
+
+    16 bits hold -32639 .. 32639. Such a code is 2^8 u + v with u in -127 .. 127 and v in
+    -128 .. 127, so that both are weights of 8 bits in a product.
     """
+
+    widest = WIDE_BITS
+    called = "weight_bits"
+
+    @property
+    def container(self) -> np.dtype[np.signedinteger[Any]]:
+        """Type of arrays that hold the codes: int8, or int16 for wide ones."""
+        return np.dtype(np.int16 if self.wide else np.int8)
 
     @property
     def spacing(self) -> int:
@@ -110,6 +124,8 @@ class WeightType(Width):
     @property
     def maximum(self) -> int:
         """Largest code; the smallest is its negative."""
+        if self.wide:
+            return (1 << self.bits - 1) - 1 - (1 << BYTE_BITS - 1)
         return (self.spacing << self.bits - 1) - 1
 
     def nearest(self, ratios: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -143,6 +143,16 @@ class DeltaOperator(Operator):
         return "delta"
 
 
+@dataclass(frozen=True, eq=False)
+class CopyOperator(Operator):
+    """A value of wide codes in narrow ones, for its other readers; see `onnxgru.core.copies`."""
+
+    @property
+    def kind(self) -> str:
+        """``copy``."""
+        return "copy"
+
+
 def by_local_name(prefix: str, carries: tuple[Carry, ...]) -> dict[str, Carry]:
     """Carries with full names, by the names that they have in the layer."""
     return {carry.name.removeprefix(f"{prefix}/"): carry for carry in carries}

@@ -160,6 +160,9 @@ class Computing(Protocol[Value]):
         Zero points are the upper and the lower byte; sums of each product stay below 2**24.
         """
 
+    def joined(self, product: Value, byte: Shift[Value], count: int, dropped: int) -> Value:
+        """Products of both planes of 16-bit weights, (..., 2 count), put together, (..., count)."""
+
     def add(self, left: Value, right: Value) -> Value:
         """Sum, int32."""
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.cells import Carry
+from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import Codes, IntegerType, Quantization
 from onnxgru.core.network import Ports, by_local_name
@@ -519,7 +520,10 @@ class IntegerProgram:
     @property
     def wide(self) -> bool:
         """Whether any codes are wide."""
-        return any(quantization.type.wide for quantization in self.values.values())
+        work = (work for operator in self.operators for work in operator.work)
+        return any(max(one.bits, one.weight_bits) > MAXIMUM_BITS for one in work) or any(
+            quantization.type.wide for quantization in self.values.values()
+        )
 
     @property
     def operators(self) -> Iterator[IntegerOperator]:

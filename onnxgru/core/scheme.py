@@ -13,7 +13,8 @@
 checked, not to be edited. The operators that write the state of one layer share one width, because
 its directions share one scale. ``threshold``, where there is one, makes the value an operand of a
 delta network (see `onnxgru.passes.delta`); ``0`` propagates every change and gives the same codes
-as none.
+as none. ``copy`` of a value of 16 bits is the width of the codes that its narrow readers read (see
+`onnxgru.core.copies`); without it, all of them read 16 bits. ``weight_bits`` are 2 to 8, or 16.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -44,15 +45,24 @@ class OutputScheme:
 
     With a threshold, the value is an operand of a delta network: linear operators read what was
     last propagated of it, and an element is propagated when its code has changed by more than
-    this.
+    this. With a copy, narrow operators read codes of that width.
     """
 
     bits: int = 8
     observer: str = "mse"
     threshold: int | None = field(default=None, kw_only=True)
+    copy: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        top = IntegerType(self.bits).maximum
+        wide = IntegerType(self.bits).wide
+        if self.copy is not None and not (
+            wide and type(self.copy) is int and MINIMUM_BITS <= self.copy <= MAXIMUM_BITS
+        ):
+            raise UsageError(
+                f"a copy must be a whole number from {MINIMUM_BITS} to {MAXIMUM_BITS}, of a value "
+                f"of {WIDE_BITS} bits, got {self.copy!r} of {self.bits}"
+            )
+        top = IntegerType(self.read).maximum
         if self.threshold is not None and not (
             type(self.threshold) is int and 0 <= self.threshold <= top
         ):
@@ -64,6 +74,11 @@ class OutputScheme:
             raise UsageError(
                 f"an observer must be one of {', '.join(OBSERVERS)}, got {self.observer!r}"
             )
+
+    @property
+    def read(self) -> int:
+        """Width of the codes that narrow operators read."""
+        return self.bits if self.copy is None else self.copy
 
 
 @dataclass(frozen=True)
@@ -83,11 +98,15 @@ class LinearScheme(OutputScheme):
             )
 
 
+NEWER = (("threshold", None), ("copy", None))
+"""Settings that are left out where they have these values."""
+
+
 def _plain(entry: OutputScheme) -> dict[str, object]:
     return {
         key: list(v) if isinstance(v, tuple) else v
         for key, v in asdict(entry).items()
-        if (key, v) != ("threshold", None)
+        if (key, v) not in NEWER
     }
 
 
@@ -134,6 +153,14 @@ class Scheme:
             {layer.name: OutputScheme(input_bits, observer) for layer in layers},
             {o.name: entry(layer, o) for layer in layers for o in layer.operators},
         )
+
+    def narrowed(self) -> "Scheme":
+        """The scheme with the widths of copies in the place of those of what they are copies of."""
+        sections = (
+            {name: replace(entry, bits=entry.read, copy=None) for name, entry in section.items()}
+            for section in (self.inputs, self.operators)
+        )
+        return Scheme(*sections)
 
     def thresholds(self, layer: Layer) -> dict[str, tuple[int | None, ...]]:
         """Thresholds of what linear operators of a layer read, by its name in the layer.
@@ -207,12 +234,13 @@ class Scheme:
                 )
         for layer in layers:
             for writers in layer.writers.values():
-                widths = {self.operators[name].bits for name in writers}
-                if len(widths) > 1:
-                    raise SchemeError(
-                        f"{source}: {' and '.join(writers)} write one state and must have "
-                        f"the same bits, got {' and '.join(map(str, sorted(widths)))}"
-                    )
+                for what in ("bits", "copy"):
+                    widths = {str(getattr(self.operators[name], what)) for name in writers}
+                    if len(widths) > 1:
+                        raise SchemeError(
+                            f"{source}: {' and '.join(writers)} write one state and must have "
+                            f"the same {what}, got {' and '.join(sorted(widths))}"
+                        )
             _check_thresholds(self, layer, source)
 
     def dumps(self) -> bytes:
@@ -296,13 +324,36 @@ def _check_thresholds(scheme: Scheme, layer: Layer, source: str) -> None:
                 f"threshold; those that are read: {', '.join(sorted(allowed))}; correct or delete "
                 "it"
             )
-    for writers in read.values():
+    for local, writers in read.items():
+        _check_copies(scheme, layer, local, writers, source)
         given = {scheme.operators[name].threshold is None for name in writers}
         if len(given) > 1:
             raise SchemeError(
                 f"{source}: {' and '.join(writers)} are one operand of two directions; both must "
                 "have a threshold or none; complete or delete it"
             )
+
+
+def _check_copies(
+    scheme: Scheme, layer: Layer, local: str, writers: tuple[str, ...], source: str
+) -> None:
+    """Directions share what a delta network holds, of a value and of its copy alike."""
+    entries = [scheme.operators[name] for name in writers]
+    if not any(entry.threshold is not None and entry.copy is not None for entry in entries):
+        return
+    found = {
+        frozenset(
+            scheme.linear(operator.name).weight_bits > MAXIMUM_BITS
+            for operator in recurrence.linears
+            if operator.inputs[0] == f"{recurrence.name}/{local}"
+        )
+        for recurrence in layer.recurrences
+    }
+    if len(found) > 1:
+        raise SchemeError(
+            f"{source}: {' and '.join(writers)} have a threshold and a copy; operators that read "
+            f"them must have weight_bits of {WIDE_BITS} in both directions or in none"
+        )
 
 
 def _entry(where: str, value: Any) -> OutputScheme:

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from onnxgru.core.integers import TINY, Floats, WeightType
+from onnxgru.core.integers import TINY, Floats, WeightCodes, WeightType
 
 FACTORS = np.linspace(0.2, 1.0, 81)
 """Shrink factors tried, of the largest magnitude."""
@@ -32,7 +32,7 @@ class Rounded:
 
     Parameters
     ----------
-    codes : ndarray of int8, shape (outputs, inputs)
+    codes : ndarray of int8, or int16 for 16 bits, shape (outputs, inputs)
         q_W, of the `WeightType` of their width.
     scales : ndarray of float32, shape (outputs,)
         S_W.
@@ -40,7 +40,7 @@ class Rounded:
         The operator's, or one that makes up for the rounding.
     """
 
-    codes: npt.NDArray[np.int8]
+    codes: WeightCodes
     scales: Floats
     bias: Floats
 
@@ -72,10 +72,10 @@ class Tuned:
     initializers: Mapping[str, Floats]
 
 
-def sums(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
-    """See `Rounded.sums`; codes are -127 .. 127."""
+def sums(codes: WeightCodes) -> npt.NDArray[np.int64]:
+    """See `Rounded.sums`."""
     whole = codes.sum(axis=1, dtype=np.int32)
-    magnitude = np.abs(codes).sum(axis=1, dtype=np.int32)
+    magnitude = np.abs(codes, dtype=np.int16).sum(axis=1, dtype=np.int32)
     return np.stack([(magnitude + whole) // 2, (whole - magnitude) // 2]).astype(np.int64)
 
 
@@ -87,7 +87,7 @@ def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
     rows : ndarray of float32, shape (N, K)
         One scale a row.
     bits : int
-        Width, 2 to 8.
+        Width, 2 to 8, or 16.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def scales(limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits
     least : ndarray of float64, shape (outputs,)
         Lower bound of the scales, which keeps a dead channel's bias within int32.
     bits : int
-        Width, 2 to 8.
+        Width, 2 to 8, or 16.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def scales(limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits
 
 def quantize(
     weight: Floats, limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits: int
-) -> tuple[npt.NDArray[np.int8], Floats]:
+) -> tuple[WeightCodes, Floats]:
     """Round a matrix to the nearest codes.
 
     Parameters
@@ -139,13 +139,14 @@ def quantize(
     limits, least : ndarray of float64, shape (outputs,)
         See `scales`.
     bits : int
-        Width, 2 to 8.
+        Width, 2 to 8, or 16.
 
     Returns
     -------
-    codes : ndarray of int8, shape (outputs, inputs)
+    codes : ndarray of int8, or int16 for 16 bits, shape (outputs, inputs)
     scales : ndarray of float32, shape (outputs,)
     """
     steps = scales(limits, least, bits)
-    codes = WeightType(bits).nearest(weight / steps[:, None].astype(np.float64))
-    return codes.astype(np.int8), steps
+    kind = WeightType(bits)
+    codes = kind.nearest(weight / steps[:, None].astype(np.float64))
+    return codes.astype(kind.container), steps

@@ -20,9 +20,9 @@ The table is TOML. ``[linear]`` has the cost of one multiply-accumulate by width
 
 A width that is not in a section costs what the next wider one there costs: above, everything up to
 4-bit weights 0.6. Without a row for 16 bits, an operand of 16 costs twice one of 8, because its two
-bytes are computed apart. A section that has n weight and m operand widths must have all n x m
-rows, and everything up to 8 bits must cost something. Look-up of latencies in a table of the target
-as in Free Bits (Rutishauser et al. 2023).
+bytes are computed apart, and weights of 16 cost twice as much as those of 8. A section that has n
+weight and m operand widths must have all n x m rows, and everything up to 8 bits must cost
+something. Look-up of latencies in a table of the target as in Free Bits (Rutishauser et al. 2023).
 """
 
 import math
@@ -51,8 +51,8 @@ class CostTable:
     unit : str
         What is counted, such as ``cycles``.
     rows : mapping of str to mapping
-        By kind, the cost at every pair of widths: of the weights, 2 to 8 (0 where there are none),
-        and of the operand, 2 to 8 and 16.
+        By kind, the cost at every pair of widths: of the weights, 2 to 8 and 16 (0 where there are
+        none), and of the operand, 2 to 8 and 16.
     """
 
     unit: str
@@ -108,11 +108,11 @@ def _section(path: Path, kind: str, section: object) -> dict[Row, float]:
         )
     written: dict[Row, float] = {}
     for key, cost in section.items():
-        match = re.fullmatch(r"([2-8])x([2-8]|16)" if kind == "linear" else r"()([2-8]|16)", key)
+        match = re.fullmatch(r"([2-8]|16)x([2-8]|16)" if kind == "linear" else r"()([2-8]|16)", key)
         if match is None:
             raise UsageError(
-                f"{path}: a row of [{kind}] must be such as {form}, widths 2 to 8, and 16 of "
-                f"operands, got {key!r}"
+                f"{path}: a row of [{kind}] must be such as {form}, widths 2 to 8, and 16, "
+                f"got {key!r}"
             )
         if type(cost) not in (int, float) or not 0 <= cost < math.inf:
             raise UsageError(f"{path}: [{kind}] {key} must be a number of at least 0, got {cost!r}")
@@ -130,9 +130,12 @@ def _section(path: Path, kind: str, section: object) -> dict[Row, float]:
     if WIDE_BITS not in operands:
         written |= {(w, WIDE_BITS): 2 * written[w, MAXIMUM_BITS] for w in weights}
     operands.add(WIDE_BITS)
+    if kind == "linear" and WIDE_BITS not in weights:
+        written |= {(WIDE_BITS, o): 2 * written[MAXIMUM_BITS, o] for o in operands}
+        weights.add(WIDE_BITS)
     return {
         (weight, bits): written[_next(weights, weight), _next(operands, bits)]
-        for weight in (WIDTHS if kind == "linear" else (0,))
+        for weight in ((*WIDTHS, WIDE_BITS) if kind == "linear" else (0,))
         for bits in (*WIDTHS, WIDE_BITS)
     }
 

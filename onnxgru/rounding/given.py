@@ -13,7 +13,8 @@ from onnxgru.core.integers import WeightType
 from onnxgru.core.network import LinearOperator, Recurrence
 from onnxgru.core.weights import Rounded
 
-_FIELDS = {"codes": np.int8, "scales": np.float32, "bias": np.float32}
+_FIELDS = {"codes": (np.int8, np.int16), "scales": (np.float32,), "bias": (np.float32,)}
+"""Fields of a file with the types that they may have."""
 
 
 class Given:
@@ -63,7 +64,7 @@ class Given:
         scales = np.maximum(found.scales, least).astype(np.float32)
         steps = found.codes.astype(np.float64) * (found.scales / scales)[:, None]
         codes = kind.nearest(steps)
-        return Rounded(codes.astype(np.int8), scales, found.bias)
+        return Rounded(codes.astype(kind.container), scales, found.bias)
 
 
 def dump(rounded: Mapping[str, Rounded]) -> bytes:
@@ -99,10 +100,11 @@ def load(path: Path) -> Given:
             "fine-tune again"
         ) from error
     for name, value in rounded.items():
-        for field, kind in _FIELDS.items():
-            if getattr(value, field).dtype != kind:
+        for field, kinds in _FIELDS.items():
+            if getattr(value, field).dtype not in kinds:
+                wanted = " or ".join(np.dtype(kind).name for kind in kinds)
                 raise SchemeError(
-                    f"{path}: {field} of {name} must be {np.dtype(kind)}, are "
+                    f"{path}: {field} of {name} must be {wanted}, are "
                     f"{getattr(value, field).dtype}; fine-tune again"
                 )
         rows = value.codes.shape[:1]

@@ -131,8 +131,9 @@ class Gptq:
         scales = weights.scales(limits, least, bits)
         order, upper = self._factors[operator.inputs[0]]
         columns = np.ascontiguousarray(weight.T[order], np.float64)
-        found, _ = rounded(columns, scales.astype(np.float64), upper, WeightType(bits))
-        codes = np.empty(weight.shape, np.int8)
+        kind = WeightType(bits)
+        found, _ = rounded(columns, scales.astype(np.float64), upper, kind)
+        codes = np.empty(weight.shape, kind.container)
         codes[:, order] = found.T
         return Rounded(codes, scales, bias)
 

@@ -51,7 +51,7 @@ class Nearest:
         granularity : {"channel", "gate", "tensor"}
             What shares a scale.
         bits : int
-            Width, 2 to 8.
+            Width, 2 to 8, or 16.
         least : ndarray of float64, shape (outputs,), optional
             Lower bound of the scales.
         """

@@ -269,6 +269,22 @@ def apart(codes: Any, upper: Any, lower: Any, rows: int) -> None:
 
 
 @_compile
+def join_planes(products: Any, rows: int, count: int) -> None:
+    """Products of both planes of 16-bit weights: see `onnxgru.custom_ops.planes`."""
+    for r in range(rows):
+        for j in range(count):
+            products[r, j] = np.int32(products[r, j] << 8) + products[r, count + j]
+
+
+@_compile
+def carry_planes(products: Any, rows: int, count: int) -> None:
+    """The same of wide codes, without the last 8 bits."""
+    for r in range(rows):
+        for j in range(count):
+            products[r, j] += np.int32(np.int32(products[r, count + j] + np.int32(128)) >> 8)
+
+
+@_compile
 def join(upper: Any, lower: Any, rows: int) -> None:
     """upper[:rows] = 256 * upper[:rows] + lower[:rows]."""
     for r in range(rows):

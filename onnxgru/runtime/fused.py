@@ -101,7 +101,8 @@ class _Direction:
             first = part.operators[segment.start]
             if isinstance(first, Linear):
                 self._arguments += _weights(first, way)
-                self._sums = max(self._sums, padded(sum(first.widths)) + LANES)
+                columns = sum(first.widths) * len(first.parts[0].planes)
+                self._sums = max(self._sums, padded(columns) + LANES)
 
     def __call__(
         self,
@@ -145,12 +146,13 @@ class _Direction:
 def _product(operator: IntegerOperator) -> Product | None:
     if not isinstance(operator, Linear):
         return None
-    return Product(operator.inputs[0], operator.operands[0].quantization.type.wide)
+    long = len(operator.parts) if operator.parts[0].type.wide else 0
+    return Product(operator.inputs[0], operator.operands[0].quantization.type.wide, long)
 
 
 def _weights(operator: Linear, way: Way) -> list[Array]:
     """Weights of all parts, and what their sums begin with."""
-    weights = np.concatenate([part.weight for part in operator.parts]).T
+    weights = np.concatenate(operator.matrices).T
     operand = operator.operands[0].quantization
     zero_points = [operand.zero_point]
     if operand.type.wide:

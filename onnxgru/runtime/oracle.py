@@ -14,9 +14,10 @@ from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence, Output
 from onnxgru.custom_ops.add import Add
+from onnxgru.custom_ops.copy import Copy
 from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.interpolation import Interpolation
-from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.custom_ops.lookup import Lookup
 from onnxgru.custom_ops.mul import Mul
 from onnxgru.custom_ops.scale import Scale
@@ -69,7 +70,9 @@ def _linear(operator: Linear, codes: Codes) -> list[Codes]:
     results = []
     for part in operator.parts:
         weight = part.weight.astype(np.int64).T
-        if quantization.bits > 8:
+        if part.type.bits > 8:
+            product = _long(codes.astype(np.int64) - quantization.zero_point, part, name)
+        elif quantization.bits > 8:
             zero = quantization.zero_point
             whole = codes.astype(np.int64)
             upper = _fits(((whole >> 8) - (zero >> 8)) @ weight * 256, name)
@@ -78,6 +81,17 @@ def _linear(operator: Linear, codes: Codes) -> list[Codes]:
             product = _fits((codes.astype(np.int64) - quantization.zero_point) @ weight, name)
         results.append(_requantize(product + part.bias, part.output))
     return results
+
+
+def _long(steps: Wide, part: Part, name: str) -> Wide:
+    """Product with weights of 16 bits, whose intermediates fit int32."""
+    weight = part.weight.astype(np.int64).T
+    high, low = (weight + 128) // 256, (weight + 128) % 256 - 128
+    upper, lower = (_fits(steps @ plane, name) for plane in (high, low))
+    whole = steps @ weight  # of both 16 bits, this needs more than 32
+    if part.dropped:
+        return _fits(whole + 128 >> 8, name)
+    return _fits(_fits(upper * 256, name) + lower, name)
 
 
 def _add_words(operator: Add, values: tuple[Codes, Codes]) -> list[Codes]:
@@ -155,6 +169,11 @@ def _delta(operator: Delta, codes: Codes, held: Codes) -> list[Codes]:
     return [np.where(moved, codes, held)]
 
 
+def _copy(operator: Copy, codes: Codes) -> list[Codes]:
+    zero_point = operator.operands[0].quantization.zero_point
+    return [_requantize(codes.astype(np.int64) - zero_point, operator.output)]
+
+
 _EQUATIONS: Mapping[type[IntegerOperator], Callable[..., list[Codes]]] = {
     Linear: _linear,
     Add: _add,
@@ -163,6 +182,7 @@ _EQUATIONS: Mapping[type[IntegerOperator], Callable[..., list[Codes]]] = {
     Lookup: _lookup,
     Interpolation: _interpolation,
     Delta: _delta,
+    Copy: _copy,
 }
 
 

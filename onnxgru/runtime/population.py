@@ -212,11 +212,16 @@ class StackEngine:
         shape: tuple[int, int, int, int],
     ) -> dict[str, Tensor]:
         """What does not depend on the state, (P, T, B, H), some steps at a time."""
-        count, steps, batch, hidden = shape
+        count, steps, batch, _ = shape
+        widths = recurrence.widths
         read = {name for operator in recurrence.body.operators for name in operator.inputs}
         read.add(recurrence.emits)
         found = {
-            name: self._torch.empty(shape, dtype=self._kind(recurrence, name), device=self._device)
+            name: self._torch.empty(
+                (count, steps, batch, widths[name]),
+                dtype=self._kind(recurrence, name),
+                device=self._device,
+            )
             for operator, _ in operators
             for name in operator.outputs
             if name in read
@@ -227,7 +232,7 @@ class StackEngine:
             values = {recurrence.input: part.reshape(len(part), -1, part.shape[-1])}
             self._run(operators, values)
             for name, value in found.items():
-                value[:, start : start + size] = values[name].view(count, -1, batch, hidden)
+                value[:, start : start + size] = values[name].view(count, -1, batch, widths[name])
         return found
 
 

@@ -5,8 +5,8 @@ numbers (P, 1, 1) or (P, 1, N), weights (P, I, N), tables (P, 256). Candidates d
 alone, because operators are computed in their general form.
 
 Devices have no integer product of matrices for stacks. float32 is exact as long as no partial sum
-reaches 2^24, in whatever order it is added; products of a code and a weight are at most 255 x 127,
-so 518 features at a time are safe, and the blocks are added as int32.
+reaches 2^24, in whatever order it is added; products of a code and a weight are at most 255 x 128,
+so 514 features at a time are safe, and the blocks are added as int32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import CODE_PRODUCT, ArrayPrimitives
 from onnxgru.custom_ops.kernel import CURVE, TABLE, padded
 from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.planes import joined
 
 Tensor = Any
 Stacked = tuple[tuple[IntegerOperator, Any], ...]
@@ -89,6 +90,10 @@ class TensorPrimitives:
         )
         return upper * (BYTE + 1) + lower
 
+    def joined(self, product: Tensor, byte: Shift[Tensor], count: int, dropped: int) -> Tensor:
+        """As `onnxgru.custom_ops.planes` does."""
+        return joined(self, product, byte, count, dropped)
+
     def add(self, left: Tensor, right: Tensor) -> Tensor:
         """Sum."""
         return left + right
@@ -134,8 +139,6 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
 
     operators = stages[0].operators
     if not operators:
-        return ()
-    if not stages[0].operators:
         return ()
     arrays = ArrayPrimitives(general=True)
     prepared = [stage.prepare(arrays, one) for one in stages]

@@ -192,8 +192,8 @@ def _grid(bits: int) -> tuple[int, ...]:
 def _bits(scheme: Scheme, layer: Layer, writers: tuple[str, ...]) -> int:
     """Width of an operand, the narrowest of those of its directions."""
     if not writers:
-        return scheme.inputs[layer.name].bits
-    return min(scheme.operators[name].bits for name in writers)
+        return scheme.inputs[layer.name].read
+    return min(scheme.operators[name].read for name in writers)
 
 
 def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:

@@ -12,11 +12,12 @@ from onnxgru.core.errors import ModelError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
-from onnxgru.passes import delta, source
+from onnxgru.passes import source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
+from onnxgru.passes.networks import networks
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
 from onnxgru.runtime import counting
@@ -66,7 +67,7 @@ class Emission:
         model = self._cut(form)
         if program.wide:
             Upgrade(WIDE_OPSET, WIDE_IR_VERSION)(model)
-        Decompose(delta.networks(self.model.layers, scheme, program), form)(model)
+        Decompose(networks(self.model.layers, scheme, program), form)(model)
         Annotate(program)(model)
         for value in list(model.graph.initializers.values()):
             if not (value.uses() or value.is_graph_output() or value.is_graph_input()):

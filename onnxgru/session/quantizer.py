@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from onnxgru.core import skip
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
@@ -121,7 +122,7 @@ def _rounding(layers: Sequence[Layer], statistics: Statistics, config: Config) -
 
 def uniform(layers: Sequence[Layer], bits: int, config: Config) -> Scheme:
     """The scheme of one width everywhere, with the other choices of a configuration."""
-    return Scheme.uniform(
+    found = Scheme.uniform(
         layers,
         bits,
         granularity=config.granularity,
@@ -129,3 +130,4 @@ def uniform(layers: Sequence[Layer], bits: int, config: Config) -> Scheme:
         input_bits=config.input_bits,
         cell_state=config.cell_state,
     )
+    return skip.applied(found, layers, skip.named(layers, config.skip))

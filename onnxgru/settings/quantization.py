@@ -44,7 +44,7 @@ class Quantization(Settings):
     bits: int | None = setting(
         None,
         _WIDTH,
-        "one width for all weights and outputs",
+        "one width for all weights and outputs, but for 16 bits where cell_state or skip says so",
         unset=str(BITS),
         basic=True,
         keyed=False,  # a search has widths of its own, here and below
@@ -94,6 +94,16 @@ class Quantization(Settings):
         Choice(CELL_STATES),
         "codes of a cell state, which steps add to and no matrix product reads, such as an LSTM's; "
         "wide: 16 bits, which a search may make fewer; plain: as everything else",
+    )
+    skip: tuple[str, ...] = setting(
+        (),
+        Texts("a list of linear operators or layers, such as new.hidden", "NAME"),
+        "leave these matrix products out of narrow widths: their weights and what they multiply "
+        "have 16 bits, and other operators read that in narrow codes; the name of an operator "
+        "such as new.hidden or /gru/forward/new.hidden, of a layer, or a shell pattern; with "
+        "first: before it, in the first layer only; in a search, 16 bits that may be chosen",
+        unset="none",
+        example=("*.hidden",),
     )
     accumulator_bits: int = setting(
         ACCUMULATOR_BITS,
@@ -149,7 +159,7 @@ class Quantization(Settings):
             "delta_drop says how thresholds are chosen; give delta auto too, or leave out "
             "delta_drop",
         )
-        for name in ("granularity", "observer", "input_bits", "cell_state"):
+        for name in ("granularity", "observer", "input_bits", "cell_state", "skip"):
             yield (
                 self.scheme is not None and getattr(self, name) != usual[name].default,
                 f"a scheme says its own {name}; leave out {name}, or the scheme",

@@ -162,7 +162,8 @@ def _tallies(
                     source = _value(layer, recurrence, operator.inputs[0])
                     tally = tallies.setdefault(weight if weight in genes else output, _Tally())
                     gain = _power(calibration.histograms[source]) / power
-                    for bits, noise in _weight_noise(operator, encoding.widths):
+                    widths = encoding.choices.get(weight, encoding.widths)
+                    for bits, noise in _weight_noise(operator, widths):
                         tally.add(bits, gain * noise, operator.weight.size * bits / 8)
     return tallies
 

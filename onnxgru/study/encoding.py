@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from onnxgru.core import skip
 from onnxgru.core.choices import (
     CELL_STATES,
     GRANULARITIES,
@@ -18,6 +19,7 @@ WEIGHT = ".weight"
 OBSERVER = ".observer"
 GRANULARITY = ".granularity"
 CELL = ".cell"
+SKIP = ".skip"
 THRESHOLD = ".threshold"
 """Suffixes of the names of genes that are not an output's width."""
 
@@ -81,6 +83,9 @@ class Encoding:
     cell_state : {"wide", "plain"}
         "wide": widths of a cell state may be 16 bits too, and uniform schemes have them. In groups
         such operators have genes of their own.
+    skipped : sequence of str
+        Full names of linear operators whose weights may have 16 bits; their operands then have 16
+        too. In uniform schemes they do. In groups they have genes of their own.
     """
 
     def __init__(
@@ -98,8 +103,9 @@ class Encoding:
         observer: str = "mse",
         input_bits: int = 8,
         cell_state: str = CELL_STATES[0],
+        skipped: Sequence[str] = (),
     ) -> None:
-        self._layers = tuple(layers)
+        self._layers, self._skipped = tuple(layers), frozenset(skipped)
         self._coupled, self._inputs = coupled, inputs
         self._observers, self._granularities, self._share = observers, granularities, share
         self._granularity, self._observer, self._input_bits = granularity, observer, input_bits
@@ -123,7 +129,8 @@ class Encoding:
                 wide = (WIDE_BITS,) if operator.name in self._wide else ()
                 genes[output] = (*self.widths, *wide)
                 if weight is not None and not coupled:
-                    genes[weight] = self.widths
+                    long = (WIDE_BITS,) if operator.name in self._skipped else ()
+                    genes[weight] = (*self.widths, *long)
                 if observers and _calibrated(operator):
                     genes[output + OBSERVER] = tuple(range(len(OBSERVERS)))
                 if granularities and weight is not None:
@@ -143,6 +150,8 @@ class Encoding:
         output = self._owner.get(output, output)
         if operator.name in self._wide and self._share != "none":
             output += CELL
+        if operator.name in self._skipped and self._share != "none":
+            weight += SKIP
         return (
             output,
             weight + WEIGHT if isinstance(operator, LinearOperator) else None,
@@ -160,6 +169,7 @@ class Encoding:
         """The scheme of a genome."""
         values = self.space.decode(genome)
         operators: dict[str, OutputScheme] = {}
+        long: list[str] = []
         for layer in self._layers:
             for operator in layer.operators:
                 output, weight = self.names(layer, operator)
@@ -172,7 +182,9 @@ class Encoding:
                 granularity = self._granularity
                 if self._granularities:
                     granularity = GRANULARITIES[values[_granularity(weight)]]
-                weight_bits = min(bits, MAXIMUM_BITS) if self._coupled else values[weight]
+                weight_bits = values[weight] if not self._coupled else min(bits, MAXIMUM_BITS)
+                if operator.name in self._skipped and (self._coupled or weight_bits == WIDE_BITS):
+                    long.append(operator.name)
                 operators[operator.name] = LinearScheme(
                     bits, observer, weight_bits, granularity, operator.weight.shape
                 )
@@ -182,12 +194,12 @@ class Encoding:
             )
             for layer in self._layers
         }
-        found = Scheme(inputs, operators)
+        found = skip.applied(Scheme(inputs, operators), self._layers, long)
         if not self.thresholds:
             return found
 
         def threshold(layer: Layer, operand: str, entry: OutputScheme) -> int:
-            top = (1 << entry.bits) - 1
+            top = (1 << entry.read) - 1
             return round(values[self._threshold(layer, operand)] * top / WIDEST)
 
         return found.with_thresholds(self._layers, threshold)

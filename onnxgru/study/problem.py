@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from onnxgru.core import choices
+from onnxgru.core import choices, skip
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
@@ -45,6 +45,7 @@ def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
         observer=config.observer,
         input_bits=config.input_bits,
         cell_state=config.cell_state,
+        skipped=skip.named(layers, config.skip),
     )
 
 

@@ -11,11 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.alignment import is_aligned
+from onnxgru.core.copies import copied
+from onnxgru.core.errors import UsageError
 from onnxgru.core.integers import Floats, Quantization
-from onnxgru.core.network import Layer, LinearOperator, LookupOperator
+from onnxgru.core.network import (
+    CopyOperator,
+    Layer,
+    LinearOperator,
+    LookupOperator,
+    Recurrence,
+)
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
+from onnxgru.custom_ops.copy import Copy
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 from onnxgru.training.scan import Grid, Plan, Stage, scan
@@ -50,8 +59,8 @@ class LinearCell:
         import torch
 
         weight, bias = operator.weight, operator.bias
-        self._torch = torch
-        fine = step * part.weight_scale.astype(np.float64)
+        self._torch, self._part = torch, part
+        fine = step * part.weight_scale.astype(np.float64) * part.unit
         kept = np.rint(bias / fine) == part.bias
         bias = np.where(kept, bias, (part.bias * fine).astype(np.float32))
         self.weight = torch.from_numpy(_within(weight, part)).requires_grad_()
@@ -64,7 +73,7 @@ class LinearCell:
         Biases are whole steps of the accumulator: products of a weight's scale and that of
         what the weights are multiplied by, `step`.
         """
-        fine = (step * self._quantizer.scales[:, 0]).detach()
+        fine = (step * self._quantizer.scales[:, 0]).detach() * self._part.unit
         rounded = self._torch.round(self.bias.detach() / fine) * fine
         return self._quantizer(self.weight), self.bias + (rounded - self.bias.detach())
 
@@ -72,7 +81,8 @@ class LinearCell:
         """The weights as integers."""
         codes = np.nan_to_num(self._quantizer.codes(self.weight).detach().numpy())
         scales = self._quantizer.scales.detach().numpy()[:, 0]
-        return Rounded(codes.astype(np.int8), scales.copy(), self.bias.detach().numpy().copy())
+        kind = self._part.type.container
+        return Rounded(codes.astype(kind), scales.copy(), self.bias.detach().numpy().copy())
 
 
 class QuantizedLayer:
@@ -113,6 +123,7 @@ class QuantizedLayer:
             if isinstance(operator, Linear)
             for part in operator.parts
         }
+        recurrences, entry_copy = _copied(layer, program, scheme)
         self._growths = _growths(layer, scheme) if learn_weights else {}
         self.linears = {
             operator.name: LinearCell(
@@ -133,12 +144,16 @@ class QuantizedLayer:
             entry = ValueQuantizer(program.input.quantization, learned=learn_values)
             self.quantizers[layer.input] = entry
         self._entry = self.quantizers.get(layer.input, ValueQuantizer(program.input.quantization))
-        self.plans = [Plan(recurrence) for recurrence in layer.recurrences]
+        self._entry_copy = None if entry_copy is None else ValueQuantizer(entry_copy)
+        self.plans = [Plan(recurrence) for recurrence in recurrences]
         """What every direction computes."""
         self._grids: dict[Plan, Grid] = {}
         self._outputs: dict[str, ValueQuantizer] = {}
-        for recurrence in layer.recurrences:
+        for recurrence in recurrences:
             for operator in recurrence.operators:
+                if isinstance(operator, CopyOperator):
+                    self._outputs[operator.name] = self._copy(operator, values)
+                    continue
                 if operator.name in layer.grids:
                     self._outputs[operator.name] = self.quantizers[layer.grids[operator.name]]
                     continue
@@ -157,6 +172,13 @@ class QuantizedLayer:
                 self._outputs[operator.name] = quantizer
                 if not fixed:
                     self.quantizers[operator.name] = quantizer
+
+    def _copy(self, operator: CopyOperator, values: Mapping[str, Quantization]) -> ValueQuantizer:
+        """Quantiser of a copy, whose scale grows with that of the value."""
+        (value,) = operator.inputs
+        grid = self.layer.grids.get(value)
+        of = self._outputs[value] if grid is None else self.quantizers[grid]
+        return ValueQuantizer(values[operator.name], follows=of)
 
     @property
     def scales(self) -> list[Tensor]:
@@ -195,6 +217,8 @@ class QuantizedLayer:
         """
         if self.layer.input in self.quantizers:
             x = self.quantizers[self.layer.input](x)
+        if self._entry_copy is not None:
+            x = self._entry_copy(x)
         found = [
             self._direction(plan, x, lengths, {c: v[index] for c, v in (initial or {}).items()})
             for index, plan in enumerate(self.plans)
@@ -240,17 +264,22 @@ class QuantizedLayer:
             last = {c: torch.where(some, v, torch.zeros_like(v)) for c, v in last.items()}
         return states, last
 
+    @property
+    def _read(self) -> ValueQuantizer:
+        """Of what operators read of the sequence."""
+        return self._entry_copy or self._entry
+
     def values(self, plan: Plan) -> list[ValueQuantizer]:
         """Quantisers of everything in a plan's slots."""
         grids = self.layer.grids
         carried = {c.name: self.quantizers[grids[c.name]] for c in plan.recurrence.carries}
-        known = self._outputs | carried | {plan.recurrence.input: self._entry}
+        known = self._outputs | carried | {plan.recurrence.input: self._read}
         return [known[name] for name in plan.slots]
 
     def matrix(self, plan: Plan, stage: Stage) -> tuple[Tensor, Tensor]:
         """Quantised weights and biases of a stage's linear operators, one below the other."""
         known = dict(zip(plan.slots, self.values(plan), strict=True))
-        step = known.get(stage.operand, self._entry).scale
+        step = known.get(stage.operand, self._read).scale
         pairs = [self.linears[operator.name].quantized(step) for operator in stage.linears]
         weights, biases = zip(*pairs, strict=True)
         return self._torch.cat(weights), self._torch.cat(biases)
@@ -278,6 +307,30 @@ class QuantizedLayer:
         if not learned:
             self._grids[plan] = made
         return made
+
+
+def _copied(
+    layer: Layer, program: IntegerLayer, scheme: Scheme
+) -> tuple[list[Recurrence], Quantization | None]:
+    """Recurrences with copies as in a program, and the quantisation of a copy of the sequence.
+
+    All operators read the sequence itself or all of them its copy, so that it is quantised once.
+    """
+    found, entry = [], None
+    for recurrence, integers in zip(layer.recurrences, program.recurrences, strict=True):
+        made = {o.inputs[0]: o for o in integers.operators if isinstance(o, Copy)}
+        copy = made.pop(recurrence.input, None)
+        if copy is not None:
+            entry = copy.output.boundary.quantization
+            readers = [o for o in integers.operators if recurrence.input in o.inputs]
+            if readers != [copy]:
+                raise UsageError(
+                    f"{recurrence.name}: fine-tuning takes layers whose operators read their input "
+                    "in codes of one width; skip all operators that read it, or none of them"
+                )
+        widths = dict.fromkeys(made, layer.hidden_size)
+        found.append(copied(recurrence, scheme, made, widths))
+    return found, entry
 
 
 def _stacked(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from onnxgru.core.errors import UsageError
 from onnxgru.core.integers import Codes, Floats
 from onnxgru.core.network import (
+    CopyOperator,
     LinearOperator,
     LookupOperator,
     Operator,
@@ -27,6 +28,7 @@ from onnxgru.training.loops import Instructions
 Tensor = Any
 
 _KINDS = {"add": loops.ADD, "mul": loops.MUL, "scale": loops.SCALE, "lookup": loops.LOOKUP}
+_KINDS["copy"] = loops.SCALE  # by a vector of ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +104,12 @@ class Plan:
             dict.fromkeys([self.slots[recurrence.emits], *self.carries[:, 1].tolist()])
         )
         self.lookups = tuple(o for o in recurrence.operators if isinstance(o, LookupOperator))
-        self._scales = tuple(o for o in recurrence.operators if isinstance(o, ScaleOperator))
+        scaling = (ScaleOperator, CopyOperator)
+        self._scales = tuple(o for o in recurrence.operators if isinstance(o, scaling))
         width = recurrence.operators[0].width
-        self.vectors = np.array([o.vector for o in self._scales], np.float32).reshape(-1, width)
+        ones = np.ones(width, np.float32)
+        vectors = [o.vector if isinstance(o, ScaleOperator) else ones for o in self._scales]
+        self.vectors = np.array(vectors, np.float32).reshape(-1, width)
         self.prologue = self._stages(recurrence.prologue)
         self.body = self._stages(recurrence.body)
 
@@ -138,7 +143,7 @@ class Plan:
             match operator:
                 case LookupOperator():
                     second = self.lookups.index(operator)
-                case ScaleOperator():
+                case ScaleOperator() | CopyOperator():
                     second = self._scales.index(operator)
                 case _:
                     second = operands[1]

@@ -58,10 +58,12 @@ def test_other_widths_are_refused(bits: object) -> None:
     assert str(error.value) == expected
 
 
-def test_weights_have_no_wide_codes() -> None:
+def test_weights_of_16_bits_are_two_bytes() -> None:
+    assert (WeightType(16).maximum, WeightType(16).spacing) == (127 * 256 + 127, 1)
+    assert [WeightType(bits).container for bits in (2, 8, 16)] == [np.int8, np.int8, np.int16]
     with pytest.raises(UsageError) as error:
-        WeightType(16)
-    assert str(error.value) == "a bit-width must be a whole number from 2 to 8, got 16"
+        WeightType(12)
+    assert str(error.value) == "weight_bits must be a whole number from 2 to 8, or 16, got 12"
 
 
 def test_wide_codes_have_two_bytes() -> None:

@@ -78,6 +78,7 @@ def test_cost_counts_every_operator_at_the_next_wider_row(made, tmp_path):
 def test_operands_of_16_bits_cost_two_of_8_or_what_a_row_says(tmp_path):
     plain = CostTable.load(table(tmp_path, GOOD)).rows
     assert (plain["linear"][8, 16], plain["add"][0, 16]) == (16.0, 4.0)
+    assert (plain["linear"][16, 8], plain["linear"][16, 16]) == (16.0, 32.0)
     rows = GOOD.replace("[add]\n", "[add]\n16 = 7.0\n")
     assert CostTable.load(table(tmp_path, rows)).rows["add"][0, 16] == 7.0
 

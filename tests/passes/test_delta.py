@@ -13,6 +13,7 @@ from onnxgru.core.scheme import OutputScheme, Scheme, operands
 from onnxgru.passes import delta, source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
+from onnxgru.passes.networks import networks
 from onnxgru.runtime.evaluator import Evaluator
 from tests import grus
 from tests.pipeline import Pipeline, dataset, pipeline, thresholded
@@ -90,7 +91,7 @@ def test_the_annotated_graph_is_close_to_the_integers() -> None:
     program = made.lower(scheme)
     (wanted,) = Evaluator(made.host, dataset(made.host, inputs)).calls_outputs(program)
     apart = []
-    for layers in (delta.networks(made.layers, scheme, program), made.layers):
+    for layers in (networks(made.layers, scheme, program), made.layers):
         model = made.model.clone()
         Decompose(layers)(model)
         Annotate(program)(model)

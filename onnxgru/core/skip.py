@@ -1,0 +1,103 @@
+"""Skip: linear operators that are left out of narrow quantisation, in weights of 16 bits.
+
+After the selected path skipping of Rezk et al. 2022, "Shrink and Eliminate" (Information 13:176):
+some linear operators, such as the candidate's product with the state, have weights and operands of
+16 bits. Other readers of the operand read a copy at the width that it had.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from onnxgru.core.choices import MAXIMUM_BITS, WIDE_BITS
+from onnxgru.core.errors import UsageError
+from onnxgru.core.network import Layer, LinearOperator, Recurrence
+from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+
+FIRST = "first:"
+"""Before a name: that of operators of the first recurrent layer alone."""
+
+
+def named(layers: Sequence[Layer], names: Sequence[str]) -> tuple[str, ...]:
+    """Full names of the linear operators that users name.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The network.
+    names : sequence of str
+        Each the name of an operator in its cell, such as ``new.hidden``, a full name, or the name
+        of a layer, with shell patterns; with ``first:`` before it, in the first recurrent layer.
+
+    Raises
+    ------
+    UsageError
+        If a name fits no linear operator.
+    """
+    recurrent = [layer for layer in layers if layer.recurrent]
+    found: dict[str, None] = {}
+    for name in names:
+        pattern = name.removeprefix(FIRST)
+        among = recurrent[:1] if name.startswith(FIRST) else layers
+        fitting = [
+            operator.name
+            for layer in among
+            for operator in layer.linears
+            if any(fnmatchcase(n, pattern) for n in (operator.name, operator.row, layer.name))
+        ]
+        if not fitting:
+            rows = dict.fromkeys(o.row for layer in among for o in layer.linears)
+            raise UsageError(
+                f"skip must name linear operators or layers of the model, got {name!r}; the "
+                f"operators are {', '.join(rows)}, the layers "
+                f"{', '.join(layer.name for layer in among)}"
+            )
+        found |= dict.fromkeys(fitting)
+    return tuple(found)
+
+
+def applied(scheme: Scheme, layers: Iterable[Layer], names: Iterable[str]) -> Scheme:
+    """The scheme with 16 bits for weights and operands of linear operators.
+
+    What a layer reads of another layer's codes keeps its width.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        Other widths. Those of the operands become the widths of their copies.
+    layers : iterable of Layer
+        The network.
+    names : iterable of str
+        Full names of the operators.
+    """
+    inputs, operators, wanted = dict(scheme.inputs), dict(scheme.operators), set(names)
+    for layer in layers:
+        for recurrence in layer.recurrences:
+            for operator in recurrence.linears:
+                if operator.name not in wanted:
+                    continue
+                operators[operator.name] = _long(operators[operator.name])
+                writers = _writers(layer, recurrence, operator)
+                if not writers:
+                    inputs[layer.name] = _widened(inputs[layer.name])
+                for name in writers:
+                    operators[name] = _widened(operators[name])
+    return Scheme(inputs, operators)
+
+
+def _writers(layer: Layer, recurrence: Recurrence, operator: LinearOperator) -> tuple[str, ...]:
+    """Operators that compute what an operator reads, in all directions that share it."""
+    (operand,) = operator.inputs
+    if operand == recurrence.input:
+        return ()
+    return layer.writers.get(layer.grids.get(operand, ""), (operand,))
+
+
+def _long(entry: OutputScheme) -> OutputScheme:
+    return replace(entry, weight_bits=WIDE_BITS) if isinstance(entry, LinearScheme) else entry
+
+
+def _widened(entry: OutputScheme) -> OutputScheme:
+    if entry.bits > MAXIMUM_BITS:
+        return entry
+    return replace(entry, bits=WIDE_BITS, copy=entry.bits)
