@@ -23,10 +23,13 @@ FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.cal
 TEACHER, MEMBER = "teacher.checkpoint.pt", "finetuning.checkpoint.pt"
 """Where the fine-tuning of a teacher, and of a scheme, stands until all is written."""
 
+GOLDEN = "test_data_set_"
+"""What the names of folders with inputs and outputs of the graph begin with; a number follows."""
+
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
     | {"front.csv", "front.png", "moments.npz", "report.md", PAGE, REPORT, JOURNAL}
-    | {"test_data_set_0", TEACHER, MEMBER, SOURCE}
+    | {TEACHER, MEMBER, SOURCE}
     | FINETUNED
 )
 """Names that `quantize` writes, and that ``--force`` may replace."""
@@ -173,7 +176,7 @@ class Folder:
             If the file system refuses.
         """
         with self._refusals():
-            self._clear(KNOWN)
+            self._clear({*KNOWN, *self._golden()})
 
     def write(self, contents: Mapping[str, bytes], *, force: bool = False) -> None:
         """Write files, the last one of them last: all of them, or none.
@@ -206,7 +209,10 @@ class Folder:
                     with target.open("rb") as stream:
                         os.fsync(stream.fileno())
             with self._refusals():
-                self._clear(KNOWN if force else {REPORT, *FINETUNED} if REPORT in contents else ())
+                if force:
+                    self._clear({*KNOWN, *self._golden()})
+                elif REPORT in contents:
+                    self._clear({REPORT, *FINETUNED, *self._golden()})
                 for name in contents:
                     target = self.path / name
                     target.parent.mkdir(exist_ok=True)
@@ -232,6 +238,11 @@ class Folder:
         finally:
             if alone is not None:
                 os.close(alone)
+
+    def _golden(self) -> set[str]:
+        """Names of the test data sets that are there."""
+        found = {path.name for path in self.path.glob(f"{GOLDEN}*")}
+        return {name for name in found if name.removeprefix(GOLDEN).isdigit()}
 
     def _clear(self, names: Iterable[str]) -> None:
         """Remove files and folders, where they are there."""

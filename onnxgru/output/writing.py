@@ -18,14 +18,13 @@ from onnxgru.report import charts, page, text
 from onnxgru.report import front as fronts
 from onnxgru.report import record as reports
 from onnxgru.report.record import Written
-from onnxgru.runtime.verify import Verification, golden, verify
+from onnxgru.runtime import golden
+from onnxgru.runtime.verify import Verification, verify
 from onnxgru.session import delta
 from onnxgru.session.finetuning import Checkpoints, Lesson, tune
 from onnxgru.session.session import Session
 from onnxgru.study import sensitivity as sensitivities
 from onnxgru.study.study import Outcome
-
-GOLDEN_SEQUENCES = 2
 
 VERIFYING = 60.0
 """Seconds that the verification of an unrolled graph may take once the graph is loaded."""
@@ -136,8 +135,11 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
             batch=session.emission.batch,
         )  # fmt: skip
         proceed()
-        first, _ = next(iter(data.calls(session.emission.batch, GOLDEN_SEQUENCES)))
-        return checked, golden(integer, first, session.emission.time_axes)
+        vectors = golden.write(
+            integer, data, count=session.config.golden, batch=session.emission.batch,
+            time_axes=session.emission.time_axes, states=session.handed_on,
+        )  # fmt: skip
+        return checked, vectors
 
     try:
         checked, vectors = attended(check)

@@ -1,19 +1,30 @@
-"""Test data sets in ONNX's own convention: ``test_data_set_0/input_0.pb``, ``output_0.pb``."""
+"""Test data sets in ONNX's own convention: ``test_data_set_0/input_0.pb``, ``output_0.pb``.
 
-from collections.abc import Iterator
+Each is one call of the graph. Where calls hand states on, the sets follow each other: the state
+that one has as an output is an input of the next, until a recording ends.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
 from onnxgru.core.errors import DataError
+from onnxgru.core.folder import GOLDEN as PREFIX
+from onnxgru.data.dataset import Recorded
+from onnxgru.passes.states import first_values, recorded
+from onnxgru.runtime.sessions import onnxruntime_session
 
 Array = npt.NDArray[Any]
 
-PREFIX = "test_data_set_"
+SEQUENCES = 2
+"""Sequences of a set, where a graph takes any number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +42,72 @@ class Golden:
     name: str
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+
+
+def write(
+    model: onnx.ModelProto,
+    data: Recorded,
+    *,
+    count: int = 1,
+    batch: int | None = None,
+    time_axes: Mapping[str, int] | None = None,
+    states: Mapping[str, str] | None = None,
+) -> dict[str, bytes]:
+    """Inputs and outputs of an emitted graph as files.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        The emitted graph.
+    data : Dataset or Corpus
+        Sequences.
+    count : int
+        Sets; fewer where the data have no more calls.
+    batch : int, optional
+        Sequences that the graph takes per call, if it takes a fixed number.
+    time_axes : mapping of str to int, optional
+        In step form, the time axis of every input that has one.
+    states : mapping of str to str, optional
+        Outputs of the model by the name of the input that each is at the next call.
+    """
+    run = onnxruntime_session(model)
+    made = recorded(model)
+    handed = {state["input"]: state["output"] for state in made} | dict(states or {})
+    contents = {}
+    left: dict[str, Array] = {}
+    calls = islice(_calls(data, batch, time_axes or {}), count)
+    for index, (inputs, size, begins) in enumerate(calls):
+        first = {**inputs, **first_values(made, size)}
+        given = first if begins else first | left
+        found = run(given)
+        left = {taken: found[output] for taken, output in handed.items()}
+        for kind, values, arrays in (
+            ("input", model.graph.input, given),
+            ("output", model.graph.output, found),
+        ):
+            for number, value in enumerate(values):
+                array = np.ascontiguousarray(arrays[value.name])
+                tensor = numpy_helper.from_array(array, value.name)
+                name = f"{PREFIX}{index}/{kind}_{number}.pb"
+                contents[name] = tensor.SerializeToString()
+    return contents
+
+
+def _calls(
+    data: Recorded, batch: int | None, time_axes: Mapping[str, int]
+) -> Iterator[tuple[dict[str, Array], int, bool]]:
+    """What calls are given, for how many sequences, and whether their states are first ones."""
+    for part in data.parts:
+        firsts = set(accumulate(part.streams, initial=0)) if part.streams else None
+        for index, (call, _) in enumerate(part.calls(batch, SEQUENCES)):
+            begins = firsts is None or index in firsts
+            steps = min((call.inputs[n].shape[axis] for n, axis in time_axes.items()), default=1)
+            for t in range(steps):
+                inputs = {
+                    name: np.take(array, [t], axis=time_axes[name]) if name in time_axes else array
+                    for name, array in call.inputs.items()
+                }
+                yield inputs, call.size, begins and t == 0
 
 
 def read(folder: Path, model: onnx.ModelProto) -> list[Golden]:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from onnxgru.core.cells import STATE
 from onnxgru.core.errors import VerificationError
@@ -437,35 +436,3 @@ def _grids(layer: IntegerLayer) -> dict[str, str]:
     """Names of the boundaries of everything that a layer carries forwards, by carry."""
     (first, *_) = layer.recurrences
     return {carry: layer.grid(first, carry) for carry in first.bound}
-
-
-def golden(
-    model: onnx.ModelProto,
-    data: Dataset,
-    time_axes: Mapping[str, int] | None = None,
-) -> dict[str, bytes]:
-    """Inputs and outputs of an emitted graph as files, in ONNX's own convention.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The emitted graph.
-    data : Dataset
-        Sequences.
-    time_axes : mapping of str to int, optional
-        In step form, the time axis of every input that has one; the first step is taken.
-    """
-    inputs = dict(data.inputs)
-    for name, axis in (time_axes or {}).items():
-        inputs[name] = np.take(inputs[name], [0], axis=axis)
-    inputs |= first_values(recorded(model), data.size)
-    outputs = onnxruntime_session(model)(inputs)
-    contents = {}
-    for kind, values, arrays in (
-        ("input", model.graph.input, inputs),
-        ("output", model.graph.output, outputs),
-    ):
-        for index, value in enumerate(values):
-            tensor = numpy_helper.from_array(np.ascontiguousarray(arrays[value.name]), value.name)
-            contents[f"test_data_set_0/{kind}_{index}.pb"] = tensor.SerializeToString()
-    return contents

@@ -44,6 +44,13 @@ class Graphs(Settings):
         keyed=False,
     )
 
+    golden: int = setting(
+        1,
+        Whole(1),
+        "test data sets to write, one call each; in step form the states are handed on",
+        keyed=False,
+    )
+
     def contradictions(self) -> Iterator[tuple[bool, str]]:
         """Some settings belong to one form."""
         for name, form in (("steps", "unrolled"), ("float_state", "step")):

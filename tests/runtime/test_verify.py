@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 
 from onnxgru.core.errors import VerificationError
 from onnxgru.passes.form import Form
-from onnxgru.runtime.verify import golden, verify
+from onnxgru.runtime.verify import verify
 from tests import grus
 from tests.pipeline import Pipeline, dataset, pipeline
 from tests.runtime.exact import to_step
@@ -172,15 +172,3 @@ def test_operators_that_look_at_several_steps_have_no_step_form() -> None:
     emitted = to_step(model).emit(program, Form("step"))
     with pytest.raises(VerificationError, match=r"several steps at once.*--recurrence scan"):
         checked(model, emitted, program, inputs, time_axes={"X": 0})
-
-
-def test_golden_vectors_begin_with_the_first_state() -> None:
-    inputs = grus.feeds(CASE)
-    model = pipeline(grus.model(CASE), inputs)
-    program = model.uniform(8)
-    message = to_step(model).emit(program, Form("step"))
-    files = golden(message, dataset(model.host, inputs), {"X": 0})
-    tensor = onnx.TensorProto.FromString(files["test_data_set_0/input_1.pb"])
-    assert tensor.name == "/gru/forward/state"
-    zero = program.layers[0].emitted.zero_point
-    assert (numpy_helper.to_array(tensor) == np.full((4, 5), zero, np.uint8)).all()
