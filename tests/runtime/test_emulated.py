@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxgru.core import skip
+from onnxgru.core.program import IntegerProgram
+from onnxgru.core.scheme import Scheme
 from onnxgru.runtime.probe import probe
-from tests import grus
+from tests import grus, scans
+from tests.pipeline import Pipeline, pipeline
 from tests.runtime.exact import expect, made
 
 QEMU = shutil.which("qemu-x86_64")
@@ -78,17 +83,33 @@ def save(
     )
 
 
+def cases() -> Iterator[tuple[str, Pipeline, dict[str, np.ndarray], IntegerProgram]]:
+    """Names, models with inputs, and programs; an LSTM's cell state has 16 bits."""
+    gru = made(grus.Case(T=6, B=3, I=20, H=24, direction="bidirectional", gain=1.0))
+    lstm = made(grus.Case(T=5, I=20, H=24, operator="LSTM", gain=1.0, outputs=("Y", "Y_h", "Y_c")))
+    message = scans.model(scans.LIGRU)
+    inputs = scans.feeds(message)
+    ligru = pipeline(message, inputs)
+    yield "uniform", *gru, gru[0].uniform(8)
+    yield "mixed", *gru, gru[0].mixed(1)
+    layers = gru[0].layers
+    skipped = skip.applied(Scheme.uniform(layers, 8), layers, skip.named(layers, ("new.hidden",)))
+    yield "skipped", *gru, gru[0].lower(skipped)
+    yield "lstm", *lstm, lstm[0].uniform(8)
+    yield "ligru", ligru, inputs, ligru.uniform(8)
+
+
 def test_a_processor_without_vnni(tmp_path: Path) -> None:
-    case = grus.Case(T=6, B=3, I=20, H=24, direction="bidirectional", gain=1.0)
-    model, inputs = made(case)
     save(tmp_path, "control", *control())
-    for name, program in (("uniform", model.uniform(8)), ("mixed", model.mixed(1))):
+    counts = {}
+    for name, model, inputs, program in cases():
         expected = expect(model, program, inputs)
         message, codes = probe(model.emit(program), program)
         arrays = {**expected.outputs, **{n: expected.codes[n] for n in codes}}
-        assert len(arrays) == 4
+        counts[name] = len(arrays)
         save(tmp_path, name, message, inputs, arrays)
-    (tmp_path / "names.json").write_text(json.dumps(["control", "uniform", "mixed"]))
+    assert counts["uniform"] == 4 and min(counts.values()) >= 2
+    (tmp_path / "names.json").write_text(json.dumps(["control", *counts]))
     (tmp_path / "script.py").write_text(SCRIPT)
     ran = subprocess.run(
         [str(QEMU), "-cpu", "Haswell", sys.executable, str(tmp_path / "script.py"), str(tmp_path)],
@@ -100,6 +121,6 @@ def test_a_processor_without_vnni(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     differing = json.loads(ran.stdout.splitlines()[-1])
     assert differing["control"]["y"] > 0, "the emulated processor has VNNI after all"
-    for name in ("uniform", "mixed"):
-        assert len(differing[name]) == 4
+    for name, count in counts.items():
+        assert len(differing[name]) == count
         assert set(differing[name].values()) == {0}, differing[name]
