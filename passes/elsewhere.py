@@ -5,8 +5,8 @@ recurrences in other forms, which its owner must hear of:
 
 1. nodes of other recurrent operators, and of those of other domains;
 2. recurrent nodes in subgraphs (``If``, ``Loop``, ``Scan``) at any depth;
-3. the body of a ``Loop`` or ``Scan`` that multiplies by weights and has a sigmoid or tanh, but is
-   not made of what cells are made of;
+3. the body of a ``Loop`` or ``Scan`` that multiplies matrices, but is not made of what cells are
+   made of;
 4. a cell written out: the same weights multiply again what came out of them through a sigmoid or
    tanh (unrolled steps), or a sigmoid weighs a graph input and adds a tanh to it (a single step).
 """
@@ -29,6 +29,12 @@ _MOVING = frozenset(
 )
 _MIXING = frozenset({"Add", "Mul", "Sub"}) | _MOVING
 CURE = ": export the model with its layer as one operator (torch.nn.GRU, not GRUCell)"
+"""What to do with a cell that is written out step by step."""
+LOOP_CURE = (
+    ": export the layer as one operator, such as torch.nn.GRU or torch.nn.LSTM, or write the loop "
+    "without this"
+)
+"""What to do with a loop that is no cell."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def elsewhere(model: ir.Model, quantized: frozenset[str]) -> Iterator[Refusal]:
     """
     *others, last = sorted(quantized)
     words = f"{', '.join(others)} and {last}" if others else last
-    later = f"this version quantises nodes of the operator{'s' * (len(quantized) > 1)} {words} only"
+    later = f"onnxgru quantises {words} nodes, and cells in the body of a Scan or Loop"
     yield from _nodes(model.graph, "", quantized, later)
     unrolled = list(_unrolled(model.graph, later))
     yield from unrolled or _single(model.graph, later)
@@ -67,7 +73,7 @@ def _nodes(graph: ir.Graph, place: str, quantized: frozenset[str], later: str) -
         ):
             kind = node.op_type if own else f"{node.op_type} of domain {node.domain}"
             if place:
-                yield Refusal(name, f"{kind} lies in {place}; {later}, in the main graph")
+                yield Refusal(name, f"{kind} lies in {place}; {later}, all in the main graph")
             else:
                 yield Refusal(name, f"{kind} is not supported yet; {later}")
         found = False
@@ -75,19 +81,15 @@ def _nodes(graph: ir.Graph, place: str, quantized: frozenset[str], later: str) -
             where = f"a subgraph of {node.op_type} node {name!r}"
             found |= any(_RECURRENT.search(n.op_type) for s in graphs(inner) for n in s)
             yield from _nodes(inner, where + (f" in {place}" if place else ""), quantized, later)
-        if own and not found and is_host(node) and _steps(node):
-            why = later if place else reason(node) or later
-            yield Refusal(
-                name,
-                f"{node.op_type} steps through a cell written out as elementary operators; "
-                f"{why}{CURE}",
-            )
+        if own and not found and is_host(node) and _multiplies(node):
+            why = f"it lies in {place}" if place else reason(node) or later
+            yield Refusal(name, f"the body of this {node.op_type} is no cell; {why}{LOOP_CURE}")
 
 
-def _steps(node: ir.Node) -> bool:
-    """Whether a loop's body multiplies by weights and has a sigmoid or tanh."""
+def _multiplies(node: ir.Node) -> bool:
+    """Whether a loop's body multiplies matrices: other loops are no recurrent layers."""
     kinds = {n.op_type for body in subgraphs(node) for s in graphs(body) for n in s}
-    return bool(kinds & _PRODUCTS) and bool(kinds & _GATES)
+    return bool(kinds & _PRODUCTS)
 
 
 def _unrolled(graph: ir.Graph, later: str) -> Iterator[Refusal]:

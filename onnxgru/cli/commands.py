@@ -147,6 +147,8 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="an ONNX file, also one that onnxgru wrote")
+    options.add(parser, _SETTINGS["head"], "count the dense layers around the recurrent ones too")
+    parser.set_defaults(head=False)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

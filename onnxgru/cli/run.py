@@ -165,7 +165,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from onnxgru.cli import terminal
     from onnxgru.session.inspection import inspect
 
-    found = inspect(arguments.model)
+    found = inspect(arguments.model, head=arguments.head)
     _show(arguments, lambda: asdict(found), lambda: terminal.show_inspection(found))
 
 

@@ -26,7 +26,7 @@ from onnxgru.documents.remarks import (
 from onnxgru.documents.report import Report
 from onnxgru.output.result import Result
 from onnxgru.report import eliminated
-from onnxgru.report.text import outputs_table, sizes_table
+from onnxgru.report.text import macs, outputs_table, sizes_table
 from onnxgru.session import toolchains
 from onnxgru.session.comparison import Comparison
 from onnxgru.session.inspection import Inspection, LayerRow, OperatorRow
@@ -64,9 +64,10 @@ def show_result(result: Result) -> None:
     several = len(report.outputs) > 1
     sizes = report.sizes
     say(console, f"flash  {dict(sizes_table(sizes))['flash']}")
-    console.print(
-        f"RAM {sizes.ram:,} bytes per sequence, {sizes.macs:,} MACs per step, accumulators "
-        f"of {sizes.accumulator_bits} bits",
+    say(
+        console,
+        f"RAM {sizes.ram:,} bytes per sequence, {macs(sizes.macs, sizes.dense_macs)}, "
+        f"accumulators of {sizes.accumulator_bits} bits",
     )
     if (text := eliminated.sentence(report)) is not None:
         say(console, f"delta  {text}")
@@ -219,7 +220,8 @@ def show_inspection(found: Inspection) -> None:
         say(
             console,
             f"{kind}{sizes['weights']:,} weights, {sizes['weight_bits']:,} weight bits, {flash}"
-            f"{sizes['ram']:,} bytes RAM per sequence, {sizes['macs']:,} MACs per step",
+            f"{sizes['ram']:,} bytes RAM per sequence, "
+            f"{macs(sizes['macs'], sizes.get('dense_macs', 0))}",
         )
     for title, values in (("input", found.inputs), ("output", found.outputs)):
         for name, text in values.items():

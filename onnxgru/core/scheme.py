@@ -388,13 +388,13 @@ def _same_names(
             close = get_close_matches(name, expected, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(expected)}"
             raise SchemeError(
-                f"{source}: the model has no entry {name!r} in {section}; {hint}; "
-                "this scheme may be for another model"
+                f"{source}: the model has no entry {name!r} in {section}; {hint}; this scheme may "
+                "be for another model, or for this one with --head"
             )
     missing = [name for name in expected if name not in found]
     if missing:
         raise SchemeError(
             f"{source}: {section} lacks {', '.join(missing[:3])}"
             f"{' and others' if len(missing) > 3 else ''}; it must name every operator of the "
-            "model, and may be for another one"
+            "model, and may be for another one, or for this one without --head"
         )

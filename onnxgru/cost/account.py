@@ -37,7 +37,9 @@ class Account:
         Bytes a sequence needs while it runs: states, the codes of a step, and the widest
         scratch.
     macs : int
-        Multiply-accumulates a step and sequence; a dense layer counts as if it ran at every step.
+        Multiply-accumulates per step and sequence; a dense layer counts as if it ran at every step.
+    dense_macs : int
+        Those of them in dense layers.
     bitops : int
         Bit operations a step and sequence.
     accumulator_bits : int
@@ -50,6 +52,7 @@ class Account:
     flash: Mapping[str, int]
     ram: int
     macs: int
+    dense_macs: int
     bitops: int
     accumulator_bits: int
 
@@ -69,9 +72,12 @@ class Account:
         return 1 - self.weight_bits / max(1, HALF_FLOAT_BITS * self.weights)
 
     def to_dict(self) -> dict[str, object]:
-        """Figures by name, for JSON."""
+        """Figures by name, for JSON; without those of dense layers where there is none."""
+        figures = asdict(self)
+        if not self.dense_macs:
+            del figures["dense_macs"]
         return {
-            **asdict(self),
+            **figures,
             "flash": dict(self.flash),
             "flash_bytes": self.flash_bytes,
             "mean_bits": self.mean_bits,
@@ -103,6 +109,13 @@ def account(program: IntegerProgram) -> Account:
         flash=flash,
         ram=states + codes + max((operator.scratch for operator in operators), default=0),
         macs=sum(operator.macs for operator in operators),
+        dense_macs=sum(
+            operator.macs
+            for layer in program.layers
+            if not layer.carries
+            for recurrence in layer.recurrences
+            for operator in recurrence.operators
+        ),
         bitops=sum(w.count * w.weight_bits * w.bits for o in operators for w in o.work),
         accumulator_bits=max((proof.bits for proof in program.proofs()), default=0),
     )

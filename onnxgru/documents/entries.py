@@ -139,7 +139,7 @@ class Sizes:
     ----------
     flash : mapping of str to int
         Bytes by role.
-    flash_bytes, weight_bits, ram, macs, accumulator_bits : int
+    flash_bytes, weight_bits, ram, macs, dense_macs, accumulator_bits : int
         As there.
     mean_bits, reduction : float
         As there.
@@ -152,6 +152,7 @@ class Sizes:
     reduction: float = 0.0
     ram: int = 0
     macs: int = 0
+    dense_macs: int = 0
     accumulator_bits: int = 0
 
 

@@ -169,6 +169,8 @@ def falls(report: Report) -> list[str]:
             continue
         if report.sizes.mean_bits >= WIDEST:
             cure = "weights have 8 bits already, so check that calibration data are like these"
+        elif report.finetuning is not None:
+            cure = "give more bits, or fine-tune for more epochs or on more data"
         else:
             cure = "give more bits, --search, or fine-tune (onnxgru finetune)"
         found.append(f"{said} on {TITLES[role]} data; {cure}")

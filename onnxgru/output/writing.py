@@ -9,7 +9,7 @@ from onnxgru.core.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Fold
 from onnxgru.core.scheme import Scheme
 from onnxgru.data.dataset import Dataset
 from onnxgru.documents.front import Front
-from onnxgru.documents.remarks import remarks
+from onnxgru.documents.remarks import RANDOM, remarks
 from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, Stage, Verified, silent
 from onnxgru.output.interrupts import attended
@@ -184,7 +184,8 @@ def _write(
     document = reports.build(session, written, sizes, summary, tuning)
     report = Report.parse(document)
     for sentence in remarks(report):
-        session.tell(sentence)
+        if sentence != RANDOM:  # told before the work
+            session.tell(sentence)
     contents["report.md"] = files.encoded(text.markdown(report))
     contents[PAGE] = report_page(session, home, report, front, _sensitivity(session, home))
     contents[REPORT] = files.dump(document)

@@ -37,6 +37,14 @@ def methods(report: Report) -> str:
     return f"{weights}; {_RANGES[config['ranges']]}"
 
 
+def macs(all_layers: int, dense: int) -> str:
+    """Multiply-accumulates per step, and how dense layers are counted where there are any."""
+    text = f"{all_layers:,} MACs per step"
+    if dense:
+        text += f" ({dense:,} of dense layers, as if they ran at every step)"
+    return text
+
+
 def sizes_table(sizes: Sizes) -> list[tuple[str, str]]:
     """Rows of what a program costs."""
     flash = ", ".join(f"{role} {size:,}" for role, size in sizes.flash.items())
@@ -48,7 +56,7 @@ def sizes_table(sizes: Sizes) -> list[tuple[str, str]]:
             f"{100 * sizes.reduction:.1f} % less than float16",
         ),
         ("RAM per sequence", f"{sizes.ram:,} bytes"),
-        ("MACs per step", f"{sizes.macs:,}"),
+        ("MACs per step", macs(sizes.macs, sizes.dense_macs).replace(" MACs per step", "")),
         ("widest accumulator", f"{sizes.accumulator_bits} bits, proved"),
     ]
 

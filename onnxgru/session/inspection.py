@@ -110,13 +110,15 @@ class Inspection:
     flash: dict[int, int] = field(default_factory=dict)
 
 
-def inspect(model: object) -> Inspection:
+def inspect(model: object, *, head: bool = False) -> Inspection:
     """Look at a model.
 
     Parameters
     ----------
     model : str, path, bytes, ModelProto or onnx_ir.Model
         The model, or its file.
+    head : bool
+        Count dense layers around recurrent layers as well, as ``quantize --head`` quantises them.
 
     Raises
     ------
@@ -125,10 +127,10 @@ def inspect(model: object) -> Inspection:
     UsageError
         If it is no model.
     """
-    return _inspected(source.origin(model))
+    return _inspected(source.origin(model), head=head)
 
 
-def _inspected(origin: Origin) -> Inspection:
+def _inspected(origin: Origin, *, head: bool) -> Inspection:
     path, model = origin.path, source.read(origin)
     inputs = {str(v.name): _typed(v) for v in model.graph.inputs}
     outputs = {str(v.name): _typed(v) for v in model.graph.outputs}
@@ -146,7 +148,7 @@ def _inspected(origin: Origin) -> Inspection:
         sizes = json.loads(model.metadata_props[metadata.SIZES])
         rows = tuple(_scheme_row(name, entry) for name, entry in scheme.operators.items())
     else:
-        found = Model.of(origin, model).recognition
+        found = Model.of(origin, model, head=head).recognition
         layers = tuple(_layer_row(model, layer) for layer in found.layers)
         refusals, notes = found.refusals, found.notes
         nothing = "" if found.layers else found.nothing
@@ -215,7 +217,7 @@ def _layer_row(model: ir.Model, layer: Layer) -> LayerRow:
 
 
 def _float_sizes(layers: tuple[Layer, ...]) -> dict[str, Any]:
-    weights = biases = values = 0
+    weights = biases = values = dense = 0
     for layer in layers:
         values += layer.input_size
         for operator in layer.operators:
@@ -223,6 +225,7 @@ def _float_sizes(layers: tuple[Layer, ...]) -> dict[str, Any]:
             if isinstance(operator, LinearOperator):
                 weights += operator.weight.size
                 biases += operator.width
+                dense += 0 if layer.recurrent else operator.weight.size
         for recurrence in layer.recurrences:
             values += sum(recurrence.widths[carry.written_by] for carry in recurrence.carries)
     return {
@@ -235,4 +238,5 @@ def _float_sizes(layers: tuple[Layer, ...]) -> dict[str, Any]:
         "reduction": -1.0,
         "ram": 4 * values,
         "macs": weights,
+        "dense_macs": dense,
     }

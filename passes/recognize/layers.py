@@ -84,9 +84,8 @@ class Recognition:
             return f"holds no {what} that can be quantised, all of it stays in float ({reasons})"
         shown = ", ".join(self.kinds[:SHOWN]) + (", ..." if len(self.kinds) > SHOWN else "")
         return (
-            f"holds no {what} that can be quantised; it must have a node of the ONNX operator "
-            f"{what}, "
-            f"but has only {shown or 'no operators'}"
+            f"holds no {what} that can be quantised; it must have such a node, or a cell in the "
+            f"body of a Scan or Loop, but has only {shown or 'no operators'}"
         )
 
 
@@ -118,7 +117,7 @@ def recognize(
         for pattern in patterns:
             if not any(_matches(name, pattern) for name in names):
                 raise UsageError(
-                    f"--{option} {pattern!r} must match a {_either(known)} node; "
+                    f"--{option} {pattern!r} must match a recurrent layer; "
                     f"the model has {', '.join(names) or 'none'}"
                 )
     layers, refusals, notes = [], [], []

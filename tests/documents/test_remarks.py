@@ -1,5 +1,6 @@
 """Sentences of a report: how sure its figures are, and what stands out."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,12 @@ def test_falls_are_remarked(unit, before, after, target, said):
     found = falls(document(unit, quality={"float": before, "integer": after}, target=target))
     assert len(found) == bool(said)
     assert all(said in text and "onnxgru finetune" in text for text in found)
+
+
+def test_a_fall_after_fine_tuning_does_not_advise_it_again():
+    tuned = {"epochs": 3, "best_epoch": 0, "sequences": 9}
+    (text,) = falls(replace(document(quality={"integer": 40.0}), finetuning=tuned))
+    assert text.endswith("; give more bits, or fine-tune for more epochs or on more data")
 
 
 def test_a_fall_at_8_bits_points_at_the_data():

@@ -88,8 +88,8 @@ def test_a_condition_that_varies_is_left() -> None:
     assert not found.layers
     assert [refusal.node for refusal in found.refusals] == ["gru"] * 4
     assert found.refusals[0].reason == (
-        "GRU lies in a subgraph of If node 'first'; this version quantises nodes of the "
-        "operators GRU, LSTM and RNN only, in the main graph"
+        "GRU lies in a subgraph of If node 'first'; onnxgru quantises GRU, LSTM and RNN "
+        "nodes, and cells in the body of a Scan or Loop, all in the main graph"
     )
 
 

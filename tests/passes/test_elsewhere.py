@@ -47,8 +47,8 @@ def test_other_operators() -> None:
     (refusal,) = found_.refusals
     assert refusal.node == "layer"
     assert refusal.reason == (
-        "DynamicQuantizeLSTM of domain com.microsoft is not supported yet; this "
-        "version quantises nodes of the operators GRU, LSTM and RNN only"
+        "DynamicQuantizeLSTM of domain com.microsoft is not supported yet; onnxgru "
+        "quantises GRU, LSTM and RNN nodes, and cells in the body of a Scan or Loop"
     )
     with pytest.raises(
         ModelError,
@@ -61,7 +61,7 @@ def test_other_operators() -> None:
 def test_operators_of_other_domains() -> None:
     node = helper.make_node("AttnLSTM", ["x"], ["y"], name="a", domain="com.microsoft")
     (refusal,) = found([node], domains=("com.microsoft",)).refusals
-    assert refusal.reason.startswith("AttnLSTM of domain com.microsoft is not supported yet; this")
+    assert refusal.reason.startswith("AttnLSTM of domain com.microsoft is not supported yet; onn")
 
 
 def test_loops_are_named_with_what_lies_in_them() -> None:
@@ -92,12 +92,13 @@ def test_loops_are_named_with_what_lies_in_them() -> None:
         refusals = found([loop], arrays).refusals
         assert {refusal.node for refusal in refusals} == {name}
         assert refusals[0].reason == (
-            "GRU lies in a subgraph of If node 'if' in a subgraph of Loop node 'loop'; this "
-            "version quantises nodes of the operators GRU, LSTM and RNN only, in the main graph"
+            "GRU lies in a subgraph of If node 'if' in a subgraph of Loop node 'loop'; "
+            "onnxgru quantises GRU, LSTM and RNN nodes, and cells in the body of a Scan or Loop, "
+            "all in the main graph"
             if name == "inner"
-            else "Loop steps through a cell written out as elementary operators; the shape of s "
-            "is not known: export the model with its layer as one operator (torch.nn.GRU, not "
-            "GRUCell)"
+            else "the body of this Loop is no cell; the shape of s is not known: export the "
+            "layer as one operator, such as torch.nn.GRU or torch.nn.LSTM, or write the loop "
+            "without this"
         )
 
 
@@ -123,9 +124,9 @@ def test_a_cell_unrolled() -> None:
     assert refusal.node == "s0/r"
     assert refusal.reason.startswith(
         "R multiplies 3 times what came out of it through a sigmoid or tanh: a recurrent cell "
-        "written out as elementary operators, step by step; this version "
-        "quantises nodes of the operators GRU, LSTM and RNN only: export the model with its layer "
-        "as one operator"
+        "written out as elementary operators, step by step; onnxgru "
+        "quantises GRU, LSTM and RNN nodes, and cells in the body of a Scan or Loop: export the "
+        "model with its layer as one operator (torch.nn.GRU, not GRUCell)"
     )
 
 
@@ -159,8 +160,9 @@ def test_what_is_no_recurrence_is_not_named() -> None:
     assert not result.refusals
     with pytest.raises(
         ModelError,
-        match="m: holds no GRU, LSTM or RNN that can be quantised; it must have a node of the ONNX "
-        "operator GRU, LSTM or RNN, but has only MatMul, Sigmoid, Tanh, Mul, Add",
+        match="m: holds no GRU, LSTM or RNN that can be quantised; it must have such a "
+        "node, or a cell in the body of a Scan or Loop, but has only MatMul, Sigmoid, Tanh, Mul, "
+        "Add",
     ):
         require(result, "m")
 

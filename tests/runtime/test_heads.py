@@ -190,6 +190,11 @@ def test_report_and_evaluate_count_the_same_products(tmp_path: Path) -> None:
     """A dense layer has no step before: no share of a delta network counts it."""
     folder, model = ROOT / "models", ROOT / "models" / "digits_row.onnx"
     onnxgru.quantize(model, bits=8, head=True, delta="2", output=tmp_path / "out")
-    told = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["delta"]["roles"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    told = report["delta"]["roles"]
+    assert report["sizes"]["macs"] == 13_824 + 640 and report["sizes"]["dense_macs"] == 640
+    assert "14,464 (640 of dense layers, as if they ran at every step)" in (
+        (tmp_path / "out" / "report.md").read_text("utf-8")
+    )
     (row,) = onnxgru.evaluate(tmp_path / "out/integer.onnx", folder / "digits_row.holdout.npz").rows
     assert row.eliminated == pytest.approx(told["holdout"]["eliminated"], abs=1e-3)

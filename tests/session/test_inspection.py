@@ -81,7 +81,8 @@ def test_what_stays_in_float_is_grouped_by_reason(
     text = " ".join(shown(found, capsys))
     assert (
         "gru0, gru1 stay in float: DynamicQuantizeLSTM of domain com.microsoft is not supported "
-        "yet; this version quantises nodes of the operators GRU, LSTM and RNN only" in text
+        "yet; onnxgru quantises GRU, LSTM and RNN nodes, and cells in the body of a Scan or Loop"
+        in text
     )
     assert "recurrent layers: " not in text
 
@@ -94,6 +95,17 @@ def test_a_model_without_recurrences(tmp_path: Path, capsys: pytest.CaptureFixtu
     message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     text = " ".join(shown(inspect(saved(message, tmp_path)), capsys))
     assert text.endswith(
-        "the model holds no GRU, LSTM or RNN that can be quantised; it must have a node of the "
-        "ONNX operator GRU, LSTM or RNN, but has only Relu"
+        "the model holds no GRU, LSTM or RNN that can be quantised; it must have such a node, "
+        "or a cell in the body of a Scan or Loop, but has only Relu"
     )
+
+
+def test_dense_layers_are_counted_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    digits = Path(__file__).parents[2] / "models" / "digits_row.onnx"
+    plain, with_head = inspect(digits), inspect(digits, head=True)
+    assert [layer.node for layer in with_head.layers] == ["gru", "head"]
+    assert with_head.flash[8] > plain.flash[8]
+    assert "14,464 MACs per step (640 of dense layers, as if they ran at every step)" in " ".join(
+        line.strip() for line in shown(with_head, capsys)
+    )
+    assert "of dense layers" not in " ".join(shown(plain, capsys))

@@ -117,6 +117,6 @@ def test_other_loops_are_left_with_the_reason(reason: str) -> None:
     Normalize()(model)
     (refusal,) = recognize(model).refusals
     assert refusal.reason == (
-        f"Loop steps through a cell written out as elementary operators; {reason}: export the "
-        "model with its layer as one operator (torch.nn.GRU, not GRUCell)"
+        f"the body of this Loop is no cell; {reason}: export the layer as one operator, such as "
+        "torch.nn.GRU or torch.nn.LSTM, or write the loop without this"
     )

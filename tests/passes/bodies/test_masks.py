@@ -135,6 +135,6 @@ ODD = {
 def test_other_masks_leave_the_layer_in_float(reason: str) -> None:
     (refusal,) = found(ODD[reason]).refusals
     assert refusal.reason == (
-        f"Scan steps through a cell written out as elementary operators; {reason}: export the "
-        "model with its layer as one operator (torch.nn.GRU, not GRUCell)"
+        f"the body of this Scan is no cell; {reason}: export the layer as one operator, such as "
+        "torch.nn.GRU or torch.nn.LSTM, or write the loop without this"
     )

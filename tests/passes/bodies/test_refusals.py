@@ -93,11 +93,21 @@ def reason(message: onnx.ModelProto) -> str:
     found = recognize(model)
     assert not found.layers
     (refusal,) = found.refusals
-    before = "Scan steps through a cell written out as elementary operators; "
-    after = ": export the model with its layer as one operator (torch.nn.GRU, not GRUCell)"
+    before = "the body of this Scan is no cell; "
+    after = (
+        ": export the layer as one operator, such as torch.nn.GRU or torch.nn.LSTM, or write the "
+        "loop without this"
+    )
     assert refusal.reason.startswith(before)
     assert refusal.reason.endswith(after)
     return refusal.reason.removeprefix(before).removesuffix(after)
+
+
+def test_a_body_without_any_known_function_is_named() -> None:
+    body = replace(scans.RNN, nodes=scans.RNN.nodes.replace("Tanh", "Sin"))
+    assert reason(scans.model(body, checked=False)) == (
+        "its body has the operator Sin, which cells are not made of"
+    )
 
 
 @pytest.mark.parametrize("wanted", ODD_BODIES)
