@@ -127,8 +127,3 @@ class Delta(Chosen):
     def work(self) -> Iterator[Work]:
         """A comparison an element, which costs what an addition does."""
         yield Work("add", self.channels, self.operand_bits)
-
-    @property
-    def scratch(self) -> int:
-        """A code an element."""
-        return self.channels * self.types[0].container.itemsize

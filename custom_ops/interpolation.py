@@ -205,8 +205,3 @@ class Interpolation(Chosen):
     def work(self) -> Iterator[Work]:
         """An element a channel."""
         yield Work(self.kind, self.channels, self.operand_bits)
-
-    @property
-    def scratch(self) -> int:
-        """An int32 and a code a channel."""
-        return (4 + self.result.type.container.itemsize) * self.channels

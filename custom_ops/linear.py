@@ -284,10 +284,20 @@ class Linear(IntegerOperator):
         groups = zip(*(part.planes.values() for part in self.parts), strict=True)
         return [matrix for group in groups for matrix in group]
 
+    @property
+    def gathers(self) -> int:
+        """Columns of the weights."""
+        return int(self.parts[0].weight.shape[1])
+
+    @property
+    def products(self) -> int:
+        """Planes of the weights."""
+        return len(self.parts[0].planes)
+
     @cached_property
     def blocks(self) -> tuple[int, ...]:
         """Features of every block of the product."""
-        inputs, long = self.parts[0].weight.shape[1], self.parts[0].type.wide
+        inputs, long = self.gathers, self.parts[0].type.wide
         wide = self.operands[0].quantization.type.wide
         if (
             not wide
@@ -381,8 +391,3 @@ class Linear(IntegerOperator):
         """One an operator: every weight is multiplied once a step."""
         for part in self.parts:
             yield Work(self.kind, part.weight.size, self.operand_bits, part.type.bits)
-
-    @property
-    def scratch(self) -> int:
-        """An int32 accumulator and a code a channel."""
-        return sum(part.output.scratch for part in self.parts)

@@ -157,8 +157,3 @@ class Lookup(Chosen):
     def work(self) -> Iterator[Work]:
         """An element a channel."""
         yield Work(self.kind, self.channels, self.operand_bits)
-
-    @property
-    def scratch(self) -> int:
-        """A code a channel."""
-        return self.channels * self.table.itemsize

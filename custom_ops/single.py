@@ -48,11 +48,6 @@ class Requantized(IntegerOperator):
         """An element a channel."""
         yield Work(self.kind, self.output.channels, self.operand_bits)
 
-    @property
-    def scratch(self) -> int:
-        """Bytes of an accumulator and a code a channel."""
-        return self.output.scratch
-
 
 @dataclass(frozen=True, eq=False)
 class Chosen(IntegerOperator):

@@ -121,11 +121,6 @@ class Output:
         return rounded >> parameters.pre_shift > 1 << parameters.limit
 
     @property
-    def scratch(self) -> int:
-        """Bytes of its accumulators, int32, and codes."""
-        return (4 + self.boundary.quantization.type.container.itemsize) * self.channels
-
-    @property
     def reaches(self) -> bool:
         """Whether the pre-shift, the clip or a second word has anything to do."""
         return self.requantization.pre_shift > 0 or self.clips or self.requantization.word > 0
@@ -226,14 +221,19 @@ class IntegerOperator(ABC):
         return (type(self), self.inputs, self.outputs, *read, *made)
 
     @property
+    def gathers(self) -> int:
+        """Features of its operand where a result needs all of them, as a product does, else 0."""
+        return 0
+
+    @property
+    def products(self) -> int:
+        """Products that an element of its results is computed from."""
+        return 0
+
+    @property
     def operand_bits(self) -> int:
         """Width of the widest operand."""
         return max(operand.quantization.bits for operand in self.operands)
-
-    @property
-    @abstractmethod
-    def scratch(self) -> int:
-        """Bytes a step needs while it computes: accumulators and outputs, one sequence."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from onnxgru.core.program import IntegerProgram
+from onnxgru.core.schedule import Schedule
 
 HALF_FLOAT_BITS = 16
 
@@ -34,8 +35,8 @@ class Account:
     flash : mapping of str to int
         Bytes by role.
     ram : int
-        Bytes a sequence needs while it runs: states, the codes of a step, and the widest
-        scratch.
+        Bytes of the states of all layers on a device, with what a step needs in memory; see
+        `onnxgru.core.schedule`. What a layer reads is its caller's, and locals are on the stack.
     macs : int
         Multiply-accumulates per step and sequence; a dense layer counts as if it ran at every step.
     dense_macs : int
@@ -91,23 +92,13 @@ def account(program: IntegerProgram) -> Account:
     flash: dict[str, int] = {}
     for item in items:
         flash[item.role] = flash.get(item.role, 0) + item.size
-    states = codes = 0
-    for layer in program.layers:
-        codes += layer.input_size * layer.input.quantization.type.container.itemsize
-        for recurrence in layer.recurrences:
-            sizes = {
-                name: width * recurrence.types[name].container.itemsize
-                for name, width in recurrence.widths.items()
-            }
-            states += sum(sizes[carry.written_by] for carry in recurrence.carries)
-            codes += sum(sizes.values())
     operators = list(program.operators)
     return Account(
         weights=sum(item.weights for item in items),
         weight_bits=sum(item.weight_bits for item in items),
         bias_bits=8 * flash.get("bias", 0),
         flash=flash,
-        ram=states + codes + max((operator.scratch for operator in operators), default=0),
+        ram=sum(Schedule.of(r).ram for layer in program.layers for r in layer.recurrences),
         macs=sum(operator.macs for operator in operators),
         dense_macs=sum(
             operator.macs

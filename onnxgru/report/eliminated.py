@@ -41,8 +41,8 @@ def memory(report: Report) -> str:
     if report.delta is None:
         return ""
     return (
-        "The RAM of the sizes holds what was last read. Accumulators that are kept from step to "
-        f"step need {report.delta.accumulator_bytes:,} bytes more per sequence."
+        "The RAM of the sizes holds what was last read, and accumulators that are kept from step "
+        f"to step: {report.delta.accumulator_bytes:,} bytes per sequence."
     )
 
 
