@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnxgru.core.errors import OnnxgruWarning as OnnxgruWarning
     from onnxgru.core.scheme import Scheme as Scheme
     from onnxgru.data.dataset import Dataset as Dataset
+    from onnxgru.firmware.writing import write_c as write_c
     from onnxgru.output.members import finetune as finetune
     from onnxgru.output.members import pick as pick
     from onnxgru.output.result import Result as Result
@@ -44,6 +45,7 @@ _HOMES = {
     "pick": "onnxgru.output.members",
     "quantize": "onnxgru.api",
     "verify": "onnxgru.session.toolchains",
+    "write_c": "onnxgru.firmware.writing",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above
 

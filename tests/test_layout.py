@@ -20,7 +20,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 # Who may import whom: downwards only. A name is a package below onnxgru, or a module of its own.
 #
 #     cli
-#     api
+#     api   firmware
 #     output
 #     study
 #     report
@@ -52,9 +52,11 @@ ALLOWED["session"] = LIBRARY - {"search", "models"}
 ALLOWED["report"] = {"session", *LIBRARY}
 ALLOWED["study"] = {"report", "session", *LIBRARY}
 ALLOWED["output"] = {"study", "report", "session", *LIBRARY}
+ALLOWED["firmware"] = {"output", "study", "report", "session", *LIBRARY}
 ALLOWED["api"] = {"output", "study", "report", "session", *LIBRARY}
-ALLOWED["cli"] = {"api", "output", "study", "report", "session", *LIBRARY}
-ALLOWED["__init__"] = {"api", "output", "session", "settings", "training", "data", "core"}
+ALLOWED["cli"] = {"api", "firmware", "output", "study", "report", "session", *LIBRARY}
+ALLOWED["__init__"] = {"api", "firmware", "output", "session", "settings", "training"}
+ALLOWED["__init__"] |= {"data", "core"}
 ALLOWED["__main__"] = {"cli"}
 
 HEAVY = {

@@ -145,6 +145,24 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     options.add(parser, _SETTINGS["seed"])
 
 
+def _add_c(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="an output folder")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the sources (default: c in the folder)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace sources that are there")
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE", help="the float model, if it has moved"
+    )
+    parser.add_argument(
+        "--validation", metavar="DATA", help="the validation data, if they have moved"
+    )
+
+
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="an ONNX file, also one that onnxgru wrote")
     options.add(parser, _SETTINGS["head"], "count the dense layers around the recurrent ones too")
@@ -332,6 +350,12 @@ COMMANDS: dict[str, Command] = {
             "finetune model-onnxgru --training-data train.npz --index 3 --epochs 20",
         ),
         ("training_data", "index", "epochs", "output", "force", "resume", *_GENERAL),
+    ),
+    "c": Command(
+        "write the layers of an output folder as C99 for microcontrollers",
+        "folder [options]",
+        _add_c,
+        ("c model-onnxgru", "c model-onnxgru -o firmware/network"),
     ),
     "sensitivity": Command(
         "measure what each operator alone costs at each width",

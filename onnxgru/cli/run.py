@@ -124,6 +124,22 @@ def _finetune(arguments: argparse.Namespace) -> None:
     _print_result(result, arguments)
 
 
+def _c(arguments: argparse.Namespace) -> None:
+    from onnxgru.cli import live, terminal
+    from onnxgru.firmware.writing import write_c
+
+    with live.Progress(quiet=arguments.quiet) as progress:
+        written = write_c(
+            arguments.folder,
+            output=arguments.output,
+            force=arguments.force,
+            model=arguments.model,
+            validation=arguments.validation,
+            listener=progress,
+        )
+    _show(arguments, lambda: asdict(written), lambda: terminal.show_c(written))
+
+
 def _print_result(result: "object", arguments: argparse.Namespace) -> None:
     from onnxgru.cli import terminal
     from onnxgru.output.result import Result
@@ -241,6 +257,7 @@ _COMMANDS = {
     "quantize": _quantize,
     "pick": _pick,
     "finetune": _finetune,
+    "c": _c,
     "sensitivity": _sensitivity,
     "inspect": _inspect,
     "evaluate": _evaluate,

@@ -24,6 +24,7 @@ from onnxgru.documents.remarks import (
     verdict,
 )
 from onnxgru.documents.report import Report
+from onnxgru.firmware.writing import Firmware
 from onnxgru.output.result import Result
 from onnxgru.report import eliminated
 from onnxgru.report.text import macs, outputs_table, sizes_table
@@ -336,6 +337,16 @@ def show_export(done: Export) -> None:
     console.print(
         f"{done.path}: {held}, equal to torch within {done.difference:.1e} of the largest output"
     )
+
+
+def show_c(written: Firmware) -> None:
+    """Print what the C sources need on a device, and how to test them."""
+    console = open_console()
+    console.print(
+        f"parameters: {written.flash:,} bytes of flash; states: {written.ram:,} bytes of RAM; "
+        f"self-test of {written.steps} steps"
+    )
+    say(console, f"files are in {written.folder}/; test them with make -C {written.folder} test")
 
 
 def show_training(record: Mapping[str, Any], folder: Path) -> None:

@@ -1,0 +1,173 @@
+"""The verb: from an output folder to a folder of C sources."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru import events
+from onnxgru.core import files
+from onnxgru.core.errors import OutputError, UsageError
+from onnxgru.core.folder import Folder
+from onnxgru.core.integers import Codes
+from onnxgru.core.program import IntegerLayer, IntegerProgram
+from onnxgru.core.scheme import Scheme
+from onnxgru.cost.account import account
+from onnxgru.data.reading import Source
+from onnxgru.events import Listener, Stage, warned
+from onnxgru.firmware.sources import Library, Vector
+from onnxgru.output.reopening import report_of, session_of
+from onnxgru.runtime.engines import Given, LayerEvaluator, States
+from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.session import finetuning
+from onnxgru.session.session import Session
+
+SOURCES = "c"
+"""Folder of the sources in an output folder."""
+
+STEPS = 32
+"""Steps of the self-test at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Firmware:
+    """What was written.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    files : tuple of str
+        Names of the files.
+    flash, ram : int
+        Bytes of the parameters, and of the states of all layers.
+    steps : int
+        Steps of the self-test.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    flash: int
+    ram: int
+    steps: int
+
+
+def write_c(
+    folder: str | Path,
+    *,
+    output: str | Path | None = None,
+    force: bool = False,
+    model: object = None,
+    validation: Source = None,
+    metric: str | Callable[..., float] | None = None,
+    listener: Listener = warned,
+) -> Firmware:
+    """Write the layers of an output folder as C99.
+
+    Parameters
+    ----------
+    folder : path
+        An output folder of `quantize`, `pick` or `finetune`.
+    output : path, optional
+        Where to; ``c`` in the folder where left out.
+    force : bool
+        Replace what is there.
+    model : path or model, optional
+        The source model, where it has moved.
+    validation : path or object, optional
+        The validation data, where they have moved or came from Python; the self-test has their
+        first steps.
+    metric : str or callable, optional
+        The metric, where it was a Python function.
+    listener : callable, optional
+        Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds no results, or something would be replaced.
+    ModelError
+        If sums of a product could leave 32 bits.
+    """
+    events.check(listener)
+    for name, value in (("folder", folder), ("output", output)):
+        if not isinstance(value, str | Path) and (name == "folder" or value is not None):
+            raise UsageError(f"{name} must be a path, got a {type(value).__name__}")
+    place = Path(folder)
+    before = report_of(place)
+    target = Folder(Path(output) if output is not None else place / SOURCES)
+    target.check(force=force, resume=None)
+    given = {"validation": validation, "metric": metric}
+    changed = {name: value for name, value in given.items() if value is not None}
+    session = _session(place, session_of(place, before, model, changed, listener, force=False))
+    scheme = Scheme.load(place / "scheme.json")
+    scheme.validate(session.model.layers, str(place / "scheme.json"))
+    program = session.quantizer(scheme)
+    if account(program).flash != before.sizes.flash:
+        raise OutputError(
+            f"{place}: must be written by this version of onnxgru, whose program of it has other "
+            "sizes; quantise again"
+        )
+    listener(Stage("writing C"))
+    name = Path(files.recorded(before.model.path)).stem
+    library = Library(program, name, f"{name}, quantised")
+    vectors = golden(session, program)
+    contents = {name: text.encode() for name, text in library.files(vectors).items()}
+    target.write(contents)
+    steps = max(len(vector.inputs) for vector in vectors)
+    return Firmware(target.path, tuple(contents), library.flash, library.ram, steps)
+
+
+def _session(place: Path, session: Session) -> Session:
+    """The session with the weights of a fine-tuning, where the folder has any."""
+    weights = place / finetuning.WEIGHTS
+    if not weights.is_file():
+        return session
+    config = replace(
+        session.config,
+        weights_file=str(weights),
+        calibration_file=place / finetuning.CALIBRATION,
+    )
+    return Session.open(place / finetuning.MODEL, config, session.listener)
+
+
+class _Recorder:
+    """Runs a layer, and keeps the codes that it was given."""
+
+    def __init__(self, layer: IntegerLayer, kept: dict[str, Codes]) -> None:
+        self._layer, self._kept, self._run = layer, kept, LayerEvaluator(layer)
+
+    def __call__(
+        self,
+        x: Codes,
+        initial: Given | None,
+        lengths: npt.NDArray[np.integer[Any]] | None,
+        *,
+        trace: bool,
+    ) -> States:
+        steps = len(x) if lengths is None else max(1, int(lengths[0]))
+        self._kept.setdefault(self._layer.name, x[: min(STEPS, steps), :1])
+        return self._run(x, initial, lengths, trace=trace)
+
+
+def golden(session: Session, program: IntegerProgram) -> list[Vector]:
+    """Codes that each layer reads at the beginning of the validation data, and what it gives.
+
+    Each layer begins with its reset.
+    """
+    kept: dict[str, Codes] = {}
+    data = session.data["validation"].take(1)
+    evaluator = Evaluator(
+        session.model.host, data, lambda layer: _Recorder(layer, kept), most=1, once=True
+    )
+    next(iter(evaluator.states(program)))
+    return [vector(layer, kept[layer.name]) for layer in program.layers]
+
+
+def vector(layer: IntegerLayer, x: Codes) -> Vector:
+    """What a layer gives for codes (T, 1, I), from its reset on."""
+    y = LayerEvaluator(layer)(x).y
+    return Vector(x[:, 0], y[:, :, 0].reshape(len(y), -1))

@@ -1,0 +1,84 @@
+"""The command `c`, from an output folder to a self-test that passes."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import onnxgru
+from onnxgru.cli import main
+from onnxgru.core.errors import UsageError
+from tests import journeys
+from tests.firmware.libraries import needs_gcc
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("firmware")
+    journeys.copy_digits(place, 60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        journeys.quantize(place, "small", "--bits", "3")
+    return place
+
+
+@needs_gcc
+def test_a_folder_becomes_sources_that_test_themselves(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert main(["c", "small", "--quiet", "--format", "json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    report = journeys.read(place / "small" / "report.json")
+    assert written["flash"] == report["sizes"]["flash_bytes"]
+    assert written["folder"] == "small/c" and written["steps"] == 8
+    assert set(written["files"]) == journeys.names(place / "small" / "c")
+    done = subprocess.run(
+        ["make", "test"], cwd=place / "small" / "c", check=True, capture_output=True, text=True
+    )
+    assert "all codes are right" in done.stdout
+    assert main(["c", "small"]) == 1
+    assert "replace its results with --force" in capsys.readouterr().err
+    assert main(["c", "small", "--force", "--quiet"]) == 0
+    assert "bytes of flash; states: " in capsys.readouterr().out
+
+
+def test_what_is_no_output_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["c", str(place)]) == 1
+    assert "must be an output folder, it has no report.json" in capsys.readouterr().err
+    with pytest.raises(UsageError) as one:
+        onnxgru.write_c(3)
+    assert str(one.value) == "folder must be a path, got a int"
+
+
+@needs_gcc
+def test_conversions_are_those_of_the_program(tmp_path: Path) -> None:
+    """Quantising in C is what NumPy does: a product in float32, rounded half to even."""
+    import ctypes
+
+    from onnxgru.firmware.sources import Library
+    from tests import grus
+    from tests.firmware.libraries import codes_for, compile_with, write
+    from tests.pipeline import pipeline
+
+    case = grus.Case(I=3, H=2)
+    program = pipeline(grus.model(case), grus.feeds(case)).uniform(4)
+    library = Library(program, "net", "net")
+    sources = [s for s in write(library, codes_for(program, 1), tmp_path) if "_test" not in s.name]
+    compile_with("gcc", sources, tmp_path / "net.so", "-O2", "-shared", "-fPIC")
+    called = ctypes.CDLL(str(tmp_path / "net.so"))
+    (layer,) = program.layers
+    grid = layer.input.quantization
+    halves = (np.arange(-20, 20, dtype=np.float32) - np.float32(0.5)) * np.float32(grid.scale)
+    values = np.concatenate(
+        [halves, [np.inf, -np.inf, 1e30, -1e30, 0], np.random.default_rng(0).normal(0, 2, 500)]
+    ).astype(np.float32)
+    codes = np.empty(values.size, np.uint8)
+    called.net_gru_quantize_input(values.ctypes, codes.ctypes, values.size)
+    np.testing.assert_array_equal(codes, grid.quantize(values))
+    back = np.empty(16, np.float32)
+    every = np.arange(16, dtype=np.uint8)
+    called.net_gru_dequantize_state(every.ctypes, back.ctypes, 16)
+    np.testing.assert_array_equal(back, layer.emitted.dequantize(every))
