@@ -5,3 +5,6 @@ FORMS = ("scan", "step", "unrolled")
 
 RANGES = ("plain", "saturating", "aligned")
 """How `onnxgru.passes.lower.Lowering` chooses ranges."""
+
+ANNOTATIONS = ("qcdq", "qonnx")
+"""What quantisers of the annotated graph are made of."""

@@ -3,21 +3,23 @@
 Every operator's value gets ``QuantizeLinear -> Clip -> DequantizeLinear``; the Clip is left out at
 8 and at 16 bits, where the container does it. Both sides read the same scale and zero point, and
 the Clip's bounds have rank 0, so that tools can read the width back (from -3 .. 3 of weights of 2
-bits they read 3). Weights are int8 codes with zero point 0 behind a Clip and a DequantizeLinear,
-biases int32 codes behind a DequantizeLinear. Codes of 16 bits need opset 21; weights of 16 bits
-have no Clip, because runtimes have none of int16.
+bits they read 3). Weights are float values, multiples of their scale, before the same three nodes
+with zero point 0, for tools read their width in no other pattern. Biases are int32 codes behind a
+DequantizeLinear. Codes of 16 bits need opset 21; weights of 16 bits are int16 codes behind a
+DequantizeLinear, because runtimes have no Clip of int16.
 
 This is the float view of the quantised model: operators compute in float32 between quantisers.
 How far it is from the integer graph is reported in codes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxgru.core.integers import Quantization
+from onnxgru.core.integers import Quantization, WeightType
 from onnxgru.core.metadata import BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.tape import OPERATOR, Tape
@@ -92,39 +94,85 @@ class Annotate(ir.passes.InPlacePass):
         weight, bias = (graph.initializers.get(f"{name}/{role}") for role in ("weight", "bias"))
         if weight is None or bias is None or weight.dtype != ir.DataType.FLOAT:
             return False
-        top = part.type.maximum
+        if any(node.op_type == "QuantizeLinear" for node, _ in weight.uses()):
+            return False
+        codes = np.ascontiguousarray(part.weight.T)
         scale = tape.constant(f"{name}/weight_scale", part.weight_scale)
         zero = tape.constant(
             f"{name}/weight_zero_point", np.zeros(len(part.weight), part.weight.dtype)
         )
-        bias_scale = tape.constant(
-            f"{name}/bias_scale", part.weight_scale * np.float32(operand.scale * part.unit)
-        )
-        for value, codes, parameters, limited in (
-            (weight, np.ascontiguousarray(part.weight.T), (scale, zero), True),
-            (bias, part.bias, (bias_scale,), False),
-        ):
-            stored = tape.constant(f"{value.name}/codes", codes)
-            for place, uses in _uses(value):
-                inner = Tape(tape)
-                source = stored
-                if limited and not part.type.wide:
-                    # At 8 bits too, to leave out -128.
-                    source = _clip(tape, inner, stored, np.int8, -top, top, str(value.name))
-                real = inner.op(
-                    "DequantizeLinear",
-                    source,
-                    *parameters,
-                    name=f"{value.name}/dequantized",
-                    axis=value.shape.rank() - 1 if value.shape is not None else 0,
-                )
-                for added in inner.nodes:
-                    added.metadata_props[BITS] = str(part.type.bits if limited else 32)
-                for node, index in uses:
-                    node.replace_input_with(index, real)
-                place.insert_before(place[0], inner.nodes)
-            del graph.initializers[str(value.name)]
+        factors = part.weight_scale * np.float32(operand.scale * part.unit)
+        bias_scale = tape.constant(f"{name}/bias_scale", factors)
+        bias_zero = tape.constant(f"{name}/bias_zero_point", np.zeros(len(factors), np.int32))
+        if part.type.wide:
+            stored = tape.constant(f"{weight.name}/codes", codes)
+            _read(tape, weight, stored, (scale, zero), part.type.bits)
+            del graph.initializers[str(weight.name)]
+        else:
+            real = codes.astype(np.float32) * part.weight_scale
+            _quantized(tape, weight, real, (scale, zero), part.type)
+        stored = tape.constant(f"{bias.name}/codes", part.bias)
+        _read(tape, bias, stored, (bias_scale, bias_zero), 32)
+        del graph.initializers[str(bias.name)]
         return True
+
+
+def _read(
+    tape: Tape, value: ir.Value, codes: ir.Value, parameters: Sequence[ir.Value], bits: int
+) -> None:
+    """Let all uses of a parameter read its codes."""
+    for place, uses in _uses(value):
+        inner = Tape(tape)
+        real = inner.op(
+            "DequantizeLinear",
+            codes,
+            *parameters,
+            name=f"{value.name}/dequantized",
+            axis=_columns(value),
+        )
+        _insert(place, inner, uses, real, bits)
+
+
+def _quantized(
+    tape: Tape,
+    value: ir.Value,
+    real: npt.NDArray[np.float32],
+    parameters: Sequence[ir.Value],
+    kind: WeightType,
+) -> None:
+    """Let all uses of weights read them through quantisers; they get the values of their codes."""
+    value.const_value = ir.tensor(real, name=value.name)
+    axis = _columns(value)
+    for place, uses in _uses(value):
+        inner = Tape(tape)
+        name = str(value.name)
+        codes = inner.op("QuantizeLinear", value, *parameters, name=f"{name}/quantized", axis=axis)
+        # At 8 bits too, to leave out -128.
+        codes = _clip(tape, inner, codes, np.int8, -kind.maximum, kind.maximum, name)
+        result = inner.op(
+            "DequantizeLinear", codes, *parameters, name=f"{name}/dequantized", axis=axis
+        )
+        _insert(place, inner, uses, result, kind.bits)
+
+
+def _columns(value: ir.Value) -> int:
+    """The axis of the output channels."""
+    return value.shape.rank() - 1 if value.shape is not None else 0
+
+
+def _insert(
+    place: ir.Graph,
+    inner: Tape,
+    uses: Sequence[tuple[ir.Node, int]],
+    result: ir.Value,
+    bits: int,
+) -> None:
+    """Put nodes in front of a graph, and let what used a parameter use their result."""
+    for added in inner.nodes:
+        added.metadata_props[BITS] = str(bits)
+    for node, index in uses:
+        node.replace_input_with(index, result)
+    place.insert_before(place[0], inner.nodes)
 
 
 def _annotated(node: ir.Node) -> bool:

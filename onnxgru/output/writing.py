@@ -152,9 +152,12 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
             f"{checked.sequences:,} of {asked:,} sequences are compared bit for bit; a smaller "
             "--verify asks for as many, and --recurrence scan computes the same codes faster"
         )
+    shown = annotated
+    if session.config.annotation == "qonnx":
+        shown = session.emission.quants(annotated)
     contents = {
         "integer.onnx": integer.SerializeToString(deterministic=True),
-        "annotated.onnx": annotated.SerializeToString(deterministic=True),
+        "annotated.onnx": shown.SerializeToString(deterministic=True),
         "scheme.json": scheme.dumps(),
         "calibration.json": session.statistics.calibration_bytes,
         **session.statistics.moments_files,

@@ -19,6 +19,7 @@ from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
 from onnxgru.passes.networks import networks
 from onnxgru.passes.pack import Pack
+from onnxgru.passes.quants import Quants
 from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
 from onnxgru.runtime import counting
 from onnxgru.session import forms
@@ -73,6 +74,12 @@ class Emission:
             if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
                 del model.graph.initializers[str(value.name)]
         return self._finished(model, program, scheme)
+
+    def quants(self, annotated: onnx.ModelProto) -> onnx.ModelProto:
+        """An annotated graph with the ``Quant`` nodes of QONNX."""
+        model = ir.from_proto(annotated)
+        Quants()(model)
+        return source.proto(model)
 
     def _cut(self, form: Form) -> ir.Model:
         model = self.model

@@ -44,6 +44,13 @@ class Graphs(Settings):
         keyed=False,
     )
 
+    annotation: str = setting(
+        "qcdq",
+        Choice(passes.ANNOTATIONS),
+        "quantisers of annotated.onnx; qcdq: QuantizeLinear, Clip and DequantizeLinear; qonnx: "
+        "the Quant nodes of QONNX",
+        keyed=False,
+    )
     golden: int = setting(
         1,
         Whole(1),
