@@ -220,6 +220,19 @@ def test_mistakes_are_one_sentence(finished: Path, monkeypatch, words: str) -> N
     assert words in str(caught.value) and len(str(caught.value)) < 1500
 
 
+def test_a_reader_for_two_roles_says_what_to_give(place: Path) -> None:
+    reader = iter([DATA])
+    with pytest.raises(DataError, match=r"it holds none; it can be read only once, so if it was"):
+        onnxgru.quantize("m.onnx", calibration=reader, validation=reader, listener=silent)
+
+
+def test_tensors_of_types_that_numpy_lacks(place: Path) -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(DATA["X"]).bfloat16()
+    result = onnxgru.quantize("m.onnx", calibration=[tensor], output="b", listener=silent)
+    assert result.quality["validation"].sequences == 64
+
+
 def test_torch_modules_are_to_be_exported(finished: Path, monkeypatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.chdir(finished)

@@ -73,6 +73,13 @@ class Held:
     def __repr__(self) -> str:
         return f"<data: {self._name}>"
 
+    @property
+    def once(self) -> bool:
+        """Whether the object can be read only once, so that a second owner finds it empty."""
+        value = self._value
+        reader = callable(getattr(value, "get_next", None)) or hasattr(value, "__next__")
+        return reader and not isinstance(value, type)
+
     def batches(self) -> Iterator[tuple[str, object]]:
         """Yield where a batch comes from, and the batch.
 
@@ -231,9 +238,14 @@ def to_array(value: Any) -> Any:
         return value
     if isinstance(value, bool | int | float | np.generic):
         return np.asarray(value)
-    for step in ("detach", "cpu", "numpy"):  # of torch; other libraries have the last one
+    for step in ("detach", "cpu"):  # of torch
         if callable(method := getattr(value, step, None)):
             value = method()
+    if callable(method := getattr(value, "numpy", None)):
+        try:
+            value = method()
+        except TypeError:  # a type that NumPy lacks: torch's bfloat16, exact in float32
+            value = value.float().numpy()
     if not isinstance(value, np.ndarray) and is_array(value):
         return np.asarray(value)
     return value

@@ -167,7 +167,13 @@ def stream(source: Source, signature: Signature) -> Iterator[Dataset]:
         yield _checked(_named(batch, signature, where, single=single), signature, where)
         empty = False
     if empty:
-        raise DataError(f"{name_of(source)}: must hold at least one batch, it holds none")
+        cure = ""
+        if isinstance(source, reading.Held) and source.once:
+            cure = (
+                "; it can be read only once, so if it was read before, or is given for two roles, "
+                "give a function that returns a new one"
+            )
+        raise DataError(f"{name_of(source)}: must hold at least one batch, it holds none{cure}")
 
 
 def beside(model: str | os.PathLike[str], role: str) -> Path | None:
