@@ -4,7 +4,7 @@
 2. weights, biases and first values become initializers where they are constant, whatever
    Unsqueeze, Concat or Identity nodes they came through;
 3. a first value that is zero for every batch (Expand or ConstantOfShape of 0, as exporters write
-   it) is left out.
+   it) is left out, unless it has another size than the state: recognition refuses that.
 """
 
 import onnx_ir as ir
@@ -45,7 +45,7 @@ class Fold(ir.passes.InPlacePass):
         for node in list(recurrent.recurrent_nodes(model.graph)):
             modified |= self._fold(model.graph, node)
             for role, value in recurrent.inputs(node).items():
-                if role in recurrent.INITIAL and is_zero(value):
+                if role in recurrent.INITIAL and is_zero(value) and _fits(node, value):
                     recurrent.connect(node, role, None)
                     modified = True
         return ir.passes.PassResult(model, modified)
@@ -64,3 +64,10 @@ class Fold(ir.passes.InPlacePass):
             recurrent.connect(node, role, folded)
             modified = True
         return modified
+
+
+def _fits(node: ir.Node, value: ir.Value) -> bool:
+    """Whether a first value has as many features as the state, as far as that is known."""
+    hidden = node.attributes.get_int("hidden_size", 0)
+    size = value.shape[-1] if value.shape is not None and len(value.shape) else hidden
+    return not hidden or not isinstance(size, int) or size in (hidden, 1)

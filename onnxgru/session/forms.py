@@ -100,6 +100,32 @@ def check_batch(form: Form, batch: int | None) -> None:
         )
 
 
+def steps(graph: ir.Graph, layers: Sequence[Layer], data: Iterable[Recorded]) -> int:
+    """Steps of the longest recording in one call.
+
+    Parameters
+    ----------
+    graph : onnx_ir.Graph
+        Normalised.
+    layers : sequence of Layer
+        Its layers.
+    data : iterable of Dataset or Corpus
+        The recordings.
+
+    Returns
+    -------
+    int
+        0 where no input has an axis that is known to be that of time.
+    """
+    try:
+        axes = time_axes(graph, layers)
+    except ModelError:
+        axes = {}
+    parts = [part for recorded in data for part in recorded.parts]
+    lengths = (part.inputs[name].shape[axis] for part in parts for name, axis in axes.items())
+    return max(lengths, default=0)
+
+
 def check_data(
     graph: ir.Graph, layers: Sequence[Layer], form: Form, data: Iterable[Recorded]
 ) -> None:

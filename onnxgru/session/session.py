@@ -29,6 +29,9 @@ from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 from onnxgru.settings.quantization import AUTO
 
+LONG = 60
+"""Steps of a recording from which what each step adds to a state must not be rounded twice."""
+
 
 def read(given: object, config: Config) -> Model:
     """The model of a configuration; see `Model.read`."""
@@ -120,7 +123,9 @@ class Session:
         data = Recordings(model.path, model.host, config, listener, tables.sizes(graph))
         judged = [data[role] for role in data.judged]
         if config.ranges == AUTO:
-            config = replace(config, ranges=_suitable_ranges(judged))
+            streams = any(part.streams for recorded in judged for part in recorded.parts)
+            long = streams or forms.steps(graph, layers, judged) >= LONG
+            config = replace(config, ranges="aligned" if long else "saturating")
         forms.check_data(graph, layers, form, judged)
         many = config.search if fused is None else fused
         yardstick = Yardstick.of(model, data, config, fused=many)
@@ -195,12 +200,6 @@ class Session:
             field.name: _plain(getattr(self.config, field.name)) for field in fields(self.config)
         }
         return found | {"metric": metrics.title(self.config.metric)}
-
-
-def _suitable_ranges(judged: list[Recorded]) -> str:
-    """Ranges for these data: what frames add to a state must not be rounded twice."""
-    streams = any(part.streams for data in judged for part in data.parts)
-    return "aligned" if streams else "saturating"
 
 
 def _plain(value: object) -> object:

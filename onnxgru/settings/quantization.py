@@ -26,7 +26,7 @@ from onnxgru.settings.kinds import (
 )
 
 AUTO = "auto"
-"""Ranges as the data suggest: aligned where calls hand states on, else saturating."""
+"""Ranges as the data suggest: aligned where recordings are long, else saturating."""
 
 BITS = 8
 """Width of all weights and outputs where nothing else is asked for."""
@@ -77,7 +77,8 @@ class Quantization(Settings):
         "which error the observer mse minimises; plain: the error of each value; saturating: the "
         "error behind sigmoid and tanh, where large values do not matter; aligned: as saturating, "
         "and both terms of the state's sum share the state's scale (for long sequences); auto: "
-        "aligned if states are handed on from call to call, else saturating",
+        "aligned if states are handed on from call to call or recordings have 60 steps or more, "
+        "else saturating",
     )
     rounding: str = setting(
         "gptq",

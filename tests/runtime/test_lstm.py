@@ -157,6 +157,16 @@ def test_a_first_value_of_another_size_is_refused() -> None:
         decompose(message)
 
 
+def test_a_zero_first_value_of_another_size_is_refused_too() -> None:
+    message = grus.model(replace(PLAIN, initial=True))
+    (wrong,) = (value for value in message.graph.input if value.name == "initial_c")
+    message.graph.input.remove(wrong)
+    zeros = np.zeros((1, PLAIN.B, 9), np.float32)
+    message.graph.initializer.append(onnx.numpy_helper.from_array(zeros, "initial_c"))
+    with pytest.raises(onnxgru.OnnxgruError, match="its initial_c has 9 features, but R has 6"):
+        decompose(message)
+
+
 def test_search(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     case = replace(PLAIN, T=4, B=20, I=3, H=8, outputs=("Y_h",))

@@ -25,6 +25,17 @@ def session(tmp_path: Path) -> Session:
     return Session.open(tmp_path / "m.onnx", config)
 
 
+@pytest.mark.parametrize(("steps", "ranges"), [(59, "saturating"), (60, "aligned")])
+@pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # few data
+def test_long_recordings_get_aligned_ranges(tmp_path: Path, steps: int, ranges: str) -> None:
+    case = grus.Case(T=steps, B=2)
+    onnx.save(grus.model(case), tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", X=grus.feeds(case)["X"])
+    data = str(tmp_path / "data.npz")
+    session = Session.open(tmp_path / "m.onnx", Config(calibration=data, validation=data))
+    assert session.config.ranges == ranges
+
+
 def test_wider_limits_share_statistics_and_rounding(session: Session) -> None:
     wide = session.unbounded
     assert wide is session.unbounded
