@@ -8,6 +8,8 @@ from onnxgru.documents.entries import StepState, Verified
 LISTED = 120
 """Characters of a first state that are shown."""
 
+C_TYPES = {"uint8": "uint8_t", "uint16": "uint16_t", "float32": "float"}
+
 
 def ties(checked: Verified) -> list[str]:
     """Lines on codes that rounding errors of float operators changed."""
@@ -40,7 +42,90 @@ def table(states: Sequence[StepState]) -> list[str]:
             f"| {_first(state.first)} |"
             for state in states
         ),
+        "",
+        "To begin a new recording, give the first values again. Nothing else is kept from call to "
+        "call. In Python, for one recording:",
+        "",
+        *_python(states),
+        "",
+        "And in C, where `run` stands for one call of the graph:",
+        "",
+        *_c(states),
     ]
+
+
+def _python(states: Sequence[StepState]) -> list[str]:
+    """The loop over steps in Python."""
+    firsts = [f'    "{one.input}": {_array(one, index)},' for index, one in enumerate(states)]
+    following = [f'    "{state.input}": "{state.output}",' for state in states]
+    listed = any(isinstance(state.first, list) for state in states)
+    return [
+        "```python",
+        *(["import json", ""] if listed else []),
+        "import numpy as np",
+        "import onnxruntime",
+        "",
+        *(['states = json.load(open("report.json"))["states"]'] if listed else []),
+        'graph = onnxruntime.InferenceSession("integer.onnx")',
+        "names = [output.name for output in graph.get_outputs()]",
+        "first = {",
+        *firsts,
+        "}",
+        "following = {",
+        *following,
+        "}",
+        "state = dict(first)  # also to reset it",
+        "for step in recording:  # a dict with the other inputs, by name",
+        "    outputs = dict(zip(names, graph.run(names, {**step, **state})))",
+        "    state = {name: outputs[following[name]] for name in state}",
+        "```",
+    ]
+
+
+def _c(states: Sequence[StepState]) -> list[str]:
+    """The loop over steps in C."""
+    names = ["state" if len(states) == 1 else f"state{index}" for index in range(len(states))]
+    kinds = [C_TYPES[state.type] for state in states]
+    resets = [
+        f"    for (int i = 0; i < {state.shape[1]}; i++) {name}[i] = {_element(state, name)};"
+        for state, name in zip(states, names, strict=True)
+    ]
+    copies = [f"    memcpy({name}, next_{name}, sizeof {name});" for name in names]
+    given = ", ".join(names)
+    made = ", ".join(f"next_{name}" for name in names)
+    return [
+        "```c",
+        *(
+            f"static {kind} {name}[{state.shape[1]}], next_{name}[{state.shape[1]}];"
+            for state, name, kind in zip(states, names, kinds, strict=True)
+        ),
+        "",
+        "void reset(void) {",
+        *resets,
+        "}",
+        "",
+        "void step(const float *input, float *output) {",
+        f"    run(input, {given}, output, {made});",
+        *copies,
+        "}",
+        "```",
+    ]
+
+
+def _array(state: StepState, index: int) -> str:
+    """A first value as Python has it, for one recording or the fixed number of a call."""
+    rows = state.shape[0] if isinstance(state.shape[0], int) else 1
+    shape = f"({rows}, {state.shape[1]})"
+    if isinstance(state.first, list):
+        return f'np.broadcast_to(states[{index}]["first"], {shape}).astype("{state.type}")'
+    return f'np.full({shape}, {state.first}, "{state.type}")'
+
+
+def _element(state: StepState, name: str) -> str:
+    """A first value of a unit as C has it."""
+    if isinstance(state.first, list):
+        return f'first_{name}[i] /* "first" in report.json */'
+    return str(state.first)
 
 
 def _first(value: Any) -> str:
