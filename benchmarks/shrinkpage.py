@@ -1,7 +1,12 @@
 """The page of `benchmarks.shrink`: what was measured, beside what was published."""
 
+import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+WIDTH = 118
+"""Of lines of the page."""
 
 Documents = Mapping[str, dict[str, Any]]
 
@@ -71,13 +76,30 @@ def page(documents: Documents, mixed: Mapping[str, Sequence[int]], compared: str
     if dates[-1] != dates[0]:
         measured += f" to {dates[-1]}"
     widths = "; ".join(f"{name} {', '.join(map(str, bits))}" for name, bits in mixed.items())
-    parts = [HEAD.format(measured=measured, mixed=widths)]
+    parts = [_wrapped(HEAD.format(measured=measured, mixed=widths))]
     for title, two in (("One direction", False), ("Two directions", True)):
         chosen = {n: d for n, d in documents.items() if n.endswith("two directions") == two}
         if not chosen:
             continue
         parts += [f"## {title}\n", *_tables(chosen)]
     return "\n".join([*parts, PUBLISHED, compared])
+
+
+def _wrapped(text: str) -> str:
+    """Text with lines of even length; a paragraph or point is one that begins so."""
+    pieces = re.split(r"\n(?=\n|- )", text.strip())
+    filled = [
+        textwrap.fill(
+            " ".join(piece.split()),
+            WIDTH,
+            initial_indent="\n" * piece.startswith("\n"),
+            subsequent_indent="  " * piece.startswith(("- ", "\n- ")),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for piece in pieces
+    ]
+    return "\n".join(filled) + "\n"
 
 
 def _tables(documents: Documents) -> Iterator[str]:
