@@ -1,5 +1,6 @@
 """Results on stdout: sentences and tables."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def show_result(result: Result) -> None:
     console = open_console()
     report = result.parsed
     if report.random_input:
-        console.print(f"{RANDOM}.", style="bold yellow")
+        say(console, f"{RANDOM}.", style="bold yellow")
     several = len(report.outputs) > 1
     sizes = report.sizes
     say(console, f"flash  {dict(sizes_table(sizes))['flash']}")
@@ -76,7 +77,10 @@ def show_result(result: Result) -> None:
     _show_quality(console, report)
     if result.front is not None:
         console.print()
-        console.print(_front_table(Front.parse(result.front), most=2 if several else 3))
+        front = Front.parse(result.front)
+        searched = any(gene.endswith(".threshold") for gene in front.genes)
+        later = report.delta is not None and not searched
+        console.print(_front_table(front, most=2 if several else 3, thresholds=later))
     if report.search is not None:
         chosen, uniform = report.search.chosen, report.search.uniform_8
         share = 100 * chosen.flash_bytes / uniform.flash_bytes
@@ -122,7 +126,7 @@ def _show_quality(console: Console, report: Report) -> None:
             say(console, f"{text[0].lower()}{text[1:]}")
 
 
-def _front_table(front: Front, most: int) -> Table:
+def _front_table(front: Front, most: int, *, thresholds: bool = False) -> Table:
     """So many members, two uniform widths, and last the chosen member below uniform 8 bits."""
     unit, members = front.metric.unit, front.members
     others = {key: title for key, title in front.objectives.items() if key != "flash_bytes"}
@@ -158,6 +162,8 @@ def _front_table(front: Front, most: int) -> Table:
             style="bold green" if note else None,
         )
     captions = []
+    if thresholds:
+        captions.append("figures as searched, without thresholds; those with thresholds are above")
     if len(shown) < len(members):
         captions.append(f"{len(shown)} of {len(members)} members; report.html shows all")
     if beyond:
@@ -228,7 +234,7 @@ def show_inspection(found: Inspection) -> None:
         for name, text in values.items():
             console.print(f"{title} {name}: {text}")
     for note in found.notes:
-        console.print(f"note: {note}")
+        say(console, f"note: {note}")
     if found.layers:
         console.print()
         _show_layers(console, found.layers)
@@ -241,26 +247,25 @@ def show_inspection(found: Inspection) -> None:
     for reason, nodes in reasons.items():
         console.print()
         verb = "stays" if len(nodes) == 1 else "stay"
-        console.print(f"{', '.join(nodes)} {verb} in float: {reason}")
+        say(console, f"{', '.join(nodes)} {verb} in float: {reason}")
     if found.nothing and not found.refusals:
-        console.print(f"the model {found.nothing}")
+        say(console, f"the model {found.nothing}")
 
 
 def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
     """A line per layer, then the names of operators that all layers have."""
     table = _table("<layer", "<size", "<", "<reads", "<also given", "<read of it", "weights")
     for layer in layers:
-        usual = layer.attributes["activations"].replace("Sigmoid, Tanh", "").strip(", ") == ""
         attributes = ", ".join(
             f"{name} {value}" if name != "direction" else value
             for name, value in layer.attributes.items()
-            if name != "activations" or not usual
+            if not _usual(name, value)
         )
         table.add_row(
             layer.node,
             f"{layer.input_size} -> {layer.hidden_size}",
             attributes,
-            layer.input_shape,
+            layer.input_shape.removeprefix("float "),
             ", ".join(layer.inputs),
             ", ".join(layer.outputs) or "nothing",
             f"{sum(row.weights for row in layer.operators):,}",
@@ -274,6 +279,13 @@ def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
     for each, place in kinds.items():
         others = " and every layer like it" if len(layers) > 1 else ""
         say(console, f"operators of {place}{others}: {', '.join(each)}")
+
+
+def _usual(name: str, value: str) -> bool:
+    """Whether an attribute has the value that it has where it is left out."""
+    if name == "activations":
+        return re.fullmatch(r"(Sigmoid, Tanh(?:, Tanh)?)(, \1)?|Tanh", value) is not None
+    return (name, value) == ("input_forget", "0")
 
 
 def _show_operators(console: Console, operators: Sequence[OperatorRow]) -> None:
@@ -307,7 +319,7 @@ def show_comparison(found: Comparison) -> None:
         )
     console.print(table)
     for sentence in found.sentences():
-        console.print(sentence)
+        say(console, sentence)
 
 
 def show_verdicts(found: Verdicts) -> None:

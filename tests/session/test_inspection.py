@@ -49,7 +49,7 @@ def test_a_big_model_is_shown_in_a_few_lines(
     assert max(map(len, lines[1:5])) <= 80
     rows = [line for line in lines if line.startswith("gru")]
     assert rows[0].split() == [
-        *"gru0 6 -> 6 forward, linear_before_reset 1 float (T, B, 6) B Y 216".split()
+        *"gru0 6 -> 6 forward, linear_before_reset 1 (T, B, 6) B Y 216".split()
     ]
     assert rows[-1].split()[-3:] == ["Y,", "Y_h", "216"]
     start = "operators of /gru0/forward and every layer like it: reset.input,"
@@ -78,7 +78,7 @@ def test_what_stays_in_float_is_grouped_by_reason(
             del node.attribute[1:]
     found = inspect(saved(message, tmp_path))
     assert found.flash == {}
-    text = " ".join(shown(found, capsys))
+    text = " ".join(" ".join(shown(found, capsys)).split())
     assert (
         "gru0, gru1 stay in float: DynamicQuantizeLSTM of domain com.microsoft is not supported "
         "yet; onnxgru quantises GRU, LSTM and RNN nodes, and cells in the body of a Scan or Loop"
@@ -93,7 +93,7 @@ def test_a_model_without_recurrences(tmp_path: Path, capsys: pytest.CaptureFixtu
         [helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, [2])], [value("y", 1, [2])]
     )
     message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    text = " ".join(shown(inspect(saved(message, tmp_path)), capsys))
+    text = " ".join(" ".join(shown(inspect(saved(message, tmp_path)), capsys)).split())
     assert text.endswith(
         "the model holds no GRU, LSTM or RNN that can be quantised; it must have such a node, "
         "or a cell in the body of a Scan or Loop, but has only Relu"
@@ -109,3 +109,11 @@ def test_dense_layers_are_counted_on_demand(capsys: pytest.CaptureFixture[str]) 
         line.strip() for line in shown(with_head, capsys)
     )
     assert "of dense layers" not in " ".join(shown(plain, capsys))
+
+
+def test_what_is_usual_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = grus.Case(operator="LSTM", direction="bidirectional", linear_before_reset=0)
+    assert "activations" not in " ".join(shown(inspect(saved(grus.model(usual), tmp_path)), capsys))
+    odd = grus.Case(activations=("Tanh", "Sigmoid"))
+    text = " ".join(shown(inspect(saved(grus.model(odd), tmp_path)), capsys))
+    assert "activations Tanh, Sigmoid" in text
