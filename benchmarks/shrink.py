@@ -224,6 +224,12 @@ class Study:
                 yield f"published {bits} bits, skip part", lambda b=bits: self._published(b, PART)
         for name, widths in MIXED.items():
             yield f"mixed {name}", lambda w=widths: self._row(self._ours, self._mixed(w))
+        for name in ("M1", "M3"):
+            widths = MIXED[name]
+            yield (
+                f"mixed {name}, no skip",
+                lambda w=widths: self._row(self._ours, operands16(self._ours, w[:3], w[3])),
+            )
         for bits in (8, 4):
             yield f"delta {bits} bits, 0", lambda b=bits: self._delta(b, chosen=False)
             yield f"delta {bits} bits, chosen", lambda b=bits: self._delta(b, chosen=True)
