@@ -12,7 +12,7 @@ from onnxgru.settings.objectives import Objectives
 
 GENOMES = ("split", "coupled")
 GENES = ("bits", "observer", "granularity", "threshold")
-SHARES = ("none", "layer", "kind", "gate")
+SHARES = ("none", "layer", "kind", "gate", "operator")
 """Genomes, genes and groups that `onnxgru.study.encoding.Encoding` knows."""
 
 PROCESSOR = "cpu"
@@ -76,7 +76,12 @@ class Search(Settings):
         "delta network), such as bits,observer",
     )
     search_inputs: bool = setting(False, Switch(), "also search the width of each layer's input")
-    share: str = setting("none", Choice(SHARES), "which operators share a gene")
+    share: str = setting(
+        "none",
+        Choice(SHARES),
+        "which operators share a gene; operator: those of one name, such as reset.sum, in all "
+        "layers",
+    )
     strategy: str = setting(
         "explore-exploit",
         Choice(STRATEGIES),

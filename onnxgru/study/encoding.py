@@ -46,6 +46,7 @@ _GROUPS: Mapping[str, Callable[[Layer, Operator], tuple[str, str]]] = {
     ),
     "kind": lambda _layer, operator: (operator.kind, _matrix(operator)),
     "gate": lambda _layer, operator: (_gate(operator), f"{_gate(operator)}.{_matrix(operator)}"),
+    "operator": lambda _layer, operator: (operator.row, operator.row),
 }
 """What an operator's output, and its weights, share genes with."""
 
@@ -73,11 +74,12 @@ class Encoding:
         granularity of every linear operator's weights (a position in `GRANULARITIES`).
     thresholds : bool
         Genes for the thresholds of a delta network, one an operand in a layer.
-    share : {"none", "layer", "kind", "gate"}
+    share : {"none", "layer", "kind", "gate", "operator"}
         Genes in common, for models with many layers. "layer": those of one kind of operator in a
         layer, and the weights of each matrix W and R. "kind": the same over all layers. "gate":
         those of one gate (reset, update, new, state) over all layers, and the weights of each gate
-        and matrix.
+        and matrix. "operator": those of one operator of the cell, such as ``reset.sum``, over all
+        layers.
     granularity, observer, input_bits
         What genes do not say, and what uniform schemes have.
     cell_state : {"wide", "plain"}

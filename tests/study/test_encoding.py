@@ -30,6 +30,7 @@ def made():
         ({"share": "layer"}, 2 * (4 + 2)),
         ({"share": "kind"}, 4 + 2),
         ({"share": "gate"}, 4 + 6),
+        ({"share": "operator"}, 17 + 6),
         ({"share": "kind", "inputs": True}, 7),
         ({"granularities": True}, 68 + 18),
         ({"share": "kind", "granularities": True}, 6 + 2),
@@ -41,7 +42,7 @@ def test_number_of_genes(made, settings, count):
     assert len(Encoding(made.layers, **settings).space.genes) == count
 
 
-@pytest.mark.parametrize("share", ["none", "layer", "kind", "gate"])
+@pytest.mark.parametrize("share", ["none", "layer", "kind", "gate", "operator"])
 @pytest.mark.parametrize("coupled", [False, True])
 def test_every_genome_is_a_scheme(made, share, coupled):
     encoding = Encoding(
