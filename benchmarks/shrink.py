@@ -210,6 +210,7 @@ class Study:
             )
             if quick:
                 return
+            yield f"{bits} bits, wide states", lambda b=bits: self._wide(b)
             if two:
                 yield (
                     f"{bits} bits, skip part",
@@ -254,6 +255,12 @@ class Study:
     def _published(self, bits: int, pattern: str | None = None) -> dict[str, Any]:
         plain = operands16(self._theirs, (bits, bits, bits), bits)
         return self._row(self._theirs, plain if pattern is None else self._skipped(plain, pattern))
+
+    def _wide(self, bits: int) -> dict[str, Any]:
+        layers = self._ours.model.layers
+        if not any(layer.summed_states for layer in layers):
+            return {}
+        return self._row(self._ours, skip.with_wide_states(self._ours.uniform(bits), layers))
 
     def _row(self, session: Session, scheme: Scheme | None) -> dict[str, Any]:
         return {} if scheme is None else _measured(session, session.quantizer(scheme))

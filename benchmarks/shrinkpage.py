@@ -29,6 +29,8 @@ cores of an AMD EPYC (family 26).
 - **skip**: `--skip new.hidden`: the product of the candidate with the state has weights of 16
   bits and reads a state of 16 bits; what else reads the state reads a copy at the width of the
   row. **part**: in the forward direction alone.
+- **wide states**: `--wide-states`: 16 bits for a state that every step adds to and for what is
+  added; all products read a copy. An LSTM has that already.
 - **as published**: weights of so many bits, rounded to nearest, one scale per matrix; the values
   that products read have so many bits; everything else has 16.
 - **M1 to M8**: everything has 16 bits, but for weights and what products read. Widths of the

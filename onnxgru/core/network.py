@@ -401,6 +401,22 @@ class Layer:
         return frozenset(found)
 
     @cached_property
+    def summed_states(self) -> dict[str, bool]:
+        """Operators of states that steps add up: whether it is one that writes such a state.
+
+        Those that write it, and those that are added up to it; of a GRU ``h``, whose narrow codes
+        lose what is added too. No cell states, which have a width of their own.
+        """
+        found: dict[str, bool] = {}
+        for recurrence in self.recurrences:
+            for carry in recurrence.carries:
+                writer = carry.written_by
+                if recurrence.by_name[writer].kind == "add" and writer not in self.cell_state:
+                    terms = [n for n, total in recurrence.summands.items() if total == writer]
+                    found |= {writer: True, **dict.fromkeys(terms, False)}
+        return found
+
+    @cached_property
     def writers(self) -> dict[str, tuple[str, ...]]:
         """Operators that share a quantisation and its width, by name of the quantisation.
 

@@ -85,6 +85,19 @@ def applied(scheme: Scheme, layers: Iterable[Layer], names: Iterable[str]) -> Sc
     return Scheme(inputs, operators)
 
 
+def with_wide_states(scheme: Scheme, layers: Iterable[Layer]) -> Scheme:
+    """The scheme with 16 bits for states that steps add up, and for what is added up to them.
+
+    Narrow operators read copies of these states at the widths that they had.
+    """
+    operators = dict(scheme.operators)
+    for layer in layers:
+        for name, writes in layer.summed_states.items():
+            entry = operators[name]
+            operators[name] = _widened(entry) if writes else replace(entry, bits=WIDE_BITS)
+    return Scheme(scheme.inputs, operators)
+
+
 def _writers(layer: Layer, recurrence: Recurrence, operator: LinearOperator) -> tuple[str, ...]:
     """Operators that compute what an operator reads, in all directions that share it."""
     (operand,) = operator.inputs

@@ -130,4 +130,5 @@ def uniform(layers: Sequence[Layer], bits: int, config: Config) -> Scheme:
         input_bits=config.input_bits,
         cell_state=config.cell_state,
     )
-    return skip.applied(found, layers, skip.named(layers, config.skip))
+    found = skip.applied(found, layers, skip.named(layers, config.skip))
+    return skip.with_wide_states(found, layers) if config.wide_states else found

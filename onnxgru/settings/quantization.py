@@ -44,7 +44,8 @@ class Quantization(Settings):
     bits: int | None = setting(
         None,
         _WIDTH,
-        "one width for all weights and outputs, but for 16 bits where cell_state or skip says so",
+        "one width for all weights and outputs, but for 16 bits where cell_state, wide_states or "
+        "skip say so",
         unset=str(BITS),
         basic=True,
         keyed=False,  # a search has widths of its own, here and below
@@ -95,6 +96,12 @@ class Quantization(Settings):
         Choice(CELL_STATES),
         "codes of a cell state, which steps add to and no matrix product reads, such as an LSTM's; "
         "wide: 16 bits, which a search may make fewer; plain: as everything else",
+    )
+    wide_states: bool = setting(
+        False,
+        Switch(),
+        "give 16 bits to states that every step adds to, such as a GRU's, and to what is added; "
+        "matrix products and other operators read them in codes of the usual width",
     )
     skip: tuple[str, ...] = setting(
         (),
@@ -160,7 +167,7 @@ class Quantization(Settings):
             "delta_drop says how thresholds are chosen; give delta auto too, or leave out "
             "delta_drop",
         )
-        for name in ("granularity", "observer", "input_bits", "cell_state", "skip"):
+        for name in ("granularity", "observer", "input_bits", "cell_state", "skip", "wide_states"):
             yield (
                 self.scheme is not None and getattr(self, name) != usual[name].default,
                 f"a scheme says its own {name}; leave out {name}, or the scheme",

@@ -88,6 +88,9 @@ class Encoding:
     skipped : sequence of str
         Full names of linear operators whose weights may have 16 bits; their operands then have 16
         too. In uniform schemes they do. In groups they have genes of their own.
+    wide_states : bool
+        States that steps add up have 16 bits, and what is added; their genes are then the widths of
+        copies, and those of the terms have no effect.
     """
 
     def __init__(
@@ -106,7 +109,9 @@ class Encoding:
         input_bits: int = 8,
         cell_state: str = CELL_STATES[0],
         skipped: Sequence[str] = (),
+        wide_states: bool = False,
     ) -> None:
+        self._wide_states = wide_states
         self._layers, self._skipped = tuple(layers), frozenset(skipped)
         self._coupled, self._inputs = coupled, inputs
         self._observers, self._granularities, self._share = observers, granularities, share
@@ -197,6 +202,8 @@ class Encoding:
             for layer in self._layers
         }
         found = skip.applied(Scheme(inputs, operators), self._layers, long)
+        if self._wide_states:
+            found = skip.with_wide_states(found, self._layers)
         if not self.thresholds:
             return found
 

@@ -46,6 +46,7 @@ def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
         input_bits=config.input_bits,
         cell_state=config.cell_state,
         skipped=skip.named(layers, config.skip),
+        wide_states=config.wide_states,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from onnxgru.core import skip
 from onnxgru.core.errors import SchemeError, UsageError
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
+from onnxgru.settings.config import Config
 from onnxgru.study.allocation import Allocation
 from onnxgru.study.encoding import Encoding
 from tests import grus
@@ -141,3 +142,26 @@ def test_allocation_narrows_them_too(model: Pipeline) -> None:
     starts = Allocation(model.layers, model.calibration, encoding).starts()
     widths = {encoding.scheme(genome).linear(names[0]).weight_bits for genome in starts}
     assert len(widths) > 2
+
+
+def test_wide_states(model: Pipeline) -> None:
+    """What a GRU adds up has 16 bits, and products read copies; an LSTM has none of them."""
+    plain = Scheme.uniform(model.layers, 4)
+    found = skip.with_wide_states(plain, model.layers)
+    for name, entry in found.operators.items():
+        row = name.rsplit("/", 1)[-1]
+        wide = {"state.sum": (16, 4), "state.new": (16, None), "state.keep": (16, None)}
+        assert (entry.bits, entry.copy) == wide.get(row, (4, None))
+    model.lower(found)
+    encoding = Encoding(model.layers, wide_states=True)
+    assert encoding.scheme(encoding.uniform(4)) == found
+    case = grus.Case(operator="LSTM", outputs=("Y_h",))
+    lstm = pipeline(grus.model(case), grus.feeds(case))
+    assert [layer.summed_states for layer in lstm.layers] == [{}]
+
+
+@pytest.mark.parametrize("name", ["skip", "wide_states"])
+def test_a_scheme_says_its_own(name: str) -> None:
+    value = {"skip": ("new.hidden",), "wide_states": True}[name]
+    with pytest.raises(UsageError, match=f"a scheme says its own {name}; leave out {name}, or the"):
+        Config(scheme="scheme.json", **{name: value})

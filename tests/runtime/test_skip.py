@@ -25,6 +25,7 @@ from onnxgru.runtime.verify import oracle_engine
 from tests import grus
 from tests.pipeline import Pipeline, dataset, first_job, pipeline, random_scheme, thresholded
 from tests.runtime.exact import RUNTIMES, require_exact
+from tests.runtime.exact import made as make
 
 CASES = {
     "reset after": (grus.Case(T=6, I=4, H=6), ("new.hidden",)),
@@ -127,6 +128,17 @@ def test_at_threshold_0_nothing_changes(case: Made) -> None:
     ]
     for name, values in outputs[0].items():
         np.testing.assert_array_equal(values, outputs[1][name])
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_wide_states(before: int) -> None:
+    made, inputs = make(grus.Case(T=6, I=4, H=6, linear_before_reset=before))
+    found = skip.with_wide_states(random_scheme(made.layers, 0), made.layers)
+    program = made.lower(found)
+    require_exact(made, program, inputs, names=QUICK[:2])
+    (recurrence,) = networks(made.layers, found, program)[0].recurrences
+    readers = {o.row for o in recurrence.readers("/gru/forward/state")}
+    assert readers == {"state.copy", "state.keep"}
 
 
 def test_readers_of_the_state() -> None:

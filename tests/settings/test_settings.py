@@ -116,7 +116,7 @@ def test_the_key_of_the_journal_has_what_evaluations_depend_on() -> None:
         *("granularity", "observer", "ranges", "rounding", "bias_correction", "input_bits"),
         *("accumulator_bits", "include", "exclude", "head", "batch_axis", "state", "metric"),
         *("output_name", "genome", "search_inputs", "widths", "genes", "share", "population"),
-        *("seed", "objectives", "cell_state", "skip"),
+        *("seed", "objectives", "cell_state", "skip", "wide_states"),
     }
 
 
