@@ -40,7 +40,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [shlex.split(line, comments=True) for line in blocks("sh")[2].splitlines()]
     assert [line[1] for line in lines] == [
         *("inspect", "sensitivity", "quantize", "pick", "pick", "finetune", "evaluate"),
-        *("verify", "export"),
+        *("verify", "c", "export"),
     ]
     for line in lines[:-1]:  # export names a user's own module; tests/training runs it
         if line[1] == "pick" and not Path("model-onnxgru/front.json").exists():

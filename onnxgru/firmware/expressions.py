@@ -152,11 +152,14 @@ def columns(value: Expression, start: int, count: int) -> Expression:
         case Stored(name, values, first, size):
             return value if size == 1 else Stored(name, values, first + start, count)
         case Beside(values, counts):
+            parts, widths = [], []
             for part, size in zip(values, counts, strict=True):
-                if start < size:
-                    return columns(part, start, count)
+                first, last = max(start, 0), min(start + count, size)
+                if first < last:
+                    parts.append(columns(part, first, last - first))
+                    widths.append(last - first)
                 start -= size
-            raise ValueError("there are not so many columns")
+            return parts[0] if len(parts) == 1 else Beside(tuple(parts), tuple(widths))
         case Product(operand, weights):
             return Product(operand, columns(weights, start, count))
         case Parameter(path, inner):

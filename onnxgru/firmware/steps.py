@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxgru.core.errors import ModelError
 from onnxgru.core.integers import IntegerType, WeightType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.schedule import CARRY, CODES, NEXT, STEPS, SUMS, Memory, Row, Schedule
 from onnxgru.custom_ops import stage
 from onnxgru.firmware.arrays import Arrays, Names
+from onnxgru.firmware.calls import chain, require_fit, spread
 from onnxgru.firmware.expressions import (
     Beside,
     Call,
@@ -28,12 +28,9 @@ from onnxgru.firmware.expressions import (
     columns,
     parameters,
 )
-from onnxgru.firmware.packing import BLOCK, UNIT, Shape
 
 RESERVED = ("layer", "x", "i", "j", "clip", "shift_right", "centre", "pair")
 """Names that the templates use."""
-
-LIMIT = 2**31
 
 
 @dataclass(frozen=True)
@@ -346,10 +343,10 @@ class _Writer:
         packed, words, stream = self._arrays.weights(weights, turned=False)
         form = "wide" if operand.type.wide else "dot"
         if form == "dot":
-            _require_fit(weights, operand)
+            require_fit(weights, operand)
         self._forms.add((form, weights.bits))
         steps = self._array(product.operand, STEPS)
-        text = _chain(form, packed.shape, "0", steps, words, stream, "j")
+        text = chain(form, packed.shape, "0", steps, words, stream, "j")
         if form == "wide":
             return text
         kind = WeightType(weights.bits)
@@ -381,7 +378,7 @@ class _Writer:
                     self._forms.add(("spread", weights.bits))
                     sums = self._array(reader.name, SUMS)
                     sums = f"{sums} + {place * reader.width}" if place else sums
-                    calls = _spread(packed.shape, sums, change, words, stream)
+                    calls = spread(packed.shape, sums, change, words, stream)
                     lines += [f"    {call};" for call in calls]
         yield Statement(f"products of {self._local(row.name)}", (*lines, "}"))
 
@@ -428,12 +425,15 @@ class _Writer:
     def _parameter(self, path: str, value: Expression) -> str:
         if isinstance(value, Number) or not _scalar(value):
             return self._text(value)
-        label = path.removesuffix(".mask").removeprefix("requantization.").removeprefix("finish.")
-        name = f"{self._owner}_{label.replace('.', '_')}"
-        if name not in self._hoisted:
-            self._hoisted[name] = text = self._bare(value)
-            self._before.append(f"const int32_t {name} = {text};")
-        return name
+        whole = f"{self._owner}.{path.removesuffix('.mask')}"
+        if whole not in self._hoisted:
+            inner = whole.removeprefix(f"{self._owner}.").removeprefix("requantization.")
+            short = f"{self._owner}_{inner.removeprefix('finish.').replace('.', '_')}"
+            if short in self._hoisted.values():
+                short = whole.replace(".", "_")
+            self._hoisted[whole] = short
+            self._before.append(f"const int32_t {short} = {self._bare(value)};")
+        return self._hoisted[whole]
 
     def _bare(self, expression: Expression) -> str:
         """Text of an expression that nothing stands beside."""
@@ -493,57 +493,3 @@ def _products(expression: Expression) -> Iterator[Product]:
 def _matrix(product: Product) -> Weights:
     assert isinstance(product.weights, Weights) and not isinstance(product.weights, Beside)
     return product.weights
-
-
-def _require_fit(weights: Weights, operand: Any) -> None:
-    """Sums of codes of weights, which are not negative, times steps from the zero point."""
-    most = max(operand.zero_point, operand.type.maximum - operand.zero_point)
-    largest = most * ((1 << weights.bits) - 1) * weights.codes.shape[1]
-    if largest >= LIMIT:
-        raise ModelError(
-            f"{weights.name}: C code sums products in 32 bits, which {weights.codes.shape[1]} "
-            f"features could exceed; use fewer bits for the weights or for what they multiply"
-        )
-
-
-def _chain(
-    form: str, shape: Shape, start: str, steps: str, words: str, stream: str, row: str
-) -> str:
-    """Calls that add up one row: blocks, units, single columns, as far as there are any."""
-    bits, text, done = shape.bits, start, 0
-    if shape.blocks:
-        first = f"{words} + {row} * {shape.blocks * bits}"
-        text = f"{form}_blocks_{bits}({text}, {steps}, {first}, {shape.blocks})"
-        done = BLOCK * shape.blocks
-    if shape.units:
-        first = f"{row} * {shape.units}" if shape.units > 1 else row
-        inner = f"{steps} + {done}" if done else steps
-        text = f"{form}_units_{bits}({text}, {inner}, {stream}, {first}, {shape.units})"
-        done += UNIT * shape.units
-    if shape.singles:
-        bit = f"{row} * {shape.singles * bits}"
-        if shape.singles_start:
-            bit = f"{shape.singles_start} + {bit}"
-        inner = f"{steps} + {done}" if done else steps
-        text = f"{form}_singles_{bits}({text}, {inner}, {stream}, {bit}, {shape.singles})"
-    return text
-
-
-def _spread(shape: Shape, sums: str, change: str, words: str, stream: str) -> Iterator[str]:
-    """Calls that add one changed element's row to kept sums."""
-    bits, done = shape.bits, 0
-    if shape.blocks:
-        first = f"{words} + j * {shape.blocks * bits}"
-        yield f"spread_blocks_{bits}({sums}, {change}, {first}, {shape.blocks})"
-        done = BLOCK * shape.blocks
-    if shape.units:
-        inner = f"{sums} + {done}" if done else sums
-        first = f"j * {shape.units}" if shape.units > 1 else "j"
-        yield f"spread_units_{bits}({inner}, {change}, {stream}, {first}, {shape.units})"
-        done += UNIT * shape.units
-    if shape.singles:
-        inner = f"{sums} + {done}" if done else sums
-        bit = f"j * {shape.singles * bits}"
-        if shape.singles_start:
-            bit = f"{shape.singles_start} + {bit}"
-        yield f"spread_singles_{bits}({inner}, {change}, {stream}, {bit}, {shape.singles})"

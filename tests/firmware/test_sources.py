@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxgru.core import skip
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
@@ -47,6 +48,14 @@ def widened(case: grus.Case, rows: tuple[str, ...], most: int = 0) -> IntegerPro
     return model.lower(scheme)
 
 
+def skipped(case: grus.Case) -> IntegerProgram:
+    """Products with the state in weights and codes of 16 bits."""
+    model = pipeline(grus.model(case), grus.feeds(case))
+    scheme = Scheme.uniform(model.layers, 4)
+    chosen = skip.named(model.layers, ("*.hidden",))
+    return model.lower(skip.applied(scheme, model.layers, chosen))
+
+
 def delta(case: grus.Case) -> IntegerProgram:
     model = pipeline(grus.model(case), grus.feeds(case))
     generator = np.random.default_rng(case.seed)
@@ -61,7 +70,8 @@ PROGRAMS = {
     "gru": lambda: made(GRU),
     "both_directions": lambda: made(BOTH),
     "rnn": lambda: made(grus.Case(operator="RNN", I=1, H=1)),
-    "wide": lambda: widened(replace(LSTM, direction="bidirectional"), MIXED),
+    "wide": lambda: widened(LSTM, MIXED),
+    "skip": lambda: skipped(grus.Case(I=5, H=34)),
     "delta": lambda: delta(grus.Case(I=6, H=38, linear_before_reset=0)),
     "wide_delta": lambda: widened(LSTM, STATES, 900),
 }
