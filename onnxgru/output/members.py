@@ -1,6 +1,6 @@
 """What goes on from an output folder: picking another member of a front, and fine-tuning."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from onnxgru import events
 from onnxgru.core import size
 from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.core.folder import MEMBER, PAGE, REPORT, TEACHER, Folder
+from onnxgru.core.network import Layer
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.data.dataset import Dataset
@@ -27,6 +28,7 @@ from onnxgru.session.finetuning import (
     prepare,
     training_data,
 )
+from onnxgru.session.model import Model
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import check_names, defaults, dependent
@@ -214,9 +216,9 @@ def finetune(
     training = training_data(session)
     assert training is not None
     session.examine(training)
-    begun = None if start is None else _begun(session, Path(start))
+    begun = None if start is None else _begun(session.model, session.config, Path(start))
     front = None if index is None else front_of(place)
-    scheme = _scheme_of(place, session) if front is None else None
+    scheme = _scheme_of(place, session.model.layers) if front is None else None
     with target.locked():
         if clears:
             target.clear()
@@ -233,10 +235,10 @@ def finetune(
         return _tuned(session, place, target, before, scheme, training, lesson, checkpoints)
 
 
-def _scheme_of(place: Path, session: Session) -> Scheme:
+def _scheme_of(place: Path, layers: Iterable[Layer]) -> Scheme:
     """The scheme of a folder's files."""
     scheme = Scheme.load(place / "scheme.json")
-    scheme.validate(session.model.layers, str(place / "scheme.json"))
+    scheme.validate(layers, str(place / "scheme.json"))
     return scheme
 
 
@@ -311,7 +313,7 @@ def _again(**given: object) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _begun(session: Session, place: Path) -> Tuned:
+def _begun(model: Model, config: Config, place: Path) -> Tuned:
     """What an earlier fine-tuning of the same model left in a folder.
 
     Raises
@@ -322,12 +324,12 @@ def _begun(session: Session, place: Path) -> Tuned:
         If it is of another model.
     """
     before = report_of(place)
-    if before.model.sha256 != session.model.digest:
+    if before.model.sha256 != model.digest:
         raise ModelError(
-            f"{place}: must be the folder of a fine-tuned {session.model.path.name}, but is of "
+            f"{place}: must be the folder of a fine-tuned {model.path.name}, but is of "
             f"another model, {before.model.path}; give a folder of the same model"
         )
-    return load_tuned(session, place)
+    return load_tuned(model, config, place)
 
 
 def _copied(place: Path) -> dict[str, bytes]:
@@ -360,7 +362,7 @@ def _picked(
     if max_bytes is not None:
         study, lesson = study_of(session, training)
         front, member = _widened(session, study, front, member, max_bytes)
-        seen = output.history(session, Folder(place), front, search.max_drop)
+        seen = output.history(session.yardstick.metric, Folder(place), front, search.max_drop)
         others = output.front_files(front, [(e.size, e.quality) for e in seen])
     scheme = member.parsed(str(place / NAME))
     summary = search.rewritten(front.chosen, member)

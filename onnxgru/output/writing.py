@@ -8,6 +8,7 @@ from onnxgru.core.errors import ModelError, SchemeError, VerificationError
 from onnxgru.core.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
 from onnxgru.core.scheme import Scheme
 from onnxgru.data.dataset import Dataset
+from onnxgru.data.metrics import Metric
 from onnxgru.documents.front import Front
 from onnxgru.documents.remarks import RANDOM, remarks
 from onnxgru.documents.report import Report
@@ -213,7 +214,7 @@ def report_page(
     evaluations: tuple[charts.Evaluation, ...] = ()
     if front is not None and report.search is not None:
         drop = report.search.max_drop
-        evaluations = history(session, folder, front, drop, session.listener)
+        evaluations = history(session.yardstick.metric, folder, front, drop, session.listener)
     return page.build(
         report,
         folder=files.shown(folder.path),
@@ -225,7 +226,7 @@ def report_page(
 
 
 def history(
-    session: Session,
+    metric: Metric,
     folder: Folder,
     front: Front,
     max_drop: float,
@@ -236,7 +237,7 @@ def history(
     if not journal.is_file():
         return ()
     try:
-        return charts.history(journal.read_bytes(), front, session.yardstick.metric, max_drop)
+        return charts.history(journal.read_bytes(), front, metric, max_drop)
     except (OSError, ValueError, KeyError) as error:
         listener(Notice(f"{journal} cannot be read ({error}): {PAGE} is without its generations"))
         return ()

@@ -25,6 +25,7 @@ from onnxgru.runtime.verify import Verification
 from onnxgru.session import delta
 from onnxgru.session.distance import distance
 from onnxgru.session.session import Session
+from onnxgru.session.yardstick import Yardstick
 
 Array = npt.NDArray[Any]
 
@@ -132,8 +133,8 @@ def build(
             "outputs": list(session.yardstick.choice.outputs),
             "reason": session.yardstick.choice.reason,
         },
-        "quality": {role: _quality(session, role, found[role]) for role in roles},
-        "outputs": _outputs(session, found["validation"]),
+        "quality": {role: _quality(session.yardstick, role, found[role]) for role in roles},
+        "outputs": _outputs(session.yardstick, found["validation"]),
         "drift": drift.measure(
             session.model.host,
             session.data["validation"],
@@ -200,12 +201,12 @@ def build(
     return document
 
 
-def _quality(session: Session, role: str, outputs: Mapping[str, Array]) -> dict[str, Any]:
+def _quality(yardstick: Yardstick, role: str, outputs: Mapping[str, Array]) -> dict[str, Any]:
     """Figures of a role's data with what they rest on."""
-    judge = session.yardstick.judge(role)
-    before, after = (judge.estimate(one) for one in (session.yardstick.reference(role), outputs))
-    apart = intervals.difference(judge.sums(outputs), judge.sums(session.yardstick.reference(role)))
-    if session.yardstick.metric.target == "reference":  # the float model is what is compared with
+    judge = yardstick.judge(role)
+    before, after = (judge.estimate(one) for one in (yardstick.reference(role), outputs))
+    apart = intervals.difference(judge.sums(outputs), judge.sums(yardstick.reference(role)))
+    if yardstick.metric.target == "reference":  # the float model is what is compared with
         apart = None
     return {
         "float": _finite(before.figure),
@@ -219,18 +220,18 @@ def _quality(session: Session, role: str, outputs: Mapping[str, Array]) -> dict[
     }
 
 
-def _outputs(session: Session, found: Mapping[str, Array]) -> list[dict[str, Any]]:
+def _outputs(yardstick: Yardstick, found: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Every output of the model on validation data, whether or not it is judged."""
     rows: list[dict[str, Any]] = []
-    reference = session.yardstick.reference("validation")
-    judge = session.yardstick.judge("validation")
-    for output in session.yardstick.outputs:
+    reference = yardstick.reference("validation")
+    judge = yardstick.judge("validation")
+    for output in yardstick.outputs:
         name, whole = output.name, metrics.holds_classes(found[output.name])
         row: dict[str, Any] = {
             "name": name,
             "reached": output.reached,
             "state": output.state,
-            "judged": name in session.yardstick.choice.outputs,
+            "judged": name in yardstick.choice.outputs,
             "metric": None,
             "unit": None,
             "float": None,
@@ -239,7 +240,7 @@ def _outputs(session: Session, found: Mapping[str, Array]) -> list[dict[str, Any
             "sqnr_db": None if whole else _finite(metrics.sqnr(reference[name], found[name])),
         }
         if row["judged"]:
-            metric, target = session.yardstick.metric, judge.targets[name]
+            metric, target = yardstick.metric, judge.targets[name]
         else:
             metric = metrics.METRICS["agreement" if whole else "sqnr"]
             target = reference[name]

@@ -1,6 +1,6 @@
 """Thresholds of a delta network: by hand, chosen on validation data, and what they eliminate."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from onnxgru.core import choices
@@ -85,7 +85,7 @@ def check(session: Session, scheme: Scheme | None = None) -> None:
     """
     config = session.config
     searched = config.search and "threshold" in config.genes
-    own = scheme is not None and has_thresholds(session, scheme)
+    own = scheme is not None and has_thresholds(session.model.layers, scheme)
     if config.delta is None and not searched and not own:
         return
     streams = any(part.streams for role in session.data.judged for part in session.data[role].parts)
@@ -97,11 +97,11 @@ def check(session: Session, scheme: Scheme | None = None) -> None:
         )
 
 
-def has_thresholds(session: Session, scheme: Scheme) -> bool:
+def has_thresholds(layers: Iterable[Layer], scheme: Scheme) -> bool:
     """Whether a scheme makes a delta network."""
     return any(
         threshold is not None
-        for layer in session.model.layers
+        for layer in layers
         for found in scheme.thresholds(layer).values()
         for threshold in found
     )
@@ -207,7 +207,7 @@ def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
         Widths and thresholds. Operands without one are counted as with 0, which gives the same
         codes.
     """
-    if not has_thresholds(session, scheme):
+    if not has_thresholds(session.model.layers, scheme):
         return None
     from onnxgru.runtime.elimination import Measuring
 

@@ -29,6 +29,7 @@ from onnxgru.events import Listener, Stage, silent
 from onnxgru.events import Tuned as Told
 from onnxgru.passes import source
 from onnxgru.rounding import given
+from onnxgru.session.model import Model
 from onnxgru.session.session import Session, read
 from onnxgru.settings.config import Config
 from onnxgru.training.checkpoint import Checkpoint
@@ -227,7 +228,7 @@ def prepare(
         If the checkpoint cannot be written, or is of another fine-tuning.
     """
     config = session.config
-    lesson = Lesson(_outputs(session, data), start)
+    lesson = Lesson(_outputs(session.model, session.yardstick.output, data), start)
     if not config.teacher_epochs:
         return lesson
     told = listener or session.listener
@@ -237,7 +238,9 @@ def prepare(
         checkpoints.check_teacher()
     epochs = config.teacher_epochs
     made = _fitted(session.unbounded, scheme, data, lesson, epochs, told, checkpoints, TEACHER)
-    return Lesson(_outputs(made.session, data), made.tuned, made.summary)
+    return Lesson(
+        _outputs(made.session.model, made.session.yardstick.output, data), made.tuned, made.summary
+    )
 
 
 def tune(
@@ -444,12 +447,12 @@ def _settings(config: Config, epochs: int) -> Settings:
     )
 
 
-def _outputs(session: Session, data: Dataset) -> Array:
-    """What the float model of a session computes for training data, the batch first."""
-    return session.model.host.outputs_of(data)[session.yardstick.output]
+def _outputs(model: Model, output: str, data: Dataset) -> Array:
+    """What a float model computes for training data, the batch first."""
+    return model.host.outputs_of(data)[output]
 
 
-def load_tuned(session: Session, folder: Path) -> Tuned:
+def load_tuned(model: Model, config: Config, folder: Path) -> Tuned:
     """What an earlier fine-tuning of the same model left in a folder, to start from.
 
     Raises
@@ -465,18 +468,18 @@ def load_tuned(session: Session, folder: Path) -> Tuned:
             f"{folder}: must be the folder of a fine-tuning, it has no {MODEL}; fine-tune one "
             "member first"
         )
-    model = read(path, session.config)
-    weights = {o.name: (o.weight, o.bias) for layer in model.layers for o in layer.linears}
-    wanted = {o.name for layer in session.model.layers for o in layer.linears}
+    found = read(path, config)
+    weights = {o.name: (o.weight, o.bias) for layer in found.layers for o in layer.linears}
+    wanted = {o.name for layer in model.layers for o in layer.linears}
     if set(weights) != wanted:
         raise ModelError(
-            f"{path}: must be a fine-tuned {session.model.path.name}, but has other layers; give a "
+            f"{path}: must be a fine-tuned {model.path.name}, but has other layers; give a "
             "folder of the same model, or fine-tune it again"
         )
-    known = session.model.normal.graph.initializers
+    known = model.normal.graph.initializers
     initializers = {
         str(name): value.const_value.numpy()
-        for name, value in model.normal.graph.initializers.items()
+        for name, value in found.normal.graph.initializers.items()
         if value.const_value is not None and name in known
     }
     return Tuned({}, weights, {}, initializers)

@@ -28,6 +28,7 @@ from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, Settings, Workers, search
 from onnxgru.session.session import Session
+from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import declared, dependent, keyed
 from onnxgru.settings.finetuning import Finetuning
@@ -393,7 +394,7 @@ class Study:
         }
         if self._make is None:
             schemes = (self.encoding.scheme(found[chosen].genome), self._uniform(MAXIMUM_BITS))
-            apart = _apart(session, *(wide.quantizer(scheme) for scheme in schemes))
+            apart = _apart(session.yardstick, *(wide.quantizer(scheme) for scheme in schemes))
             summary["to_uniform_8"] = {"index": chosen, **apart}
         else:
             settings = session.settings()
@@ -455,21 +456,21 @@ class Study:
             "accumulator_bits": sizes.accumulator_bits,
             "bitops": sizes.bitops,
             **{s.key: s.value(program, counted) for s in self.sizes if s.key in _OTHERS},
-            **_figures(session, program),
+            **_figures(session.yardstick, program),
         }
 
 
-def _figures(session: Session, program: IntegerProgram) -> dict[str, Any]:
+def _figures(yardstick: Yardstick, program: IntegerProgram) -> dict[str, Any]:
     """Figures of a program by role and their 95 % intervals, as JSON can hold them.
 
     Decibels are within the metric's limits; None where there are no data.
     """
-    metric = session.yardstick.metric
+    metric = yardstick.metric
     found: dict[str, Any] = {}
     for role in FIGURES:
         found[role] = found[f"{role}_interval"] = None
-        if role in session.data:
-            judge = session.yardstick.judge(role)
+        if role in yardstick.data:
+            judge = yardstick.judge(role)
             known = judge.estimate(judge.outputs(program))
             infinite = math.isinf(known.figure)
             limited = metric.quality(metric.error(known.figure)) if infinite else known.figure
@@ -481,13 +482,13 @@ def _figures(session: Session, program: IntegerProgram) -> dict[str, Any]:
     return found
 
 
-def _apart(session: Session, program: IntegerProgram, other: IntegerProgram) -> dict[str, Any]:
+def _apart(yardstick: Yardstick, program: IntegerProgram, other: IntegerProgram) -> dict[str, Any]:
     """95 % intervals of how much better one program is than another, by role."""
     found: dict[str, Any] = {}
     for role in FIGURES:
         found[role] = None
-        if role in session.data:
-            judge = session.yardstick.judge(role)
+        if role in yardstick.data:
+            judge = yardstick.judge(role)
             known = intervals.difference(
                 *(judge.sums(judge.outputs(one)) for one in (program, other))
             )
