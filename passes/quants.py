@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxgru.core.metadata import BITS
 from onnxgru.core.tape import Tape
+from onnxgru.passes.values import drop_unused
 
 Array = npt.NDArray[Any]
 
@@ -37,9 +38,7 @@ class Quants(ir.passes.InPlacePass):
                 model.graph.register_initializer(constant)
         if modified:
             model.opset_imports[DOMAIN] = 1
-            for value in list(model.graph.initializers.values()):
-                if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
-                    del model.graph.initializers[str(value.name)]
+            drop_unused(model.graph, model.graph.initializers.values())
         return ir.passes.PassResult(model, modified)
 
 

@@ -1,6 +1,6 @@
 """What a graph holds: values by name, names of every scope, values that are constant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -137,3 +137,15 @@ def is_zero(value: ir.Value | None) -> bool:
     if node.op_type == "Concat":
         return all(is_zero(operand) for operand in node.inputs)
     return node.op_type in _MOVING and is_zero(node.inputs[0])
+
+
+def drop_unused(graph: ir.Graph, values: Iterable[ir.Value]) -> None:
+    """Remove initializers that no node of the graph or of its bodies reads.
+
+    A value also knows uses by nodes that are in no graph any more.
+    """
+    read = {operand for scope in graphs(graph) for node in scope for operand in node.inputs}
+    read.update(output for scope in graphs(graph) for output in scope.outputs)
+    for value in list(values):
+        if value not in read and not value.is_graph_input():
+            del graph.initializers[str(value.name)]

@@ -44,7 +44,7 @@ ALLOWED = {
     "models": {"training", "data", "core"},
     "rounding": {"core"},
     "passes": {"calibration", "rounding", "custom_ops", "cost", "core"},
-    "settings": {"search", "passes", "rounding", "training", "cost", "data", "core"},
+    "settings": {"runtimes", "search", "passes", "rounding", "training", "cost", "data", "core"},
     "runtime": {"passes", "calibration", "custom_ops", "data", "core", "runtimes"},
 }
 LIBRARY = set(ALLOWED)

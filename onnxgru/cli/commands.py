@@ -119,6 +119,7 @@ def _add_pick(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="widen operators with the bytes that --max-bytes leaves over",
     )
+    options.add(parser, _SETTINGS["profile"])
     _add_again(parser, "member-NN in the folder, by its number")
 
 
@@ -340,6 +341,7 @@ COMMANDS: dict[str, Command] = {
             "pick model-onnxgru --index 7 -o small",
             "pick model-onnxgru --max-bytes 20KiB --widen",
         ),
+        ("index", "max_bytes", "max_drop", "widen", "profile", "output", "force", *_GENERAL),
     ),
     "finetune": Command(
         "fine-tune what an output folder holds",

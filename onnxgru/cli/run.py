@@ -90,6 +90,7 @@ def _pick(arguments: argparse.Namespace) -> None:
             max_bytes=arguments.max_bytes,
             max_drop=arguments.max_drop,
             widen=arguments.widen,
+            profile=options.given(arguments, Config).get("profile"),
             output=arguments.output,
             force=arguments.force,
             model=arguments.model,

@@ -59,6 +59,7 @@ def pick(
     validation: Source = None,
     holdout: Source = None,
     metric: str | Callable[..., float] | None = None,
+    profile: str | None = None,
     listener: Listener = warned,
 ) -> Result:
     """Write the files of another member of a front, into a folder of its own.
@@ -86,6 +87,8 @@ def pick(
         The data, where they have moved or came from Python.
     metric : str or callable, optional
         The metric, where it was a Python function.
+    profile : str, optional
+        Consumer that the graphs are for, as for `quantize`; that of the search where left out.
     listener : callable, optional
         Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
 
@@ -108,6 +111,8 @@ def pick(
     tuned = None if before.search is None else before.search.finetuning  # as every candidate
     changed = dict(tuned.settings) if tuned else {}
     changed |= _again(validation=validation, holdout=holdout, metric=metric)
+    if profile is not None:  # its own form, batch and weights too
+        changed |= {"profile": profile, "recurrence": None, "batch": None, "weights": None}
     clears = force and not _same(target.path, place)
     session = session_of(place, before, model, changed, listener, force=clears)
     training = training_data(session)

@@ -1,5 +1,6 @@
 """The runtimes by name: which file runs each, where it is found, and what it needs of a graph."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,6 +24,8 @@ class Runtime:
         Whether it is given a copy of the graph whose axes have the sizes of the first call.
     install : str
         How it is installed.
+    lacks : tuple of str
+        Operators of integer graphs that it does not take, in its version of `docs/runtimes.md`.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Runtime:
     variant: str = ""
     fixed: bool = False
     install: str = ""
+    lacks: tuple[str, ...] = ()
 
 
 _LEVELS = ("disabled", "basic", "extended", "all")
@@ -52,21 +56,30 @@ RUNTIMES = (
     Runtime(
         "onnxruntime-web", "web", programs=("node",), install="npm install onnxruntime-web, Node.js"
     ),
-    Runtime("Apache TVM", "tvm", "tvm", fixed=True, install="pip install apache-tvm onnx"),
+    Runtime(
+        "Apache TVM",
+        "tvm",
+        "tvm",
+        fixed=True,
+        install="pip install apache-tvm onnx",
+        lacks=("Scan",),
+    ),
     Runtime(
         "IREE",
         "iree",
         "iree",
         fixed=True,
         install='pip install "iree-base-compiler[onnx]" iree-base-runtime',
+        lacks=("Scan",),
     ),
-    Runtime("tract", "tract", "tract", fixed=True, install="pip install tract"),
+    Runtime("tract", "tract", "tract", fixed=True, install="pip install tract", lacks=("Scan",)),
     Runtime(
         "tinygrad",
         "tinygrad",
         "tinygrad",
         programs=("clang",),
         install="pip install tinygrad numpy, clang",
+        lacks=("Scan",),
     ),
     Runtime(
         "emx-onnx-cgen",
@@ -83,9 +96,23 @@ RUNTIMES = (
         variant="onnx2c",
         fixed=True,
         install="the program onnx2c on the PATH, a C compiler",
+        lacks=("Scan", "BitwiseAnd"),  # and Cast to integers, without which no codes come about
     ),
 )
 """Every runtime, in the order in which tables list them."""
+
+
+OTHERS = {
+    "MNN": ("Scan", "BitwiseAnd"),  # and MatMulInteger, without which no product is exact
+    "ncnn": ("BitwiseAnd",),
+}
+"""Operators that other consumers lack; `verify` does not run them."""
+
+
+def lacking(names: Sequence[str]) -> set[str]:
+    """Operators that at least one of these consumers lacks."""
+    found = {operator for name in names for operator in OTHERS.get(name, ())}
+    return found.union(*(runtime.lacks for name in names for runtime in find(name)))
 
 
 def key(name: str) -> str:

@@ -89,7 +89,7 @@ def check(session: Session, scheme: Scheme | None = None) -> None:
     if config.delta is None and not searched and not own:
         return
     streams = any(part.streams for role in session.data.judged for part in session.data[role].parts)
-    if streams and config.recurrence != "step":
+    if streams and config.chosen().recurrence != "step":
         raise UsageError(
             "a delta network must see a whole recording in one call, but the model hands states on "
             "from call to call, which would lose what was last propagated; give --recurrence step, "

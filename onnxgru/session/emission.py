@@ -12,14 +12,17 @@ from onnxgru.core.errors import ModelError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
-from onnxgru.passes import source
+from onnxgru.custom_ops.linear import Linear
+from onnxgru.passes import native, source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
+from onnxgru.passes.divisions import Divisions
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
 from onnxgru.passes.networks import networks
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.quants import Quants
+from onnxgru.passes.unpacked import Unpacked
 from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
 from onnxgru.runtime import counting
 from onnxgru.session import forms
@@ -40,18 +43,32 @@ class Emission:
         In step form, the time axis of every input that has one.
     outputs : sequence of str
         Outputs that the graphs are judged by.
+    weights : {"packed", "int8", "native"}
+        How the integer graph stores weights.
+    without : frozenset of str
+        Operators that it does not use.
     """
 
     model: Model
     form: Form
     time_axes: Mapping[str, int] | None
     outputs: Sequence[str]
+    weights: str = "packed"
+    without: frozenset[str] = frozenset()
 
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The integer graph of a program; raises what `annotated` does."""
         model = self._cut(self.form)
+        if self.weights == "native":
+            linear = (o for o in program.operators if isinstance(o, Linear))
+            needed = native.versions({part.type.bits for o in linear for part in o.parts})
+            if needed is not None:
+                Upgrade(*needed)(model)
         Emit(program, self.form)(model)
-        Pack()(model)
+        storing = {"packed": Pack(), "int8": Unpacked(), "native": native.Native()}
+        storing[self.weights](model)
+        if "BitwiseAnd" in self.without:
+            Divisions()(model)
         return source.compact(self._finished(model, program, scheme))
 
     def annotated(

@@ -116,7 +116,9 @@ class Session:
             listener(Notice(note))
         for refusal in model.recognition.refusals:
             listener(Notice(f"{refusal.node} stays in float: {refusal.reason}"))
-        form = Form(config.recurrence, config.float_state, config.steps, config.batch)
+        chosen = config.chosen()
+        batch = config.batch or (None if model.host.batch else chosen.batch)
+        form = Form(chosen.recurrence, config.float_state, config.steps, batch)
         forms.check_batch(form, model.host.batch)
         time_axes = forms.check(model.normal, layers, form, listener)
         graph = model.normal.graph
@@ -136,7 +138,9 @@ class Session:
         def collect() -> Statistics:
             return Statistics.collect(model, examination.calibration, config, listener)
 
-        emission = Emission(model, form, time_axes, yardstick.written)
+        emission = Emission(
+            model, form, time_axes, yardstick.written, chosen.weights, chosen.without
+        )
         return cls(config, listener, tell, model, data, examination, yardstick, emission, collect)
 
     def examine(self, training: Recorded | None = None) -> None:

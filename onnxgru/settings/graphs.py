@@ -1,9 +1,11 @@
 """The form of the graphs that are written."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxgru import passes
+from onnxgru.runtimes import profiles
+from onnxgru.runtimes.profiles import Profile
 from onnxgru.settings.declare import About, Settings, setting
 from onnxgru.settings.kinds import Choice, Switch, Whole
 
@@ -14,12 +16,22 @@ class Graphs(Settings):
 
     about = About("graphs", "graphs")
 
-    recurrence: str = setting(
-        "scan",
+    profile: str = setting(
+        profiles.ONNXRUNTIME,
+        Choice(tuple(profiles.PROFILES)),
+        "consumer that the graphs are for; onnxruntime: any length, also onnx.reference, OpenVINO "
+        "and the web; compilers: one step and one recording per call, for TVM, IREE, tract and "
+        "tinygrad; plain: the same with bytes for weights and few kinds of operators",
+        keyed=False,  # as all profiles and forms compute the same codes
+    )
+    recurrence: str | None = setting(
+        None,
         Choice(passes.FORMS),
         "form of the recurrence; scan: takes any length; step: is called once per step, with the "
         "state as input and output; unrolled: has no loop",
-        keyed=False,  # as all forms compute the same codes
+        unset="the profile's",
+        keyed=False,
+        example="scan",
     )
     steps: int | None = setting(
         None,
@@ -33,9 +45,18 @@ class Graphs(Settings):
         None,
         Whole(1, metavar="N"),
         "recordings that the graphs take per call; several compilers need a fixed number",
-        unset="the model's",
+        unset="the profile's, or the model's",
         keyed=False,
         example=1,
+    )
+    weights: str | None = setting(
+        None,
+        Choice(profiles.WEIGHTS),
+        "how integer.onnx stores weights; packed: at their true width, unpacked by the graph; "
+        "int8: a byte each, and nothing to unpack; native: as int4 and int2 of ONNX",
+        unset="the profile's",
+        keyed=False,
+        example="packed",
     )
     float_state: bool = setting(
         False,
@@ -58,11 +79,18 @@ class Graphs(Settings):
         keyed=False,
     )
 
+    def chosen(self) -> Profile:
+        """The profile, with the settings that are given in place of its own."""
+        profile = profiles.PROFILES[self.profile]
+        given = {name: getattr(self, name) for name in ("recurrence", "batch", "weights")}
+        return replace(profile, **{n: value for n, value in given.items() if value is not None})
+
     def contradictions(self) -> Iterator[tuple[bool, str]]:
         """Some settings belong to one form."""
+        recurrence = self.chosen().recurrence
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             yield (
-                bool(getattr(self, name)) and self.recurrence != form,
-                f"{name} belongs to recurrence {form}, got {self.recurrence}; "
+                bool(getattr(self, name)) and recurrence != form,
+                f"{name} belongs to recurrence {form}, got {recurrence}; "
                 f"give {form}, or leave out {name}",
             )

@@ -21,17 +21,20 @@ from onnxgru.passes.branches import Branches
 from onnxgru.passes.constants import Constants, Fold
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.defaults import Defaults
+from onnxgru.passes.divisions import Divisions
 from onnxgru.passes.domains import Domains
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
 from onnxgru.passes.layout import Layout
 from onnxgru.passes.naming import Naming
+from onnxgru.passes.native import INT2, Native
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.precision import Precision
 from onnxgru.passes.retune import Retune
 from onnxgru.passes.shapes import Shapes
 from onnxgru.passes.step import Step
+from onnxgru.passes.unpacked import Unpacked
 from onnxgru.passes.upgrade import Upgrade
 from onnxgru.passes.written import Written
 from tests import grus, scans
@@ -65,6 +68,10 @@ def emit(form: Form | None = None) -> Callable[[Pipeline], ir.passes.PassBase]:
     return lambda made: Emit(made.mixed(1), form)
 
 
+def upgrade(_made: Pipeline) -> Upgrade:
+    return Upgrade(*INT2)
+
+
 def batch(made: Pipeline) -> Batch:
     return Batch({s.name: s.batch_axis for s in made.host.signature if s.batch_axis is not None}, 3)
 
@@ -91,6 +98,9 @@ CONTRACTS = {
     "Emit unrolled": Contract(emit(Form("unrolled", steps=5))),
     "Emit step": Contract(emit(Form("step")), (lambda made: Step(made.layers),), interface=False),
     "Pack": Contract(lambda made: Pack(), (emit(),)),
+    "Unpacked": Contract(lambda made: Unpacked(), (emit(),)),
+    "Divisions": Contract(lambda made: Divisions(), (emit(), lambda made: Unpacked())),
+    "Native": Contract(lambda made: Native(), (upgrade, emit())),
     "Step": Contract(lambda made: Step(made.layers), interface=False),
     "Batch": Contract(batch, interface=False),
 }

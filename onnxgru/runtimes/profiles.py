@@ -1,0 +1,52 @@
+"""Profiles: how graphs are written for a kind of consumer.
+
+What a profile leaves out follows from the operators that the consumers it serves lack, which
+`onnxgru.runtimes.table` lists.
+"""
+
+from dataclasses import dataclass, field
+
+from onnxgru.runtimes.table import lacking
+
+WEIGHTS = ("packed", "int8", "native")
+"""How graphs store weights."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the settings of graphs are where they are not given.
+
+    Parameters
+    ----------
+    recurrence : str
+        Form of the recurrence.
+    batch : int or None
+        Recordings per call; None for the model's.
+    weights : str
+        One of `WEIGHTS`.
+    serves : tuple of str
+        Names of consumers, whose lacks are avoided.
+    without : frozenset of str
+        Operators that integer arithmetic does not use.
+    """
+
+    recurrence: str
+    batch: int | None
+    weights: str
+    serves: tuple[str, ...]
+    without: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "without", frozenset(lacking(self.serves)))
+
+
+ONNXRUNTIME = "onnxruntime"
+
+PROFILES = {
+    ONNXRUNTIME: Profile(
+        "scan", None, "packed", ("onnxruntime", "onnx.reference", "OpenVINO", "onnxruntime-web")
+    ),
+    "compilers": Profile("step", 1, "packed", ("Apache TVM", "IREE", "tract", "tinygrad")),
+    "plain": Profile("step", 1, "int8", ("emx-onnx-cgen", "onnx2c", "MNN", "ncnn")),
+}
+"""Every profile by name."""
