@@ -12,6 +12,7 @@ from onnxgru.firmware.arrays import Arrays, Names, lines, literal, scales
 from onnxgru.firmware.expressions import Stored
 from onnxgru.firmware.packing import Piece, pairs
 from onnxgru.firmware.steps import Step, code_type, step
+from onnxgru.firmware.wrapping import wrapped
 
 FILES = {
     "{}.c": "layers.c.j2",
@@ -226,7 +227,7 @@ class Library:
             for text in _functions(form, bits)
             if text.partition("(")[0].rpartition(" ")[2] in body
         ]
-        context["products"] = made
+        context["products"], context["body"] = made, body
         context["singles"] = any("field(" in text for text in made)
         return {
             name.format(self.prefix): _template(source).render(context)
@@ -307,6 +308,7 @@ def _environment() -> Any:
     environment.globals |= {
         "pairs": pairs,
         "taken": _taken,
+        "wrapped": wrapped,
         "offset": _offset,
         "spacing": lambda bits: WeightType(bits).spacing,
         "low": lambda bits: f"0x{(1 << 2 * bits) - 1:x}u",

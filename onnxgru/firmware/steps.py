@@ -29,7 +29,7 @@ from onnxgru.firmware.expressions import (
     parameters,
 )
 
-RESERVED = ("layer", "x", "i", "j", "clip", "shift_right", "centre", "pair")
+RESERVED = ("layer", "x", "i", "j", "clip", "half", "power", "shift_right", "centre", "pair")
 """Names that the templates use."""
 
 
@@ -457,11 +457,11 @@ _FORMATS = {
     "mul": "{} * {}",
     "floor_shift": "shift_right({}, {})",
     "clip": "clip({}, {}, {})",
-    "power": "((int32_t)1 << {})",
-    "half": "((int32_t)1 << {} >> 1)",
+    "power": "power({})",
+    "half": "half({})",
 }
 
-_FUNCTIONS = ("floor_shift", "clip")
+_FUNCTIONS = ("floor_shift", "clip", "power", "half")
 
 
 def _each(count: int, line: str, counter: str) -> list[str]:
