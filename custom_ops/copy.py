@@ -88,5 +88,5 @@ class Copy(Requantized):
 
     @property
     def work(self) -> Iterator[Work]:
-        """An element a channel, which costs what an addition does."""
+        """One element per channel, which costs what an addition does."""
         yield Work("add", self.output.channels, self.operand_bits)

@@ -160,7 +160,7 @@ class Interpolation(Chosen):
         return (self.result.type,)
 
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
-        """The table, where it begins and how long a segment is."""
+        """The table, its first value, and the length of a segment."""
         p, made = primitives, self.curve
         size = p.bytes(f"{self.name}/segment", np.asarray([made.segment], np.uint8))
         segment = p.shift(size)
@@ -203,5 +203,5 @@ class Interpolation(Chosen):
 
     @property
     def work(self) -> Iterator[Work]:
-        """An element a channel."""
+        """One element per channel."""
         yield Work(self.kind, self.channels, self.operand_bits)

@@ -104,7 +104,7 @@ class Printer:
 def unpacked(
     segment: Segment, symbols: Mapping[Argument, str], stores: Mapping[str, str]
 ) -> list[str]:
-    """Lines that take a segment's parameters from its stores, whose names are given."""
+    """Lines that take the parameters of a segment from its stores, which are given by name."""
     places = dict.fromkeys(STORES, 0)
     lines = []
     for argument in segment.arguments:

@@ -27,7 +27,7 @@ from onnxgru.custom_ops.single import Chosen
 
 
 def equation(tape: Tape, operator: LookupOperator, x: ir.Value) -> ir.Value:
-    """Float nodes of the function, preceded by Clip where it has one."""
+    """Float nodes of the function, behind a Clip if the function has a limit."""
     function = operator.function
     name = operator.name
 
@@ -155,5 +155,5 @@ class Lookup(Chosen):
 
     @property
     def work(self) -> Iterator[Work]:
-        """An element a channel."""
+        """One element per channel."""
         yield Work(self.kind, self.channels, self.operand_bits)

@@ -45,7 +45,7 @@ class Requantized(IntegerOperator):
 
     @property
     def work(self) -> Iterator[Work]:
-        """An element a channel."""
+        """One element per channel."""
         yield Work(self.kind, self.output.channels, self.operand_bits)
 
 

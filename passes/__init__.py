@@ -1,4 +1,4 @@
-"""Graph passes, one a file: from any GRU model to the annotated and the integer graph."""
+"""Graph passes, one per file: from any GRU model to the annotated and the integer graph."""
 
 FORMS = ("scan", "step", "unrolled")
 """Forms of a recurrence, `onnxgru.passes.recurrence.Form`."""

@@ -1,4 +1,4 @@
-"""Axes: which axis of which graph input an axis of a value comes from.
+"""Axes: from an axis of a value back to an axis of a graph input.
 
 Followed backwards through every operator that keeps axes apart, into all of its operands: the
 batch of a sum comes from both addends. What mixes axes (a Reshape that joins two, a reduction
@@ -344,7 +344,7 @@ def _stays(before: list[object], after: list[object], place: int, axis: int) -> 
 
 
 def _left(before: list[object], after: list[object], place: int, axis: int) -> bool:
-    """Whether axis `place` of a shape is what is left for axis `axis`, whose size is not known."""
+    """Whether all other axes are equal, so that axis `place` of a shape is axis `axis`."""
     return _equal(before[:place], after[:axis]) and _equal(before[place + 1 :], after[axis + 1 :])
 
 

@@ -13,7 +13,7 @@ MOVEMENTS = frozenset(
 
 
 def code_source(value: ir.Value | None, layers: Sequence[Layer]) -> str | None:
-    """Name of the layer whose emitted codes a value is, moved but not computed with; else None."""
+    """Name of the layer that emitted the codes of a value, if they were only moved; else None."""
     sources = {name: layer.name for layer in layers for name in _emitted(layer)}
     while value is not None:
         if value.name in sources:

@@ -140,7 +140,7 @@ def _weights(value: ir.Value | None) -> ir.Value | None:
 
 
 def _single(graph: ir.Graph, later: str) -> Iterator[Refusal]:
-    """Cells of which the graph computes one step, from a state that is a graph input."""
+    """Cells that the graph computes for one step, from a state that is a graph input."""
     for node in graph:
         if node.op_type != "Add" or node.domain != "":
             continue

@@ -1,4 +1,4 @@
-"""Recurrent nodes: which of their inputs and outputs is what.
+"""Recurrent nodes: the roles of their inputs and outputs.
 
 They are the recurrent operators of ONNX, and the canonical nodes that stand for recurrences written
 out in ``Scan`` and ``Loop`` (`onnxgru.passes.bodies.canonical`).
@@ -91,7 +91,7 @@ def inputs(node: ir.Node) -> dict[str, ir.Value]:
 
 
 def outputs(node: ir.Node) -> dict[str, ir.Value]:
-    """What a recurrent node gives, by role, as far as it has a name."""
+    """Outputs of a recurrent node that have a name, by role."""
     found = signature(node)
     roles = found.outputs if found is not None else ()
     return {r: v for r, v in zip(roles, node.outputs, strict=False) if v.name}

@@ -22,7 +22,7 @@ _CONVERTED = "convert it with python -m tf2onnx.convert --{kind} {path} --output
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """A model as it was given.
+    """A model as the user gave it.
 
     Parameters
     ----------

@@ -206,11 +206,11 @@ class IntegerOperator(ABC):
     @property
     @abstractmethod
     def work(self) -> Iterator[Work]:
-        """What it computes a step, one an elementary operator."""
+        """What it computes per step, one entry per elementary operator."""
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates a step and sequence."""
+        """Multiply-accumulates per step and sequence."""
         return sum(work.count for work in self.work if work.weight_bits)
 
     @property

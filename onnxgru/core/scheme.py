@@ -165,7 +165,7 @@ class Scheme:
     def thresholds(self, layer: Layer) -> dict[str, tuple[int | None, ...]]:
         """Thresholds of what linear operators of a layer read, by its name in the layer.
 
-        One of the layer's input, one a direction of everything else.
+        One of the layer's input, one per direction of everything else.
         """
         return {
             name: tuple(self.operators[writer].threshold for writer in writers)
@@ -285,7 +285,7 @@ class Scheme:
             entries = document.get(section)
             if not isinstance(entries, dict):
                 raise SchemeError(
-                    f'{source}: must have an object "{section}" with an entry an operator, '
+                    f'{source}: must have an object "{section}" with one entry per operator, '
                     f"found {type(entries).__name__}"
                 )
             sections.append(
@@ -301,7 +301,7 @@ def operands(layer: Layer) -> dict[str, tuple[str, ...]]:
     -------
     dict of str to tuple of str
         By name of the operand in the layer, such as ``input`` and ``state``: the operators that
-        compute it, one a direction. The layer's input has none. Nothing where there is no step
+        compute it, one per direction. The layer's input has none. Nothing where there is no step
         before, as in dense layers.
     """
     found: dict[str, tuple[str, ...]] = {}

@@ -5,7 +5,7 @@
     q_W = the code nearest to W / s                      from -m to m, see `WeightType`
     s   = argmin over f of sum (W - s_f q_W(s_f))^2,     s_f = f max|W| / m
 
-over a grid of factors f; one scale a channel, a gate, or a matrix. No scale of an operator is
+over a grid of factors f; one scale per channel, gate or matrix. No scale of an operator is
 below a 64th of its largest: all its channels share one shift, and a dead channel with a bias would
 take the others' precision. A weight is still rounded 64 times finer than the largest channel's.
 """
@@ -85,7 +85,7 @@ def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     rows : ndarray of float32, shape (N, K)
-        One scale a row.
+        One scale per row.
     bits : int
         Width, 2 to 8, or 16.
 

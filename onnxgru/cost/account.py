@@ -8,7 +8,7 @@ Bit operations are those of van Baalen et al. 2020, "Bayesian Bits" (arXiv 2005.
 
     bitops = sum over linear operators of MACs x bits of the weights x bits of the operand
 
-a step and sequence: what a multiplier that works bit by bit would spend.
+per step and sequence: what a multiplier that works bit by bit would spend.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Account:
     dense_macs : int
         Those of them in dense layers.
     bitops : int
-        Bit operations a step and sequence.
+        Bit operations per step and sequence.
     accumulator_bits : int
         Width of the widest accumulator.
     """

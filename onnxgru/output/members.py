@@ -76,7 +76,7 @@ def pick(
         The smallest member at most so far below the best figure on validation, in points or dB.
     widen : bool
         What the member of ``max_bytes`` leaves of them goes to wider operators, where that silences
-        the most quantisation noise a byte. The result is added to the front.
+        the most quantisation noise per byte. The result is added to the front.
     output : path, optional
         Where to; ``member-07`` in the folder where left out, by the member's number.
     force : bool

@@ -151,7 +151,7 @@ class Gptq:
             return np.broadcast_to(self._limits[key], len(operator.weight))
 
     def _best(self, operators: Sequence[LinearOperator], bits: int, *, each: bool) -> Doubles:
-        """Limits of least error over the grid: one a row, or one for all rows of all operators."""
+        """Limits of least error over the grid: one per row, or one for all operators together."""
         matrices = [operator.weight.astype(np.float64) for operator in operators]
         largest = [np.abs(matrix).max(axis=1) for matrix in matrices]
         if not each:

@@ -35,7 +35,7 @@ def note(program: IntegerProgram) -> dict[str, Any] | None:
     -------
     dict
         ``operands``: multiplications of an element of each that has a threshold, by name.
-        ``others``: multiplications a step of the other products of recurrent layers. Dense layers
+        ``others``: multiplications per step of the other products of recurrent layers. Dense layers
         count in neither: they have no step before.
     """
     operators = [

@@ -63,7 +63,7 @@ class Tap:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A value that is moved out of states: what it is made of.
+    """What a value is made of that is moved out of states.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ class Tracer:
     def _taps(
         self, current: Tokens, ready: Tokens, delay: int, passed: Sequence[Tokens]
     ) -> list[Tap]:
-        """Taps of elements that were computed so many calls before, one per source."""
+        """Taps of elements that were computed some calls before, one per source."""
         starts = np.array([start for start, _ in self._starts])
         owners = np.searchsorted(starts, current[ready], side="right") - 1
         found = []

@@ -222,7 +222,7 @@ class Evaluator:
         trace: bool,
         apart: bool,
     ) -> Iterator[tuple[Walk, dict[str, list[States]]]]:
-        """Call after call, for models whose frames depend on each other in other ways too."""
+        """Call after call, for models whose frames depend on each other outside of layers too."""
         fed_by = self._host.interface.states
         whole = self._host.plan(None)
         firsts = set(np.cumsum([0, *streams])[:-1].tolist())

@@ -1,4 +1,4 @@
-"""The fused evaluator: one compiled call a layer and direction, equal to the emitted graph."""
+"""The fused evaluator: one compiled call per layer and direction, equal to the emitted graph."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ _KNOWN: dict[tuple[object, ...], Written] = {}
 def written(
     recurrence: IntegerRecurrence, prepared: Sequence[Mapping[Any, Any]], container: str
 ) -> Written:
-    """The kernel of a direction whose input has codes of a type, made once for all schemes."""
+    """The kernel of a direction for one type of input codes; all schemes share it."""
     stages = recurrence.stages
     carries = tuple((carry.name, carry.written_by) for carry in recurrence.carries)
     ends = recurrence.input, container, carries, recurrence.emits
@@ -111,7 +111,7 @@ class _Direction:
         ends: npt.NDArray[np.int64],
         silence: np.unsignedinteger[Any],
     ) -> Codes:
-        """Run all steps of sequences (T, B, I) that end after so many.
+        """Run all steps of sequences (T, B, I) of given lengths.
 
         The carries (B, H) are overwritten by those after the last step. Behind the end of a
         sequence stands ``silence``.
@@ -231,7 +231,7 @@ class FusedEngine(LayerRun):
         lengths: Lengths | None,
         watch: Watch,
     ) -> tuple[Codes, list[Codes]]:
-        """A call a step."""
+        """One call per step."""
         kind = recurrence.types[recurrence.emits].container
         emitted = np.empty((*x.shape[:2], recurrence.widths[recurrence.emits]), kind)
         whole = np.ones(x.shape[1], np.int64)

@@ -142,7 +142,7 @@ class Host:
         return None
 
     def handed_on(self, data: Dataset) -> Dataset:
-        """Data whose states are those that the float model hands from call to call.
+        """Data with the states that the float model hands from call to call.
 
         Of data that hold a state for every frame, those belong together whose states are what
         the float model makes of the frame before; others begin a recording.
@@ -229,7 +229,7 @@ class Host:
 
     @staticmethod
     def outputs(layer: Layer | IntegerLayer) -> tuple[str, ...]:
-        """Names of what somebody reads of a layer: what it emits, and last values of carries."""
+        """Names of a layer's values that are read: its sequence, and last values of its carries."""
         ports = layer.ports
         return tuple(name for name in (ports.sequence, *ports.last.values()) if name)
 

@@ -236,5 +236,5 @@ class Plan:
 
 
 def _given(port: Ports) -> tuple[str, ...]:
-    """Names of what a layer reads; empty where it has none."""
+    """Names of the values that a layer reads; empty text for those that are not given."""
     return (port.x, port.lengths, *port.initial.values())

@@ -96,7 +96,7 @@ class StackEngine:
         *,
         sequence: bool = True,
     ) -> list[tuple[Codes | None, dict[str, Codes]]]:
-        """Run the layer of every candidate; each sequence has an entry a candidate.
+        """Run the layer of every candidate; each sequence has one entry per candidate.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class StackEngine:
 
 
 class PopulationEngine:
-    """Runs the same layer of several programs, those whose codes have equal containers together.
+    """Runs the same layer of several programs; programs with equal types of codes run together.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ class Group:
         self._codes: dict[tuple[int, Quantization], Codes] = {}
 
     def segment(self, level: int, given: list[list[Array]]) -> list[list[Array]]:
-        """Run a segment for every call; not again if what it is given has not changed.
+        """Run a segment for every call, unless its inputs are those of the run before.
 
         Parameters
         ----------

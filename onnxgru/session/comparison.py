@@ -254,7 +254,7 @@ def _noted(model: ir.Model) -> Wishes | None:
 
 
 def _host(origin: Origin, model: ir.Model, told: Wishes) -> tuple[Host, tuple[outputs.Output, ...]]:
-    """A model ready to run, and its outputs; as onnxgru wrote them down, where it did.
+    """A model that can be run, and its outputs: as the metadata say, where onnxgru wrote it.
 
     Other models are read as the first of those was: its user may have said what the inputs are.
     """

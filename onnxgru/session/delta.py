@@ -16,7 +16,7 @@ from onnxgru.session.recordings import VALIDATION
 from onnxgru.session.session import Session
 
 GRID = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Thresholds that are tried, in codes; of wide codes, in so many times 256."""
+"""Thresholds that are tried, in codes; for codes of 16 bits, in units of 256 codes."""
 
 EASY = 0.1
 """Part of the drop that each step of the choice is taken to cost at least: figures on few
@@ -197,7 +197,7 @@ def _bits(scheme: Scheme, layer: Layer, writers: tuple[str, ...]) -> int:
 
 
 def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
-    """What a delta network eliminates on the data that it is judged by; None where it is none.
+    """What a delta network eliminates on the data that it is judged by; None of another network.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class Tuning:
     summary: dict[str, Any]
 
     def contents(self) -> dict[str, bytes]:
-        """Files: the float model, the integers of its weights, and every range as it is.
+        """Files: the float model, the integers of its weights, and all ranges.
 
         ``onnxgru quantize finetuned.onnx --scheme scheme.json --calibration-file
         finetuned.calibration.json --weights-file finetuned.weights.npz`` makes the same codes.
@@ -298,7 +298,7 @@ def _fitted(
     checkpoints: Checkpoints | None,
     name: str,
 ) -> Tuning:
-    """Fine-tune a scheme for so many epochs; where it stands is kept under a name."""
+    """Fine-tune a scheme for a number of epochs, with a checkpoint under a name."""
     settings = _settings(session.config, epochs)
     began = session if lesson.start is None else session.retuned(lesson.start, integers=False)
     program = began.quantizer(scheme)

@@ -42,7 +42,7 @@ CALLED |= {"logit", "logits"}
 """Words in the name of an output per frame that make it scores of classes."""
 
 ONE_CLASS, MANY = 0.95, 20
-"""Share of so many sequences with the same arg-max from which on it tells nothing of logits."""
+"""If this share of the sequences has the same arg-max, the arg-max tells nothing of logits."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _by_labels(
 def _by_targets(
     candidates: Sequence[Output], arrays: Mapping[str, Array], labels: Array, metric: str
 ) -> Choice:
-    """The output whose values labels are."""
+    """The output that labels are compared with."""
     chosen = metrics.resolve(metric, labels.astype(np.float64), False)
     fitting = [output for output in candidates if arrays[output.name].shape == labels.shape]
     if not fitting:

@@ -206,7 +206,7 @@ def _ratio(one: float, other: float) -> float:
 
 
 def _shared(summaries: Mapping[str, Summary]) -> Iterator[str]:
-    """Recordings that are in data of two roles, of which one is to judge the other."""
+    """Recordings that are in the data of two roles, although one role judges the other."""
     for judged, others in (
         ("validation", ("calibration", "training")),
         ("holdout", ("calibration", "training", "validation")),

@@ -1,4 +1,4 @@
-"""Bits go where they silence the most noise a byte, as far as calibration knows.
+"""Bits go where they silence the most noise per byte, as far as calibration knows.
 
 For every gene and width the noise that quantisation adds is estimated as a share of the signal::
 
@@ -7,9 +7,9 @@ For every gene and width the noise that quantisation adds is estimated as a shar
 
 where s is the sum that the output y is a term of, or y itself: a term that is small beside the
 other may be coarse. Shares are summed over the operators of a gene. Starting from the widest
-widths, the gene that adds the least noise a byte saved is narrowed, until a budget is met; each of
-several budgets gives a scheme to start a search with. The other way round, a scheme that leaves
-some of a budget is widened where that silences the most noise a byte. Nothing is run: it is the
+widths, the gene that adds the least noise per byte saved is narrowed, until a budget is met. Each
+of several budgets gives a scheme to start a search with. The other way round, a scheme that leaves
+some of a budget is widened where that silences the most noise per byte. Nothing is run: it is the
 greedy allocation of rate and distortion (Shoham and Gersho 1988, "Efficient bit allocation for an
 arbitrary set of quantizers"), and owes nothing to the data that schemes are judged by.
 """
@@ -119,7 +119,7 @@ class Allocation:
         return genome
 
     def _worth(self, name: str, width: int) -> float:
-        """Noise that the next width of a gene silences a byte."""
+        """Noise per byte that the next width of a gene silences."""
         tally = self._tallies.get(name, _Tally())
         wider = _next(self._encoding.choices[name], width)
         price = tally.size.get(wider, 0.0) - tally.size.get(width, 0.0)

@@ -52,8 +52,8 @@ class Export:
         Largest difference between onnxruntime's and torch's outputs, relative to the largest
         output; at most `TOLERANCE`.
     operators : tuple of str
-        Operator of every recurrent node in the graph, such as ``GRU``: one a layer, both directions
-        in one; ``Scan`` for layers that step by torch's ``scan``.
+        Operator of every recurrent node in the graph, such as ``GRU``: one per layer, with both
+        directions; ``Scan`` for layers that step by torch's ``scan``.
     dynamic_batch, dynamic_time : bool
         Whether the graph takes any number of sequences, and of time steps.
     """

@@ -2,8 +2,8 @@
 
 torch's exporter fixes the number of time steps of an ``nn.GRU`` (2.13), and wrote it without
 ``linear_before_reset`` in 2.9 and 2.10. Here each ``nn.GRU``, ``nn.LSTM`` and ``nn.RNN`` is
-therefore traced as operators of ONNX, one a layer (`onnxgru.training.symbolic`); everything around
-it is exported by torch. A module of one's own that steps by torch's ``scan`` becomes a ``Scan``.
+therefore traced as operators of ONNX, one per layer (`onnxgru.training.symbolic`); torch exports
+everything around it. A module of one's own that steps by torch's ``scan`` becomes a ``Scan``.
 """
 
 import contextlib
