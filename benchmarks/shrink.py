@@ -25,7 +25,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -346,7 +346,8 @@ def main() -> None:
 
         kept = PAGE.read_text("utf-8") if PAGE.is_file() else ""
         compared = kept[kept.index(COMPARED) :] if COMPARED in kept else f"{COMPARED}\n"
-        PAGE.write_text(page(_documents(), MIXED, compared), "utf-8")
+        every = Study(Subject(MODELS[-1], Path()), 0).rows()
+        PAGE.write_text(page(_documents([name for name, _ in every]), MIXED, compared), "utf-8")
         return
     if parsed.work is None:
         parser.error("give a folder for models and data")
@@ -361,12 +362,14 @@ def _figures(parsed: argparse.Namespace) -> Iterator[tuple[str, float | str]]:
                 yield f"{name}, {row}, %", round(figures["quality"], 2)
 
 
-def _documents() -> Mapping[str, dict[str, Any]]:
-    """Results by name of the model."""
+def _documents(order: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+    """Results by name of the model, their rows in an order; others behind them."""
     found = {}
     for path in sorted(RESULTS.glob("*.json")):
         document = json.loads(path.read_text("utf-8"))
-        found[document["model"]] = document
+        rows = document["rows"]
+        names = [*(n for n in order if n in rows), *(n for n in rows if n not in order)]
+        found[document["model"]] = document | {"rows": {name: rows[name] for name in names}}
     return {name: found[name] for name in MODELS if name in found}
 
 

@@ -114,7 +114,9 @@ def _tables(documents: Documents) -> Iterator[str]:
 
 
 def _table(documents: Documents, cell: Callable[[dict[str, Any]], str]) -> str:
-    names = dict.fromkeys(row for document in documents.values() for row in document["rows"])
+    longest = max(documents.values(), key=lambda document: len(document["rows"]))
+    every = (longest, *documents.values())
+    names = dict.fromkeys(row for document in every for row in document["rows"])
     titles = [name.split(",")[0] for name in documents]
     lines = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
     for row in names:
