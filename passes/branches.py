@@ -11,7 +11,7 @@ from onnxgru.passes.values import constant_value, graphs, move, subgraphs, uniqu
 
 
 class Branches(ir.passes.InPlacePass):
-    """Replace every ``If`` of the main graph by the branch it takes, if its condition is constant."""
+    """Replace every ``If`` with a constant condition in the main graph by the branch it takes."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Lift branches until no such ``If`` is left."""
