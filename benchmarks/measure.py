@@ -99,18 +99,23 @@ def bench(hidden: int, inputs: int, steps: int) -> Bench:
     return Bench(message, model, layers, host, Lowering(model.graph, layers, calibration))
 
 
-def seconds(work: Callable[[], object]) -> float:
+Clock = Callable[[], float]
+
+
+def seconds(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
     """Time of one call."""
-    started = time.perf_counter()
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def medians(*works: Callable[[], object], rounds: int) -> list[float]:
+def medians(
+    *works: Callable[[], object], rounds: int, clock: Clock = time.perf_counter
+) -> list[float]:
     """Median seconds of each, run in turn so that a change of the machine's speed meets all."""
     for work in works:
         work()
-    times = [[seconds(work) for work in works] for _ in range(rounds)]
+    times = [[seconds(work, clock) for work in works] for _ in range(rounds)]
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 

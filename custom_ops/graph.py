@@ -1,198 +1,233 @@
-"""ONNX back end of the primitives: standard operators on integers of 8, 16 and 32 bits.
+"""Graph back end of the primitives: terms, from which the nodes of the integer graph are recorded.
 
-The choice of operators follows what was measured on onnxruntime, OpenVINO and onnx.reference:
-
-- MatMulInteger of uint8 by uint8 with zero points is the only pairing that is exact everywhere
-  (uint8 by int8 saturates in 16 bits on x86 CPUs without VNNI), while sums stay below 2**24, for
-  OpenVINO computes them in float32;
-- a floor shift is ``Div(v - (v & (2^s - 1)), 2^s)``: BitShift takes no signed integers, and Div
-  truncates toward zero;
-- Max and Min have bounds of at most 2**24, which OpenVINO's detour through float32 keeps.
+Nothing is recorded here: `onnxgru.custom_ops.encode` chooses the operators.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
-from onnxgru.core.fixedpoint import MAXIMUM_SHIFT
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
-from onnxgru.core.metadata import BITS
-from onnxgru.core.primitives import WEIGHT_OFFSET, Shift
-from onnxgru.core.tape import Tape
+from onnxgru.core.primitives import Shift
+from onnxgru.custom_ops.constants import Constant, Constants, stored
 from onnxgru.custom_ops.planes import joined
+from onnxgru.custom_ops.terms import BYTES, Codes, Term, Terms
+
+Value = Constant | Term | Codes
 
 
 class GraphPrimitives:
-    """Primitives that record nodes on a tape, under short names.
+    """Primitives on constants and terms.
+
+    Every operation is asked for; what its numbers make idle leaves no term.
 
     Parameters
     ----------
-    tape : Tape
-        Where nodes go.
+    kept : set of str
+        See `onnxgru.custom_ops.terms.Terms`.
     """
 
-    general = False
+    general = True
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
+    def __init__(self, kept: Set[str] = frozenset()) -> None:
+        self.constants = Constants()
+        self.terms = Terms(self.constants, kept)
 
-    def _op(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-        return self._tape.op(op_type, *inputs, **attributes)
-
-    def _stored(self, name: str, values: npt.NDArray[np.generic], bits: int) -> ir.Value:
-        """Initializer that packing stores at `bits` per element."""
-        value = self._tape.constant(name, values)
-        value.metadata_props[BITS] = str(bits)
-        return value
-
-    def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> ir.Value:
+    def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Constant:
         """Initializer (inputs, outputs), uint8 with zero point 128; packing makes it `bits`.
 
         Equal weights of equal width are one initializer, as equal biases are.
         """
-        shifted = (codes.T.astype(np.int16) + WEIGHT_OFFSET).astype(np.uint8)
-        value = self._tape.shared(name, np.ascontiguousarray(shifted), bits)
-        value.metadata_props[BITS] = str(bits)
-        return value
+        return self.constants.stored(name, codes, bits, "weights")
 
-    def biases(self, name: str, values: npt.NDArray[np.int32]) -> ir.Value:
+    def biases(self, name: str, values: npt.NDArray[np.int32]) -> Constant:
         """Initializer."""
-        return self._tape.shared(name, values)
+        return self.constants.stored(name, values, 0, "shared", "bias")
 
-    def table(self, name: str, entries: npt.NDArray[np.uint8]) -> ir.Value:
-        """Initializer."""
-        return self._tape.shared(name, entries)
+    def table(self, name: str, entries: npt.NDArray[np.uint8]) -> Constant:
+        """Initializer, widened."""
+        return self.constants.int32(self.constants.stored(name, entries, 0, "shared"))
 
-    def bytes(self, name: str, values: npt.NDArray[np.uint8]) -> ir.Value:
-        """Initializer, cast to int32."""
-        return self.widen(self._tape.constant(name, values))
+    def bytes(self, name: str, values: npt.NDArray[np.uint8]) -> Constant:
+        """Initializer, widened."""
+        return self.constants.int32(self.constants.stored(name, values, 0))
 
-    def byte(self, name: str, values: npt.NDArray[np.uint8], position: int) -> ir.Value:
-        """Gather with a scalar index."""
-        stored = self._tape.constant(name, values)
-        return self._op("Gather", stored, self._tape.scalar(position))
+    def byte(self, name: str, values: npt.NDArray[np.uint8], position: int) -> Constant:
+        """One entry of an initializer, as it is."""
+        return self.constants.byte(self.constants.stored(name, values, 0), position)
 
-    def words(self, name: str, values: npt.NDArray[np.int16 | np.uint16]) -> ir.Value:
+    def words(self, name: str, values: npt.NDArray[np.int16 | np.uint16]) -> Constant:
         """Initializer of int32, which packing stores as two bytes each."""
-        return self._stored(name, values.astype(np.int32), 16)
+        return self.constants.stored(name, values, 2 * BYTE_BITS)
 
-    def constant(self, value: int) -> ir.Value:
-        """Shared initializer."""
-        return self._tape.scalar(value)
+    def constant(self, value: int) -> Constant:
+        """A number."""
+        return self.constants.number(value)
 
-    def numbers(self, values: Sequence[int]) -> ir.Value:
-        """Shared initializer."""
-        name = f"onnxgru/numbers/{'_'.join(map(str, values))}"
-        return self._tape.constant(name, np.asarray(values, np.int32))
+    def numbers(self, values: Sequence[int]) -> Constant:
+        """Numbers."""
+        return self.constants.numbers(values)
 
-    def concatenate(self, values: Sequence[ir.Value]) -> ir.Value:
-        """Concat along the last axis."""
-        return self._op("Concat", *values, axis=-1)
+    def concatenate(self, values: Sequence[Value]) -> Constant:
+        """Side by side."""
+        return self.constants.concatenate([_constant(value) for value in values])
 
-    def columns(self, values: ir.Value, positions: Sequence[int], count: int) -> ir.Value:
-        """Gather, then Expand."""
-        label = "_".join(map(str, positions))
-        picked = self._tape.constant(
-            f"onnxgru/column/{label}", np.asarray(positions, np.int32).reshape(-1, 1)
-        )
-        wide = self._op(
-            "Expand", self._op("Gather", values, picked), self._tape.axes(len(positions), count)
-        )
-        return self._op("Reshape", wide, self._tape.axes(-1))
+    def columns(self, values: Value, positions: Sequence[int], count: int) -> Constant:
+        """Numbers of members, spread over the columns where a term needs them."""
+        return self.constants.members(_constant(values), positions, (count,) * len(positions))
 
-    def power(self, exponent: ir.Value) -> ir.Value:
-        """Gather in the powers of two."""
-        powers = self._tape.constant(
-            "onnxgru/powers", (1 << np.arange(MAXIMUM_SHIFT + 1)).astype(np.int32)
-        )
-        return self._op("Gather", powers, exponent)
+    def power(self, exponent: Value) -> Constant:
+        """Of two."""
+        return self.constants.power(_constant(exponent))
 
-    def shift(self, exponent: ir.Value) -> Shift[ir.Value]:
-        """Power, Sub of 1, and Div by 2, of positive values."""
+    def shift(self, exponent: Value) -> Shift[Value]:
+        """Power, mask and half."""
         power = self.power(exponent)
-        mask = self.sub(power, self._tape.scalar(1))
-        return Shift(power, mask, self._op("Div", power, self._tape.scalar(2)))
+        mask = self.constants.arithmetic("Sub", power, self.constant(1))
+        return Shift(power, mask, self.constants.half(power))
 
-    def split(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
-        """Split along the last axis."""
-        return self._split(value, sizes, -1)
+    def rows(self, value: Value, sizes: Sequence[int]) -> Sequence[Constant]:
+        """Along the first axis."""
+        wanted = tuple(sizes)
+        whole = _constant(value)
+        return [self.constants.part(whole, wanted, i, 0) for i in range(len(wanted))]
 
-    def rows(self, value: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
-        """Split along the first axis."""
-        return self._split(value, sizes, 0)
+    def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
+        """Parts of the columns; entries where every part is one of a vector of constants."""
+        wanted = tuple(sizes)
+        if isinstance(value, Codes):
+            return [Codes(part, value.kind) for part in self._parts(value.term, wanted)]
+        if isinstance(value, Term):
+            return self._parts(value, wanted)
+        if all(size == 1 for size in wanted) and value.value.ndim:
+            return [self.constants.pick(value, place) for place in range(len(wanted))]
+        return [
+            self.constants.pick(value, sum(wanted[:index]))
+            if size == 1
+            else self.constants.part(value, wanted, index, 1)
+            for index, size in enumerate(wanted)
+        ]
 
-    def _split(self, value: ir.Value, sizes: Sequence[int], axis: int) -> Sequence[ir.Value]:
-        if len(sizes) == 1:
-            return [value]
-        names = [None] * len(sizes)
-        if len(set(sizes)) == 1:
-            return self._tape.multiple("Split", [value], names, axis=axis, num_outputs=len(sizes))
-        return self._tape.multiple("Split", [value, self._tape.axes(*sizes)], names, axis=axis)
+    def _parts(self, term: Term, sizes: tuple[int, ...]) -> list[Term]:
+        stops = np.cumsum(sizes).tolist()
+        pairs = zip(stops, sizes, strict=True)
+        return [self.terms.part(term, stop - size, stop) for stop, size in pairs]
 
-    def widen(self, value: ir.Value) -> ir.Value:
-        """Cast to int32."""
-        return self._op("Cast", value, to=ir.DataType.INT32)
+    def widen(self, value: Value) -> Value:
+        """The term itself."""
+        return value.term if isinstance(value, Codes) else value
 
-    def narrow(self, value: ir.Value, kind: IntegerType) -> ir.Value:
-        """Cast to the container."""
-        return self._op("Cast", value, to=ir.DataType.from_numpy(kind.container))
+    def narrow(self, value: Value, kind: IntegerType) -> Value:
+        """The term with its container."""
+        if isinstance(value, Constant):
+            return self.constants.narrow(value, kind)
+        return Codes(_term(value), kind)
 
-    def matmul(self, codes: ir.Value, zero_point: ir.Value, weights: ir.Value) -> ir.Value:
-        """MatMulInteger."""
-        offset = self._tape.constant(
-            "onnxgru/weight_zero_point", np.asarray(WEIGHT_OFFSET, np.uint8)
-        )
-        return self._op("MatMulInteger", codes, weights, zero_point, offset)
+    def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
+        """One product."""
+        if not isinstance(codes, Codes):
+            raise TypeError("a product must read codes")
+        return self.terms.matmul(codes, _constant(zero_point), _constant(weights))
 
-    def matmul_words(
-        self, codes: ir.Value, zero_points: Sequence[ir.Value], weights: ir.Value
-    ) -> ir.Value:
-        """Two MatMulInteger, of the bytes."""
-        wide, power = self.widen(codes), self._tape.scalar(BYTE + 1)
-        low = self._op("BitwiseAnd", wide, self._tape.scalar(BYTE))
-        high = self._op("Div", self.sub(wide, low), power)
+    def matmul_words(self, codes: Value, zero_points: Sequence[Value], weights: Value) -> Value:
+        """Two products, of the bytes."""
+        wide, power = self.widen(codes), self.constant(BYTE + 1)
+        high = self.floor_shift(wide, self.shift(self.constant(BYTE_BITS)))
+        low = self.sub(wide, self.mul(high, power))
         upper, lower = (
-            self.matmul(self.narrow(part, IntegerType(BYTE_BITS)), zero_point, weights)
+            self.matmul(self.narrow(part, BYTES), zero_point, weights)
             for part, zero_point in zip((high, low), zero_points, strict=True)
         )
         return self.add(self.mul(upper, power), lower)
 
-    def joined(
-        self, product: ir.Value, byte: Shift[ir.Value], count: int, dropped: int
-    ) -> ir.Value:
+    def joined(self, product: Value, byte: Shift[Value], count: int, dropped: int) -> Value:
         """As `onnxgru.custom_ops.planes` does."""
         return joined(self, product, byte, count, dropped)
 
-    def add(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        """Add."""
-        return self._op("Add", left, right)
+    def add(self, left: Value, right: Value) -> Value:
+        """Sum."""
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            return self.constants.arithmetic("Add", left, right)
+        if isinstance(left, Constant):
+            return self.terms.added(_term(right), left)
+        return self.terms.added(_term(left), _operand(right))
 
-    def sub(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        """Sub."""
-        return self._op("Sub", left, right)
+    def sub(self, left: Value, right: Value) -> Value:
+        """Difference; what a floor leaves is a term of its own."""
+        c, minus = self.constants, self.constant(-1)
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            return c.arithmetic("Sub", left, right)
+        if isinstance(left, Constant):
+            return self.add(self.mul(right, minus), left)
+        if isinstance(right, Constant):
+            return self.terms.added(_term(left), right, -1)
+        one, other = _term(left), _term(right)
+        ((found, factor), *more) = other.pairs
+        if not more and other.offset is None and found.operation == "floor":
+            (power,) = found.constants
+            if factor is not None and power is not None and found.operands == (one,):
+                if np.array_equal(power.columns, factor.columns):
+                    return self.terms.rest(one, power)
+        return self.terms.added(one, other, -1)
 
-    def mul(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        """Mul."""
-        return self._op("Mul", left, right)
+    def mul(self, left: Value, right: Value) -> Value:
+        """Product."""
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            return self.constants.arithmetic("Mul", left, right)
+        if isinstance(left, Constant):
+            return self.terms.scaled(_term(right), left)
+        if isinstance(right, Constant):
+            return self.terms.scaled(_term(left), right)
+        return self.terms.product(_term(left), _term(right))
 
-    def floor_shift(self, value: ir.Value, shift: Shift[ir.Value]) -> ir.Value:
-        """Subtract the remainder, then an exact Div."""
-        remainder = self._op("BitwiseAnd", value, shift.mask)
-        return self._op("Div", self._op("Sub", value, remainder), shift.power)
+    def floor_shift(self, value: Value, shift: Shift[Value]) -> Value:
+        """Floor of a quotient."""
+        power = shift.power
+        if not isinstance(power, Constant):
+            raise TypeError("a shift must be constant")
+        if power.all(1):
+            return value
+        if isinstance(value, Constant):
+            return self.constants.floor(value, power)
+        return self.terms.floor(_term(value), power)
 
-    def clip(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
-        """Clip takes numbers; bounds a column need Max and Min."""
-        if low.shape == high.shape == ir.Shape([]):
-            return self._op("Clip", value, low, high)
-        return self._op("Min", self._op("Max", value, low), high)
+    def clip(self, value: Value, low: Value, high: Value) -> Value:
+        """Limited."""
+        if not (isinstance(low, Constant) and isinstance(high, Constant)):
+            raise TypeError("limits must be constant")
+        if isinstance(value, Constant):
+            if self.terms.kept & stored([value]):
+                return self.constants.clip(value, low, high)
+            limited = np.clip(value.value, low.value, high.value)
+            return self.constants.numbers(limited.ravel().tolist())
+        return self.terms.clip(_term(value), low, high)
 
-    def gather(self, table: ir.Value, codes: ir.Value) -> ir.Value:
-        """Gather with int32 indices."""
-        return self._op("Gather", table, self.widen(codes), axis=0)
+    def gather(self, table: Value, codes: Value) -> Value:
+        """Entries of bytes."""
+        found = self.pick(table, self.widen(codes))
+        return self.narrow(found, BYTES)
 
-    def pick(self, numbers: ir.Value, index: ir.Value) -> ir.Value:
-        """Gather."""
-        return self._op("Gather", numbers, index, axis=0)
+    def pick(self, numbers: Value, index: Value) -> Value:
+        """Entries."""
+        table = _constant(numbers)
+        tables = table.operands if table.operation == "tables" else (table,)
+        return self.terms.look(tables, _term(index), table.sizes)
+
+
+def _term(value: Value) -> Term:
+    if not isinstance(value, Term):
+        raise TypeError(f"{type(value).__name__} must be a term")
+    return value
+
+
+def _constant(value: Value) -> Constant:
+    if not isinstance(value, Constant):
+        raise TypeError(f"{type(value).__name__} must be constant")
+    return value
+
+
+def _operand(value: Value) -> Term | Constant:
+    if isinstance(value, Codes):
+        raise TypeError("codes must be widened before they are added")
+    return value

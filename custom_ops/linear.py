@@ -347,8 +347,17 @@ class Linear(IntegerOperator):
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
     ) -> Sequence[Value]:
         """Codes of every part, each (..., outputs), from codes (..., inputs)."""
+        product = self.accumulate(primitives, parameters, *operands)
+        value = self.finish(primitives, parameters, product)
+        if len(self.parts) == 1:
+            return (value,)
+        return primitives.split(value, self.widths)
+
+    def accumulate(
+        self, primitives: Computing[Value], parameters: Parameters[Value], codes: Value
+    ) -> Value:
+        """Accumulators of all parts side by side, without their bias."""
         p = primitives
-        (codes,) = operands
         zero_points = parameters.zero_points
         product, *others = (
             p.matmul(block, zero_points[0], weights)
@@ -361,11 +370,14 @@ class Linear(IntegerOperator):
         if parameters.byte is not None:
             dropped = self.parts[0].dropped
             product = p.joined(product, parameters.byte, sum(self.widths), dropped)
-        total = p.add(product, parameters.bias)
-        value = requantize.compute(p, parameters.requantization, self.results, total)
-        if len(self.parts) == 1:
-            return (value,)
-        return p.split(value, self.widths)
+        return product
+
+    def finish(
+        self, primitives: Computing[Value], parameters: Parameters[Value], product: Value
+    ) -> Value:
+        """Codes of all parts side by side."""
+        total = primitives.add(product, parameters.bias)
+        return requantize.compute(primitives, parameters.requantization, self.results, total)
 
     def flash(self) -> Iterator[FlashItem]:
         """Weights packed at their width, or two planes of bytes, and int32 biases."""

@@ -53,8 +53,8 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
         """
 
     @abstractmethod
-    def prepare(self, tape: Tape, recurrence: AnyRecurrence) -> None:
-        """Record what all steps share."""
+    def entering(self, recurrence: AnyRecurrence, name: str) -> tuple[int, ir.DataType]:
+        """Width and type of what steps are given of a value of `prologue`."""
 
     @abstractmethod
     def step(

@@ -62,8 +62,9 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
             del values[recurrence.input]
         return values
 
-    def prepare(self, tape: Tape, recurrence: Recurrence) -> None:
-        """Nothing is shared but initializers."""
+    def entering(self, recurrence: Recurrence, name: str) -> tuple[int, ir.DataType]:
+        """Floats."""
+        return recurrence.widths[name], ir.DataType.FLOAT
 
     def step(
         self, tape: Tape, recurrence: Recurrence, known: dict[str, ir.Value]

@@ -7,35 +7,41 @@ value is quantised by ``Mul -> Round -> Add -> Clip -> Cast``, which every runti
 feed each other through movements pass codes on.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from onnxgru.core.choices import WIDE_BITS
 from onnxgru.core.integers import IntegerType, Quantization
 from onnxgru.core.program import (
     Boundary,
     IntegerLayer,
-    IntegerOperator,
     IntegerProgram,
     IntegerRecurrence,
 )
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops import stage
-from onnxgru.custom_ops.graph import GraphPrimitives
+from onnxgru.custom_ops.constants import Constants
+from onnxgru.custom_ops.record import Recorder
+from onnxgru.custom_ops.storage import Storage
+from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes.arithmetic import Arithmetic
 from onnxgru.passes.form import Form
+from onnxgru.passes.plan import Plan
 from onnxgru.passes.recurrence import expand
+from onnxgru.passes.source import SHAPED
 from onnxgru.passes.states import State, record
 
 
 class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     """A layer computed on codes."""
 
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, whole: bool, traced: bool) -> None:
+        self._vocabulary, self._whole, self._traced = vocabulary, whole, traced
         self._codes: dict[ir.Value, ir.Value] = {}
-        self._parameters: dict[tuple[str, ...], Any] = {}
+        self._plans: dict[str, Plan] = {}
+        self._storages: dict[tuple[int, Plan], Storage] = {}
 
     def element(self, layer: IntegerLayer, grid: str) -> ir.DataType:
         """The container of codes."""
@@ -48,14 +54,23 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
 
     def enter(self, tape: Tape, layer: IntegerLayer, x: ir.Value) -> ir.Value:
         """Quantise, or follow the movements back to another layer's codes."""
+        self._plans |= {
+            r.name: Plan.of(
+                layer,
+                r,
+                self._vocabulary,
+                whole=self._whole and bool(r.carries),
+                traced=self._traced,
+            )
+            for r in layer.recurrences
+        }
         if layer.reads_codes:
             return self._moved(tape, x)
         return self._quantize(tape, layer, layer.input, x)
 
     def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
         """Dequantise: subtract as integers, then one product."""
-        p = GraphPrimitives(tape)
-        steps = p.sub(p.widen(y), p.widen(self.zero(tape, layer, grid)))
+        steps = tape.op("Sub", _widened(tape, y), _widened(tape, self.zero(tape, layer, grid)))
         steps = tape.op("Cast", steps, to=ir.DataType.FLOAT)
         value = tape.op("Mul", steps, self._scale(tape, layer.grids[grid]), name=name)
         self._codes[value] = y
@@ -76,27 +91,61 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     def prologue(
         self, tape: Tape, recurrence: IntegerRecurrence, x: ir.Value
     ) -> dict[str, ir.Value]:
-        """Operators that only read the input."""
-        values = {recurrence.input: x}
-        self._parameters |= stage.prepare(GraphPrimitives(tape), recurrence.prologue)
-        for operator in recurrence.prologue.operators:
-            self._record(tape, operator, values)
-        if not recurrence.reads_input:
-            del values[recurrence.input]
-        return values
+        """What steps need of the input, by name."""
+        plan = self._plans[recurrence.name]
+        recorder = Recorder(
+            tape,
+            self._storage(tape, plan),
+            plan.constants,
+            {plan.input: x},
+            list(plan.entering.values()),
+            self._vocabulary,
+            step=False,
+        )
+        found: dict[str, ir.Value] = {}
+        for name, term in plan.entering.items():
+            codes = plan.early.get(name)
+            found[name] = (
+                x if term is plan.input
+                else recorder(term) if codes is None
+                else recorder.codes(codes, name)
+            )  # fmt: skip
+        return found
 
-    def prepare(self, tape: Tape, recurrence: IntegerRecurrence) -> None:
-        """Parameters in the form that steps take."""
-        self._parameters |= stage.prepare(GraphPrimitives(tape), recurrence.body)
+    def entering(self, recurrence: IntegerRecurrence, name: str) -> tuple[int, ir.DataType]:
+        """Width and type of what a step is given of a sequence."""
+        plan = self._plans[recurrence.name]
+        term, codes = plan.entering[name], plan.early.get(name)
+        if term is plan.input:
+            return term.width, _element(plan.kind)
+        return term.width, ir.DataType.INT32 if codes is None else _element(codes.kind)
 
     def step(
         self, tape: Tape, recurrence: IntegerRecurrence, known: dict[str, ir.Value]
     ) -> dict[str, ir.Value]:
-        """The operators of the body."""
-        values = dict(known)
-        for operator in recurrence.body.operators:
-            self._record(tape, operator, values)
-        return {name: value for name, value in values.items() if name not in known}
+        """What the recurrence keeps and what leaves it."""
+        plan = self._plans[recurrence.name]
+        given = {term: known[name] for name, term in plan.entering.items()}
+        given |= {term: known[name] for name, term in plan.carried.items()}
+        wanted = {name: codes for name, codes in plan.results.items() if name not in known}
+        recorder = Recorder(
+            tape,
+            self._storage(tape, plan),
+            plan.constants,
+            given,
+            [codes.term for codes in wanted.values()],
+            self._vocabulary,
+        )
+        found = {name: recorder.codes(c, name) for name, c in wanted.items()}
+        _keep_shapes(recorder.shaped, [known[name] for name in plan.carried])
+        return found
+
+    def _storage(self, tape: Tape, plan: Plan) -> Storage:
+        """Where the constants of a plan are recorded: once for all steps of one graph."""
+        key = id(tape.nodes), plan
+        if key not in self._storages:
+            self._storages[key] = Storage(tape)
+        return self._storages[key]
 
     def select(
         self,
@@ -109,22 +158,11 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         name: str,
     ) -> ir.Value:
         """Old + mask (new - old), in int32."""
-        p = GraphPrimitives(tape)
-        base = p.widen(old)
-        step = p.mul(p.widen(mask), p.sub(p.widen(new), base))
-        return p.narrow(p.add(base, step), layer.grids[grid].quantization.type)
-
-    def _record(self, tape: Tape, operator: IntegerOperator, values: dict[str, ir.Value]) -> None:
-        p = GraphPrimitives(tape)
-        operands = [values[name] for name in operator.inputs]
-        results = operator.compute(p, self._parameters[operator.outputs], *operands)
-        for name, value in zip(operator.outputs, results, strict=True):
-            node = value.producer()
-            anonymous = node is not None and node.name == value.name
-            value.name = tape.name(name)
-            if node is not None and anonymous:
-                node.name = value.name
-            values[name] = value
+        base = _widened(tape, old)
+        difference = tape.op("Sub", _widened(tape, new), base)
+        step = tape.op("Mul", _widened(tape, mask), difference)
+        kind = _element(layer.grids[grid].quantization.type)
+        return tape.op("Cast", tape.op("Add", base, step), to=kind)
 
     def _moved(self, tape: Tape, value: ir.Value) -> ir.Value:
         if value not in self._codes:
@@ -150,12 +188,13 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     @staticmethod
     def _zero_point(tape: Tape, layer: IntegerLayer, boundary: Boundary) -> ir.Value:
         stored, place = layer.zero_points, layer.zero_points.position(boundary)
-        p, kind = GraphPrimitives(tape), boundary.quantization.type
+        c, kind = Constants(), boundary.quantization.type
+        record = Storage(tape)
         if not kind.wide:
-            return p.byte(stored.name, stored.codes, place)
-        words = p.words(stored.words_name, stored.words)
-        index = tape.scalar(place - stored.codes.size)
-        return p.narrow(p.pick(words, index), kind)
+            return record(c.byte(c.stored(stored.name, stored.codes, 0), place))
+        words = c.stored(stored.words_name, stored.words, WIDE_BITS)
+        picked = tape.op("Gather", record(words), tape.scalar(place - stored.codes.size))
+        return tape.op("Cast", picked, to=_element(kind))
 
     def _quantize(
         self, tape: Tape, layer: IntegerLayer, boundary: Boundary, x: ir.Value
@@ -175,6 +214,20 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return tape.op("Cast", clipped, to=to, name=f"{boundary.name}/codes")
 
 
+def _widened(tape: Tape, value: ir.Value) -> ir.Value:
+    return tape.op("Cast", value, to=ir.DataType.INT32)
+
+
+def _keep_shapes(shaped: Mapping[ir.Value, int], carried: Sequence[ir.Value]) -> None:
+    """Write down shapes that no runtime can infer, where those of the carries are written down."""
+    sizes = {value.shape[0] for value in carried if SHAPED in value.metadata_props and value.shape}
+    for value, width in shaped.items():
+        for size in sizes:
+            value.shape = ir.Shape([size, width])
+            value.type = ir.TensorType(ir.DataType.INT32)
+            value.metadata_props[SHAPED] = ""
+
+
 def _element(kind: IntegerType) -> ir.DataType:
     return ir.DataType.from_numpy(kind.container)
 
@@ -188,16 +241,31 @@ class Emit(ir.passes.InPlacePass):
         What `onnxgru.passes.lower` made of this model.
     form : Form
         Scan, step or unrolled.
+    vocabulary : Vocabulary
+        Which operators it uses.
+    traced : bool
+        Whether the codes of every operator are in the graph, under its name; tests look at them.
     """
 
-    def __init__(self, program: IntegerProgram, form: Form | None = None) -> None:
+    def __init__(
+        self,
+        program: IntegerProgram,
+        form: Form | None = None,
+        vocabulary: Vocabulary | None = None,
+        *,
+        traced: bool = False,
+    ) -> None:
         super().__init__()
+        self._traced = traced
         self._program, self._form = program, form or Form()
+        self._vocabulary = vocabulary or Vocabulary()
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Expand every layer whose node is in the model."""
-        root = Tape(graph=model.graph)
-        arithmetic = IntegerArithmetic()
+        root = Tape(graph=model.graph, small=True)
+        arithmetic = IntegerArithmetic(
+            self._vocabulary, whole=self._form.name == "step", traced=self._traced
+        )
         modified = False
         states: list[State] = []
         for layer in self._program.layers:
@@ -206,6 +274,6 @@ class Emit(ir.passes.InPlacePass):
             modified = True
             states += expand(model.graph, layer, arithmetic, self._form, Tape(root))
         record(model, states)
-        if modified:
+        if modified and not self._traced:
             common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)

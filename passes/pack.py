@@ -12,6 +12,7 @@ runtimes fold when they load it::
 d is what lies between two codes, m the largest of them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from onnxgru.core.integers import Codes, WeightType
 from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
+from onnxgru.passes.values import graphs
 
 PACKED = "onnxgru.packed"
 """Metadata key of an initializer that is packed: the bits of an element."""
@@ -47,53 +49,87 @@ class Pack(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Replace the initializers and record their unpacking wherever they are used."""
         graph = model.graph
-        root = Tape(graph=graph)
-        modified = False
-        for value in list(graph.initializers.values()):
-            if BITS not in value.metadata_props or value.const_value is None:
-                continue
-            bits = int(value.metadata_props[BITS])
-            if bits < 8 * value.const_value.dtype.itemsize:
-                modified = True
-                self._replace(graph, root, value, value.const_value.numpy(), bits)
+        root = Tape(graph=graph, small=True)
+        packed = {
+            value: _packed(value, value.const_value.numpy(), bits)
+            for value in graph.initializers.values()
+            if value.const_value is not None
+            and (bits := int(value.metadata_props.get(BITS, 64)))
+            < 8 * value.const_value.dtype.itemsize
+        }
+        for node in [n for scope in graphs(graph) for n in scope if n.op_type == "Concat"]:
+            _unpack_together(node, packed, root)
+        for value, stored in packed.items():
+            _unpack(value, stored, root)
+            del graph.initializers[str(value.name)]
+            graph.register_initializer(stored)
         for constant in root.constants.values():
             graph.register_initializer(constant)
-        return ir.passes.PassResult(model, modified)
+        return ir.passes.PassResult(model, bool(packed))
 
-    @staticmethod
-    def _replace(
-        graph: ir.Graph, root: Tape, value: ir.Value, array: npt.NDArray[np.generic], bits: int
-    ) -> None:
-        name = str(value.name)
+
+def _packed(value: ir.Value, array: npt.NDArray[np.generic], bits: int) -> ir.Value:
+    """An initializer that holds what another one does at its true width."""
+    if array.dtype == np.uint8:
+        kind = WeightType(bits)
+        codes = array.astype(np.int16) - WEIGHT_OFFSET
+        stored = pack((codes + kind.maximum) // kind.spacing, bits).reshape(-1, 1)
+    else:
+        stored = array.reshape(-1).astype("<i2").view(np.uint8).reshape(-1, 2)
+    tensor = ir.tensor(stored, name=value.name)
+    return ir.Value(
+        name=value.name,
+        shape=ir.Shape(stored.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+        metadata_props={PACKED: str(bits)},
+    )
+
+
+def _unpack(value: ir.Value, packed: ir.Value, root: Tape) -> None:
+    """Record the unpacking of an initializer in every graph that uses it."""
+    if value.const_value is None:
+        return
+    array = value.const_value.numpy()
+    users: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
+    for node, index in value.uses():
+        if isinstance(node.graph, ir.Graph):
+            users.setdefault(node.graph, []).append((node, index))
+    for place, uses in users.items():
+        unpacking = _Unpacking(Tape(root))
         if array.dtype == np.uint8:
-            kind = WeightType(bits)
-            codes = array.astype(np.int16) - WEIGHT_OFFSET
-            stored = pack((codes + kind.maximum) // kind.spacing, bits).reshape(-1, 1)
+            bits = int(packed.metadata_props[PACKED])
+            result = unpacking.bits(packed, bits, array.shape)
         else:
-            stored = array.reshape(-1).astype("<i2").view(np.uint8).reshape(-1, 2)
-        tensor = ir.tensor(stored, name=name)
-        packed = ir.Value(
-            name=name,
-            shape=ir.Shape(stored.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-            metadata_props={PACKED: str(bits)},
-        )
-        users: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
-        for node, index in value.uses():
-            if isinstance(node.graph, ir.Graph):
-                users.setdefault(node.graph, []).append((node, index))
-        for place, uses in users.items():
-            unpacking = _Unpacking(Tape(root))
-            if array.dtype == np.uint8:
-                result = unpacking.bits(packed, bits, array.shape)
-            else:
-                result = unpacking.words(packed, signed=bool(np.signbit(array).any()))
-            for node, index in uses:
-                node.replace_input_with(index, result)
-            place.insert_before(place[0], unpacking.tape.nodes)
-        del graph.initializers[name]
-        graph.register_initializer(packed)
+            result = unpacking.words(packed, signed=bool(np.signbit(array).any()))
+        for node, index in uses:
+            node.replace_input_with(index, result)
+        place.insert_before(place[0], unpacking.tape.nodes)
+
+
+def _unpack_together(node: ir.Node, packed: Mapping[ir.Value, ir.Value], root: Tape) -> None:
+    """Unpack matrices of one width and size at once, where they are put side by side."""
+    stored = [packed.get(value) for value in node.inputs if value is not None]
+    streams = [value for value in stored if value is not None]
+    widths = {int(value.metadata_props[PACKED]) for value in streams}
+    if len(streams) < max(2, len(node.inputs)) or len(widths) > 1:
+        return
+    shapes = {value.shape.numpy() for value in node.inputs if value is not None and value.shape}
+    if len(shapes) > 1:
+        return
+    (bits,), (shape,) = widths, shapes
+    if len(shape) != 2 or shape[0] * shape[1] * bits % 8 or not isinstance(node.graph, ir.Graph):
+        return
+    rows, columns = shape
+    unpacking = _Unpacking(Tape(root))
+    joined = unpacking.tape.op("Concat", *streams, axis=0)
+    codes = unpacking.bits(joined, bits, (len(streams), rows, columns))
+    turned = unpacking.tape.op("Transpose", codes, perm=[1, 0, 2])
+    whole = unpacking.tape.axes(rows, columns * len(streams))
+    result = unpacking.tape.op("Reshape", turned, whole)
+    node.graph.insert_before(node, unpacking.tape.nodes)
+    ir.convenience.replace_all_uses_with(node.outputs[0], result)
+    node.graph.remove(node, safe=True)
 
 
 class _Unpacking:

@@ -182,18 +182,14 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     def _width(self, recurrence: AnyRecurrence, carry: str) -> int:
         return recurrence.widths[recurrence.bound[carry].written_by]
 
-    def _entering(self, recurrence: AnyRecurrence, name: str) -> int:
-        """Width of what a step is given of a sequence."""
-        known = {"mask": 1, recurrence.input: self.layer.input_size}
-        return known.get(name) or recurrence.widths[name]
-
-    def _entering_element(self, recurrence: AnyRecurrence, name: str) -> ir.DataType:
-        """Type of that."""
+    def _entering(self, recurrence: AnyRecurrence, name: str) -> tuple[int, ir.DataType]:
+        """Width and type of what a step is given of a sequence."""
         if name == "mask":
-            return ir.DataType.UINT8
+            return 1, ir.DataType.UINT8
         if name == recurrence.input:
-            return self.arithmetic.element(self.layer, f"{self.layer.name}/input")
-        return self.arithmetic.computed(recurrence, name)
+            element = self.arithmetic.element(self.layer, f"{self.layer.name}/input")
+            return self.layer.input_size, element
+        return self.arithmetic.entering(recurrence, name)
 
     def _direction(
         self, index: int, recurrence: AnyRecurrence, x: ir.Value, mask: ir.Value | None
@@ -273,14 +269,12 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         slices: dict[str, ir.Value] = {
             name: self._inner(
                 f"{recurrence.name}/{name.rsplit('/', 1)[-1]}/step",
-                self._entering(recurrence, name),
-                self._entering_element(recurrence, name),
+                *self._entering(recurrence, name),
             )
             for name in scanned
         }
         # The body captures nothing but initializers: OpenVINO takes computed values of the outer
         # graph for further states. Runtimes fold what is prepared in the body all the same.
-        arithmetic.prepare(inner, recurrence)
         following: dict[str, ir.Value]
         emitted, following, values = self._once(inner, recurrence, slices, carried)
         results = [*following.values(), emitted]
@@ -380,7 +374,6 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             name: tape.op("Squeeze", value, tape.axes(0), name=f"{name}/step")
             for name, value in scanned.items()
         }
-        self.arithmetic.prepare(tape, recurrence)
         emitted, following, _ = self._once(tape, recurrence, slices, carried)
         for carry, (value, first) in handed.items():
             self._output(recurrence, carry, value, following[carry], first)
@@ -469,7 +462,6 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             shape = [self._named_batch(), self._width(recurrence, carry)]
             element = self.arithmetic.element(self.layer, self._grid(recurrence, carry))
             self._shaped(value, shape, element)
-        self.arithmetic.prepare(tape, recurrence)
         emitted: dict[int, ir.Value] = {}
         order = range(steps - 1, -1, -1) if recurrence.reverse else range(steps)
         for t in order:

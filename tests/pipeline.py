@@ -12,6 +12,7 @@ from onnxgru.core.choices import GRANULARITIES, WIDTHS
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme, operands
+from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.data.dataset import Dataset
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
@@ -42,9 +43,16 @@ class Pipeline:
     def mixed(self, seed: int) -> IntegerProgram:
         return self.lower(random_scheme(self.layers, seed))
 
-    def emit(self, program: IntegerProgram, form: Form | None = None) -> onnx.ModelProto:
+    def emit(
+        self,
+        program: IntegerProgram,
+        form: Form | None = None,
+        vocabulary: Vocabulary | None = None,
+        *,
+        traced: bool = False,
+    ) -> onnx.ModelProto:
         clone = self.model.clone()
-        Emit(program, form)(clone)
+        Emit(program, form, vocabulary, traced=traced)(clone)
         Pack()(clone)
         return source.compact(source.proto(clone))
 

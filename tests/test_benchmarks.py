@@ -62,6 +62,13 @@ def test_evaluator(tmp_path: Path) -> None:
     assert found["ratio to the plain way"] > 0
 
 
+def test_latency(tmp_path: Path) -> None:
+    found = figures("latency", tmp_path)
+    assert int(found["scan, Gather, nodes of the body"]) <= 48
+    assert int(found["scan, GatherElements, nodes of the body"]) <= 52
+    assert int(found["step, Gather, nodes of the graph"]) <= 66
+
+
 def test_population(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     found = figures("population", tmp_path)

@@ -34,15 +34,24 @@ class Tape:
         Appended to every name, to tell unrolled steps apart.
     graph : onnx_ir.Graph, optional
         For an outermost tape: the graph whose names are taken.
+    small : bool
+        For an outermost tape: nodes without a name get none, so that the file is smaller.
     """
 
     def __init__(
-        self, outer: "Tape | None" = None, suffix: str = "", graph: ir.Graph | None = None
+        self,
+        outer: "Tape | None" = None,
+        suffix: str = "",
+        graph: ir.Graph | None = None,
+        *,
+        small: bool = False,
     ) -> None:
         self.nodes: list[ir.Node] = []
         self.suffix = suffix
+        self._small: bool = outer._small if outer else small
         self._names: set[str] = outer._names if outer else set()
         self._avoided: set[str] = outer._avoided if outer else set()
+        self._labels: dict[str, int] = outer._labels if outer else {}
         self.constants: dict[str, ir.Value] = outer.constants if outer else {}
         self._contents: dict[bytes, str] = outer._contents if outer else {}
         if graph is not None:
@@ -77,7 +86,8 @@ class Tape:
 
     def _anonymous(self) -> str:
         """A short name for a value that nobody looks for."""
-        name = str(len(self._names))
+        count = len(self._names)
+        name = np.base_repr(count, 36).lower() if self._small else str(count)
         while name in self._names or name in self._avoided:
             name += "_"
         self._names.add(name)
@@ -88,9 +98,14 @@ class Tape:
         op_type: str,
         inputs: Sequence[ir.Value | None],
         names: Sequence[str | None],
+        *,
+        label: str | None = None,
         **attributes: Any,
     ) -> list[ir.Value]:
-        """Record a node with several outputs; `names` are theirs, None for short ones."""
+        """Record a node with several outputs; `names` are theirs, None for short ones.
+
+        The node is called `label`, or as its first output; nothing where that has a short name.
+        """
         outputs = [ir.Value(name=self.name(n) if n else self._anonymous()) for n in names]
         node = ir.Node(
             "",
@@ -98,16 +113,29 @@ class Tape:
             inputs,
             attributes=ir.convenience.convert_attributes(attributes),
             outputs=outputs,
-            name=outputs[0].name,  # onnx_ir's own are long, and take a tenth of a small file
+            name=self._called(label, str(outputs[0].name), named=names[0] is not None),
         )
         self.nodes.append(node)
         return outputs
 
+    def _called(self, label: str | None, name: str, *, named: bool) -> str:
+        """Name of a node; onnx_ir's own are long, and take a tenth of a small file."""
+        if label is None:
+            return name if named or not self._small else ""
+        base, count = label + self.suffix, self._labels.get(label + self.suffix, 0)
+        self._labels[base] = count + 1
+        return f"{base}_{count}" if count else base
+
     def op(
-        self, op_type: str, *inputs: ir.Value | None, name: str | None = None, **attributes: Any
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        name: str | None = None,
+        label: str | None = None,
+        **attributes: Any,
     ) -> ir.Value:
-        """Record a node with one output, which has the node's name."""
-        return self.multiple(op_type, inputs, [name], **attributes)[0]
+        """Record a node with one output, which has the node's name unless that has a label."""
+        return self.multiple(op_type, inputs, [name], label=label, **attributes)[0]
 
     def constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
         """Initializer of the outermost graph, made once per name."""
@@ -131,6 +159,10 @@ class Tape:
         """Shape, axis or length tensor: int64, shape (len(axes),)."""
         return self.constant("onnxgru/axes/" + "_".join(map(str, axes)), np.asarray(axes, np.int64))
 
+    def byte(self, value: int) -> ir.Value:
+        """A number of the arithmetic itself: uint8, shape ()."""
+        return self.constant(f"onnxgru/byte/{value}", np.asarray(value, np.uint8))
+
     def scalar(self, value: int) -> ir.Value:
         """A number of the arithmetic itself: int32, shape ()."""
-        return self.constant(f"onnxgru/constant/{value}", np.asarray(value, np.int32))
+        return self.constant(f"onnxgru/{value}", np.asarray(value, np.int32))

@@ -293,7 +293,7 @@ def test_every_operator_of_an_unrolled_graph() -> None:
     model, inputs = made(case)
     program = model.mixed(6)
     expected = expect(model, program, inputs)
-    message = model.emit(program, Form("unrolled"))
+    message = model.emit(program, Form("unrolled"), traced=True)
     names = {}
     for operator, codes in expected.states["/gru"].trace.items():
         if any(operator in o.outputs for o in program.layers[0].recurrences[0].prologue.operators):

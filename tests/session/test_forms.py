@@ -73,9 +73,9 @@ def notices(case: grus.Case, form: Form) -> list[str]:
 
 def test_a_very_large_graph_is_announced() -> None:
     both = grus.Case(T=5, I=4, H=5, direction="bidirectional")
-    assert not notices(both, Form("unrolled", steps=80))
-    (text,) = notices(both, Form("unrolled", steps=100))
-    assert "about 24,000 nodes (1.2 MB beside the weights)" in text
+    assert not notices(both, Form("unrolled", steps=180))
+    (text,) = notices(both, Form("unrolled", steps=200))
+    assert "about 21,600 nodes (1.7 MB beside the weights)" in text
     assert "scan and step compute the same codes" in text
     assert not notices(both, Form("scan"))
 

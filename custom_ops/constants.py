@@ -1,0 +1,368 @@
+"""Constants of the integer graph: numbers with the nodes that compute them from what is stored.
+
+A device keeps weights, biases, multipliers, shifts, reaches, zero points and tables. Everything
+else that a graph needs is computed from these: powers of two, offsets, limits, larger tables. Here
+every such number is known when the graph is written, so that a node is left out where its numbers
+make it idle, and it is known how it is computed, so that the graph holds what the device stores.
+
+A constant is one number, or has one number per column of a value. What several operators that are
+computed side by side have each for themselves are its `members`: one number for all columns of an
+operator. They are spread over the columns as late as possible.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxgru.core.fixedpoint import INT32_MAXIMUM
+from onnxgru.core.integers import IntegerType
+
+Integers = npt.NDArray[np.int64]
+
+
+class Constant:
+    """A constant; made by `Constants`, once for all that are computed alike.
+
+    It is no dataclass, for those are records of parameters, and it is one parameter.
+
+    Parameters
+    ----------
+    value : ndarray of int64
+        Shape () or (N,); of weights (inputs, outputs).
+    operation : str
+        How it is computed, or ``number`` or ``stored``.
+    operands : tuple of Constant
+        From what.
+    key : tuple
+        Further parameters of the operation.
+    sizes : tuple of int
+        Columns of every member, where the value is (members,); else empty.
+    """
+
+    def __init__(
+        self,
+        value: Integers,
+        operation: str,
+        operands: "tuple[Constant, ...]",
+        key: tuple[Any, ...],
+        sizes: tuple[int, ...],
+    ) -> None:
+        self.value, self.operation, self.operands = value, operation, operands
+        self.key, self.sizes = key, sizes
+        self._held: bool = any(o._held for o in operands) or (
+            operation == "stored" and "bias" in key
+        )
+
+    @property
+    def columns(self) -> Integers:
+        """Its numbers, by column where they differ."""
+        return np.repeat(self.value, self.sizes) if self.sizes else self.value
+
+    def all(self, number: int) -> bool:
+        """Whether it is one number everywhere."""
+        return bool((self.value == number).all())
+
+    def idle(self, number: int) -> bool:
+        """Whether it is 0 or 1 everywhere and can be left out: biases are stored in any case."""
+        return self.all(number) and not self._held
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits int32."""
+        return bool((np.abs(self.value) <= INT32_MAXIMUM).all())
+
+
+_ARITHMETIC: dict[str, Callable[[Integers, Integers], Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+}
+
+
+def stored(constants: Iterable[Constant]) -> set[str]:
+    """Names of the initializers that constants are computed from."""
+    names, pending, seen = set[str](), list(constants), set[Constant]()
+    while pending:
+        constant = pending.pop()
+        if constant not in seen:
+            seen.add(constant)
+            pending += constant.operands
+            if constant.operation == "stored":
+                names.add(constant.key[0])
+    return names
+
+
+class Constants:
+    """Makes constants; equal ones are one."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Constant] = {}
+
+    def make(
+        self,
+        value: Any,
+        operation: str,
+        operands: Sequence[Constant] = (),
+        key: tuple[Any, ...] = (),
+        sizes: tuple[int, ...] = (),
+    ) -> Constant:
+        """A constant that is computed in this way."""
+        identity = (operation, tuple(map(id, operands)), key, sizes)
+        if identity not in self._made:
+            array = np.asarray(value, np.int64)
+            self._made[identity] = Constant(array, operation, tuple(operands), key, sizes)
+        return self._made[identity]
+
+    def number(self, value: int) -> Constant:
+        """A number of the arithmetic itself."""
+        return self.make(value, "number", key=(int(value),))
+
+    def numbers(self, values: Sequence[int]) -> Constant:
+        """Several such numbers, one an entry."""
+        key = tuple(map(int, values))
+        return self.number(key[0]) if len(set(key)) == 1 else self.make(key, "number", key=key)
+
+    def stored(self, name: str, array: npt.NDArray[Any], bits: int, *how: str) -> Constant:
+        """What a device stores, by the name of its initializer."""
+        signed = array.astype(np.int64)
+        if "weights" in how:
+            signed = signed.T
+        return self.make(signed, "stored", key=(name, _Array(array), bits, *how))
+
+    def arithmetic(self, operation: str, left: Constant, right: Constant) -> Constant:
+        """Sum, difference or product."""
+        left, right = self._alike(left, right)
+        value = np.asarray(_ARITHMETIC[operation](left.value, right.value))
+        if not value.any() and not (left._held or right._held):
+            return self.number(0)
+        if left.operation == right.operation == "number" and value.ndim == 0:
+            return self.number(int(value))
+        if operation in ("Add", "Sub") and right.idle(0) and left.value.shape == value.shape:
+            return left
+        if operation == "Add" and left.idle(0) and right.value.shape == value.shape:
+            return right
+        for one, other in ((left, right), (right, left)):
+            if operation == "Mul" and one.idle(1) and other.value.shape == value.shape:
+                return other
+        return self.make(value, operation, (left, right), sizes=left.sizes or right.sizes)
+
+    def _alike(self, left: Constant, right: Constant) -> tuple[Constant, Constant]:
+        """Both spread over the columns where they cannot meet otherwise."""
+        if left.sizes and right.value.ndim and left.sizes != right.sizes:
+            left = self.spread(left)
+        if right.sizes and left.value.ndim and left.sizes != right.sizes:
+            right = self.spread(right)
+        return left, right
+
+    def negated(self, constant: Constant) -> Constant | None:
+        """What a constant is -1 times, if it is computed so."""
+        if constant.operation == "Mul":
+            value, factor = constant.operands
+            if factor.operation == "number" and factor.all(-1) and not factor.value.ndim:
+                return value
+        return None
+
+    def power(self, exponent: Constant) -> Constant:
+        """2**exponent."""
+        if exponent.operation == "number" and not exponent.value.ndim:
+            return self.number(1 << int(exponent.value))
+        return self.make(1 << exponent.value, "power", (exponent,), sizes=exponent.sizes)
+
+    def half(self, power: Constant) -> Constant:
+        """Half of a power of two, 0 for 1."""
+        if power.operation == "number" and not power.value.ndim:
+            return self.number(int(power.value) >> 1)
+        return self.make(power.value >> 1, "half", (power,), sizes=power.sizes)
+
+    def floor(self, value: Constant, power: Constant) -> Constant:
+        """Floor of value / power, for values that are not negative."""
+        if value.value.min() < 0:
+            raise ValueError("a constant that is shifted must not be negative")
+        value, power = self._alike(value, power)
+        found = value.value // power.value
+        if value.operation == power.operation == "number" and not found.ndim:
+            return self.number(int(found))
+        return self.make(found, "floor", (value, power), sizes=value.sizes or power.sizes)
+
+    def clip(self, value: Constant, low: Constant, high: Constant) -> Constant:
+        """Value limited to low .. high."""
+        found = np.clip(value.value, low.value, high.value)
+        return self.make(found, "clip", (value, low, high))
+
+    def int32(self, stored: Constant) -> Constant:
+        """Stored bytes, widened."""
+        return self.make(stored.value, "int32", (stored,))
+
+    def narrow(self, constant: Constant, kind: IntegerType) -> Constant:
+        """Codes in their container."""
+        return self.make(constant.value, "narrow", (constant,), (kind,))
+
+    def byte(self, vector: Constant, place: int) -> Constant:
+        """One of stored bytes, as it is."""
+        return self.make(vector.value[place], "byte", (vector,), (place,))
+
+    def entry(self, table: Constant, place: int) -> Constant:
+        """One entry of a table."""
+        return self.make(table.value[place], "entry", (table,), (place,))
+
+    def scalar(self, constant: Constant) -> Constant:
+        """One number, of shape () in the graph too."""
+        if constant.operation == "number":
+            return constant
+        return self.make(constant.value, "scalar", (constant,))
+
+    def extended(self, table: Constant, first: int, size: int) -> Constant:
+        """A table that begins at index `first` and goes on with what is at its ends."""
+        last = table.value.size - 1
+        ends = [self.number(n) for n in (first, first + size, 1)]
+        places = self.make(np.arange(first, first + size), "range", ends)
+        limited = self.clip(places, self.number(0), self.number(last))
+        return self.make(table.value[limited.value], "entries", (table, limited))
+
+    def pick(self, vector: Constant, place: int) -> Constant:
+        """One entry."""
+        if vector.operation == "number":
+            return self.number(int(vector.value[place] if vector.value.ndim else vector.value))
+        if vector.value.size == 1:
+            return self.make(vector.value.reshape(()), "same", (vector,))
+        return self.make(vector.value[place], "pick", (vector,), (place,))
+
+    def members(self, vector: Constant, places: Sequence[int], sizes: tuple[int, ...]) -> Constant:
+        """Entries of a vector, one for every member."""
+        if len(places) == 1 or len(set(places)) == 1:
+            return self.pick(vector, places[0])
+        value = vector.value[list(places)] if vector.value.ndim else vector.value
+        if vector.operation == "number" and len(set(value.ravel().tolist())) == 1:
+            return self.number(int(value.flat[0]))
+        return self.make(value, "members", (vector,), tuple(places), sizes)
+
+    def part(self, vector: Constant, sizes: tuple[int, ...], index: int, axis: int) -> Constant:
+        """A part of the columns of a vector, or of the first axis of weights."""
+        if len(sizes) == 1:
+            return vector
+        stop = sum(sizes[: index + 1])
+        place = slice(stop - sizes[index], stop)
+        value = vector.value[place] if axis == 0 else vector.value[..., place]
+        return self.make(value, "part", (vector,), (sizes, index, axis))
+
+    def concatenate(self, parts: Sequence[Constant]) -> Constant:
+        """Side by side along the last axis."""
+        if len(parts) == 1:
+            return parts[0]
+        return self.make(np.concatenate([p.value for p in parts], axis=-1), "concatenate", parts)
+
+    def spread(self, constant: Constant) -> Constant:
+        """A number per column, of one per member."""
+        if not constant.sizes:
+            return constant
+        if (one := self.uniform(constant)) is not None:
+            return one
+        if (value := self.negated(constant)) is not None:
+            return self.make(-value.columns, "negative", (self.spread(value),))
+        return self.make(constant.columns, "spread", (constant,), constant.sizes)
+
+    def uniform(self, constant: Constant) -> Constant | None:
+        """One number that is the same for all members, computed from what one of them has."""
+        if not constant.sizes:
+            return constant if not constant.value.ndim else None
+        if not constant.all(int(constant.value.flat[0])):
+            return None
+        if constant.operation == "members":
+            return self.pick(constant.operands[0], constant.key[0])
+        if constant.operation == "number":
+            return self.number(int(constant.value.flat[0]))
+        if constant.operation == "gathered":
+            return constant.operands[0]
+        operands = [self.uniform(operand) for operand in constant.operands]
+        known = [operand for operand in operands if operand is not None]
+        if len(known) < len(operands) or not operands:
+            return None
+        value = constant.value.flat[0]
+        return self.make(value, constant.operation, known, constant.key)
+
+    def member(self, constant: Constant, place: int) -> Constant:
+        """What a constant is for one member."""
+        if not constant.sizes:
+            return constant
+        match constant.operation:
+            case "number":
+                return self.number(int(constant.value[place]))
+            case "members":
+                return self.pick(constant.operands[0], constant.key[place])
+            case "gathered":
+                return constant.operands[place]
+        operands = [self.member(operand, place) for operand in constant.operands]
+        return self.make(constant.value[place], constant.operation, operands, constant.key)
+
+    def tables(self, tables: Sequence[Constant], sizes: tuple[int, ...]) -> Constant:
+        """Tables of operators that are computed side by side."""
+        return self.make(0, "tables", tables, sizes=sizes)
+
+    def wide(self, constant: Constant, sizes: tuple[int, ...]) -> Constant:
+        """A number per column, of one for all or one per member."""
+        if constant.value.ndim:
+            found = self.spread(constant)
+            if found.value.ndim:
+                return found
+            return self.wide(found, (constant.columns.size,))
+        return self.make(np.repeat(constant.value, sum(sizes)), "wide", (constant,), (sum(sizes),))
+
+    def pack(self, constants: Sequence[Constant], sizes: tuple[int, ...]) -> Constant:
+        """What operators that are computed side by side have each for themselves."""
+        first = constants[0]
+        if all(one is first for one in constants) and not first.value.ndim:
+            return first
+        same = {(one.operation, len(one.operands)) for one in constants}
+        if not any(one.value.ndim for one in constants):
+            if same == {("number", 0)}:
+                values = tuple(int(one.value) for one in constants)
+                return self.make(values, "number", key=values, sizes=sizes)
+            sources = {id(one.operands[0]) for one in constants if one.operands}
+            if same == {("pick", 1)} and len(sources) == 1:
+                return self.members(first.operands[0], [one.key[0] for one in constants], sizes)
+        if len(same) == 1 and (first.operation in _ARITHMETIC or first.operation in _EACH):
+            columns = zip(*(one.operands for one in constants), strict=True)
+            packed = [self.pack(column, sizes) for column in columns]
+            if first.operation == "floor":
+                return self.floor(packed[0], packed[1])
+            if first.operation in _ARITHMETIC:
+                return self.arithmetic(first.operation, packed[0], packed[1])
+            return self.power(packed[0]) if first.operation == "power" else self.half(packed[0])
+        if any(one.sizes for one in constants):
+            return self._stacked(constants, sizes)
+        if not any(one.value.ndim for one in constants):
+            value = np.stack([one.value for one in constants])
+            return self.make(value, "gathered", constants, sizes=sizes)
+        pairs = zip(constants, sizes, strict=True)
+        return self.concatenate([self.wide(one, (size,)) for one, size in pairs])
+
+    def _stacked(self, constants: Sequence[Constant], sizes: tuple[int, ...]) -> Constant:
+        """Members of several groups as those of one."""
+        pairs = list(zip(constants, sizes, strict=True))
+        whole = tuple(n for one, size in pairs for n in (one.sizes or (size,)))
+        kinds = {one.operation for one in constants}
+        values = [int(n) for one in constants for n in one.value.ravel()]
+        if kinds == {"number"}:
+            return self.make(values, "number", key=tuple(values), sizes=whole)
+        if kinds == {"members"} and len({one.operands for one in constants}) == 1:
+            places = [place for one in constants for place in one.key]
+            return self.members(constants[0].operands[0], places, whole)
+        return self.concatenate([self.wide(one, (size,)) for one, size in pairs])
+
+
+_EACH = ("power", "half", "floor")
+
+
+class _Array:
+    """An array as part of a key: itself and nothing else."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.array = array
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Array) and np.array_equal(self.array, other.array)

@@ -1,0 +1,131 @@
+"""Plan: what a recurrence computes in the integer graph, before its steps and in each of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from onnxgru.core.integers import IntegerType
+from onnxgru.core.program import IntegerLayer, IntegerRecurrence
+from onnxgru.custom_ops import merge, stage
+from onnxgru.custom_ops.constants import Constants, stored
+from onnxgru.custom_ops.encode import Encoding
+from onnxgru.custom_ops.graph import GraphPrimitives
+from onnxgru.custom_ops.record import frontier, separated
+from onnxgru.custom_ops.terms import Codes, Term, below
+from onnxgru.custom_ops.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Encoded terms of one direction of a layer.
+
+    Parameters
+    ----------
+    constants : Constants
+        That made their constants.
+    input : Term
+        The sequence, or its slice in a step, in its container.
+    kind : IntegerType
+        Of the input.
+    carried : mapping of str to Term
+        The carries at the beginning of a step, by full name.
+    results : mapping of str to Codes
+        What a step gives, by name of the operator: next values of carries, and what leaves.
+    entering : mapping of str to Term
+        What steps need and what depends on no carry, by name.
+    early : mapping of str to Codes
+        Those of them that are results, and have their container.
+    """
+
+    constants: Constants
+    input: Term
+    kind: IntegerType
+    carried: Mapping[str, Term]
+    results: Mapping[str, Codes]
+    entering: Mapping[str, Term]
+    early: Mapping[str, Codes]
+
+    @classmethod
+    def of(
+        cls,
+        layer: IntegerLayer,
+        recurrence: IntegerRecurrence,
+        vocabulary: Vocabulary,
+        *,
+        whole: bool = False,
+        traced: bool = False,
+    ) -> "Plan":
+        """The plan of a direction of a layer.
+
+        If `whole`, a step reads its input itself, so that what is known of the input is computed
+        side by side with what is not. If `traced`, every operator is a result.
+        """
+        made = partial(cls._made, layer, recurrence, vocabulary, whole=whole, traced=traced)
+        found = made(GraphPrimitives())
+        reaches = {f"{s.name}/reach" for s in recurrence.stages if s.stores_reaches}
+        if reaches <= found.stored:
+            return found
+        # Tables that do not reach all codes make limits idle that a device is told to have.
+        p = GraphPrimitives(reaches - found.stored)
+        return made(p)
+
+    @property
+    def stored(self) -> set[str]:
+        """Names of the initializers that it needs."""
+        terms = below([*self.entering.values(), *(codes.term for codes in self.results.values())])
+        return stored(c for term in terms for c in term.constants if c is not None)
+
+    @classmethod
+    def _made(
+        cls,
+        layer: IntegerLayer,
+        recurrence: IntegerRecurrence,
+        vocabulary: Vocabulary,
+        p: GraphPrimitives,
+        *,
+        whole: bool,
+        traced: bool,
+    ) -> "Plan":
+        kind = layer.input.quantization.type
+        given = merge.leaf(p, recurrence.input, kind, layer.input_size, early=not whole)
+        values = {recurrence.input: given}
+        for carry, bound in recurrence.bound.items():
+            held = layer.grids[layer.grid(recurrence, carry)].quantization.type
+            width = recurrence.widths[bound.written_by]
+            values[bound.name] = merge.leaf(p, bound.name, held, width, early=False)
+        carried = {c.name: values[c.name].term for c in recurrence.carries}
+        parameters: dict[tuple[str, ...], Any] = {}
+        for part in recurrence.stages:
+            parameters |= stage.prepare(p, part)
+        merger = merge.Merger(p, parameters)
+        parts = [recurrence.operators] if whole else [s.operators for s in recurrence.stages]
+        for operators in parts:
+            for group in merge.groups(operators, parameters):
+                values |= merger(group, values)
+        wanted = [*(c.written_by for c in recurrence.carries), recurrence.emits]
+        wanted += list(recurrence.writers) if traced else []
+        names = list(dict.fromkeys(wanted))
+        found = [values[name].term for name in names]
+        encode = Encoding(p.terms, found, vocabulary)
+        apart = separated(p.terms, [encode(term) for term in found])
+        kinds = [values[name].kind for name in names]
+        results = {
+            name: Codes(term, kind) for name, term, kind in zip(names, apart, kinds, strict=True)
+        }
+        early = {name: codes for name, codes in results.items() if codes.term.early}
+        entering = {name: codes.term for name, codes in early.items()}
+        for term in [given.term] if whole else frontier(apart):
+            if term not in entering.values():
+                entering[cls._named(term, recurrence, entering)] = term
+        return cls(p.constants, given.term, kind, carried, results, entering, early)
+
+    @staticmethod
+    def _named(term: Term, recurrence: IntegerRecurrence, taken: Mapping[str, Term]) -> str:
+        """A name for what enters steps."""
+        base = name = recurrence.input if term.operation == "leaf" else f"{term.label}.before"
+        count = 0
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        return name
