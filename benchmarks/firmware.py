@@ -29,14 +29,16 @@ from onnxgru.core.cells import STATE
 from onnxgru.events import silent
 from onnxgru.firmware.emulators import CORTEX_M0, CORTEX_M4, RISCV, Machine
 from onnxgru.firmware.sources import Library
-from onnxgru.firmware.writing import vector
+from onnxgru.firmware.writing import Firmware, vector
 from onnxgru.runtime.engines import LayerEvaluator
 from tests.firmware.libraries import Called, compile_with, write
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ("-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-fstack-usage")
 WIDTHS = (8, 4, 3, 2)
-STEPS = 11
+STEPS = 17
+THRESHOLDS = "first=2,hidden=8"
+"""Of the delta network, in codes of 8 bits."""
 
 OURS = """
 #include "{name}.h"
@@ -48,7 +50,7 @@ int main(void)
     int t, i;
     {layer}_reset(&state);
     for (t = 0; t < STEPS; ++t) {{
-        for (i = 0; i < {inputs}; ++i) {{
+        for (i = 0; i < {inputs} && t % HELD == 0; ++i) {{
             seed = seed * 1664525u + 1013904223u;
             x[i] = (uint8_t)(seed >> 24);
         }}
@@ -129,21 +131,20 @@ def counted(
     )
 
 
-def quantized(model: Path, bits: int, place: Path, recurrence: str) -> Path:
+def quantized(
+    model: Path, bits: int, place: Path, recurrence: str, delta: str | None = None
+) -> Path:
     """An output folder; recordings are random, which changes neither bytes nor instructions."""
-    output = place / f"{recurrence}-{bits}"
+    output = place / f"{recurrence}-{bits}{'-delta' if delta else ''}"
     onnxgru.quantize(
-        model, bits=bits, input_bits=8, output=output, verify=2, recurrence=recurrence,
+        model, bits=bits, input_bits=8, output=output, verify=2, recurrence=recurrence, delta=delta,
         listener=silent,
     )  # fmt: skip
     return output
 
 
-def ours(
-    model: Path, bits: int, place: Path, plugin: Path, machines: Sequence[Machine]
-) -> Iterator[tuple[str, float]]:
-    """Lines of one width."""
-    folder = quantized(model, bits, place, "scan")
+def sources_of(folder: Path) -> tuple[Firmware, list[Path]]:
+    """C code of an output folder, with a program that runs its layer."""
     written = onnxgru.write_c(folder, listener=silent)
     name = next(n for n in written.files if n.endswith(".c")).removesuffix(".c")
     text = (written.folder / f"{name}.h").read_text("utf-8")
@@ -151,13 +152,30 @@ def ours(
     (inputs,) = re.findall(r"_INPUTS (\d+)", text)
     run = written.folder / "run.c"
     run.write_text(OURS.format(name=name, layer=layer, inputs=inputs))
-    sources = [written.folder / f"{name}.c", written.folder / f"{name}_parameters.c", run]
+    return written, [written.folder / f"{name}.c", written.folder / f"{name}_parameters.c", run]
+
+
+def held(model: Path, place: Path, plugin: Path) -> Iterator[tuple[str, float]]:
+    """Lines of a delta network at 8 bits, whose input changes at every step or at every eighth."""
+    _, sources = sources_of(quantized(model, 8, place, "scan", THRESHOLDS))
+    for steps in (1, 8):
+        made = place / f"held-{steps}"
+        made.mkdir()
+        found = counted(CORTEX_M4, sources, made, plugin, f"-DHELD={steps}")
+        yield f"firmware.delta.input_held_{steps}.instructions", round(found.instructions)
+
+
+def ours(
+    model: Path, bits: int, place: Path, plugin: Path, machines: Sequence[Machine]
+) -> Iterator[tuple[str, float]]:
+    """Lines of one width."""
+    written, sources = sources_of(quantized(model, bits, place, "scan"))
     yield f"firmware.{bits}.parameters", written.flash
     yield f"firmware.{bits}.ram", written.ram
     for machine in machines:
         made = place / f"{machine.name}-{bits}"
         made.mkdir()
-        found = counted(machine, sources, made, plugin)
+        found = counted(machine, sources, made, plugin, "-DHELD=1")
         yield f"firmware.{bits}.{machine.name}.instructions", round(found.instructions)
         yield f"firmware.{bits}.{machine.name}.flash", found.flash
         yield f"firmware.{bits}.{machine.name}.stack", found.stack
@@ -251,6 +269,8 @@ def figures(model: Path, *, quick: bool) -> Iterator[tuple[str, float | str]]:
                 float(found[f"firmware.{bits}.{machine.name}.instructions"]) for bits in (8, 2)
             )
             yield f"firmware.{machine.name}.2_bits_over_8", narrow / wide
+        if not quick and CORTEX_M4 in machines:
+            yield from held(model, place, plugin)
         command = os.environ.get("EMX_ONNX_CGEN")
         for bits in (8, 2) if command and CORTEX_M4 in machines else ():
             for name, value in emx(str(command), model, bits, place, plugin):

@@ -53,21 +53,23 @@ def chain(
     return text
 
 
-def spread(shape: Shape, sums: str, change: str, words: str, stream: str) -> Iterator[str]:
+def spread(
+    form: str, shape: Shape, sums: str, change: str, words: str, stream: str
+) -> Iterator[str]:
     """Calls that add one changed element's row to kept sums."""
     bits, done = shape.bits, 0
     if shape.blocks:
         first = f"{words} + j * {shape.blocks * bits}"
-        yield f"spread_blocks_{bits}({sums}, {change}, {first}, {shape.blocks})"
+        yield f"{form}_blocks_{bits}({sums}, {change}, {first}, {shape.blocks})"
         done = BLOCK * shape.blocks
     if shape.units:
         inner = f"{sums} + {done}" if done else sums
         first = f"j * {shape.units}" if shape.units > 1 else "j"
-        yield f"spread_units_{bits}({inner}, {change}, {stream}, {first}, {shape.units})"
+        yield f"{form}_units_{bits}({inner}, {change}, {stream}, {first}, {shape.units})"
         done += UNIT * shape.units
     if shape.singles:
         inner = f"{sums} + {done}" if done else sums
         bit = f"j * {shape.singles * bits}"
         if shape.singles_start:
             bit = f"{shape.singles_start} + {bit}"
-        yield f"spread_singles_{bits}({inner}, {change}, {stream}, {bit}, {shape.singles})"
+        yield f"{form}_singles_{bits}({inner}, {change}, {stream}, {bit}, {shape.singles})"

@@ -29,7 +29,19 @@ from onnxgru.firmware.expressions import (
     parameters,
 )
 
-RESERVED = ("layer", "x", "i", "j", "clip", "half", "power", "shift_right", "centre", "pair")
+RESERVED = (
+    "layer",
+    "x",
+    "i",
+    "j",
+    "clip",
+    "half",
+    "power",
+    "total",
+    "shift_right",
+    "centre",
+    "pair",
+)
 """Names that the templates use."""
 
 
@@ -176,6 +188,7 @@ class _Writer:
         self._before: list[str] = []
         self._owner = ""
         self._products: list[Product] = []
+        self._totals: set[str] = set()
 
         for memory in self._schedule.memory:
             self._members[memory.value, memory.role] = self._member(memory)
@@ -277,6 +290,8 @@ class _Writer:
                     loads[name] = f"const int32_t {self._name(name)} = {self._load(name)}[j];"
         if loads:
             text.statements.append(Statement("", tuple(loads.values())))
+        for name in dict.fromkeys(name for row in rows for name in row.operator.inputs):
+            self._add_up(name, rows)
         for row in rows:
             text.statements.append(self._row(row, expressions[row.name]))
         for row in rows:
@@ -284,6 +299,19 @@ class _Writer:
         if stores := [line for row in rows for line in self._stores(row)]:
             text.statements.append(Statement("", tuple(stores)))
         return text
+
+    def _add_up(self, name: str, rows: Sequence[Row]) -> None:
+        """Add up what is held of an operand, once, before products of it are read."""
+        read = any(row.operator.gathers and name in row.operator.inputs for row in rows)
+        if not read or name not in self._schedule.held or name in self._totals:
+            return
+        operand = self._operand(name)
+        if not operand.quantization.type.wide:
+            self._totals.add(name)
+            (carry,) = (c for c in self._recurrence.carries if c.written_by == name)
+            member = self._members[carry.name, CARRY]
+            called = f"total(layer->{member.name}, {self._text(self._zero(operand))}"
+            self._before.append(f"const int32_t {self._total(name)} = {called}, {member.count});")
 
     def _centre(self, name: str) -> None:
         """Copy an operand with its zero point subtracted."""
@@ -335,11 +363,12 @@ class _Writer:
 
     def _product(self, row: Row, place: int, product: Product) -> str:
         """A product for one unit, from packed weights or from kept sums."""
-        if product.operand in self._schedule.held:
-            first = f"{place * row.width} + " if place else ""
-            return f"{self._array(row.name, SUMS)}[{first}j]"
         weights = _matrix(product)
         operand = self._operand(product.operand).quantization
+        if product.operand in self._schedule.held:
+            first = f"{place * row.width} + " if place else ""
+            text = f"{self._array(row.name, SUMS)}[{first}j]"
+            return text if operand.type.wide else self._corrected(text, product)
         packed, words, stream = self._arrays.weights(weights, turned=False)
         form = "wide" if operand.type.wide else "dot"
         if form == "dot":
@@ -347,8 +376,11 @@ class _Writer:
         self._forms.add((form, weights.bits))
         steps = self._array(product.operand, STEPS)
         text = chain(form, packed.shape, "0", steps, words, stream, "j")
-        if form == "wide":
-            return text
+        return text if form == "wide" else self._corrected(text, product)
+
+    def _corrected(self, text: str, product: Product) -> str:
+        """A product with the weights from one with their codes, which are not negative."""
+        weights = _matrix(product)
         kind = WeightType(weights.bits)
         factor = f"{kind.spacing} * " if kind.spacing > 1 else ""
         offset = kind.maximum + (kind.spacing == 1)
@@ -375,10 +407,14 @@ class _Writer:
                 for place, product in enumerate(each):
                     weights = _matrix(product)
                     packed, words, stream = self._arrays.weights(weights, turned=True)
-                    self._forms.add(("spread", weights.bits))
+                    wide = self._operand(row.name).quantization.type.wide
+                    form = "spread_wide" if wide else "spread"
+                    if not wide:
+                        require_fit(weights, self._operand(row.name).quantization)
+                    self._forms.add((form, weights.bits))
                     sums = self._array(reader.name, SUMS)
                     sums = f"{sums} + {place * reader.width}" if place else sums
-                    calls = spread(packed.shape, sums, change, words, stream)
+                    calls = spread(form, packed.shape, sums, change, words, stream)
                     lines += [f"    {call};" for call in calls]
         yield Statement(f"products of {self._local(row.name)}", (*lines, "}"))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
 
 from onnxgru import events
 from onnxgru.core import files
@@ -15,15 +17,19 @@ from onnxgru.core.folder import Folder
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import Scheme
-from onnxgru.cost.account import account
 from onnxgru.data.reading import Source
 from onnxgru.events import Listener, Stage, warned
 from onnxgru.firmware.sources import Library, Vector
 from onnxgru.output.reopening import report_of, session_of
+from onnxgru.passes import source
 from onnxgru.runtime.engines import Given, LayerEvaluator, States
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.session import finetuning
 from onnxgru.session.session import Session
+from onnxgru.settings.config import TASKS, Config
+from onnxgru.settings.declare import defaults, dependent
+from onnxgru.settings.finetuning import Finetuning
+from onnxgru.settings.search import Search
 
 SOURCES = "c"
 """Folder of the sources in an output folder."""
@@ -88,9 +94,10 @@ def write_c(
     Raises
     ------
     OutputError
-        If the folder holds no results, or something would be replaced.
+        If the folder holds no results, its ``integer.onnx`` is of another program, or something
+        would be replaced.
     ModelError
-        If sums of a product could leave 32 bits.
+        If sums of a product could leave 32 bits, or ``integer.onnx`` cannot be read.
     """
     events.check(listener)
     for name, value in (("folder", folder), ("output", output)):
@@ -106,10 +113,12 @@ def write_c(
     scheme = Scheme.load(place / "scheme.json")
     scheme.validate(session.model.layers, str(place / "scheme.json"))
     program = session.quantizer(scheme)
-    if account(program).flash != before.sizes.flash:
+    integer = place / "integer.onnx"
+    written = source.proto(source.read(integer))
+    if _stored(session.emission.integer(program, scheme)) != _stored(written):
         raise OutputError(
-            f"{place}: must be written by this version of onnxgru, whose program of it has other "
-            "sizes; quantise again"
+            f"{integer}: must hold what its scheme and calibration make of the model, it has other "
+            "weights or tables; quantise again with this version of onnxgru"
         )
     listener(Stage("writing C"))
     name = Path(files.recorded(before.model.path)).stem
@@ -121,16 +130,23 @@ def write_c(
     return Firmware(target.path, tuple(contents), library.flash, library.ram, steps)
 
 
+def _stored(model: onnx.ModelProto) -> dict[str, bytes]:
+    """Everything that a graph holds in its initializers."""
+    return {one.name: numpy_helper.to_array(one).tobytes() for one in model.graph.initializer}
+
+
 def _session(place: Path, session: Session) -> Session:
     """The session with the weights of a fine-tuning, where the folder has any."""
     weights = place / finetuning.WEIGHTS
     if not weights.is_file():
         return session
-    config = replace(
-        session.config,
-        weights_file=str(weights),
-        calibration_file=place / finetuning.CALIBRATION,
-    )
+    known = defaults(Config, (*TASKS, *dependent(Search), *dependent(Finetuning), "training_data"))
+    changed = {
+        "scheme": place / "scheme.json",
+        "weights_file": str(weights),
+        "calibration_file": place / finetuning.CALIBRATION,
+    }
+    config = replace(session.config, **{**known, **changed})
     return Session.open(place / finetuning.MODEL, config, session.listener)
 
 

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import onnxgru
@@ -43,6 +44,28 @@ def test_a_folder_becomes_sources_that_test_themselves(
     assert "replace its results with --force" in capsys.readouterr().err
     assert main(["c", "small", "--force", "--quiet"]) == 0
     assert "bytes of flash; states: " in capsys.readouterr().out
+
+
+def test_another_graph_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C is written of what integer.onnx holds, or not at all."""
+    monkeypatch.chdir(place)
+    (place / "other").mkdir()
+    for path in (place / "small").iterdir():
+        if path.is_file():
+            (place / "other" / path.name).write_bytes(path.read_bytes())
+    graph = onnx.load(place / "small" / "integer.onnx")
+    weight = next(
+        one for one in graph.graph.initializer if one.name.endswith("/reset.input/weight")
+    )
+    weight.raw_data = weight.raw_data[:-1] + bytes([weight.raw_data[-1] ^ 1])
+    onnx.save(graph, place / "other" / "integer.onnx")
+    assert main(["c", "other"]) == 1
+    assert "other/integer.onnx: must hold what its scheme and calibration make of the model" in (
+        " ".join(capsys.readouterr().err.split())
+    )
+    assert not (place / "other" / "c").exists()
 
 
 def test_what_is_no_output_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
