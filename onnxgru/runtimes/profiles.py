@@ -26,6 +26,8 @@ class Profile:
         One of `WEIGHTS`.
     serves : tuple of str
         Names of consumers, whose lacks are avoided.
+    lookup : str
+        One of `onnxgru.custom_ops.vocabulary.LOOKUPS`.
     without : frozenset of str
         Operators that integer arithmetic does not use.
     """
@@ -34,6 +36,7 @@ class Profile:
     batch: int | None
     weights: str
     serves: tuple[str, ...]
+    lookup: str = "Gather"
     without: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,6 +48,9 @@ ONNXRUNTIME = "onnxruntime"
 PROFILES = {
     ONNXRUNTIME: Profile(
         "scan", None, "packed", ("onnxruntime", "onnx.reference", "OpenVINO", "onnxruntime-web")
+    ),
+    "host": Profile(
+        "scan", None, "packed", ("onnxruntime", "OpenVINO", "onnxruntime-web"), "GatherElements"
     ),
     "compilers": Profile("step", 1, "packed", ("Apache TVM", "IREE", "tract", "tinygrad")),
     "plain": Profile("step", 1, "int8", ("emx-onnx-cgen", "onnx2c", "MNN", "ncnn")),

@@ -13,6 +13,7 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
 from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes import native, source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
@@ -47,6 +48,8 @@ class Emission:
         How the integer graph stores weights.
     without : frozenset of str
         Operators that it does not use.
+    lookup : str
+        Which operator of `onnxgru.custom_ops.vocabulary.LOOKUPS` reads its tables.
     """
 
     model: Model
@@ -55,6 +58,7 @@ class Emission:
     outputs: Sequence[str]
     weights: str = "packed"
     without: frozenset[str] = frozenset()
+    lookup: str = "Gather"
 
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The integer graph of a program; raises what `annotated` does."""
@@ -64,7 +68,7 @@ class Emission:
             needed = native.versions({part.type.bits for o in linear for part in o.parts})
             if needed is not None:
                 Upgrade(*needed)(model)
-        Emit(program, self.form)(model)
+        Emit(program, self.form, Vocabulary(self.lookup))(model)
         storing = {"packed": Pack(), "int8": Unpacked(), "native": native.Native()}
         storing[self.weights](model)
         if "BitwiseAnd" in self.without:

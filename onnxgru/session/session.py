@@ -139,7 +139,13 @@ class Session:
             return Statistics.collect(model, examination.calibration, config, listener)
 
         emission = Emission(
-            model, form, time_axes, yardstick.written, chosen.weights, chosen.without
+            model,
+            form,
+            time_axes,
+            yardstick.written,
+            chosen.weights,
+            chosen.without,
+            chosen.lookup,
         )
         return cls(config, listener, tell, model, data, examination, yardstick, emission, collect)
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from onnxgru.core.program import IntegerProgram
+from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes.form import Form
 from onnxgru.passes.start import Start
 from onnxgru.passes.step import Step
@@ -64,10 +65,11 @@ def require_exact(
     inputs: Mapping[str, np.ndarray],
     form: Form | None = None,
     names: Iterable[str] = RUNTIMES,
+    vocabulary: Vocabulary | None = None,
 ) -> Expected:
     """Emit, check and run; state codes and model outputs equal the oracle's."""
     expected = expect(made, program, inputs)
-    message = made.emit(program, form)
+    message = made.emit(program, form, vocabulary)
     require_valid(message)
     probed, codes = probe(message, program)
     assert codes

@@ -16,6 +16,7 @@ import pytest
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import VerificationError
 from onnxgru.core.scheme import Scheme
+from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes import source
 from onnxgru.passes.form import Form
 from onnxgru.passes.states import first_values, recorded
@@ -51,6 +52,29 @@ def test_uniform(reset: int, bits: int) -> None:
 def test_mixed(reset: int, seed: int) -> None:
     model, inputs = made(PLAIN[reset])
     require_exact(model, model.mixed(seed), inputs)
+
+
+@pytest.mark.parametrize("form", [None, Form("unrolled", steps=5)])
+@pytest.mark.parametrize("seed", range(2))
+def test_tables_read_by_gather_elements(seed: int, form: Form | None) -> None:
+    """In all runtimes but onnx.reference, which refuses tables of more than 64 entries."""
+    model, inputs = made(PLAIN[seed])
+    program = model.mixed(seed) if seed else model.uniform(8)
+    names = [name for name in RUNTIMES if name != "onnx.reference"]
+    require_exact(model, program, inputs, form, names, Vocabulary("GatherElements"))
+
+
+@pytest.mark.parametrize("reset", [0, 1])
+def test_divisions_of_integers_need_no_bitwise_and(reset: int) -> None:
+    """Where no runtime divides in float32, as OpenVINO does."""
+    model, inputs = made(PLAIN[reset])
+    program = model.uniform(8)
+    vocabulary = Vocabulary(float_division=False)
+    message = model.emit(program, vocabulary=vocabulary)
+    nodes = [n for node in message.graph.node for a in node.attribute for n in a.g.node]
+    assert "BitwiseAnd" not in {node.op_type for node in (*nodes, *message.graph.node)}
+    names = [name for name in RUNTIMES if name != "OpenVINO"]
+    require_exact(model, program, inputs, None, names, vocabulary)
 
 
 GRID = [
