@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 RAN, REFUSED, MISSING = "ran", "refused", "missing"
 
-REASON = 300
+REASON = 600
 """Letters of a reason that are kept."""
 
 

@@ -52,7 +52,7 @@ PROFILES = {
     "host": Profile(
         "scan", None, "packed", ("onnxruntime", "OpenVINO", "onnxruntime-web"), "GatherElements"
     ),
-    "compilers": Profile("step", 1, "packed", ("Apache TVM", "IREE", "tract", "tinygrad")),
+    "compilers": Profile("step", 1, "int8", ("Apache TVM", "IREE", "tract", "tinygrad")),
     "plain": Profile("step", 1, "int8", ("emx-onnx-cgen", "onnx2c", "MNN", "ncnn")),
 }
 """Every profile by name."""

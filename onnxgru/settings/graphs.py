@@ -21,8 +21,8 @@ class Graphs(Settings):
         Choice(tuple(profiles.PROFILES)),
         "consumer that the graphs are for; onnxruntime: any length, also onnx.reference, OpenVINO "
         "and the web; host: the same without onnx.reference, faster in onnxruntime; compilers: one "
-        "step and one recording per call, for TVM, IREE, tract and tinygrad; plain: the same with "
-        "bytes for weights and few kinds of operators",
+        "step and one recording per call, bytes for weights, for TVM, IREE, tract and tinygrad; "
+        "plain: the same without BitwiseAnd, for generators of C",
         keyed=False,  # as all profiles and forms compute the same codes
     )
     recurrence: str | None = setting(

@@ -109,7 +109,7 @@ def test_profiles_write_what_their_consumers_take(tmp_path, profile):
 
 def test_a_setting_that_is_given_takes_precedence():
     chosen = Config(profile="compilers", recurrence="unrolled", steps=4, batch=2).chosen()
-    assert (chosen.recurrence, chosen.batch, chosen.weights) == ("unrolled", 2, "packed")
+    assert (chosen.recurrence, chosen.batch, chosen.weights) == ("unrolled", 2, "int8")
     assert Config().chosen().recurrence == "scan"
     with pytest.raises(UsageError, match="steps belongs to recurrence unrolled, got step"):
         Config(profile="plain", steps=4)

@@ -1,0 +1,300 @@
+r"""Which runtime takes which graph: every form and profile of small models, code for code.
+
+::
+
+    python -m benchmarks.runtimes --install --json benchmarks/results/runtimes.json \
+        --page docs/runtimes.md
+
+Every graph goes through ``onnxgru verify``. ``--install`` makes an environment of its own for each
+runtime that is not installed, with pinned versions; ``--at RUNTIME=PATH`` names one that is there.
+What the file of ``--json`` has already of the same graphs is not measured again, so that one
+runtime can be measured after the other; ``--only`` names some.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from benchmarks.peers.environments import Peer, Unavailable, call, folder, prepare
+from benchmarks.runtimes_page import page
+from onnxgru import api
+from onnxgru.core import files
+from onnxgru.core.errors import OnnxgruError
+from onnxgru.events import silent
+from onnxgru.runtimes import table
+from onnxgru.runtimes.profiles import PROFILES
+from onnxgru.session.toolchains import ABSENT, DIFFERS, SAME, verify
+
+STEPS, BATCH, INPUTS, HIDDEN = 6, 2, 4, 8
+
+FORMS = ("step", "unrolled", "scan")
+
+PINS: dict[str, tuple[str, ...]] = {
+    "Apache TVM": ("apache-tvm==0.27.0.post1", "onnx==1.23.2", "numpy==2.4.6"),
+    "IREE": ("iree-base-compiler==3.13.0", "iree-base-runtime==3.13.0", "onnx==1.23.2"),
+    "tract": ("tract==0.23.9", "numpy==2.4.6"),
+    "tinygrad": ("tinygrad==0.14.0", "numpy==2.4.6"),
+    "emx-onnx-cgen": ("emx-onnx-cgen==1.4.0", "numpy==2.4.6"),
+}
+"""What is installed for a runtime, itself first."""
+
+WEB = "onnxruntime-web@1.30.0"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A model and how it is quantised.
+
+    Parameters
+    ----------
+    name : str
+        What it shows.
+    make : str
+        Operator of ONNX that it is one node of, or ``LiGRU``.
+    settings : dict
+        Of `quantize`.
+    wide : tuple of str
+        Ends of names of operators that get 16 bits.
+    """
+
+    name: str
+    make: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    wide: tuple[str, ...] = ()
+
+
+SAMPLES = (
+    Sample("GRU", "GRU"),
+    Sample("RNN", "RNN"),
+    Sample("LSTM", "LSTM"),
+    Sample("LiGRU", "LiGRU"),
+    Sample("16 bits", "GRU", wide=("state.sum", "state.new", "state.keep")),
+    Sample("delta", "GRU", {"delta": "2"}),
+    Sample("dense", "dense", {"head": True}),
+)
+
+
+def main() -> None:
+    """Measure, print, and write the record and the page."""
+    options = _options()
+    record = _read(options.json)
+    places = dict(options.at)
+    if options.install:
+        places = _installed() | places
+    samples = SAMPLES[:1] if options.quick else SAMPLES
+    wanted = options.only or [runtime.name for runtime in table.RUNTIMES]
+    for form in options.form or FORMS:
+        for profile in options.profile or PROFILES:
+            for sample in samples:
+                _measure(record, (profile, form), sample, wanted, places, options)
+    for name, row in _figures(record):
+        sys.stdout.write(f"{name}: {row}\n")
+    if options.json:
+        _write(options.json, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    if options.page:
+        _write(options.page, page(record))
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--only", nargs="+", metavar="RUNTIME", help="runtimes to measure")
+    options.add_argument("--profile", nargs="+", metavar="NAME", help="profiles to measure")
+    options.add_argument("--form", nargs="+", choices=FORMS, help="forms to measure")
+    options.add_argument("--at", nargs="+", default=(), type=_place, metavar="RUNTIME=PATH")
+    options.add_argument("--install", action="store_true", help="install what is missing")
+    options.add_argument("--seconds", type=float, default=60.0, help="limit of one graph in one")
+    options.add_argument("--quick", action="store_true", help="one model")
+    options.add_argument("--json", type=Path, metavar="FILE", help="record to go on with")
+    options.add_argument("--page", type=Path, metavar="FILE", help="page to write")
+    return options.parse_args()
+
+
+def _place(text: str) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    return name, path
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is not None and path.is_file():
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+    return {"rows": {}, "versions": {}}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+def _installed() -> dict[str, str]:
+    """Interpreters of environments that hold a runtime, and the folder of onnxruntime-web."""
+    found = {}
+    for name, pins in PINS.items():
+        try:
+            found[name] = str(prepare(Peer(name, "", pins), folder()))
+        except Unavailable as error:
+            sys.stderr.write(f"{name}: {error}\n")
+    npm = shutil.which("npm")
+    if npm:
+        place = folder() / "web"
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            call([npm, "install", "--prefix", str(place), WEB], 900, "npm cannot install it")
+            found["onnxruntime-web"] = str(place)
+        except Unavailable as error:
+            sys.stderr.write(f"onnxruntime-web: {error}\n")
+    return found
+
+
+def _measure(
+    record: dict[str, Any],
+    kind: tuple[str, str],
+    sample: Sample,
+    wanted: Sequence[str],
+    places: Mapping[str, str],
+    options: argparse.Namespace,
+) -> None:
+    """Verify one graph in what has not been measured yet."""
+    rows = record["rows"].setdefault(" / ".join((*kind, sample.name)), {})
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            written, data = _quantized(Path(place), sample, kind)
+        except OnnxgruError as error:
+            sys.stderr.write(f"{kind} {sample.name}: {error}\n")
+            return
+        graph = files.digest((written / "integer.onnx").read_bytes())[:16]
+        names = [
+            runtime.name
+            for name in wanted
+            for runtime in table.find(name)
+            if rows.get(runtime.name, {}).get("graph") != graph
+        ]
+        if not names:
+            return
+        at = {name: path for name, path in places.items() if set(_names(name)) & set(names)}
+        found = verify(written, data, names, where=at, seconds=options.seconds)
+    for row in found.rows:
+        if row.verdict == ABSENT:
+            continue
+        rows[row.runtime] = {**asdict(row), "graph": graph}
+        if row.version:
+            record["versions"][row.runtime] = row.version
+        sys.stderr.write(f"{' / '.join((*kind, sample.name, row.runtime))}: {row.verdict}\n")
+    if options.json:
+        _write(options.json, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def _names(name: str) -> list[str]:
+    return [runtime.name for runtime in table.find(name)]
+
+
+def _quantized(place: Path, sample: Sample, kind: tuple[str, str]) -> tuple[Path, dict[str, Any]]:
+    """An output folder, and recordings to run it on."""
+    path = place / "model.onnx"
+    onnx.save(build(sample.make), path)
+    drawn = np.random.default_rng(1).standard_normal((STEPS, BATCH, INPUTS)).astype(np.float32)
+    given: dict[str, Any] = {"bits": 4, "calibration": {"X": drawn}, "listener": silent}
+    profile, form = kind
+    given |= {"profile": profile, **sample.settings}
+    if sample.wide:
+        api.quantize(path, output=place / "narrow", **given)
+        scheme = json.loads((place / "narrow" / "scheme.json").read_text("utf-8"))
+        for name, entry in scheme["operators"].items():
+            if name.endswith(sample.wide):
+                entry["bits"] = 16
+        (place / "scheme.json").write_text(json.dumps(scheme), "utf-8")
+        given = {**given, "bits": None, "scheme": place / "scheme.json"}
+    given["recurrence"] = form
+    if form == "unrolled":
+        given["steps"] = STEPS
+    return api.quantize(path, output=place / "out", **given).folder, {"X": drawn}
+
+
+LIGRU = f"""<ir_version: 9, opset_import: ["": 18]>
+    ligru (float[T, B, {INPUTS}] X) => (float[T, B, {HIDDEN}] Y)
+    <float one = {{1}}> {{
+      size = Shape <start = 1, end = 2> (X)
+      shape = Concat <axis = 0> (size, hidden)
+      h0 = Expand (zero, shape)
+      last, Y = Scan <num_scan_inputs = 1, body = step (float[B, {HIDDEN}] h, float[B, {INPUTS}] x)
+          => (float[B, {HIDDEN}] next, float[B, {HIDDEN}] out) {{
+            wx = MatMul (x, W)
+            rh = MatMul (h, R)
+            bare = Add (wx, rh)
+            sums = Add (bare, b)
+            zs, ns = Split <axis = -1, num_outputs = 2> (sums)
+            z = Sigmoid (zs)
+            n = Relu (ns)
+            keep = Mul (z, h)
+            rest = Sub (one, z)
+            new = Mul (rest, n)
+            next = Add (keep, new)
+            out = Identity (next)
+          }}> (h0, X)
+    }}"""
+
+
+def build(operator: str) -> onnx.ModelProto:
+    """A small model: X (T, B, I) to Y."""
+    generator = np.random.default_rng(0)
+
+    def draw(name: str, *shape: int) -> onnx.TensorProto:
+        array = 0.5 * generator.standard_normal(shape)
+        return numpy_helper.from_array(array.astype(np.float32), name)
+
+    if operator == "LiGRU":
+        model = parser.parse_model(LIGRU)
+        weights = {"W": (INPUTS, 2 * HIDDEN), "R": (HIDDEN, 2 * HIDDEN), "b": (2 * HIDDEN,)}
+        model.graph.initializer.extend(draw(name, *shape) for name, shape in weights.items())
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray([HIDDEN]), "hidden"))
+        return model
+    name = "GRU" if operator == "dense" else operator
+    gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[name]
+    attributes = {"linear_before_reset": 1} if name == "GRU" else {}
+    nodes = [helper.make_node(name, ["X", "W", "R", "B"], ["Y", "Y_h"], name=name.lower(),
+                              hidden_size=HIDDEN, **attributes)]  # fmt: skip
+    stored = [
+        draw("W", 1, gates * HIDDEN, INPUTS),
+        draw("R", 1, gates * HIDDEN, HIDDEN),
+        draw("B", 1, 2 * gates * HIDDEN),
+    ]
+    result = helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["T", 1, "B", HIDDEN])
+    if operator == "dense":
+        nodes.append(helper.make_node("Squeeze", ["Y_h", "front"], ["h"], name="squeeze"))
+        nodes.append(helper.make_node("Gemm", ["h", "D", "e"], ["logits"], name="dense"))
+        stored += [draw("D", HIDDEN, 3), draw("e", 3)]
+        stored.append(numpy_helper.from_array(np.asarray([0]), "front"))
+        result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])
+    x = helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", INPUTS])
+    graph = helper.make_graph(nodes, "small", [x], [result], stored)
+    opset = helper.make_opsetid("", 18)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=9)
+
+
+def _figures(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How many graphs each runtime takes."""
+    for runtime in table.RUNTIMES:
+        rows = [found[runtime.name] for found in record["rows"].values() if runtime.name in found]
+        if rows:
+            same = sum(row["verdict"] == SAME for row in rows)
+            differs = sum(row["verdict"] == DIFFERS for row in rows)
+            yield runtime.name, f"same codes in {same} of {len(rows)} graphs, {differs} differ"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OnnxgruError, subprocess.SubprocessError) as error:
+        raise SystemExit(str(error)) from error
