@@ -132,6 +132,11 @@ class Metric:
         return 100 * math.sqrt(share * (1 - share) / count)
 
 
+def limited(figure: float) -> float:
+    """A figure as JSON can hold it: infinite decibels become `SQNR_LIMIT`, with their sign."""
+    return math.copysign(SQNR_LIMIT, figure) if math.isinf(figure) else float(figure)
+
+
 def accuracy(outputs: Array, labels: Array) -> float:
     """Percent of labels met by the arg-max; of equal largest outputs the first counts.
 

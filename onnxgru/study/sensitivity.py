@@ -189,7 +189,7 @@ class _Bench:
         quality = self._judge.figure(outputs)
         return Entry(
             bits,
-            _limited(quality),
+            metrics.limited(quality),
             session.yardstick.metric.error(quality) - self._error,
             self._decibels(self._float, outputs),
             self._decibels(self._uniform, outputs),
@@ -206,13 +206,7 @@ class _Bench:
             if not metrics.holds_classes(outputs[n])
         ]
         figure = min((metrics.sqnr(reference[n], outputs[n]) for n in names), default=np.inf)
-        return None if figure == np.inf else _limited(figure)
-
-
-def _limited(figure: float) -> float:
-    """A figure as JSON can hold it: infinite decibels at the metric's limit."""
-    limit = metrics.SQNR_LIMIT
-    return float(np.clip(figure, -limit, limit)) if np.isinf(figure) else float(figure)
+        return None if figure == np.inf else metrics.limited(figure)
 
 
 def narrow_widths(text: str) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """The search of a session: what a candidate costs, the journal, and the front."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from onnxgru.core.scheme import Scheme
 from onnxgru.cost import objectives
 from onnxgru.cost.account import Account, account
 from onnxgru.cost.objectives import Size
-from onnxgru.data import intervals
+from onnxgru.data import intervals, metrics
 from onnxgru.documents import front as fronts
 from onnxgru.documents.front import ROUNDING, Front, Uniform
 from onnxgru.documents.remarks import finite
@@ -465,18 +464,15 @@ def _figures(yardstick: Yardstick, program: IntegerProgram) -> dict[str, Any]:
 
     Decibels are within the metric's limits; None where there are no data.
     """
-    metric = yardstick.metric
     found: dict[str, Any] = {}
     for role in FIGURES:
         found[role] = found[f"{role}_interval"] = None
         if role in yardstick.data:
             judge = yardstick.judge(role)
             known = judge.estimate(judge.outputs(program))
-            infinite = math.isinf(known.figure)
-            limited = metric.quality(metric.error(known.figure)) if infinite else known.figure
             known_interval = finite(known.interval)
             found |= {
-                role: limited,
+                role: metrics.limited(known.figure),
                 f"{role}_interval": None if known_interval is None else tuple(known_interval),
             }
     return found

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxgru.core.errors import DataError, UsageError
+from onnxgru.data import metrics
 from onnxgru.data.metrics import (
     METRICS,
     Metric,
@@ -227,3 +228,8 @@ def test_a_users_metric(tmp_path, monkeypatch):
     refused(resolve("metric_of_test:nothing", None, True), SCORES, SCORES, words=["NaN"])
     with pytest.raises(UsageError, match="largest, nothing, words"):
         resolve("metric_of_test:smallest", None, True)
+
+
+def test_infinite_decibels_are_limited():
+    assert metrics.limited(np.inf) == metrics.SQNR_LIMIT == -metrics.limited(-np.inf)
+    assert metrics.limited(1234.5) == 1234.5
