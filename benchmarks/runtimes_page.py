@@ -80,7 +80,7 @@ def _tables(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _order(profile: str) -> tuple[int, str]:
-    known = ("onnxruntime", "compilers", "plain")
+    known = ("onnxruntime", "host", "compilers", "plain")
     return (known.index(profile) if profile in known else len(known), profile)
 
 
