@@ -59,15 +59,23 @@ def ignored() -> list[str]:
     return [line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").split()]
 
 
+def is_data(package: str, inner: Path) -> bool:
+    """Whether a file of a package belongs to the data of it, or of a package below."""
+    return any(
+        pattern.count("/") == len(inner.parts) - depth - 1
+        and fnmatch("/".join(inner.parts[depth:]), pattern)
+        for depth in range(len(inner.parts))
+        for pattern in DATA.get(".".join((package, *inner.parts[:depth])), ())
+    )
+
+
 def contents() -> set[str]:
     """Every file that the package must hold, as found in the checkout."""
     files = set()
     for package, folder in FOLDERS.items():
         for path in (ROOT / folder).rglob("*"):
             inner = path.relative_to(ROOT / folder)
-            owner = ".".join((package, *inner.parent.parts))
-            patterns = ["*.py", *DATA.get(owner, ())]
-            held = any(fnmatch(path.name, pattern) for pattern in patterns)
+            held = path.suffix == ".py" or is_data(package, inner)
             if path.is_file() and held and not any(fnmatch(path.name, p) for p in ignored()):
                 files.add(Path(*package.split("."), inner).as_posix())
     return files
