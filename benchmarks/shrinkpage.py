@@ -14,11 +14,11 @@ HEAD = """# Shrink and Eliminate, on ten keywords
 
 Rezk et al. 2022, "Shrink and Eliminate: A Study of Post-Training Quantization and Repeated
 Operations Elimination in RNN Models" (Information 13(4):176), quantise LSTM, GRU, LiGRU and SRU
-models of speech (TIMIT, several layers of two directions, phone error). Here the same schemes are
-measured on ten keywords of Speech Commands: one layer of 128 units, or of 64 units in each of two
-directions, and a dense layer, which is quantised too (`--head`). Accuracy is that of 605 hold-out
-recordings, with the 95 % interval; one recording is 0.17 points. All rows are after training
-only, where they do not say otherwise.
+models of speech (TIMIT, several layers of two directions, phone error). Here schemes of the same
+kinds are measured on ten keywords of Speech Commands: one layer of 128 units, or of 64 units in
+each of two directions, and a dense layer, which is quantised too (`--head`). Accuracy is that of
+605 hold-out recordings, with the 95 % interval; one recording is 0.17 points. All rows are after
+training only, where they do not say otherwise.
 
 This page is written by `python -m benchmarks.shrink --page` from `benchmarks/results/shrink/`,
 which `python -m benchmarks.shrink WORK` measures: {measured}. One process, one thread, on two

@@ -131,8 +131,13 @@ def run(
                 )
             return Ran(RAN, "", version, outputs)
         if told["state"] in (REFUSED, MISSING):
-            return Ran(told["state"], told["reason"][:REASON], version)
-        return Ran(REFUSED, f"{ended} while {told['state']} it"[:REASON], version)
+            return Ran(told["state"], _short(told["reason"], name), version)
+        return Ran(REFUSED, _short(f"{ended} while {told['state']} it", name), version)
+
+
+def _short(reason: str, folder: str) -> str:
+    """A reason without the name of a folder that is gone by then."""
+    return reason.replace(f"{folder}{os.sep}", "")[:REASON]
 
 
 def _lacking(runtime: Runtime) -> str:
