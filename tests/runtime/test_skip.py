@@ -171,8 +171,8 @@ def test_sizes() -> None:
     assert after.weight_bits - before.weight_bits == 36 * (16 - 4)
     assert after.flash["weight"] - before.flash["weight"] == 36 * (16 - 4) // 8
     assert after.bitops - before.bitops == 36 * (16 * 16 - 4 * 4)
-    # Bytes per unit: one more for a code of the state, two more for its distance from the zero point,
-    # one for a code of the copy, and two for its distance.
+    # Bytes per unit: one more for a code of the state, two more for its distance from the zero
+    # point, one for a code of the copy, and two for its distance.
     assert after.ram - before.ram == (1 + 2 + 1 + 2) * 6
 
 
