@@ -224,10 +224,11 @@ def show_inspection(found: Inspection) -> None:
     if found.layers or found.quantized:
         kind = "quantised recurrences: " if found.quantized else ""
         flash = f"{sizes['flash_bytes']:,} flash bytes, " if found.quantized else ""
+        numbers = "" if found.quantized else " in float32"
         say(
             console,
             f"{kind}{sizes['weights']:,} weights, {sizes['weight_bits']:,} weight bits, {flash}"
-            f"{sizes['ram']:,} bytes RAM per sequence, "
+            f"{sizes['ram']:,} bytes RAM per sequence{numbers}, "
             f"{macs(sizes['macs'], sizes.get('dense_macs', 0))}",
         )
     for title, values in (("input", found.inputs), ("output", found.outputs)):
@@ -253,24 +254,27 @@ def show_inspection(found: Inspection) -> None:
 
 
 def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
-    """A line per layer, then the names of operators that all layers have."""
-    table = _table("<layer", "<size", "<", "<reads", "<also given", "<read of it", "weights")
+    """A line per layer, then attributes and the names of operators, for all that have the same."""
+    table = _table("<layer", "<size", "<reads", "<also given", "<read of it", "weights")
+    alike: dict[str, list[str]] = {}
     for layer in layers:
         attributes = ", ".join(
             f"{name} {value}" if name != "direction" else value
             for name, value in layer.attributes.items()
             if not _usual(name, value)
         )
+        alike.setdefault(attributes, []).append(layer.node)
         table.add_row(
             layer.node,
             f"{layer.input_size} -> {layer.hidden_size}",
-            attributes,
             layer.input_shape.removeprefix("float "),
             ", ".join(layer.inputs),
             ", ".join(layer.outputs) or "nothing",
             f"{sum(row.weights for row in layer.operators):,}",
         )
     console.print(table)
+    for attributes, nodes in alike.items():
+        say(console, f"{', '.join(nodes) if len(alike) > 1 else 'all layers'}: {attributes}")
     kinds: dict[tuple[str, ...], str] = {}
     for layer in layers:
         first = layer.operators[0].name.rpartition("/")[0]
@@ -327,7 +331,7 @@ def show_verdicts(found: Verdicts) -> None:
     console = open_console()
     table = _table("<runtime", "<version", "<verdict", "codes", "<")
     styles = {toolchains.SAME: "green", toolchains.DIFFERS: "bold red"}
-    for row in found.rows:
+    for row in (row for row in found.rows if row.verdict != toolchains.ABSENT):
         detail = row.detail if len(row.detail) <= LETTERS else f"{row.detail[: LETTERS - 3]}..."
         codes = f"{row.codes:,}" if row.codes else ""
         style = styles.get(row.verdict, "dim")
@@ -338,7 +342,11 @@ def show_verdicts(found: Verdicts) -> None:
             codes,
             Text(detail),
         )
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    if absent := [row for row in found.rows if row.verdict == toolchains.ABSENT]:
+        named = ", ".join(f"{row.runtime} ({row.detail})" for row in absent)
+        say(console, f"not installed: {named}")
     say(console, f"{found.path}, run on {found.inputs}")
 
 

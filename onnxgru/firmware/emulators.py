@@ -16,6 +16,10 @@ SECONDS = 300
 """That a program may run."""
 
 
+MEMORY = "memory.c"
+"""File of ``boards`` with the functions that compilers call."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """An emulated machine.
@@ -61,7 +65,8 @@ class Machine:
             linked = [flag.format(boards=boards) for flag in self.linked]
             command = [
                 self.compiler, "-std=c99", *self.flags, *flags, "-ffreestanding", "-nostdlib",
-                *map(str, sources), str(boards / self.start), *linked, "-lgcc", "-o", str(program),
+                *map(str, sources), str(boards / self.start), str(boards / MEMORY), *linked,
+                "-lgcc", "-o", str(program),
             ]  # fmt: skip
             subprocess.run(command, check=True, capture_output=True, text=True)
 

@@ -48,9 +48,8 @@ def test_a_big_model_is_shown_in_a_few_lines(
     assert " bytes in float32; flash about " in lines[1] and lines[2].endswith(" at 2 bits")
     assert max(map(len, lines[1:5])) <= 80
     rows = [line for line in lines if line.startswith("gru")]
-    assert rows[0].split() == [
-        *"gru0 6 -> 6 forward, linear_before_reset 1 (T, B, 6) B Y 216".split()
-    ]
+    assert rows[0].split() == "gru0 6 -> 6 (T, B, 6) B Y 216".split()
+    assert "all layers: forward, linear_before_reset 1" in lines
     assert rows[-1].split()[-3:] == ["Y,", "Y_h", "216"]
     start = "operators of /gru0/forward and every layer like it: reset.input,"
     (place,) = (index for index, line in enumerate(lines) if line.startswith(start))

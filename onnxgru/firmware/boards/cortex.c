@@ -4,8 +4,6 @@
 
 int main(void);
 void start(void);
-void *memcpy(void *target, const void *source, unsigned long count);
-void *memset(void *target, int value, unsigned long count);
 
 extern char stack_top[];
 
@@ -32,23 +30,4 @@ void start(void)
     }
     started = 1;
     leave(main());
-}
-
-void *memcpy(void *target, const void *source, unsigned long count)
-{
-    char *to = target;
-    const char *from = source;
-    for (; count > 0; --count) {
-        *(volatile char *)to++ = *from++;
-    }
-    return target;
-}
-
-void *memset(void *target, int value, unsigned long count)
-{
-    char *to = target;
-    for (; count > 0; --count) {
-        *(volatile char *)to++ = (char)value;
-    }
-    return target;
 }

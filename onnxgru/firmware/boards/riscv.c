@@ -2,8 +2,6 @@
 
 int main(void);
 void _start(void);
-void *memcpy(void *target, const void *source, unsigned long count);
-void *memset(void *target, int value, unsigned long count);
 
 void _start(void)
 {
@@ -12,23 +10,4 @@ void _start(void)
     __asm__ volatile("ecall" : : "r"(code), "r"(call) : "memory");
     for (;;) {
     }
-}
-
-void *memcpy(void *target, const void *source, unsigned long count)
-{
-    char *to = target;
-    const char *from = source;
-    for (; count > 0; --count) {
-        *(volatile char *)to++ = *from++;
-    }
-    return target;
-}
-
-void *memset(void *target, int value, unsigned long count)
-{
-    char *to = target;
-    for (; count > 0; --count) {
-        *(volatile char *)to++ = (char)value;
-    }
-    return target;
 }
