@@ -191,5 +191,5 @@ def leaf(
     primitives: GraphPrimitives, name: str, kind: IntegerType, width: int, *, early: bool
 ) -> Codes:
     """Codes that are given, in their container."""
-    term: Term = primitives.terms.leaf(name, 0, kind.maximum, width, early=early, raw=True)
+    term: Term = primitives.terms.leaf(name, 0, kind.maximum, width, early=early, kind=kind)
     return Codes(term, kind)

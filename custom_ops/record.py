@@ -128,8 +128,11 @@ class Recorder:
         raw = self._raw(codes.term)
         if raw is not None:
             return raw
-        kind = ir.DataType.from_numpy(codes.kind.container)
-        return self._op(codes.term, "Cast", "codes", self(codes.term), value=name, to=kind)
+        kind = self._vocabulary.element(codes.kind)
+        found = self(codes.term)
+        if kind == ir.DataType.INT32:
+            return self._op(codes.term, "Identity", "codes", found, value=name) if name else found
+        return self._op(codes.term, "Cast", "codes", found, value=name, to=kind)
 
     def _raw(self, term: Term) -> ir.Value | None:
         """What is given in its container, or a part of it."""
@@ -165,7 +168,7 @@ class Recorder:
     def _recorded(self, term: Term) -> ir.Value:
         if term in self._known:
             given = self._known[term]
-            if not _is_raw(term):
+            if not _is_raw(term) or self._vocabulary.element(term.key[1]) == ir.DataType.INT32:
                 return given
             return self._op(term, "Cast", "wide", given, to=ir.DataType.INT32)
         match term.operation:

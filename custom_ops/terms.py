@@ -130,10 +130,19 @@ class Terms:
             )
         return self._made[identity]
 
-    def leaf(self, name: str, low: int, high: int, width: int, *, early: bool, raw: bool) -> Term:
-        """A value that is given; `raw` where it is in the container of codes."""
+    def leaf(
+        self,
+        name: str,
+        low: int,
+        high: int,
+        width: int,
+        *,
+        early: bool,
+        kind: IntegerType | None = None,
+    ) -> Term:
+        """A value that is given; `kind` where it is in the container of codes."""
         return self.make(
-            "leaf", (), np.asarray(low), np.asarray(high), width, (), (name, raw), early=early
+            "leaf", (), np.asarray(low), np.asarray(high), width, (), (name, kind), early=early
         )
 
     def sum(self, pairs: Sequence[Pair], offset: Constant | None) -> Term | Constant:

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import onnx_ir as ir
+
+from onnxgru.core.integers import IntegerType
+
 LOOKUPS = ("Gather", "GatherElements")
 
 
@@ -17,7 +21,16 @@ class Vocabulary:
     float_division : bool
         Whether divisions must be exact where a runtime computes them in float32, as OpenVINO does.
         If not, there is no BitwiseAnd before them.
+    uint16 : bool
+        Whether codes of 16 bits are uint16. If not, they are int32, for compilers without uint16.
     """
 
     lookup: str = "Gather"
     float_division: bool = True
+    uint16: bool = True
+
+    def element(self, kind: IntegerType) -> ir.DataType:
+        """Element type of tensors that hold codes."""
+        if kind.wide and not self.uint16:
+            return ir.DataType.INT32
+        return ir.DataType.from_numpy(kind.container)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxgru.core.choices import WIDE_BITS
-from onnxgru.core.integers import IntegerType, Quantization
+from onnxgru.core.integers import Quantization
 from onnxgru.core.program import (
     Boundary,
     IntegerLayer,
@@ -46,11 +46,11 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     def element(self, layer: IntegerLayer, grid: str) -> ir.DataType:
         """The container of codes."""
         boundary = layer.grids.get(grid, layer.input)
-        return _element(boundary.quantization.type)
+        return self._vocabulary.element(boundary.quantization.type)
 
     def computed(self, recurrence: IntegerRecurrence, name: str) -> ir.DataType:
         """The container of an operator's codes."""
-        return _element(recurrence.types[name])
+        return self._vocabulary.element(recurrence.types[name])
 
     def enter(self, tape: Tape, layer: IntegerLayer, x: ir.Value) -> ir.Value:
         """Quantise, or follow the movements back to another layer's codes."""
@@ -117,8 +117,10 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         plan = self._plans[recurrence.name]
         term, codes = plan.entering[name], plan.early.get(name)
         if term is plan.input:
-            return term.width, _element(plan.kind)
-        return term.width, ir.DataType.INT32 if codes is None else _element(codes.kind)
+            return term.width, self._vocabulary.element(plan.kind)
+        if codes is None:
+            return term.width, ir.DataType.INT32
+        return term.width, self._vocabulary.element(codes.kind)
 
     def step(
         self, tape: Tape, recurrence: IntegerRecurrence, known: dict[str, ir.Value]
@@ -161,7 +163,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         base = _widened(tape, old)
         difference = tape.op("Sub", _widened(tape, new), base)
         step = tape.op("Mul", _widened(tape, mask), difference)
-        kind = _element(layer.grids[grid].quantization.type)
+        kind = self.element(layer, grid)
         return tape.op("Cast", tape.op("Add", base, step), to=kind)
 
     def _moved(self, tape: Tape, value: ir.Value) -> ir.Value:
@@ -185,8 +187,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
             f"{boundary.name}/scale", np.asarray(boundary.quantization.scale, np.float32)
         )
 
-    @staticmethod
-    def _zero_point(tape: Tape, layer: IntegerLayer, boundary: Boundary) -> ir.Value:
+    def _zero_point(self, tape: Tape, layer: IntegerLayer, boundary: Boundary) -> ir.Value:
         stored, place = layer.zero_points, layer.zero_points.position(boundary)
         c, kind = Constants(), boundary.quantization.type
         record = Storage(tape)
@@ -194,7 +195,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
             return record(c.byte(c.stored(stored.name, stored.codes, 0), place))
         words = c.stored(stored.words_name, stored.words, WIDE_BITS)
         picked = tape.op("Gather", record(words), tape.scalar(place - stored.codes.size))
-        return tape.op("Cast", picked, to=_element(kind))
+        return tape.op("Cast", picked, to=self._vocabulary.element(kind))
 
     def _quantize(
         self, tape: Tape, layer: IntegerLayer, boundary: Boundary, x: ir.Value
@@ -210,7 +211,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         offset = tape.op("Cast", zero_point, to=ir.DataType.FLOAT)
         rounded = tape.op("Round", tape.op("Mul", x, reciprocal))
         clipped = tape.op("Clip", tape.op("Add", rounded, offset), low, high)
-        to = _element(boundary.quantization.type)
+        to = self._vocabulary.element(boundary.quantization.type)
         return tape.op("Cast", clipped, to=to, name=f"{boundary.name}/codes")
 
 
@@ -226,10 +227,6 @@ def _keep_shapes(shaped: Mapping[ir.Value, int], carried: Sequence[ir.Value]) ->
             value.shape = ir.Shape([size, width])
             value.type = ir.TensorType(ir.DataType.INT32)
             value.metadata_props[SHAPED] = ""
-
-
-def _element(kind: IntegerType) -> ir.DataType:
-    return ir.DataType.from_numpy(kind.container)
 
 
 class Emit(ir.passes.InPlacePass):

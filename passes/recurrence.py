@@ -417,17 +417,19 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
     ) -> None:
         """The next value of a carry as a graph output."""
         tape, layer, grid = self.tape, self.layer, self._grid(recurrence, carry)
+        arithmetic = self.arithmetic
         name = self._label(f"{recurrence.name}/next_state", carry)
         if self.form.float_state:
-            result = self.arithmetic.leave(tape, layer, following, grid, name)
+            result = arithmetic.leave(tape, layer, following, grid, name)
         else:
             result = tape.op("Identity", following, name=name)
         result.type, result.shape = given.type, given.shape
         self.graph.outputs.append(result)
-        quantization = self.arithmetic.quantization(layer, grid)
+        quantization = arithmetic.quantization(layer, grid)
         kind = "float32"
         if quantization is not None and not self.form.float_state:
-            kind, first = quantization.type.container.name, quantization.quantize(first)
+            element = arithmetic.element(layer, grid).numpy()
+            kind, first = element.name, quantization.quantize(first).astype(element)
         self.states.append(
             State(
                 str(given.name),

@@ -8,7 +8,7 @@ from onnxgru.documents.entries import StepState, Verified
 LISTED = 120
 """Characters of a first state that are shown."""
 
-C_TYPES = {"uint8": "uint8_t", "uint16": "uint16_t", "float32": "float"}
+C_TYPES = {"uint8": "uint8_t", "uint16": "uint16_t", "int32": "int32_t", "float32": "float"}
 
 
 def ties(checked: Verified) -> list[str]:

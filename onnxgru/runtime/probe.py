@@ -1,6 +1,6 @@
 """Copies of emitted graphs that show what their integer layers read and compute."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxgru.core.integers import Quantization
 from onnxgru.core.program import IntegerProgram
 from onnxgru.passes.recurrence import last_name
 
@@ -20,27 +19,21 @@ def probe(model: onnx.ModelProto, program: IntegerProgram) -> tuple[onnx.ModelPr
     result = onnx.ModelProto()
     result.CopyFrom(model)
     made = {name for node in model.graph.node for name in node.output}
-    kinds = {
-        f"{layer.name}/{output}": layer.grids[grid].quantization
+    names = [
+        name
         for layer in program.layers
-        for output, grid in (
-            ("y", layer.output),
-            *((last_name(layer, carry), grid) for carry, grid in layer.carries.items()),
-        )
-        if f"{layer.name}/{output}" in made
-    }
-    known = {output.name for output in model.graph.output}
-    for name, quantization in kinds.items():
+        for output in ("y", *(last_name(layer, carry) for carry in layer.carries))
+        if (name := f"{layer.name}/{output}") in made
+    ]
+    _show(result, names, {output.name for output in model.graph.output})
+    return result, names
+
+
+def _show(model: onnx.ModelProto, names: Iterable[str], known: Set[str]) -> None:
+    """Make values outputs of a graph, those that are not known; runtimes infer their types."""
+    for name in dict.fromkeys(names):
         if name not in known:
-            result.graph.output.append(
-                helper.make_tensor_value_info(name, _element(quantization), None)
-            )
-    return result, list(kinds)
-
-
-def _element(quantization: Quantization) -> int:
-    """ONNX's number of the type of codes."""
-    return int(helper.np_dtype_to_tensor_dtype(quantization.type.container))
+            model.graph.output.append(helper.make_empty_tensor_value_info(name))
 
 
 @dataclass(frozen=True)
@@ -53,13 +46,10 @@ class Reading:
         Name of the codes.
     source : str
         Name of the float value.
-    element : int
-        ONNX's number of the type of the codes.
     """
 
     codes: str
     source: str
-    element: int
 
 
 class Probe:
@@ -78,7 +68,7 @@ class Probe:
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.inputs = {
-            layer.name: self._reading(f"{layer.input.name}/codes", layer.input.quantization)
+            layer.name: self._reading(f"{layer.input.name}/codes")
             for layer in program.layers
             if not layer.reads_codes
         }
@@ -86,32 +76,25 @@ class Probe:
             grid: [
                 reading
                 for index in range(len(layer.recurrences))
-                if (reading := self._reading(f"{grid}/codes/{index}", layer.carried(carry)))
+                if (reading := self._reading(f"{grid}/codes/{index}"))
             ]
             for layer in program.layers
-            for carry, grid in layer.carries.items()
+            for grid in layer.carries.values()
         }
         given = {value.name for value in self.model.graph.input}
         shown = {value.name for value in self.model.graph.output}
-        for reading in [*self.inputs.values(), *(r for rs in self.initial.values() for r in rs)]:
-            if reading is None:
-                continue
-            for name, kind in (
-                (reading.codes, reading.element),
-                (reading.source, onnx.TensorProto.FLOAT),
-            ):
-                if name not in given | shown | self._constants.keys():
-                    shown.add(name)
-                    self.model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+        readings = [*self.inputs.values(), *(r for rs in self.initial.values() for r in rs)]
+        read = [name for r in readings if r is not None for name in (r.codes, r.source)]
+        _show(self.model, read, given | shown | self._constants.keys())
 
-    def _reading(self, codes: str, quantization: Quantization) -> Reading | None:
+    def _reading(self, codes: str) -> Reading | None:
         """Back from codes through Cast, Clip, Add, Round and Mul to the float value."""
         if codes not in self._producers:
             return None
         source = codes
         for _ in range(5):
             source = self._producers[source].input[0]
-        return Reading(codes, source, _element(quantization))
+        return Reading(codes, source)
 
     def source(self, reading: Reading, values: Mapping[str, Array]) -> Array:
         """The float value of a reading, given the inputs and outputs of a call."""

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+UINT16 = "Cast to uint16"
+"""In `Runtime.lacks`: codes of 16 bits must then be int32."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -70,7 +73,7 @@ RUNTIMES = (
         "iree",
         fixed=True,
         install='pip install "iree-base-compiler[onnx]" iree-base-runtime',
-        lacks=("Scan",),
+        lacks=("Scan", UINT16),
     ),
     Runtime("tract", "tract", "tract", fixed=True, install="pip install tract", lacks=("Scan",)),
     Runtime(

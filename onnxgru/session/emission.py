@@ -26,6 +26,7 @@ from onnxgru.passes.quants import Quants
 from onnxgru.passes.unpacked import Unpacked
 from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
 from onnxgru.runtime import counting
+from onnxgru.runtimes.table import UINT16
 from onnxgru.session import forms
 from onnxgru.session.model import Model
 
@@ -68,7 +69,8 @@ class Emission:
             needed = native.versions({part.type.bits for o in linear for part in o.parts})
             if needed is not None:
                 Upgrade(*needed)(model)
-        Emit(program, self.form, Vocabulary(self.lookup))(model)
+        vocabulary = Vocabulary(self.lookup, uint16=UINT16 not in self.without)
+        Emit(program, self.form, vocabulary)(model)
         storing = {"packed": Pack(), "int8": Unpacked(), "native": native.Native()}
         storing[self.weights](model)
         if "BitwiseAnd" in self.without:

@@ -85,11 +85,11 @@ def graph(build: Build, inputs: Mapping[str, np.ndarray], *, pack: bool = False)
 
 def leaf(p: GraphPrimitives, name: str, array: np.ndarray) -> Codes | Term:
     """What is given: codes, or numbers of int32 of which nothing is known but what there is."""
-    width, raw = array.shape[-1] if array.ndim else 1, array.dtype != np.int32
-    kinds = {1: IntegerType(8), 2: IntegerType(16)}
-    low, high = (int(array.min()), int(array.max())) if not raw else (0, np.iinfo(array.dtype).max)
-    term = p.terms.leaf(name, low, high, width, early=False, raw=raw)
-    return Codes(term, kinds[array.itemsize]) if raw else term
+    width = array.shape[-1] if array.ndim else 1
+    kind = {1: IntegerType(8), 2: IntegerType(16)}.get(array.itemsize)
+    low, high = (0, kind.maximum) if kind else (int(array.min()), int(array.max()))
+    term = p.terms.leaf(name, low, high, width, early=False, kind=kind)
+    return Codes(term, kind) if kind else term
 
 
 def arrays(build: Build, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -8,11 +8,12 @@ import onnx
 import pytest
 
 import onnxgru
+from benchmarks.runtimes import HIDDEN, INPUTS, build
 from onnxgru.core.errors import UsageError
 from onnxgru.events import silent
 from onnxgru.runtime.sessions import OPTIMISATIONS, onnxruntime_session, reference_session
 from onnxgru.runtimes.profiles import PROFILES, WEIGHTS
-from onnxgru.runtimes.table import OTHERS, find, lacking
+from onnxgru.runtimes.table import OTHERS, UINT16, find, lacking
 from onnxgru.session.toolchains import SAME, verify
 from onnxgru.settings.config import Config
 from tests import grus
@@ -107,6 +108,30 @@ def test_profiles_write_what_their_consumers_take(tmp_path, profile):
     assert {row.verdict for row in found.rows} == {SAME}
 
 
+def test_compilers_get_codes_of_16_bits_as_int32(tmp_path):
+    """IREE has no cast to uint16."""
+    onnx.save(build("LSTM"), tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((3, 2, INPUTS)).astype(np.float32)
+    found = []
+    for profile, kind in (("compilers", "int32"), ("plain", "uint16")):
+        folder = onnxgru.quantize(
+            tmp_path / "m.onnx", profile=profile, batch=2, calibration={"X": x},
+            output=tmp_path / profile, listener=silent,
+        ).folder  # fmt: skip
+        message = onnx.load(folder / "integer.onnx")
+        casts = {a.i for n in message.graph.node if n.op_type == "Cast" for a in n.attribute}
+        assert (onnx.TensorProto.UINT16 in casts) == (kind == "uint16")
+        states = json.loads((folder / "report.json").read_text("utf-8"))["states"]
+        assert [state["type"] for state in states] == ["uint8", kind]
+        assert f"{kind}_t state1[{HIDDEN}]" in (folder / "report.md").read_text("utf-8")
+        first = {s["input"]: np.full((2, HIDDEN), s["first"], s["type"]) for s in states}
+        for run in (onnxruntime_session(message), reference_session(message)):
+            found.append(list(run({"X": x[:1], **first}).values()))
+    for arrays in zip(*found, strict=True):
+        for array in arrays[1:]:
+            np.testing.assert_array_equal(array, arrays[0])
+
+
 def test_a_setting_that_is_given_takes_precedence():
     chosen = Config(profile="compilers", recurrence="unrolled", steps=4, batch=2).chosen()
     assert (chosen.recurrence, chosen.batch, chosen.weights) == ("unrolled", 2, "int8")
@@ -122,3 +147,4 @@ def test_what_profiles_serve_is_in_the_table():
         for name in profile.serves:
             assert find(name) or name in OTHERS
     assert lacking(["tract", "MNN"]) == {"Scan", "BitwiseAnd"}
+    assert UINT16 in PROFILES["compilers"].without
