@@ -235,7 +235,7 @@ CASES = [
     ("quantize small.onnx --bits nine", 2, "--bits|int|'nine'"),
     ("quantize small.onnx --bits 9", 2, "bits must be a whole number from 2 to 8, got 9"),
     ("quantize small.onnx --bits 1", 2, "bits must be a whole number from 2 to 8, got 1"),
-    ("quantize small.onnx --input-bits 0", 2, "input_bits|from 2 to 8, got 0"),
+    ("quantize small.onnx --input-bits 0", 2, "input_bits|from 2 to 8, or 16, got 0"),
     ("quantize small.onnx --accumulator-bits 64", 2, "accumulator_bits|from 8 to 32, got 64"),
     (
         "quantize small.onnx --search --accumulator-bits 8",

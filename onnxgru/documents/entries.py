@@ -132,6 +132,22 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class WideInputs:
+    """The same program, but for 16 bits for what layers read of float values.
+
+    Parameters
+    ----------
+    validation : float or None
+        Its figure on validation data; None where outputs are equal.
+    before : float or None
+        That of the program.
+    """
+
+    validation: float | None
+    before: float | None
+
+
+@dataclass(frozen=True)
 class Sizes:
     """What a program costs; see `onnxgru.cost.account.Account`.
 

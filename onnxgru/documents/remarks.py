@@ -21,6 +21,10 @@ RANDOM = (
 FALL = 5.0
 """Points that accuracy may lose before it is remarked."""
 
+GAIN = 3.0
+"""Decibels to the float model that inputs of 16 bits must gain to be advised; of other figures it
+is half of what the program loses."""
+
 NOISY = 10.0
 """Decibels to the float model below which it is remarked."""
 
@@ -167,7 +171,9 @@ def falls(report: Report) -> list[str]:
             said = f"only {after:.1f} dB are left between the float model's outputs and the noise"
         else:
             continue
-        if report.sizes.mean_bits >= WIDEST:
+        if advice := coarse(report):
+            cure = advice
+        elif report.sizes.mean_bits >= WIDEST:
             cure = "weights have 8 bits already, so check that calibration data are like these"
         elif report.finetuning is not None:
             cure = "give more bits, or fine-tune for more epochs or on more data"
@@ -176,6 +182,26 @@ def falls(report: Report) -> list[str]:
         found.append(f"{said} on {TITLES[role]} data; {cure}")
         break  # one is enough: the first is that of the hold-out data, where there are any
     return found
+
+
+def coarse(report: Report) -> str | None:
+    """A sentence where the rounding of what layers read loses the most; None otherwise."""
+    found, metric = report.wide_inputs, report.metric
+    if found is None or found.validation is None or found.before is None:
+        return None
+    sign = 1 if metric.higher_is_better else -1
+    gain = sign * (found.validation - found.before)
+    wanted = GAIN
+    if metric.unit != "dB" or metric.target != "reference":
+        start = report.quality["validation"].float_model
+        wanted = sign * ((100.0 if start is None else start) - found.before) / 2
+    if gain < max(wanted, 0.0) or gain <= 0:
+        return None
+    before, after = (figure(one, metric.unit) for one in (found.before, found.validation))
+    return (
+        f"the rounding of what layers read loses the most: with --input-bits 16 {metric.title} on "
+        f"validation data is {after} instead of {before}"
+    )
 
 
 CUT, KEPT, JUDGED = "cut", "kept", "judged"
@@ -215,7 +241,8 @@ def glitches(entries: Iterable[Outlier]) -> list[str]:
 def remarks(report: Report) -> list[str]:
     """Everything that stands out, the most serious first, without full stops."""
     found = [RANDOM] if report.random_input else []
-    return [*found, *glitches(report.glitches), *falls(report), *stuck(report)]
+    advice = [text for text in [coarse(report)] if text is not None]
+    return [*found, *glitches(report.glitches), *(falls(report) or advice), *stuck(report)]
 
 
 def finite(interval: Sequence[float] | None) -> list[float] | None:

@@ -24,6 +24,7 @@ from onnxgru.documents.entries import (
     StepState,
     Stuck,
     Verified,
+    WideInputs,
 )
 from onnxgru.documents.front import Member, Scored, Uniform
 from onnxgru.documents.reading import named, read
@@ -257,6 +258,8 @@ class Report:
         What a delta network eliminates.
     stuck : tuple of Stuck
         Layers with units that stand still.
+    wide_inputs : WideInputs or None
+        The figure with inputs of 16 bits, where the program is far from the float model.
     layers : tuple of LayerEntry
         Recurrent layers.
     left_in_float : tuple of Refused
@@ -291,6 +294,7 @@ class Report:
     states: tuple[StepState, ...] = ()
     delta: Delta | None = None
     stuck: tuple[Stuck, ...] = named("stuck_states", default=())
+    wide_inputs: WideInputs | None = None
     layers: tuple[LayerEntry, ...] = ()
     left_in_float: tuple[Refused, ...] = ()
     glitches: tuple[Outlier, ...] = ()

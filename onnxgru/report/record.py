@@ -19,7 +19,7 @@ from onnxgru.data import intervals, metrics
 from onnxgru.documents.remarks import finite
 from onnxgru.documents.report import FORMAT
 from onnxgru.passes.states import recorded
-from onnxgru.report import drift
+from onnxgru.report import drift, inputs
 from onnxgru.runtime.observation import compare
 from onnxgru.runtime.verify import Verification
 from onnxgru.session import delta
@@ -116,6 +116,7 @@ def build(
             operators.append(row)
     roles = [role for role in ("holdout", "validation") if role in session.data]
     found = {role: session.yardstick.judge(role).outputs(program) for role in roles}
+    figure = session.yardstick.judge("validation").figure(found["validation"])
     document = {
         "format": FORMAT,
         "model": {
@@ -141,6 +142,7 @@ def build(
             session.yardstick.reference("validation"),
             found["validation"],
         ),
+        "wide_inputs": inputs.measure(session, written.scheme, figure),
         "sizes": account(program).to_dict(),
         "files": dict(file_bytes),
         "operators": operators,

@@ -79,17 +79,25 @@ class Whole(Kind):
         The largest.
     metavar : str
         What stands for it in help.
+    also : int, optional
+        One more, beyond the largest.
     """
 
     minimum: int
     maximum: int | None = None
     metavar: str = "N"
+    also: int | None = None
 
     @property
     def _reach(self) -> str:
         if self.maximum is None:
             return f"of at least {self.minimum}"
-        return f"from {self.minimum} to {self.maximum}"
+        return f"from {self._range}"
+
+    @property
+    def _range(self) -> str:
+        last = "" if self.also is None else f", or {self.also}"
+        return f"{self.minimum} to {self.maximum}{last}"
 
     def wanted(self) -> str:
         """The range in words."""
@@ -100,7 +108,7 @@ class Whole(Kind):
         return (
             type(value) is int
             and self.minimum <= value
-            and (self.maximum is None or value <= self.maximum)
+            and (self.maximum is None or value <= self.maximum or value == self.also)
         )
 
     def flag(self) -> dict[str, Any]:
@@ -109,7 +117,7 @@ class Whole(Kind):
 
     def choices(self) -> tuple[str, ...]:
         """The range, where it has two ends."""
-        return () if self.maximum is None else (f"{self.minimum} to {self.maximum}",)
+        return () if self.maximum is None else (self._range,)
 
 
 @dataclass(frozen=True)

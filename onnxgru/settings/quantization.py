@@ -12,6 +12,7 @@ from onnxgru.core.choices import (
     MAXIMUM_BITS,
     MINIMUM_BITS,
     OBSERVERS,
+    WIDE_BITS,
 )
 from onnxgru.rounding import METHODS
 from onnxgru.settings.declare import About, Settings, declared, setting
@@ -90,7 +91,12 @@ class Quantization(Settings):
     bias_correction: bool = setting(
         False, Switch(), "correct the biases for the mean error of the rounded weights"
     )
-    input_bits: int = setting(MAXIMUM_BITS, _WIDTH, "width of the codes that a layer reads")
+    input_bits: int = setting(
+        MAXIMUM_BITS,
+        Whole(MINIMUM_BITS, MAXIMUM_BITS, also=WIDE_BITS),
+        "width of the codes that layers read of float values; 16 where quiet and loud values of an "
+        "input matter, such as spectra",
+    )
     cell_state: str = setting(
         CELL_STATES[0],
         Choice(CELL_STATES),

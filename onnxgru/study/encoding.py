@@ -66,7 +66,7 @@ class Encoding:
         A linear operator's weights have its output's width: 17 genes a direction, as published
         (Miccini et al. 2024); else 23.
     inputs : bool
-        The width of every layer's input is a gene too.
+        The width of every layer's input is a gene too; it may be 16 bits where `input_bits` are.
     widths : sequence of int
         Widths that genes may take, ascending.
     observers, granularities : bool
@@ -130,7 +130,8 @@ class Encoding:
         genes: dict[str, tuple[int, ...]] = {}
         for layer in layers:
             if inputs:
-                genes[self._input(layer)] = self.widths
+                widest = (WIDE_BITS,) if input_bits == WIDE_BITS else ()
+                genes[self._input(layer)] = (*self.widths, *widest)
             for operator in layer.operators:
                 output, weight = self.names(layer, operator)
                 wide = (WIDE_BITS,) if operator.name in self._wide else ()

@@ -10,6 +10,7 @@ from onnxgru.documents.reading import read
 from onnxgru.documents.remarks import (
     RANDOM,
     between,
+    coarse,
     counted,
     falls,
     figure,
@@ -139,3 +140,34 @@ def test_glitches_name_frames_and_how_many_there_are():
         "correct or remove the recording"
     ]
     assert remarks(document(glitches=[entry], quality={"integer": 20.0}))[0].startswith("a.npz: ")
+
+
+@pytest.mark.parametrize(
+    ("unit", "target", "before", "after", "said"),
+    [
+        (
+            "dB",
+            "reference",
+            8.4,
+            27.2,
+            "with --input-bits 16 SQNR on validation data is 27.20 dB instead of 8.40 dB",
+        ),
+        ("dB", "reference", 8.4, 11.3, ""),
+        ("%", "labels", 80.0, 90.0, "16 accuracy on validation data is 90.00 % instead of 80.00 %"),
+        ("%", "labels", 80.0, 86.0, ""),
+        ("%", "labels", 99.0, 98.9, ""),
+        ("", "labels", 5.0, 1.0, ""),
+    ],
+)
+def test_coarse_inputs_are_remarked(unit, target, before, after, said):
+    """With half of the loss to the float model, 97.56 here, or 3 dB."""
+    wide = {"validation": after, "before": before}
+    quality = {"integer": before} if unit else {"float": 9.0, "integer": before}
+    found = document(unit, role="validation", target=target, quality=quality, wide_inputs=wide)
+    text = coarse(found)
+    assert bool(text) == bool(said)
+    if text is not None:
+        assert text.startswith("the rounding of what layers read loses the most: ") and said in text
+        assert remarks(found) == falls(found) and falls(found)[0].endswith(f"; {text}")
+        near = replace(found, quality={})
+        assert falls(near) == [] and (unit == "%" or remarks(near) == [text])

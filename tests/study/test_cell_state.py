@@ -82,3 +82,15 @@ def test_allocation_keeps_and_widens_them(model: Pipeline) -> None:
 
     widened = encoding.scheme(allocation.widened(narrow, fits))
     assert wide(widened) == set(NAMES)
+
+
+def test_inputs_have_16_bits_where_they_are_asked_for(model: Pipeline) -> None:
+    encoding = Encoding(model.layers, inputs=True, input_bits=16)
+    (layer,) = model.layers
+    assert encoding.choices[layer.input] == (*WIDTHS, 16)
+    for genome in encoding.starts():
+        scheme = encoding.scheme(genome)
+        assert scheme.inputs[layer.name].bits == 16
+        model.lower(scheme)
+    fixed = Encoding(model.layers, input_bits=16)
+    assert fixed.scheme(fixed.uniform(4)).inputs[layer.name].bits == 16
