@@ -37,9 +37,9 @@ class ArrayPrimitives:
         exact = codes.shape[1] * CODE_PRODUCT < EXACT_IN_FLOAT32
         return np.ascontiguousarray(codes.T, np.float32 if exact else np.float64)
 
-    def biases(self, name: str, values: npt.NDArray[np.int32]) -> Array:
-        """The biases themselves."""
-        return values
+    def biases(self, name: str, values: npt.NDArray[np.signedinteger[Any]]) -> Array:
+        """To int32."""
+        return values.astype(np.int32)
 
     def table(self, name: str, entries: npt.NDArray[np.uint8]) -> Array:
         """The table itself."""

@@ -4,6 +4,7 @@ Nothing is recorded here: `onnxgru.custom_ops.encode` chooses the operators.
 """
 
 from collections.abc import Sequence, Set
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +42,10 @@ class GraphPrimitives:
         """
         return self.constants.stored(name, codes, bits, "weights")
 
-    def biases(self, name: str, values: npt.NDArray[np.int32]) -> Constant:
-        """Initializer."""
-        return self.constants.stored(name, values, 0, "shared", "bias")
+    def biases(self, name: str, values: npt.NDArray[np.signedinteger[Any]]) -> Constant:
+        """Initializer, widened where it is narrow."""
+        stored = self.constants.stored(name, values, 0, "shared", "bias")
+        return stored if values.dtype == np.int32 else self.constants.int32(stored)
 
     def table(self, name: str, entries: npt.NDArray[np.uint8]) -> Constant:
         """Initializer, widened."""

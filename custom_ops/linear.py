@@ -6,8 +6,11 @@ Float equation::
 
 Integer, for channel j of the outputs::
 
-    acc_j = sum_i (q_x,i - Z_x) q_W,ji + q_b,j          q_b = round(b / (S_x S_W,j)), int32
+    acc_j = sum_i (q_x,i - Z_x) q_W,ji + q_b,j          q_b = round(b / (S_x S_W,j))
     q_y,j = clip(Z_y + requantize(acc_j, S_x S_W,j / S_y), 0, 2^b - 1)
+
+Biases are int32 in the arithmetic. They are stored in the narrowest of int8, int16 and int32 that
+holds all of an operator's.
 
 The zero point of x is corrected by the product itself (MatMulInteger), not by the bias. The
 accumulator's extremes over all codes q_x in 0 .. q_max are reached by choosing each q_x,i at the
@@ -32,7 +35,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, cycle
-from typing import ClassVar, Generic
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +52,7 @@ from onnxgru.core.integers import (
     Quantization,
     WeightCodes,
     WeightType,
+    narrowest,
 )
 from onnxgru.core.network import LinearOperator
 from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
@@ -126,11 +130,16 @@ class Part:
         return dict(zip((f"{name}/high", f"{name}/low"), planes(self.weight), strict=True))
 
     @cached_property
+    def stored_bias(self) -> npt.NDArray[np.signedinteger[Any]]:
+        """The bias in the narrowest of int8, int16 and int32 that holds all of it."""
+        return self.bias.astype(narrowest(self.bias))
+
+    @cached_property
     def contents(self) -> tuple[bytes, bytes]:
         """Digests of the stored weight and bias: the same for parts that may share them."""
         return (
             digest(self.weight, self.type.bits),
-            digest(self.bias),
+            digest(self.stored_bias),
         )
 
     @classmethod
@@ -328,7 +337,7 @@ class Linear(IntegerOperator):
             p.weights(name, matrix, width)
             for name, matrix, width in zip(names, self.matrices, cycle(widths), strict=False)
         ]
-        biases = [p.biases(f"{part.output.name}/bias", part.bias) for part in self.parts]
+        biases = [p.biases(f"{part.output.name}/bias", part.stored_bias) for part in self.parts]
         whole = p.concatenate(stored) if len(stored) > 1 else stored[0]
         blocks = tuple(p.rows(whole, self.blocks))
         bias = p.concatenate(biases) if len(biases) > 1 else biases[0]
@@ -380,7 +389,7 @@ class Linear(IntegerOperator):
         return requantize.compute(primitives, parameters.requantization, self.results, total)
 
     def flash(self) -> Iterator[FlashItem]:
-        """Weights packed at their width, or two planes of bytes, and int32 biases."""
+        """Weights packed at their width, or two planes of bytes, and biases."""
         for part in self.parts:
             size, bits = part.weight.size, part.type.bits
             weight, bias = part.contents
@@ -391,7 +400,9 @@ class Linear(IntegerOperator):
             else:
                 name = f"{part.output.name}/weight"
                 yield FlashItem(name, "weight", part.type.size(size), size, size * bits, weight)
-            yield FlashItem(f"{part.output.name}/bias", "bias", 4 * part.bias.size, content=bias)
+            yield FlashItem(
+                f"{part.output.name}/bias", "bias", part.stored_bias.nbytes, content=bias
+            )
 
     def proofs(self) -> Iterator[Proof]:
         """Range over all channels, by part."""

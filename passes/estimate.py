@@ -1,8 +1,8 @@
 """Estimate: sizes of a model's recurrences at uniform widths, without any data.
 
 Ranges are not known then, and every value gets about the same one. Sizes differ by the few bytes of
-parameters that only some ranges need, and by tables that data make equal, which count once: mostly
-those of hard sigmoids, a kilobyte at most.
+parameters that only some ranges need, by biases that are a byte longer or shorter, and by tables
+that data make equal, which count once: mostly those of hard sigmoids, a kilobyte at most.
 """
 
 from collections.abc import Sequence

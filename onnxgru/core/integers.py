@@ -135,6 +135,22 @@ class WeightType(Width):
         return np.asarray(np.clip(codes, -self.maximum, self.maximum), np.float64)
 
 
+def narrowest(values: npt.NDArray[np.signedinteger[Any]]) -> np.dtype[np.signedinteger[Any]]:
+    """The narrowest of int8, int16 and int32 that holds all of some numbers.
+
+    Parameters
+    ----------
+    values : ndarray of int32 or int64
+        At least one.
+    """
+    low, high = int(values.min()), int(values.max())
+    for kind in (np.int8, np.int16):
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return np.dtype(kind)
+    return np.dtype(np.int32)
+
+
 @dataclass(frozen=True)
 class Quantization:
     """Affine quantisation of a tensor with one scale: real value = scale * (code - zero_point).

@@ -191,8 +191,8 @@ class Storing(Computing[Value], Protocol[Value]):
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Value:
         """Stored weights (outputs, inputs) of `bits`, as uint8 (inputs, outputs) + 128."""
 
-    def biases(self, name: str, values: npt.NDArray[np.int32]) -> Value:
-        """Stored int32 biases (N,)."""
+    def biases(self, name: str, values: npt.NDArray[np.signedinteger[Any]]) -> Value:
+        """Stored biases (N,) of int8, int16 or int32, as int32."""
 
     def table(self, name: str, entries: npt.NDArray[np.uint8]) -> Value:
         """Stored table (2**b,) of codes, uint8."""

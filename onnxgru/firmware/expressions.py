@@ -195,7 +195,7 @@ class Expressions:
         """The matrix."""
         return Weights(name, codes, bits)
 
-    def biases(self, name: str, values: npt.NDArray[np.int32]) -> Expression:
+    def biases(self, name: str, values: npt.NDArray[np.signedinteger[Any]]) -> Expression:
         """The stored array."""
         return _whole(name, values)
 

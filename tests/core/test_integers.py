@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnxgru.core.activations import FORMS, Activation
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import UsageError
-from onnxgru.core.integers import IntegerType, Quantization, WeightType
+from onnxgru.core.integers import IntegerType, Quantization, WeightType, narrowest
 from onnxgru.custom_ops.lookup import entries
 
 widths = st.sampled_from(WIDTHS)
@@ -184,3 +184,11 @@ def test_complement_mirrors_codes_at_equal_widths(bits: int) -> None:
     gate = fixed("Sigmoid", bits)
     table = entries(Activation("Complement"), gate, gate)
     assert np.array_equal(table, np.arange(2**bits)[::-1])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_narrowest_type_of_some_numbers(bits: int) -> None:
+    least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    assert narrowest(np.asarray([least, 0, most], np.int32)).name == f"int{bits}"
+    assert narrowest(np.asarray([0, least - 1])).name == f"int{2 * bits}"
+    assert narrowest(np.asarray([most + 1])).name == f"int{2 * bits}"

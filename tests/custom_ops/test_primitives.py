@@ -183,10 +183,11 @@ def test_powers_and_halves(runtime: str) -> None:
 @every_runtime
 @pytest.mark.parametrize("pack", [False, True])
 def test_stored_numbers(runtime: str, pack: bool) -> None:
-    """Bytes, words of 16 bits, biases, numbers and columns."""
+    """Bytes, words of 16 bits, biases of all sizes, numbers and columns."""
     stored = np.asarray([0, 1, 127, 128, 255], np.uint8)
     words = np.asarray([1, 255, 256, 2**15 - 1, 2**16 - 1], np.uint16)
     biases = np.asarray([-(2**31), -1, 0, 2**31 - 1], np.int32)
+    short, small = np.asarray([-(2**15), 2**15 - 1], np.int16), np.asarray([-128, 127], np.int8)
 
     def build(p: P, x: Any) -> list[Any]:
         zero = x
@@ -194,6 +195,8 @@ def test_stored_numbers(runtime: str, pack: bool) -> None:
             p.add(zero, p.bytes("b", stored)),
             p.add(zero, p.words("w", words)),
             p.add(zero, p.biases("q", biases)),
+            p.add(zero, p.biases("short", short)),
+            p.add(zero, p.biases("small", small)),
             p.add(zero, p.numbers([3, 15, 255])),
             p.add(zero, p.columns(p.bytes("b", stored), [4, 0, 2], 3)),
             *(p.add(zero, part) for part in p.split(p.bytes("b", stored), [1] * 5)),
@@ -204,6 +207,8 @@ def test_stored_numbers(runtime: str, pack: bool) -> None:
         stored.tolist(),
         words.tolist(),
         biases.tolist(),
+        short.tolist(),
+        small.tolist(),
         [3, 15, 255],
         [255, 255, 255, 0, 0, 0, 127, 127, 127],
         *([n] for n in stored.tolist()),

@@ -9,6 +9,7 @@ import pytest
 
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.program import IntegerProgram
+from onnxgru.custom_ops.linear import Linear
 from tests import grus
 from tests.pipeline import Pipeline, pipeline, random_scheme, thresholded
 
@@ -66,18 +67,26 @@ def test_every_item_is_stored_in_its_bytes(model: Pipeline, scheme: str) -> None
     assert others <= own
 
 
+def held(low: int, high: int) -> int:
+    """Bytes of the narrowest signed number that holds all of a range."""
+    return next(n for n in (1, 2, 4) if -(2 ** (8 * n - 1)) <= low <= high < 2 ** (8 * n - 1))
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_sizes_by_role(bits: int) -> None:
     """A GRU of I = 4, H = 6 by hand."""
     case = grus.Case()
-    items = pipeline(grus.model(case), grus.feeds(case)).uniform(bits).flash()
+    program = pipeline(grus.model(case), grus.feeds(case)).uniform(bits)
+    items = program.flash()
     total: dict[str, int] = {}
     for item in items:
         total[item.role] = total.get(item.role, 0) + item.size
     sizes = [case.I * case.H] * 3 + [case.H * case.H] * 3
     assert total["weight"] == sum((n * bits + 7) // 8 for n in sizes)
     assert sum(item.weight_bits for item in items) == bits * sum(sizes)
-    assert total["bias"] == 4 * 6 * case.H
+    biases = [part.bias for o in program.operators if isinstance(o, Linear) for part in o.parts]
+    assert [b.size for b in biases] == [case.H] * 6
+    assert total["bias"] == sum(case.H * held(bias.min(), bias.max()) for bias in biases)
     assert total["multiplier"] == 2 * (6 * case.H + 4 * 2 + 3)
     assert total["shift"] == 6 + 4 + 3
     assert total["table"] == 4 * 2**bits
