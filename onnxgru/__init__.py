@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from onnxgru.core.errors import OnnxgruWarning as OnnxgruWarning
     from onnxgru.core.scheme import Scheme as Scheme
     from onnxgru.data.dataset import Dataset as Dataset
+    from onnxgru.firmware.verifying import verify as verify
     from onnxgru.firmware.writing import write_c as write_c
     from onnxgru.output.members import finetune as finetune
     from onnxgru.output.members import pick as pick
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from onnxgru.output.running import load as load
     from onnxgru.session.comparison import evaluate as evaluate
     from onnxgru.session.inspection import inspect as inspect
-    from onnxgru.session.toolchains import verify as verify
     from onnxgru.settings.config import Config as Config
     from onnxgru.training.export import export as export
 
@@ -44,7 +44,7 @@ _HOMES = {
     "measure_sensitivity": "onnxgru.api",
     "pick": "onnxgru.output.members",
     "quantize": "onnxgru.api",
-    "verify": "onnxgru.session.toolchains",
+    "verify": "onnxgru.firmware.verifying",
     "write_c": "onnxgru.firmware.writing",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above

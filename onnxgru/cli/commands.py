@@ -209,7 +209,8 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="NAME",
-        help="runtimes to run it in, such as onnxruntime OpenVINO TVM (default: all)",
+        help="runtimes to run it in, such as onnxruntime OpenVINO TVM, or c for the C code of a "
+        "folder (default: all)",
     )
     parser.add_argument(
         "--at",

@@ -196,10 +196,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> None:
     from onnxgru.cli import live, terminal
+    from onnxgru.firmware.verifying import verify
     from onnxgru.session import toolchains
 
     with live.Progress(quiet=arguments.quiet) as progress:
-        found = toolchains.verify(
+        found = verify(
             arguments.path,
             arguments.data,
             arguments.runtime,

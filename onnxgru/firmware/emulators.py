@@ -1,4 +1,4 @@
-"""Emulators: C sources compiled for other instruction sets, and run under QEMU.
+"""Machines: C sources compiled for this one, or for other instruction sets and run under QEMU.
 
 QEMU counts instructions and no cycles. Cortex-M runs bare on an emulated board; its start-up and
 linker script are in ``boards``. RISC-V runs as a process.
@@ -22,7 +22,7 @@ MEMORY = "memory.c"
 
 @dataclass(frozen=True)
 class Machine:
-    """An emulated machine.
+    """A machine.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ class Machine:
     flags : tuple of str
         Of the compiler, for the processor.
     start : str
-        File of ``boards`` that starts a program.
+        File of ``boards`` that starts a program; empty where an operating system does.
     linked : tuple of str
         Flags of the linker; ``{boards}`` is the folder of ``boards``.
     emulator : tuple of str
-        What runs a program, in front of its path.
+        What runs a program, in front of its path; empty on this machine.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Machine:
     @property
     def missing(self) -> tuple[str, ...]:
         """Programs that are not installed."""
-        wanted = (self.compiler, self.emulator[0])
+        wanted = (self.compiler, *self.emulator[:1])
         return tuple(name for name in wanted if shutil.which(name) is None)
 
     def build(self, sources: Sequence[Path], program: Path, *flags: str) -> None:
@@ -61,22 +61,25 @@ class Machine:
         subprocess.CalledProcessError
             If the compiler refuses them.
         """
+        command = [self.compiler, "-std=c99", *self.flags, *flags, *map(str, sources)]
+        if not self.start:
+            command += ["-o", str(program)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            return
         with as_file(files("onnxgru.firmware").joinpath("boards")) as boards:
             linked = [flag.format(boards=boards) for flag in self.linked]
-            command = [
-                self.compiler, "-std=c99", *self.flags, *flags, "-ffreestanding", "-nostdlib",
-                *map(str, sources), str(boards / self.start), str(boards / MEMORY), *linked,
-                "-lgcc", "-o", str(program),
+            command += [
+                "-ffreestanding", "-nostdlib", str(boards / self.start), str(boards / MEMORY),
+                *linked, "-lgcc", "-o", str(program),
             ]  # fmt: skip
             subprocess.run(command, check=True, capture_output=True, text=True)
 
-    def run(self, program: Path, *options: str) -> int:
+    def run(self, program: Path, *options: str, seconds: float = SECONDS) -> int:
         """Exit code of a program; `options` go to the emulator."""
-        tool, *rest = self.emulator
-        command = [tool, *options, *rest, str(program)]
+        command = [*self.emulator[:1], *options, *self.emulator[1:], str(program)]
         quiet = {**os.environ, "QEMU_AUDIO_DRV": "none"}
         return subprocess.run(
-            command, check=False, capture_output=True, timeout=SECONDS, env=quiet
+            command, check=False, capture_output=True, timeout=seconds, env=quiet
         ).returncode
 
 
@@ -101,5 +104,6 @@ RISCV = Machine(
     ("-Wl,--no-relax", "-Wl,--no-warn-rwx-segments"),
     ("qemu-riscv32",),
 )
+NATIVE = Machine("native", "cc", (), "", (), ())
 MACHINES = {machine.name: machine for machine in (CORTEX_M0, CORTEX_M4, RISCV)}
-"""By the name of their processor."""
+"""Emulated ones, by the name of their processor."""

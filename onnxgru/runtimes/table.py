@@ -41,6 +41,7 @@ class Runtime:
     lacks: tuple[str, ...] = ()
 
 
+_ARM = ("arm-none-eabi-gcc", "qemu-system-arm")
 _LEVELS = ("disabled", "basic", "extended", "all")
 
 RUNTIMES = (
@@ -105,6 +106,22 @@ RUNTIMES = (
 """Every runtime, in the order in which tables list them."""
 
 
+DEVICES = tuple(
+    Runtime(f"C ({name})", "", programs=programs, variant=name, install=install)
+    for name, programs, install in (
+        ("native", ("cc",), "a C compiler called cc"),
+        ("cortex-m0", _ARM, "apt install gcc-arm-none-eabi qemu-system-arm"),
+        ("cortex-m4", _ARM, "apt install gcc-arm-none-eabi qemu-system-arm"),
+        (
+            "rv32imac",
+            ("riscv64-unknown-elf-gcc", "qemu-riscv32"),
+            "apt install gcc-riscv64-unknown-elf qemu-user",
+        ),
+    )
+)
+"""Where the C code of `onnxgru c` is run: on this machine, and on emulated ones."""
+
+
 OTHERS = {
     "MNN": ("Scan", "BitwiseAnd"),  # and MatMulInteger, without which no product is exact
     "ncnn": ("BitwiseAnd",),
@@ -128,5 +145,8 @@ def find(name: str) -> tuple[Runtime, ...]:
     wanted = key(name)
     aliases = {"tvm": "apachetvm", "reference": "onnxreference", "web": "onnxruntimeweb"}
     aliases["emx"] = "emxonnxcgen"
+    aliases |= {key(device.variant): key(device.name) for device in DEVICES}
+    aliases["riscv32"] = aliases["riscv"] = aliases["rv32imac"]
     wanted = aliases.get(wanted, wanted)
-    return tuple(r for r in RUNTIMES if wanted in (key(r.name), key(r.name.partition(" (")[0])))
+    every = (*RUNTIMES, *DEVICES)
+    return tuple(r for r in every if wanted in (key(r.name), key(r.name.partition(" (")[0])))

@@ -113,6 +113,48 @@ class Verdicts:
                 )
 
 
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A graph, what it is run on, and what must come out.
+
+    Parameters
+    ----------
+    file : Path
+        The graph.
+    model : onnx.ModelProto
+        Its content.
+    shown : Crossings
+        The graph with its codes as further outputs.
+    calls : Calls
+        What it is run on.
+    expected : sequence of mapping of str to array
+        Outputs of every call.
+    inputs : str
+        Where the calls come from.
+    """
+
+    file: Path
+    model: onnx.ModelProto
+    shown: Crossings
+    calls: Calls
+    expected: Sequence[Outputs]
+    inputs: str
+
+    @classmethod
+    def of(cls, path: str | Path, data: Source | None) -> "Trial":
+        """That of an output folder or an ONNX file; raises what `verify` does."""
+        file = Path(path) / GRAPH if Path(path).is_dir() else Path(path)
+        model = source.proto(source.read(source.origin(file)))
+        shown = crossings(model)
+        if not shown.codes:
+            raise ModelError(
+                f"{file}: must be a graph with integer codes, has none; give the integer.onnx that "
+                "onnxgru wrote"
+            )
+        calls, expected, told = _calls(file, model, shown, data)
+        return cls(file, model, shown, calls, expected, told)
+
+
 def verify(
     path: str | Path,
     data: Source | None = None,
@@ -150,25 +192,31 @@ def verify(
     DataError
         If data or test data sets do not fit.
     """
-    wanted = _wanted(runtimes)
-    places = _places(where or {})
-    file = Path(path) / GRAPH if Path(path).is_dir() else Path(path)
-    model = source.proto(source.read(source.origin(file)))
-    shown = crossings(model)
-    if not shown.codes:
-        raise ModelError(
-            f"{file}: must be a graph with integer codes, has none; give the integer.onnx that "
-            "onnxgru wrote"
-        )
-    calls, expected, told = _calls(file, model, shown, data)
+    wanted = known(runtimes)
+    places = places_of(where or {})
+    trial = Trial.of(path, data)
+    found = rows(trial, wanted, places, seconds=seconds, listener=listener)
+    return Verdicts(str(trial.file), trial.inputs, tuple(found))
+
+
+def rows(
+    trial: Trial,
+    runtimes: Sequence[Runtime],
+    places: Mapping[str, str],
+    *,
+    seconds: float,
+    listener: Listener,
+) -> list[Row]:
+    """What becomes of a graph in some runtimes; arguments as of `verify`, runtimes as such."""
+    model, shown, calls, expected = trial.model, trial.shown, trial.calls, trial.expected
     check = _Check(shown, calls, expected)
     content = shown.model.SerializeToString()
     arrays = {**calls.inputs[0], **expected[0]}
     shapes = {name: array.shape for name, array in arrays.items()}
     fixed = sized(shown.model, shapes)
     differs = [v.name for v, w in zip(fixed.graph.input, model.graph.input, strict=True) if v != w]
-    rows = []
-    for runtime in wanted:
+    found = []
+    for runtime in runtimes:
         listener(Stage(f"verifying in {runtime.name}"))
         began = time.monotonic()
         graph = fixed.SerializeToString() if runtime.fixed else content
@@ -182,27 +230,33 @@ def verify(
         row = check.row(runtime, ran)
         if runtime.fixed and differs and row.verdict in (SAME, DIFFERS):
             row = replace(row, detail="; ".join(filter(None, ("sizes fixed", row.detail))))
-        rows.append(replace(row, seconds=round(time.monotonic() - began, 1)))
-    return Verdicts(str(file), told, tuple(rows))
+        found.append(replace(row, seconds=round(time.monotonic() - began, 1)))
+    return found
 
 
-def _wanted(names: Sequence[str]) -> list[Runtime]:
-    """The runtimes of these names."""
+def known(names: Sequence[str], among: Sequence[Runtime] = RUNTIMES) -> list[Runtime]:
+    """The runtimes of these names; all where there are none.
+
+    Raises
+    ------
+    UsageError
+        If there is no runtime of a name.
+    """
     found: list[Runtime] = []
     for name in names:
-        meant = table.find(name)
+        meant = [runtime for runtime in table.find(name) if runtime in among]
         if not meant:
-            known = ", ".join(runtime.name for runtime in RUNTIMES)
-            raise UsageError(f"there is no runtime {name!r}; there are {known}")
+            there = ", ".join(runtime.name for runtime in among)
+            raise UsageError(f"there is no runtime {name!r}; there are {there}")
         found += [runtime for runtime in meant if runtime not in found]
-    return found or list(RUNTIMES)
+    return found or list(among)
 
 
-def _places(where: Mapping[str, str]) -> dict[str, str]:
+def places_of(where: Mapping[str, str]) -> dict[str, str]:
     """Where runtimes are, by their full names."""
     found: dict[str, str] = {}
     for name, place in where.items():
-        (first, *_) = _wanted([name])
+        (first, *_) = known([name])
         if not Path(place).exists():
             raise UsageError(
                 f"{first.name} must be at a Python interpreter, a program or a folder, {place!r} "
@@ -232,7 +286,7 @@ def _calls(
         inputs, anew, states = invented(model)
         told = "random numbers"
     calls = Calls(inputs, outputs, states, anew)
-    expected = _reference(shown.model, calls)
+    expected = reference(shown.model, calls)
     for one, found in zip(sets, expected, strict=False):
         for name, array in one.outputs.items():
             if array.dtype.kind != "f" and not np.array_equal(array, found[name]):
@@ -244,7 +298,7 @@ def _calls(
     return calls, expected, told
 
 
-def _reference(model: onnx.ModelProto, calls: Calls) -> list[Outputs]:
+def reference(model: onnx.ModelProto, calls: Calls) -> list[Outputs]:
     """What onnxruntime computes without optimisation."""
     session = onnxruntime_session(model, "disabled", 1)
     found: list[Outputs] = []
