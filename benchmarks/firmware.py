@@ -6,8 +6,7 @@ step graph of the same program without the float head, as it is and with its con
 run if the environment variable ``EMX_ONNX_CGEN`` names it.
 
 Flash is what the linker counts, parameters and code with the same start-up; the code of
-emx-onnx-cgen comes with what it takes of newlib. Last, 100,000 steps from random extreme states run
-on this machine and are compared with the evaluator.
+emx-onnx-cgen comes with what it takes of newlib.
 """
 
 import os
@@ -19,19 +18,14 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnx.utils import Extractor
 
 import onnxgru
 from benchmarks import measure
-from onnxgru.core.cells import STATE
 from onnxgru.events import silent
 from onnxgru.firmware.emulators import CORTEX_M0, CORTEX_M4, RISCV, Machine
-from onnxgru.firmware.sources import Library
-from onnxgru.firmware.writing import Firmware, vector
-from onnxgru.runtime.engines import LayerEvaluator
-from tests.firmware.libraries import Called, compile_with, write
+from onnxgru.firmware.writing import Firmware
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ("-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-fstack-usage")
@@ -228,27 +222,6 @@ def roomy(place: Path) -> Machine:
     return replace(CORTEX_M4, linked=("-T", str(place / "big.ld"), *libraries))
 
 
-def differences(steps: int, place: Path) -> int:
-    """Codes that differ from the evaluator's, over many steps from extreme states."""
-    made = measure.bench(64, 28, 28)
-    program = made.lowering(made.scheme(0))
-    (layer,) = program.layers
-    library = Library(program, "net", "net")
-    generator = np.random.default_rng(0)
-    kind, batch = layer.input.quantization.type, 100
-    x = generator.integers(0, kind.levels, (steps // batch, batch, layer.input_size))
-    extreme = generator.random((len(x), batch, 1)) < 0.3
-    x = np.where(extreme, np.where(x > kind.middle, kind.maximum, 0), x).astype(kind.container)
-    sources = write(library, [vector(layer, x[:2, :1])], place)
-    compile_with("gcc", sources[:2], place / "net.so", "-O2", "-shared", "-fPIC")
-    called = Called(place / "net.so", library.layers[0])
-    grid = layer.emitted.type
-    first = (grid.maximum * generator.integers(0, 2, (1, batch, 64))).astype(grid.container)
-    wanted = LayerEvaluator(layer)(x, {STATE: first}).y[:, 0]
-    found = [called.run(x[:, b], {STATE: first[0, b]}) for b in range(batch)]
-    return int((np.stack(found, axis=1) != wanted).sum())
-
-
 def figures(model: Path, *, quick: bool) -> Iterator[tuple[str, float | str]]:
     """All lines."""
     with tempfile.TemporaryDirectory() as folder:
@@ -278,7 +251,6 @@ def figures(model: Path, *, quick: bool) -> Iterator[tuple[str, float | str]]:
                 own = found.get(f"firmware.{bits}.{CORTEX_M4.name}.{name.rpartition('.')[2]}")
                 if own is not None:
                     yield f"{name}.ours_over_it", float(own) / float(value)
-        yield "differences.100000_steps", differences(100_000, place / "steps")
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from benchmarks.peers.environments import Unavailable, call
 from benchmarks.record import Piece, Record
 from onnxgru import __version__
 from onnxgru.models.sources import VARIABLE
+from tests.firmware.libraries import needs_gcc
 from tests.models.recordings import needs_data
 
 pytestmark = pytest.mark.slow
@@ -67,6 +68,13 @@ def test_latency(tmp_path: Path) -> None:
     assert int(found["scan, Gather, nodes of the body"]) <= 48
     assert int(found["scan, GatherElements, nodes of the body"]) <= 52
     assert int(found["step, Gather, nodes of the graph"]) <= 66
+
+
+@needs_gcc
+def test_agreement(tmp_path: Path) -> None:
+    found = figures("agreement", tmp_path)
+    assert found["steps"] == "5000"
+    assert [v for k, v in found.items() if "differ" in k] == ["0", "0", "0"]
 
 
 def test_population(tmp_path: Path) -> None:
