@@ -47,7 +47,7 @@ points above it.
 
 The tasks are those of Miccini et al. 2024 ([arXiv
 2402.12263](https://arxiv.org/abs/2402.12263)), with the models of this repository (`onnxgru
-train`). The paper reports 25 to 55 % fewer weight bits than uniform 8 bits at its accuracy, and
+zoo`). The paper reports 25 to 55 % fewer weight bits than uniform 8 bits at its accuracy, and
 on ten keywords an accuracy 17 % lower. It has models and splits of its own, so its figures are
 no measurements of ours.
 
