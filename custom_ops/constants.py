@@ -39,6 +39,8 @@ class Constant:
         Further parameters of the operation.
     sizes : tuple of int
         Columns of every member, where the value is (members,); else empty.
+    opened : bool
+        Whether its numbers may be others in another layer, so that nothing is chosen by them.
     """
 
     def __init__(
@@ -48,7 +50,10 @@ class Constant:
         operands: "tuple[Constant, ...]",
         key: tuple[Any, ...],
         sizes: tuple[int, ...],
+        *,
+        opened: bool = False,
     ) -> None:
+        self.opened: bool = opened or any(o.opened for o in operands)
         self.value, self.operation, self.operands = value, operation, operands
         self.key, self.sizes = key, sizes
         self._held: bool = any(o._held for o in operands) or (
@@ -61,8 +66,8 @@ class Constant:
         return np.repeat(self.value, self.sizes) if self.sizes else self.value
 
     def all(self, number: int) -> bool:
-        """Whether it is one number everywhere."""
-        return bool((self.value == number).all())
+        """Whether it is one number everywhere, and known to be so."""
+        return not self.opened and bool((self.value == number).all())
 
     def idle(self, number: int) -> bool:
         """Whether it is 0 or 1 everywhere and can be left out: biases are stored in any case."""
@@ -95,9 +100,16 @@ def stored(constants: Iterable[Constant]) -> set[str]:
 
 
 class Constants:
-    """Makes constants; equal ones are one."""
+    """Makes constants; equal ones are one.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    alike : bool
+        See `onnxgru.custom_ops.vocabulary.Vocabulary`.
+    """
+
+    def __init__(self, *, alike: bool = False) -> None:
+        self.alike = alike
         self._made: dict[Hashable, Constant] = {}
 
     def make(
@@ -112,7 +124,10 @@ class Constants:
         identity = (operation, tuple(map(id, operands)), key, sizes)
         if identity not in self._made:
             array = np.asarray(value, np.int64)
-            self._made[identity] = Constant(array, operation, tuple(operands), key, sizes)
+            opened = self.alike and operation == "stored"
+            self._made[identity] = Constant(
+                array, operation, tuple(operands), key, sizes, opened=opened
+            )
         return self._made[identity]
 
     def number(self, value: int) -> Constant:
@@ -135,7 +150,8 @@ class Constants:
         """Sum, difference or product."""
         left, right = self._alike(left, right)
         value = np.asarray(_ARITHMETIC[operation](left.value, right.value))
-        if not value.any() and not (left._held or right._held):
+        opened = left.opened or right.opened
+        if not (value.any() or opened or left._held or right._held):
             return self.number(0)
         if left.operation == right.operation == "number" and value.ndim == 0:
             return self.number(int(value))
@@ -217,7 +233,8 @@ class Constants:
         """A table that begins at index `first` and goes on with what is at its ends."""
         last = table.value.size - 1
         ends = [self.number(n) for n in (first, first + size, 1)]
-        places = self.make(np.arange(first, first + size), "range", ends)
+        own = (id(table),) if self.alike else ()  # another layer's tables begin elsewhere
+        places = self.make(np.arange(first, first + size), "range", ends, own)
         limited = self.clip(places, self.number(0), self.number(last))
         return self.make(table.value[limited.value], "entries", (table, limited))
 
@@ -267,7 +284,7 @@ class Constants:
         """One number that is the same for all members, computed from what one of them has."""
         if not constant.sizes:
             return constant if not constant.value.ndim else None
-        if not constant.all(int(constant.value.flat[0])):
+        if constant.opened or not constant.all(int(constant.value.flat[0])):
             return None
         if constant.operation == "members":
             return self.pick(constant.operands[0], constant.key[0])

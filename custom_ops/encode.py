@@ -226,6 +226,7 @@ class Encoding:
             return None, tables
         dividend, power, extra = below
         first, last = int(value.low.min()) // 64 * 64, int(value.high.max())
+        first = min(first, -64) if c.alike else first  # as a base of 0 would be left out
         size = -(-(last - first + 1) // 128) * 128  # so that tables have indices in common
         if size > LONGEST:
             return None, tables

@@ -27,12 +27,14 @@ class GraphPrimitives:
     ----------
     kept : set of str
         See `onnxgru.custom_ops.terms.Terms`.
+    alike : bool
+        See `onnxgru.custom_ops.vocabulary.Vocabulary`.
     """
 
     general = True
 
-    def __init__(self, kept: Set[str] = frozenset()) -> None:
-        self.constants = Constants()
+    def __init__(self, kept: Set[str] = frozenset(), *, alike: bool = False) -> None:
+        self.constants = Constants(alike=alike)
         self.terms = Terms(self.constants, kept)
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Constant:

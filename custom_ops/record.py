@@ -233,9 +233,10 @@ class Recorder:
         ends = self._scalar(low), self._scalar(high)
         if ends[0] is not None and ends[1] is not None:
             return self._op(term, "Clip", "limit", found, ends[0], ends[1])
-        if (value.low < low.columns).any():
+        alike = self._constants.alike
+        if alike or (value.low < low.columns).any():
             found = self._op(term, "Max", "least", found, self._constant(low))
-        if (value.high > high.columns).any():
+        if alike or (value.high > high.columns).any():
             found = self._op(term, "Min", "most", found, self._constant(high))
         return found
 

@@ -257,8 +257,10 @@ class Terms:
     def clip(self, value: Term, low: Constant, high: Constant) -> Term:
         """Value limited to low .. high."""
         below, above = low.columns, high.columns
-        if not self.kept & stored([low]) and bool(
-            (value.low >= below).all() and (value.high <= above).all()
+        if (
+            not self.constants.alike
+            and not self.kept & stored([low])
+            and bool((value.low >= below).all() and (value.high <= above).all())
         ):
             return value
         ends = np.clip(value.low, below, above), np.clip(value.high, below, above)

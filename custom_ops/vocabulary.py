@@ -23,11 +23,15 @@ class Vocabulary:
         If not, there is no BitwiseAnd before them.
     uint16 : bool
         Whether codes of 16 bits are uint16. If not, they are int32, for compilers without uint16.
+    alike : bool
+        Whether layers of the same sizes and widths must have the same nodes, whatever their numbers
+        are: nothing is left out because a stored number makes it idle.
     """
 
     lookup: str = "Gather"
     float_division: bool = True
     uint16: bool = True
+    alike: bool = False
 
     def element(self, kind: IntegerType) -> ir.DataType:
         """Element type of tensors that hold codes."""

@@ -242,6 +242,9 @@ class Emit(ir.passes.InPlacePass):
         Which operators it uses.
     traced : bool
         Whether the codes of every operator are in the graph, under its name; tests look at them.
+    whole : bool
+        Whether all that a recurrence gives is in the graph, even where nobody reads it, as
+        `onnxgru.passes.functions.Functions` needs it.
     """
 
     def __init__(
@@ -251,9 +254,10 @@ class Emit(ir.passes.InPlacePass):
         vocabulary: Vocabulary | None = None,
         *,
         traced: bool = False,
+        whole: bool = False,
     ) -> None:
         super().__init__()
-        self._traced = traced
+        self._traced, self._whole = traced, whole
         self._program, self._form = program, form or Form()
         self._vocabulary = vocabulary or Vocabulary()
 
@@ -271,6 +275,6 @@ class Emit(ir.passes.InPlacePass):
             modified = True
             states += expand(model.graph, layer, arithmetic, self._form, Tape(root))
         record(model, states)
-        if modified and not self._traced:
+        if modified and not (self._traced or self._whole):
             common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)

@@ -62,12 +62,12 @@ class Plan:
         side by side with what is not. If `traced`, every operator is a result.
         """
         made = partial(cls._made, layer, recurrence, vocabulary, whole=whole, traced=traced)
-        found = made(GraphPrimitives())
+        found = made(GraphPrimitives(alike=vocabulary.alike))
         reaches = {f"{s.name}/reach" for s in recurrence.stages if s.stores_reaches}
         if reaches <= found.stored:
             return found
         # Tables that do not reach all codes make limits idle that a device is told to have.
-        p = GraphPrimitives(reaches - found.stored)
+        p = GraphPrimitives(reaches - found.stored, alike=vocabulary.alike)
         return made(p)
 
     @property

@@ -23,9 +23,13 @@ from onnxgru.core.tape import Tape
 from onnxgru.passes.arithmetic import AnyLayer, AnyRecurrence, Arithmetic
 from onnxgru.passes.axes import origin
 from onnxgru.passes.form import Form, length
+from onnxgru.passes.regions import Region, mark
 from onnxgru.passes.source import SHAPED
 from onnxgru.passes.states import State, first_value
 from onnxgru.passes.values import named
+
+Computed = tuple[dict[str, ir.Value], ir.Value, dict[str, ir.Value]]
+"""Values of the carries before the first step, what is emitted, values after the last step."""
 
 
 class Expansion(Generic[AnyLayer, AnyRecurrence]):
@@ -63,6 +67,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         ]
         self.entered = self.x
         self.states: list[State] = []
+        self.regions: list[Region] = []
 
     def run(self) -> None:
         """Record the nodes and put them in the place of the layer's node."""
@@ -198,19 +203,20 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         arithmetic, tape = self.arithmetic, self.tape
         scanned = arithmetic.prologue(tape, recurrence, x)
         if self.observed is not None:
-            computed = {n: v for n, v in scanned.items() if n != recurrence.input}
-            self.observed.update(computed)
+            self.observed.update({n: v for n, v in scanned.items() if n != recurrence.input})
         if not recurrence.carries:
             return scanned[recurrence.emits], {}
         if mask is not None:
             scanned["mask"] = mask
         match self.form.name:
             case "scan":
-                y, last = self._scan(index, recurrence, scanned)
+                computed = self._scan(index, recurrence, scanned)
             case "step":
-                y, last = self._step(index, recurrence, scanned)
+                computed = self._step(index, recurrence, scanned)
             case _:
-                y, last = self._unrolled(index, recurrence, scanned)
+                computed = self._unrolled(index, recurrence, scanned)
+        first, y, last = computed
+        self.regions.append(Region.of(recurrence.name, x, mask, first, y, last))
         if mask is not None:
             for carry, grid in self.layer.carries.items():
                 zero = arithmetic.zero(tape, self.layer, grid)
@@ -252,7 +258,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _scan(
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
-    ) -> tuple[ir.Value, dict[str, ir.Value]]:
+    ) -> Computed:
         outer = self.tape
         inner = Tape(outer)
         arithmetic, layer = self.arithmetic, self.layer
@@ -307,7 +313,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         outputs = outer.multiple(
             "Scan",
             [
-                *self._start(index, recurrence).values(),
+                *(first := self._start(index, recurrence)).values(),
                 *(self._in_order(recurrence, value) for value in scanned.values()),
             ],
             names,
@@ -318,7 +324,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         ordered = [self._in_order(recurrence, value) for value in outputs[count:]]
         if self.observed is not None:
             self.observed.update(zip(values, ordered[1:], strict=True))
-        return ordered[0], dict(zip(carried, outputs[:count], strict=True))
+        return first, ordered[0], dict(zip(carried, outputs[:count], strict=True))
 
     def _inner(self, name: str, width: int, element: ir.DataType) -> ir.Value:
         """An input (B, width) of a Scan's body."""
@@ -345,7 +351,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _step(
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
-    ) -> tuple[ir.Value, dict[str, ir.Value]]:
+    ) -> Computed:
         tape, layer = self.tape, self.layer
         if len(layer.recurrences) > 1 or recurrence.reverse:
             raise ModelError(
@@ -378,7 +384,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         for carry, (value, first) in handed.items():
             self._output(recurrence, carry, value, following[carry], first)
         y = tape.op("Unsqueeze", emitted, tape.axes(0), name=f"{recurrence.name}/states")
-        return y, following
+        return carried, y, following
 
     def _input(self, recurrence: AnyRecurrence, carry: str, grid: str) -> ir.Value:
         """A carry as a graph input."""
@@ -446,7 +452,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
     def _unrolled(
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
-    ) -> tuple[ir.Value, dict[str, ir.Value]]:
+    ) -> Computed:
         tape = self.tape
         steps = self._length()
         parts = {}
@@ -459,7 +465,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 tape.at(f"/{t}").op("Squeeze", part, tape.axes(0), name=f"{name}/step")
                 for t, part in enumerate(slices)
             ]
-        carried = self._start(index, recurrence)
+        first = carried = self._start(index, recurrence)
         for carry, value in carried.items():
             shape = [self._named_batch(), self._width(recurrence, carry)]
             element = self.arithmetic.element(self.layer, self._grid(recurrence, carry))
@@ -473,7 +479,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             emitted[t] = now.op("Unsqueeze", out, tape.axes(0), name=f"{recurrence.name}/emitted")
         states = [emitted[t] for t in range(steps)]
         y = tape.op("Concat", *states, axis=0, name=f"{recurrence.name}/states")
-        return y, carried
+        return first, y, carried
 
     def _length(self) -> int:
         return length(self.form, self.layer.name, self.x)
@@ -516,4 +522,5 @@ def expand(
     """
     expansion = Expansion(graph, layer, arithmetic, form, tape, observed)
     expansion.run()
+    mark(graph, expansion.regions)
     return expansion.states

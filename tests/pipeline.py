@@ -17,6 +17,7 @@ from onnxgru.data.dataset import Dataset
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
+from onnxgru.passes.functions import Functions
 from onnxgru.passes.lower import Lowering
 from onnxgru.passes.normalize import Normalize
 from onnxgru.passes.pack import Pack
@@ -50,10 +51,13 @@ class Pipeline:
         vocabulary: Vocabulary | None = None,
         *,
         traced: bool = False,
+        functions: bool = False,
     ) -> onnx.ModelProto:
         clone = self.model.clone()
-        Emit(program, form, vocabulary, traced=traced)(clone)
+        Emit(program, form, vocabulary, traced=traced, whole=functions)(clone)
         Pack()(clone)
+        if functions:
+            Functions()(clone)
         return source.compact(source.proto(clone))
 
 

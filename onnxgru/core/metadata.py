@@ -11,3 +11,8 @@ OUTPUTS = "onnxgru.outputs"
 
 BITS = "onnxgru.bits"
 """Of a quantiser or an initializer: the width, where it is less than the container's."""
+
+DOMAIN = "onnxgru"
+"""Domain of the functions that compute a recurrence, and of operators in their place."""
+RECURRENCE = "recurrence"
+"""Attribute of a node of such a function: the name of the recurrence that it computes."""

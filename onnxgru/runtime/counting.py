@@ -18,6 +18,7 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.passes.delta import HELD
+from onnxgru.passes.functions import inlined
 from onnxgru.runtime.sessions import onnxruntime_session
 
 Array = npt.NDArray[Any]
@@ -110,8 +111,7 @@ def share(model: onnx.ModelProto, calls: Iterable[tuple[Mapping[str, Array], int
 
 def _shown(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, _Place]]:
     """A copy that shows what its scans carry of operands, and where, by operand."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = inlined(model)
     places: dict[str, _Place] = {}
     wanted: dict[str, int] = {}
     for node in copy.graph.node:

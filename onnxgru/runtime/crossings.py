@@ -3,7 +3,7 @@
 An integer graph is compared by what crosses this border, for floats may differ in their last bits
 from runtime to runtime, and codes may not. Nothing is needed besides the file: codes begin where a
 float value is cast to an integer type, and end where an integer value that depends on the inputs is
-cast to float. What a Scan emits and hands back is shown too, since another layer may read it.
+cast to float. What a Scan or one of our functions gives is shown too, as another layer may read it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, TensorShapeProto, helper, shape_inference
 
 from onnxgru.core.errors import ModelError
+from onnxgru.core.metadata import DOMAIN
 from onnxgru.passes.codes import MOVEMENTS
 
 CODES = frozenset(
@@ -81,7 +82,7 @@ def crossings(model: onnx.ModelProto) -> Crossings:
                 entries[node.output[0]] = node.input[0]
             elif before in CODES and after == TensorProto.FLOAT:
                 codes.append(node.input[0])
-        elif node.op_type == "Scan":
+        elif node.op_type == "Scan" or node.domain == DOMAIN:
             codes.extend(name for name in node.output if types.get(name) in CODES)
     result = onnx.ModelProto()
     result.CopyFrom(model)

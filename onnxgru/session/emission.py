@@ -20,6 +20,7 @@ from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.divisions import Divisions
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
+from onnxgru.passes.functions import Functions
 from onnxgru.passes.networks import networks
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.quants import Quants
@@ -51,6 +52,8 @@ class Emission:
         Operators that it does not use.
     lookup : str
         Which operator of `onnxgru.custom_ops.vocabulary.LOOKUPS` reads its tables.
+    functions : bool
+        Whether each direction of a recurrent layer is a node with a local function.
     """
 
     model: Model
@@ -60,6 +63,7 @@ class Emission:
     weights: str = "packed"
     without: frozenset[str] = frozenset()
     lookup: str = "Gather"
+    functions: bool = False
 
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The integer graph of a program; raises what `annotated` does."""
@@ -69,12 +73,19 @@ class Emission:
             needed = native.versions({part.type.bits for o in linear for part in o.parts})
             if needed is not None:
                 Upgrade(*needed)(model)
-        vocabulary = Vocabulary(self.lookup, uint16=UINT16 not in self.without)
-        Emit(program, self.form, vocabulary)(model)
+        directions = sum(len(layer.recurrences) for layer in program.layers if layer.carries)
+        vocabulary = Vocabulary(
+            self.lookup,
+            uint16=UINT16 not in self.without,
+            alike=self.functions and directions > 1,
+        )
+        Emit(program, self.form, vocabulary, whole=self.functions)(model)
         storing = {"packed": Pack(), "int8": Unpacked(), "native": native.Native()}
         storing[self.weights](model)
         if "BitwiseAnd" in self.without:
             Divisions()(model)
+        if self.functions:
+            Functions()(model)
         return source.compact(self._finished(model, program, scheme))
 
     def annotated(

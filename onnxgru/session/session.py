@@ -146,6 +146,7 @@ class Session:
             chosen.weights,
             chosen.without,
             chosen.lookup,
+            functions=config.functions,
         )
         return cls(config, listener, tell, model, data, examination, yardstick, emission, collect)
 

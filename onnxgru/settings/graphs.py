@@ -59,6 +59,13 @@ class Graphs(Settings):
         keyed=False,
         example="packed",
     )
+    functions: bool = setting(
+        False,
+        Switch(),
+        "write each direction of a recurrent layer as one node with a model-local function; layers "
+        "of the same sizes share one",
+        keyed=False,
+    )
     float_state: bool = setting(
         False,
         Switch(),

@@ -25,6 +25,7 @@ from onnxgru.passes.divisions import Divisions
 from onnxgru.passes.domains import Domains
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
+from onnxgru.passes.functions import Functions
 from onnxgru.passes.layout import Layout
 from onnxgru.passes.naming import Naming
 from onnxgru.passes.native import INT2, Native
@@ -68,6 +69,10 @@ def emit(form: Form | None = None) -> Callable[[Pipeline], ir.passes.PassBase]:
     return lambda made: Emit(made.mixed(1), form)
 
 
+def whole(made: Pipeline) -> Emit:
+    return Emit(made.mixed(1), whole=True)
+
+
 def upgrade(_made: Pipeline) -> Upgrade:
     return Upgrade(*INT2)
 
@@ -101,6 +106,7 @@ CONTRACTS = {
     "Unpacked": Contract(lambda made: Unpacked(), (emit(),)),
     "Divisions": Contract(lambda made: Divisions(), (emit(), lambda made: Unpacked())),
     "Native": Contract(lambda made: Native(), (upgrade, emit())),
+    "Functions": Contract(lambda made: Functions(), (whole,)),
     "Step": Contract(lambda made: Step(made.layers), interface=False),
     "Batch": Contract(batch, interface=False),
 }

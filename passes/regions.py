@@ -1,0 +1,59 @@
+"""Regions: which values of a graph are those of one direction of a recurrent layer.
+
+Written down by names while a graph is made, and read by passes that look for whole layers in it. It
+stays in memory, and is in no file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+REGIONS = "onnxgru.regions"
+"""Key of a graph's own notes, which no file holds."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One direction of a recurrent layer in a graph.
+
+    Parameters
+    ----------
+    name : str
+        Of the recurrence.
+    inputs : tuple of str
+        The sequence (T, B, I); the mask (T, B, 1), where sequences have lengths of their own; the
+        value (B, N) of every carry before the first step.
+    outputs : tuple of str
+        What is emitted (T, B, H); the value (B, N) of every carry after the last step.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        x: ir.Value,
+        mask: ir.Value | None,
+        first: Mapping[str, ir.Value],
+        emitted: ir.Value,
+        last: Mapping[str, ir.Value],
+    ) -> "Region":
+        """That of these values; the carries by name."""
+        given = [x] if mask is None else [x, mask]
+        inputs = (str(value.name) for value in (*given, *first.values()))
+        return cls(name, tuple(inputs), tuple(str(v.name) for v in (emitted, *last.values())))
+
+
+def mark(graph: ir.Graph, regions: Sequence[Region]) -> None:
+    """Write down regions of a graph, after those that it has."""
+    graph.meta[REGIONS] = (*marked(graph), *regions)
+
+
+def marked(graph: ir.Graph) -> tuple[Region, ...]:
+    """Regions that were written down."""
+    found: tuple[Region, ...] = graph.meta.get(REGIONS, ())
+    return found
