@@ -47,7 +47,8 @@ class GraphPrimitives:
     def biases(self, name: str, values: npt.NDArray[np.signedinteger[Any]]) -> Constant:
         """Initializer, widened where it is narrow."""
         stored = self.constants.stored(name, values, 0, "shared", "bias")
-        return stored if values.dtype == np.int32 else self.constants.int32(stored)
+        as_it_is = values.dtype == np.int32 and not self.constants.alike
+        return stored if as_it_is else self.constants.int32(stored)
 
     def table(self, name: str, entries: npt.NDArray[np.uint8]) -> Constant:
         """Initializer, widened."""

@@ -77,18 +77,19 @@ class _Look:
 
     def node(self, node: ir.Node) -> tuple[Any, ...]:
         """A node with its subgraphs."""
-        read = [None if value is None else self._operand(value) for value in node.inputs]
+        cast = node.op_type == "Cast"  # which takes any type
+        read = [None if v is None else self._operand(v, typed=not cast) for v in node.inputs]
         attributes = sorted(node.attributes.values(), key=lambda attribute: attribute.name)
         values = [(attribute.name, self._attribute(attribute)) for attribute in attributes]
         for value in node.outputs:
             self.places[value] = len(self.places)
         return (node.domain, node.op_type, *read, *values, len(node.outputs))
 
-    def _operand(self, value: ir.Value) -> object:
+    def _operand(self, value: ir.Value, *, typed: bool) -> object:
         if not value.is_initializer():
             return self.places[value]
         self.stored.append(value)
-        return str(value.dtype), str(value.shape)
+        return str(value.dtype) if typed else "", str(value.shape)
 
     def _attribute(self, attribute: ir.Attr) -> object:
         if attribute.type is not ir.AttributeType.GRAPH:
