@@ -15,6 +15,9 @@ GENES = ("bits", "observer", "granularity", "threshold")
 SHARES = ("none", "layer", "kind", "gate", "operator")
 """Genomes, genes and groups that `onnxgru.study.encoding.Encoding` knows."""
 
+AUTO = "auto"
+"""Groups as the number of layers suggests."""
+
 PROCESSOR = "cpu"
 """The device that everything runs on where nothing else is asked for."""
 
@@ -77,10 +80,10 @@ class Search(Settings):
     )
     search_inputs: bool = setting(False, Switch(), "also search the width of each layer's input")
     share: str = setting(
-        "none",
-        Choice(SHARES),
+        AUTO,
+        Choice((AUTO, *SHARES)),
         "which operators share a gene; operator: those of one name, such as reset.sum, in all "
-        "layers",
+        "layers; auto: operator for more than four recurrent layers, else none",
     )
     strategy: str = setting(
         "explore-exploit",

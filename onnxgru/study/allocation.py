@@ -15,7 +15,8 @@ arbitrary set of quantizers"), and owes nothing to the data that schemes are jud
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,7 @@ from onnxgru.search.genome import Genome
 from onnxgru.study.encoding import Encoding
 
 BUDGETS = 12
+OUTPUT, WEIGHTS = "output", "weights"  # of an operator
 ROWS = 32  # of a matrix that are looked at: the noise is a mean
 
 
@@ -69,8 +71,58 @@ class Allocation:
         encoding: Encoding,
         observer: str = "mse",
     ) -> None:
-        self._encoding = encoding
+        self._layers, self._encoding = tuple(layers), encoding
         self._tallies = _tallies(layers, calibration, encoding, observer)
+
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Genes that save bytes where they are narrow, those of one operator of the cell together.
+
+        Returns
+        -------
+        tuple of tuple of str
+            Names of genes; each is in one group at most.
+        """
+        rows: dict[str, set[tuple[str, str]]] = {}
+        for layer in self._layers:
+            for operator in layer.operators:
+                names = self._encoding.names(layer, operator)
+                for part, gene in zip((OUTPUT, WEIGHTS), names, strict=True):
+                    if gene in self._tallies:
+                        rows.setdefault(gene, set()).add((operator.row, part))
+        found: dict[frozenset[tuple[str, str]], list[str]] = {}
+        for gene, tally in self._tallies.items():
+            if len(set(tally.size.values())) > 1:
+                found.setdefault(frozenset(rows[gene]), []).append(gene)
+        return tuple(map(tuple, found.values()))
+
+    def heard(self, noises: Mapping[tuple[str, ...], Mapping[int, float]]) -> "Allocation":
+        """The same with noises as they were measured at the model's outputs.
+
+        Genes of a group share its noise as they share that of its operators. Widths that were not
+        measured have the noise of the nearest one that was, in proportion to that of the operators.
+
+        Parameters
+        ----------
+        noises : mapping
+            By group and width.
+        """
+        tallies = dict(self._tallies)
+        for group, known in noises.items():
+            totals = {
+                bits: math.fsum(tallies[gene].noise[bits] for gene in group)
+                for bits in tallies[group[0]].noise
+            }
+            for gene in group:
+                tally, widest = tallies[gene], max(totals)
+                noise = {widest: 0.0}
+                for bits in set(totals) - {widest}:
+                    nearest = min(known, key=lambda width: (abs(width - bits), width))
+                    part = tally.noise[bits] / totals[nearest] if totals[nearest] else 1.0
+                    noise[bits] = known[nearest] * part
+                tallies[gene] = _Tally(noise, tally.size)
+        made = copy(self)
+        made._tallies = tallies
+        return made
 
     def starts(self, budgets: int = BUDGETS) -> tuple[Genome, ...]:
         """Schemes for byte budgets, from below the widest to the narrowest.

@@ -22,12 +22,24 @@ from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.session import read
 from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
+from onnxgru.settings.search import AUTO
 from onnxgru.study.encoding import Encoding
 
 Array = npt.NDArray[Any]
 
 WORST = 1e9
 """Objectives of a scheme whose accumulators could overflow; it is infeasible as well."""
+
+
+MANY = 4
+"""Recurrent layers; where there are more, operators share genes unless something else is asked."""
+
+
+def shared(layers: Sequence[Layer], config: Config) -> str:
+    """What shares genes: as configured, or as the number of layers suggests."""
+    if config.share != AUTO:
+        return config.share
+    return "operator" if sum(layer.recurrent for layer in layers) > MANY else "none"
 
 
 def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
@@ -40,7 +52,7 @@ def encoding(layers: Sequence[Layer], config: Config) -> Encoding:
         observers="observer" in config.genes,
         granularities="granularity" in config.genes,
         thresholds="threshold" in config.genes,
-        share=config.share,
+        share=shared(layers, config),
         granularity=config.granularity,
         observer=config.observer,
         input_bits=config.input_bits,

@@ -31,9 +31,11 @@ from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import declared, dependent, keyed
 from onnxgru.settings.finetuning import Finetuning
+from onnxgru.settings.search import AUTO
+from onnxgru.study import listening
 from onnxgru.study.allocation import Allocation
 from onnxgru.study.encoding import Encoding
-from onnxgru.study.problem import WORST, Parts, Portable, Problem, encoding
+from onnxgru.study.problem import WORST, Parts, Portable, Problem, encoding, shared
 
 _ROLE = "validation"
 _OTHERS = ("cost", objectives.OPERATIONS)
@@ -155,6 +157,14 @@ class Study:
         OverflowProofError
             If no scheme to start with fits the accumulators.
         """
+        layers, config = self._session.model.layers, self._session.config
+        if config.share == AUTO and (share := shared(layers, config)) != "none":
+            self._session.listener(
+                Stage(
+                    f"{len(layers)} layers: operators of one name share a gene, as with --share "
+                    f"{share}; --share none gives each its own"
+                )
+            )
         first = "" if cache.holds_kernels() else " (the first on a machine compiles its kernels)"
         self._session.listener(Stage(f"preparing the search{first}"))
         self._session.yardstick.float_quality("validation")
@@ -233,11 +243,16 @@ class Study:
     def starts(self) -> tuple[Genome, ...]:
         """The first population: uniform schemes, allocated ones, narrow weights alone.
 
+        Bits are allocated by the noise that the outputs hear, then by that of the operators.
         Without those that do not fit the accumulators, which at narrow ones are most.
         """
         plain = self.encoding.starts()
         count = len(self.encoding.widths)
-        guided = self._allocation.starts()
+        allocation = self._allocation
+        heard = listening.measured(
+            self._session, self.encoding, allocation.groups(), self._evaluations
+        )
+        guided = (*(allocation.heard(heard).starts() if heard else ()), *allocation.starts())
         found = dict.fromkeys([*plain[:count], *guided, *plain[count:]])
         fitting = tuple(genome for genome in found if self._lowered(genome) is not None)
         if not fitting:
@@ -247,6 +262,11 @@ class Study:
                 f"every width searched, {widths[0]} to {widths[-1]} bits; allow wider ones"
             )
         return fitting
+
+    @property
+    def _evaluations(self) -> int:
+        config = self._session.config
+        return min(config.population * config.generations, self.encoding.space.size)
 
     def _lowered(self, genome: Genome) -> IntegerProgram | None:
         """A genome's program as it is rounded, None if its accumulators could overflow."""
