@@ -41,7 +41,7 @@ from onnxgru.core.fixedpoint import (
 from onnxgru.core.integers import BYTE_BITS
 from onnxgru.core.network import ElementwiseOperator
 from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
-from onnxgru.core.program import Boundary, Output, Proof
+from onnxgru.core.program import Boundary, Output, Proof, Runs
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops import requantize
 from onnxgru.custom_ops.single import Requantized
@@ -127,9 +127,9 @@ class Add(Requantized):
         )
 
     @property
-    def multiplier_sizes(self) -> tuple[int, ...]:
+    def multiplier_runs(self) -> tuple[Runs, ...]:
         """One an operand."""
-        return (1, 1)
+        return (((False, 1),), ((False, 1),))
 
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
         """The terms that no code changes: rounding and zero points as one offset."""

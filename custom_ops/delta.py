@@ -22,10 +22,11 @@ from typing import ClassVar, Generic
 import numpy as np
 import onnx_ir as ir
 
+from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.network import DeltaOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, Work
+from onnxgru.core.program import Boundary, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.single import Chosen
 

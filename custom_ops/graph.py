@@ -75,8 +75,10 @@ class GraphPrimitives:
         return self.constants.numbers(values)
 
     def concatenate(self, values: Sequence[Value]) -> Constant:
-        """Side by side."""
-        return self.constants.concatenate([_constant(value) for value in values])
+        """Side by side; a number takes one column."""
+        found = [_constant(value) for value in values]
+        wide = [c if c.value.ndim else self.constants.wide(c, (1,)) for c in found]
+        return self.constants.concatenate(wide)
 
     def columns(self, values: Value, positions: Sequence[int], count: int) -> Constant:
         """Numbers of members, spread over the columns where a term needs them."""

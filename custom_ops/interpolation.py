@@ -28,10 +28,11 @@ import numpy.typing as npt
 
 from onnxgru.core.activations import Activation, Reals
 from onnxgru.core.choices import WIDE_BITS
+from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import IntegerType, Quantization
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, Proof, Work
+from onnxgru.core.program import Boundary, Proof, Work
 from onnxgru.custom_ops.single import Chosen
 
 FLAT = 1 / 16

@@ -10,7 +10,8 @@ Integer, for channel j of the outputs::
     q_y,j = clip(Z_y + requantize(acc_j, S_x S_W,j / S_y), 0, 2^b - 1)
 
 Biases are int32 in the arithmetic. They are stored in the narrowest of int8, int16 and int32 that
-holds all of an operator's.
+holds all of an operator's. Multipliers have 8 bits where these are precise enough
+beside the rounding of weights or results, and 15 elsewhere: see `onnxgru.core.fixedpoint`.
 
 The zero point of x is corrected by the product itself (MatMulInteger), not by the bias. The
 accumulator's extremes over all codes q_x in 0 .. q_max are reached by choosing each q_x,i at the
@@ -44,6 +45,7 @@ import onnx_ir as ir
 from onnxgru.core import weights
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
+from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import (
     BYTE,
     BYTE_BITS,
@@ -58,7 +60,6 @@ from onnxgru.core.network import LinearOperator
 from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
 from onnxgru.core.program import (
     Boundary,
-    FlashItem,
     IntegerOperator,
     Output,
     Proof,
@@ -73,6 +74,9 @@ from onnxgru.custom_ops.words import byte_shift, split
 
 BIAS_LIMIT = 2**30
 """Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""
+
+TOLERANCE = 16
+"""Ratios are off by at most this part of what rounding may take from a channel's largest weight."""
 
 
 def equation(tape: Tape, operator: LinearOperator, x: ir.Value) -> ir.Value:
@@ -167,7 +171,10 @@ class Part:
         product = _intermediate(weight, operand, extremes - codes)
         ratios = scales / result.quantization.scale
         requantization = Requantization.derive(
-            ratios, np.abs(extremes).max(0), result.quantization.bits
+            ratios,
+            np.abs(extremes).max(0),
+            result.quantization.bits,
+            kind.rounding / TOLERANCE,
         )
         if max(product, largest + (1 << requantization.pre_shift >> 1)) > INT32_MAXIMUM:
             raise OverflowProofError(

@@ -18,10 +18,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.activations import Activation, Reals
+from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import Codes, IntegerType, Quantization
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
-from onnxgru.core.program import Boundary, FlashItem, Work
+from onnxgru.core.program import Boundary, Work
 from onnxgru.core.tape import Tape, digest
 from onnxgru.custom_ops.single import Chosen
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onnxgru.core.program import Boundary, FlashItem, IntegerOperator, Output, Proof, Work
+from onnxgru.core.flash import FlashItem
+from onnxgru.core.program import Boundary, IntegerOperator, Output, Proof, Work
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ one go. An operator of one result gets numbers; a group of linear operators gets
 column.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -48,16 +48,11 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
     split = slots.mapped(lambda vector: p.split(vector, [1] * count))
     zero_vector = stage.zero_points.stored(p)
     zero_points = p.split(zero_vector, [1] * len(stage.zero_points.values))
-    multipliers = iter(
-        p.split(
-            p.words(f"{stage.name}/multiplier", stage.multipliers),
-            [size for operator in stage.operators for size in operator.multiplier_sizes],
-        )
-    )
+    multipliers = _multipliers(p, stage)
     prepared: dict[tuple[str, ...], Any] = {}
     slot = 0
     for operator in stage.operators:
-        own = tuple(next(multipliers) for _ in operator.multiplier_sizes)
+        own = tuple(next(multipliers) for _ in operator.multiplier_runs)
         zeros = tuple(zero_points[stage.zero_points.position(o)] for o in operator.operands)
         results = len(operator.results)
         places = [stage.zero_points.position(r.boundary) for r in operator.results]
@@ -73,6 +68,22 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
         prepared[operator.outputs] = operator.prepare(p, given)
         slot += results
     return prepared
+
+
+def _multipliers(p: Storing[Value], stage: Stage) -> Iterator[Value]:
+    """Multipliers of all operators, as each is handed them."""
+    handed = [runs for operator in stage.operators for runs in operator.multiplier_runs]
+    counts = [
+        [n for runs in handed for small, n in runs if small == kind] for kind in (False, True)
+    ]
+    words, small = stage.multipliers, stage.small_multipliers
+    stores = (
+        iter(p.split(p.words(f"{stage.name}/multiplier", words), counts[0]) if words.size else ()),
+        iter(p.split(p.bytes(stage.small_name, small), counts[1]) if small.size else ()),
+    )
+    for runs in handed:
+        found = [next(stores[kind]) for kind, _ in runs]
+        yield p.concatenate(found) if len(found) > 1 else found[0]
 
 
 def _given(

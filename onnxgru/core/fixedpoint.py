@@ -32,6 +32,11 @@ built: a step of an 8-bit weight or gate is a hundred times as large. v1 M stays
 v0 M below 2^23. Shifts below 7 are exact here too: where s < 7 + w, the ratio is so large that a
 product of 2^24 is far beyond the largest code. p >= 7 is forced only where p > 0: a clip alone is
 exact for all int32 values.
+
+Small multipliers have 8 bits, M <= 2^8 - 1, and take one byte of flash instead of two. They serve
+where the last term stays within a quarter of a code, or the ratio within a tolerance::
+
+    A |m - M 2^-(s+p)| <= 1/4     or     |1 - M 2^-(s+p) / m| <= tolerance
 """
 
 import math
@@ -44,6 +49,10 @@ from onnxgru.core.integers import IntegerType
 
 OPERAND_BITS = 15
 """Bits of the multiplier, and of the clipped accumulator's magnitude."""
+SMALL_BITS = 8
+"""Bits of a small multiplier."""
+LEAST_LOSS = 0.25
+"""Codes that small multipliers may always cost."""
 WORD_BITS = 8
 """Bits of the lower word, where the clipped accumulator has two."""
 WIDE_OPERAND_BITS = OPERAND_BITS + WORD_BITS
@@ -58,7 +67,7 @@ Integers = npt.NDArray[np.int64]
 Ratios = npt.NDArray[np.float64]
 
 
-def multiplier(ratios: Ratios, lowest_shift: int) -> tuple[Integers, int]:
+def multiplier(ratios: Ratios, lowest_shift: int, bits: int = OPERAND_BITS) -> tuple[Integers, int]:
     """Fixed-point multipliers of up to 15 bits and the one shift they share.
 
     Parameters
@@ -66,18 +75,20 @@ def multiplier(ratios: Ratios, lowest_shift: int) -> tuple[Integers, int]:
     ratios : ndarray of float64, shape (N,)
         Positive reals.
     lowest_shift : int
-        The least shift allowed; ratios too large for it are limited to 15 bits of multiplier.
+        The least shift allowed; ratios too large for it are limited to `bits` of multiplier.
+    bits : int
+        Of the multipliers.
 
     Returns
     -------
     multipliers : ndarray of int64, shape (N,)
-        round(ratio * 2**shift), within 1 .. 2**15 - 1.
+        round(ratio * 2**shift), within 1 .. 2**bits - 1.
     shift : int
         `lowest_shift` .. 30.
     """
-    top = 2**OPERAND_BITS - 1
+    top = 2**bits - 1
     largest = float(ratios.max())
-    shift = OPERAND_BITS - math.frexp(largest)[1]
+    shift = bits - math.frexp(largest)[1]
     if round(math.ldexp(largest, shift)) > top:
         shift -= 1
     shift = min(max(shift, lowest_shift), MAXIMUM_SHIFT)
@@ -124,12 +135,15 @@ class Requantization:
         k.
     operand_bits : int
         Bits of the clipped accumulator's magnitude: 15, or 23 for wide results.
+    small : bool
+        Whether the multipliers have 8 bits instead of 15.
     """
 
     multipliers: Integers
     shift: int
     reach: int
     operand_bits: int = OPERAND_BITS
+    small: bool = False
 
     @property
     def pre_shift(self) -> int:
@@ -147,7 +161,9 @@ class Requantization:
         return WORD_BITS if self.limit > OPERAND_BITS else 0
 
     @classmethod
-    def derive(cls, ratios: Ratios, extremes: Integers, bits: int) -> "Requantization":
+    def derive(
+        cls, ratios: Ratios, extremes: Integers, bits: int, tolerance: float | None = None
+    ) -> "Requantization":
         """Parameters for given ratios.
 
         Parameters
@@ -158,6 +174,8 @@ class Requantization:
             Proved largest magnitude of the accumulator.
         bits : int
             Width of the output codes.
+        tolerance : float, optional
+            Of small multipliers. Without it, and for wide codes, multipliers have 15 bits.
         """
         needed = cls._needed(ratios, extremes, bits)
         reach = max(0, int(needed.max() - 1).bit_length())
@@ -168,8 +186,19 @@ class Requantization:
             beyond = beyond and reach > operand_bits  # else it is clipped and not shifted
         if beyond:
             reach = max(reach, operand_bits + MINIMUM_SHIFT)
-        pre_shift = max(0, reach - operand_bits)
-        return cls(*multiplier(np.ldexp(ratios, pre_shift), lowest), reach, operand_bits)
+        shifted = np.ldexp(ratios, max(0, reach - operand_bits))
+        if tolerance is not None and operand_bits == OPERAND_BITS:
+            small = cls(*multiplier(shifted, lowest, SMALL_BITS), reach, small=True)
+            off = np.abs(ratios - small._actual)
+            if ((off <= tolerance * ratios) | (needed * off <= LEAST_LOSS)).all():
+                return small
+        return cls(*multiplier(shifted, lowest), reach, operand_bits)
+
+    @property
+    def _actual(self) -> Ratios:
+        """The ratios that the multipliers stand for."""
+        actual = np.ldexp(self.multipliers.astype(np.float64), -self.shift - self.pre_shift)
+        return np.asarray(actual)
 
     @staticmethod
     def _needed(ratios: Ratios, extremes: Integers, bits: int) -> Integers:
@@ -188,9 +217,8 @@ class Requantization:
         -------
         ndarray of float64, shape (N,)
         """
-        actual = np.ldexp(self.multipliers.astype(np.float64), -self.shift)
-        reach = self._needed(ratios, extremes, bits)
-        bound = 0.5 + reach * np.abs(ratios - np.ldexp(actual, -self.pre_shift))
+        actual = self._actual
+        bound = 0.5 + self._needed(ratios, extremes, bits) * np.abs(ratios - actual)
         if self.pre_shift:  # v is off by up to a half
-            bound += 0.5 * actual
+            bound += 0.5 * np.ldexp(actual, self.pre_shift)
         return np.asarray(bound)

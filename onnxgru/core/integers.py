@@ -128,6 +128,11 @@ class WeightType(Width):
             return (1 << self.bits - 1) - 1 - (1 << BYTE_BITS - 1)
         return (self.spacing << self.bits - 1) - 1
 
+    @property
+    def rounding(self) -> float:
+        """What rounding may take from a weight, of the largest one: half a step."""
+        return 0.5 * self.spacing / self.maximum
+
     def nearest(self, ratios: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Codes nearest to weights over their scale, as float64; 0 becomes 1 at 2 bits."""
         offset = self.spacing - 1

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,37 +18,10 @@ import numpy.typing as npt
 from onnxgru.core.cells import Carry
 from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.fixedpoint import Requantization
+from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import Codes, IntegerType, Quantization
 from onnxgru.core.network import Ports, by_local_name
 from onnxgru.core.primitives import Computing, Given, Storing, Value
-
-
-@dataclass(frozen=True)
-class FlashItem:
-    """One parameter that a device keeps in flash.
-
-    Parameters
-    ----------
-    name : str
-        Name of the initializer that carries it.
-    role : str
-        ``weight``, ``bias``, ``multiplier``, ``shift``, ``reach``, ``zero_point``, ``scale``,
-        ``table`` or ``threshold``.
-    size : int
-        Bytes.
-    weights, weight_bits : int
-        For weights: elements, and elements times width; else 0.
-    content : bytes
-        What is stored, in short. Items of the same content, of two nodes with the same weights,
-        are stored once, under the first one's name. Empty for what is never shared.
-    """
-
-    name: str
-    role: str
-    size: int
-    weights: int = 0
-    weight_bits: int = 0
-    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -148,6 +123,10 @@ class Work:
     weight_bits: int = 0
 
 
+Runs = tuple[tuple[bool, int], ...]
+"""Neighbouring multipliers of one kind: whether they are small, and how many."""
+
+
 class IntegerOperator(ABC):
     """One operator, or several that share a product, with all its integer parameters."""
 
@@ -180,10 +159,14 @@ class IntegerOperator(ABC):
         return ()
 
     @property
-    def multiplier_sizes(self) -> tuple[int, ...]:
-        """How the multipliers of its results are handed to it."""
-        sizes = (result.requantization.multipliers.size for result in self.results)
-        return (total,) if (total := sum(sizes)) else ()
+    def multiplier_runs(self) -> tuple[Runs, ...]:
+        """How the multipliers of its results are handed to it: one value, of these runs."""
+        parameters = (result.requantization for result in self.results)
+        runs = tuple(
+            (small, sum(one.multipliers.size for one in run))
+            for small, run in groupby(parameters, attrgetter("small"))
+        )
+        return (runs,) if runs else ()
 
     @abstractmethod
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Any:
@@ -336,8 +319,23 @@ class Stage:
 
     @property
     def multipliers(self) -> npt.NDArray[np.int16]:
-        """M of all slots, one after the other."""
-        return np.concatenate([r.requantization.multipliers for r in self.results]).astype(np.int16)
+        """M of all slots, one after the other, without the small ones."""
+        return self._multipliers(small=False).astype(np.int16)
+
+    @property
+    def small_multipliers(self) -> Codes:
+        """Those of 8 bits."""
+        return self._multipliers(small=True).astype(np.uint8)
+
+    def _multipliers(self, *, small: bool) -> npt.NDArray[np.int64]:
+        parameters = [result.requantization for result in self.results]
+        found = [one.multipliers for one in parameters if one.small == small]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    @property
+    def small_name(self) -> str:
+        """Initializer of the multipliers of 8 bits."""
+        return f"{self.name}/multiplier/small"
 
     def flash(self) -> Iterator[FlashItem]:
         """The operators' own parameters, then multipliers, shifts and reaches."""
@@ -345,7 +343,12 @@ class Stage:
             yield from operator.flash()
         if not self.results:
             return
-        yield FlashItem(f"{self.name}/multiplier", "multiplier", 2 * self.multipliers.size)
+        for name, held in (
+            (f"{self.name}/multiplier", self.multipliers),
+            (self.small_name, self.small_multipliers),
+        ):
+            if held.size:
+                yield FlashItem(name, "multiplier", held.nbytes)
         yield FlashItem(f"{self.name}/shift", "shift", self.shifts.size)
         if self.stores_reaches:
             yield FlashItem(f"{self.name}/reach", "reach", self.reaches.size)

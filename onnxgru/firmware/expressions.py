@@ -31,7 +31,7 @@ class Stored:
     Parameters
     ----------
     name : str
-        Name of the array, as `onnxgru.core.program.FlashItem` has it.
+        Name of the array, as `onnxgru.core.flash.FlashItem` has it.
     values : ndarray of integers, shape (N,)
         The whole array.
     start, count : int
@@ -51,7 +51,7 @@ class Weights:
     Parameters
     ----------
     name : str
-        Name of the array, as `onnxgru.core.program.FlashItem` has it.
+        Name of the array, as `onnxgru.core.flash.FlashItem` has it.
     codes : ndarray of int8, shape (outputs, inputs)
         q_W.
     bits : int

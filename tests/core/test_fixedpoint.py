@@ -48,12 +48,24 @@ def probes(extreme: int, ratio: float, parameters: Requantization, bits: int) ->
 
 
 def check(ratios: list[float], extremes: list[int], bits: int, extra: list[float]) -> None:
-    parameters = Requantization.derive(
-        np.asarray(ratios, np.float64), np.asarray(extremes, np.int64), bits
-    )
+    for tolerance in (None, 0.01, 1.0):
+        parameters = Requantization.derive(
+            np.asarray(ratios, np.float64), np.asarray(extremes, np.int64), bits, tolerance
+        )
+        assert tolerance or not parameters.small
+        require_within_the_bound(parameters, ratios, extremes, bits, extra)
+
+
+def require_within_the_bound(
+    parameters: Requantization,
+    ratios: list[float],
+    extremes: list[int],
+    bits: int,
+    extra: list[float],
+) -> None:
     assert 7 <= parameters.shift <= 30  # below 7 a floor shift is not exact in every runtime
     assert parameters.multipliers.min() >= 1
-    assert parameters.multipliers.max() < 2**15
+    assert parameters.multipliers.max() < (2**8 if parameters.small else 2**15)
     if max(extremes) >= 2**24:
         assert parameters.pre_shift >= 7
     bound = parameters.error_bound(np.asarray(ratios), np.asarray(extremes), bits)
@@ -134,6 +146,27 @@ def test_codes_are_the_nearest_but_for_near_ties(ratio: float, bits: int) -> Non
         if abs(exact) < 2**bits:
             distance = abs(requantize(accumulator, parameters, 0) - exact)
             assert distance <= Fraction(1, 2) + Fraction(2**bits, 2**15)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bits", "tolerance", "small"),
+    [
+        (0.99, 8, 0.005, True),  # 253.44 and 85.4 become 253 and 85
+        (0.99, 8, 0.004, False),
+        (0.99, 2, 0.0, True),  # within a quarter of a code in any case
+        (2.01, 8, 0.003, False),  # no 8 bits at a shift of 7
+        (0.99, 16, 1.0, False),
+        (0.99, 8, None, False),
+    ],
+)
+def test_small_multipliers_where_they_are_precise(
+    ratio: float, bits: int, tolerance: float | None, small: bool
+) -> None:
+    ratios, extremes = np.asarray([ratio, ratio * 0.337]), np.asarray([1000, 1000])
+    parameters = Requantization.derive(ratios, extremes, bits, tolerance)
+    assert parameters.small == small
+    most = 2**8 if small else 2**15
+    assert most // 2 <= parameters.multipliers.max() < most
 
 
 def test_rounds_half_up() -> None:

@@ -84,10 +84,14 @@ def test_sizes_by_role(bits: int) -> None:
     sizes = [case.I * case.H] * 3 + [case.H * case.H] * 3
     assert total["weight"] == sum((n * bits + 7) // 8 for n in sizes)
     assert sum(item.weight_bits for item in items) == bits * sum(sizes)
-    biases = [part.bias for o in program.operators if isinstance(o, Linear) for part in o.parts]
+    parts = [part for o in program.operators if isinstance(o, Linear) for part in o.parts]
+    biases = [part.bias for part in parts]
     assert [b.size for b in biases] == [case.H] * 6
     assert total["bias"] == sum(case.H * held(bias.min(), bias.max()) for bias in biases)
-    assert total["multiplier"] == 2 * (6 * case.H + 4 * 2 + 3)
+    small = [part.output.requantization.small for part in parts]
+    assert bits > 4 or all(small)
+    assert bits < 7 or not any(small)
+    assert total["multiplier"] == case.H * (12 - sum(small)) + 2 * (4 * 2 + 3)
     assert total["shift"] == 6 + 4 + 3
     assert total["table"] == 4 * 2**bits
     assert total["scale"] == 8
