@@ -241,6 +241,12 @@ class Encoding:
 
     def _summed(self, term: Term) -> Term:
         pairs, offset = term.pairs, term.offset
+        below = self._floor_below(term)
+        if below is not None and int(term.low.min()) >= 0:
+            dividend, power, extra = below
+            shift = None if extra is None else self._constants.arithmetic("Mul", extra, power)
+            if (whole := self._added(dividend, shift)) is not None:
+                return self._quotient(whole, power, exact=True)
         if len(pairs) == 1:
             ((one, factor),) = pairs
             if one.operation == "look" and self._users[one] == 1 and not _many(factor, offset, one):

@@ -27,6 +27,7 @@ from onnxgru.custom_ops.record import Recorder
 from onnxgru.custom_ops.storage import Storage
 from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes.arithmetic import Arithmetic
+from onnxgru.passes.cancel import Cancel
 from onnxgru.passes.form import Form
 from onnxgru.passes.plan import Plan
 from onnxgru.passes.recurrence import expand
@@ -276,5 +277,6 @@ class Emit(ir.passes.InPlacePass):
             states += expand(model.graph, layer, arithmetic, self._form, Tape(root))
         record(model, states)
         if modified and not (self._traced or self._whole):
+            Cancel()(model)
             common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)

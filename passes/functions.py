@@ -19,6 +19,7 @@ from onnx_ir.passes import common
 
 from onnxgru.core.metadata import DOMAIN, RECURRENCE
 from onnxgru.core.tape import SHARED, digest
+from onnxgru.passes.cancel import Cancel
 from onnxgru.passes.regions import REGIONS, Region, marked
 from onnxgru.passes.upgrade import IR_VERSION
 from onnxgru.passes.values import drop_unused, named, subgraphs, unique
@@ -308,6 +309,7 @@ class Functions(ir.passes.InPlacePass):
         graph.meta.pop(REGIONS)
         model.opset_imports[DOMAIN] = 1
         model.ir_version = max(model.ir_version, IR_VERSION)
+        Cancel()(model)
         common.RemoveUnusedNodesPass()(model)
         drop_unused(graph, graph.initializers.values())
         return ir.passes.PassResult(model, modified=True)

@@ -8,6 +8,7 @@ from typing import Any
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.custom_ops import merge, stage
+from onnxgru.custom_ops.affine import gathered
 from onnxgru.custom_ops.constants import Constants, stored
 from onnxgru.custom_ops.encode import Encoding
 from onnxgru.custom_ops.graph import GraphPrimitives
@@ -108,7 +109,7 @@ class Plan:
         names = list(dict.fromkeys(wanted))
         found = [values[name].term for name in names]
         encode = Encoding(p.terms, found, vocabulary)
-        apart = separated(p.terms, [encode(term) for term in found])
+        apart = gathered(p.terms, separated(p.terms, [encode(term) for term in found]))
         kinds = [values[name].kind for name in names]
         results = {
             name: Codes(term, kind) for name, term, kind in zip(names, apart, kinds, strict=True)

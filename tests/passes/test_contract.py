@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.batch import Batch
 from onnxgru.passes.branches import Branches
+from onnxgru.passes.cancel import Cancel
 from onnxgru.passes.constants import Constants, Fold
 from onnxgru.passes.decompose import Decompose
 from onnxgru.passes.defaults import Defaults
@@ -106,6 +107,7 @@ CONTRACTS = {
     "Unpacked": Contract(lambda made: Unpacked(), (emit(),)),
     "Divisions": Contract(lambda made: Divisions(), (emit(), lambda made: Unpacked())),
     "Native": Contract(lambda made: Native(), (upgrade, emit())),
+    "Cancel": Contract(lambda made: Cancel(), (whole,), always=False),
     "Functions": Contract(lambda made: Functions(), (whole,)),
     "Step": Contract(lambda made: Step(made.layers), interface=False),
     "Batch": Contract(batch, interface=False),
@@ -188,6 +190,7 @@ CASES = {
     "written": scans.model(scans.LSTM, initial=False),
 }
 CHANGED = {
+    "Cancel": ["stack"],
     "Domains": ["foreign"],
     "Defaults": ["old"],
     "Upgrade": ["old"],
