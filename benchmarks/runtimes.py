@@ -5,10 +5,11 @@ r"""Which runtime takes which graph: every form and profile of small models, cod
     python -m benchmarks.runtimes --install --json benchmarks/results/runtimes.json \
         --page docs/runtimes.md
 
-Every graph goes through ``onnxgru verify``. ``--install`` makes an environment of its own for each
-runtime that is not installed, with pinned versions; ``--at RUNTIME=PATH`` names one that is there.
-What the file of ``--json`` has already of the same graphs is not measured again, so that one
-runtime can be measured after the other; ``--only`` names some.
+Every graph goes through ``onnxgru verify``; `MEASURED` says which in what. ``--install`` makes an
+environment of its own for each runtime that is not installed, with pinned versions;
+``--at RUNTIME=PATH`` names one that is there. What the file of ``--json`` has already of the same
+graphs is not measured again, so that one runtime can be measured after the other; ``--only`` names
+some.
 """
 
 import argparse
@@ -32,13 +33,38 @@ from onnxgru import api
 from onnxgru.core import files
 from onnxgru.core.errors import OnnxgruError
 from onnxgru.events import silent
-from onnxgru.runtimes import table
+from onnxgru.firmware.verifying import verify
+from onnxgru.runtimes import process, table
 from onnxgru.runtimes.profiles import PROFILES
-from onnxgru.session.toolchains import ABSENT, DIFFERS, SAME, verify
+from onnxgru.session.toolchains import ABSENT, DIFFERS, SAME
 
 STEPS, BATCH, INPUTS, HIDDEN = 6, 2, 4, 8
 
 FORMS = ("step", "unrolled", "scan")
+
+FLEXIBLE = ("onnxruntime", "onnx.reference", "OpenVINO", "onnxruntime-web")
+COMPILERS = ("Apache TVM", "IREE", "tract", "tinygrad", "emx-onnx-cgen")
+
+MEASURED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("onnxruntime", "scan"): FLEXIBLE,
+    ("onnxruntime", "step"): (*FLEXIBLE, *COMPILERS),
+    ("onnxruntime", "unrolled"): FLEXIBLE,
+    ("host", "scan"): FLEXIBLE,
+    ("compilers", "step"): (*FLEXIBLE, *COMPILERS),
+    ("compilers", "unrolled"): (*FLEXIBLE, *COMPILERS),
+    ("plain", "step"): (*FLEXIBLE, *COMPILERS, "onnx2c", "LiteRT", "C"),
+}
+"""Runtimes by profile and form."""
+
+FIRST = ("onnxruntime", "scan")
+"""Where the first model is tried in all runtimes."""
+
+LITERT = (
+    "onnx2tf==1.29.24", "tensorflow==2.19.0", "tf_keras==2.19.0", "ai-edge-litert==2.1.0",
+    "onnx==1.19.1", "onnx_graphsurgeon==0.5.8", "onnxruntime==1.23.0", "onnxsim==0.4.36",
+    "simple_onnx_processing_tools==1.1.32", "sng4onnx==2.0.1", "sne4onnx==2.0.1", "psutil",
+    "numpy==1.26.4",
+)  # fmt: skip
 
 PINS: dict[str, tuple[str, ...]] = {
     "Apache TVM": ("apache-tvm==0.27.0.post1", "onnx==1.23.2", "numpy==2.4.6"),
@@ -46,6 +72,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "tract": ("tract==0.23.9", "numpy==2.4.6"),
     "tinygrad": ("tinygrad==0.14.0", "numpy==2.4.6"),
     "emx-onnx-cgen": ("emx-onnx-cgen==1.4.0", "numpy==2.4.6"),
+    "LiteRT": LITERT,
 }
 """What is installed for a runtime, itself first."""
 
@@ -93,17 +120,45 @@ def main() -> None:
     if options.install:
         places = _installed() | places
     samples = SAMPLES[:1] if options.quick else SAMPLES
-    wanted = options.only or [runtime.name for runtime in table.RUNTIMES]
     for form in options.form or FORMS:
         for profile in options.profile or PROFILES:
             for sample in samples:
-                _measure(record, (profile, form), sample, wanted, places, options)
+                wanted = _wanted((profile, form), sample, options.only)
+                if wanted:
+                    _measure(record, (profile, form), sample, wanted, places, options)
+    if "LiteRT" in places and (not options.only or "LiteRT" in options.only):
+        record["division"] = _division(places["LiteRT"], options.seconds)
     for name, row in _figures(record):
         sys.stdout.write(f"{name}: {row}\n")
     if options.json:
         _write(options.json, json.dumps(record, indent=1, sort_keys=True) + "\n")
     if options.page:
         _write(options.page, page(record))
+
+
+def _wanted(kind: tuple[str, str], sample: Sample, only: Sequence[str] | None) -> list[str]:
+    """Full names of the runtimes that a model is tried in."""
+    found = MEASURED.get(kind, ())
+    if kind == FIRST and sample is SAMPLES[0]:
+        found = (*FLEXIBLE, *COMPILERS, "onnx2c", "LiteRT")
+    names = [runtime.name for name in found for runtime in table.find(name)]
+    chosen = {runtime.name for name in only or names for runtime in table.find(name)}
+    return [name for name in names if name in chosen]
+
+
+def _division(place: str, seconds: float) -> dict[str, Any]:
+    """What LiteRT makes of one division of integers, which all integer graphs have."""
+    given, divisors = np.asarray([[266, 6, 9, 16]] * 2, np.int32), np.full(4, 2, np.int32)
+    sides = [helper.make_tensor_value_info(n, TensorProto.INT32, [2, 4]) for n in "xy"]
+    node = helper.make_node("Div", ["x", "divisors"], ["y"], name="div")
+    stored = [numpy_helper.from_array(divisors, "divisors")]
+    graph = helper.make_graph([node], "division", sides[:1], sides[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    (runtime,) = table.find("LiteRT")
+    calls = process.Calls([{"x": given}], {"y": "int32"})
+    ran = process.run(runtime, model.SerializeToString(), calls, seconds=seconds, where=place)
+    found = ran.outputs[0]["y"][0].tolist() if ran.outputs else ran.reason
+    return {"given": given[0].tolist(), "divisor": 2, "found": found}
 
 
 def _options() -> argparse.Namespace:
@@ -174,12 +229,7 @@ def _measure(
             sys.stderr.write(f"{kind} {sample.name}: {error}\n")
             return
         graph = files.digest((written / "integer.onnx").read_bytes())[:16]
-        names = [
-            runtime.name
-            for name in wanted
-            for runtime in table.find(name)
-            if rows.get(runtime.name, {}).get("graph") != graph
-        ]
+        names = [name for name in wanted if rows.get(name, {}).get("graph") != graph]
         if not names:
             return
         at = {name: path for name, path in places.items() if set(_names(name)) & set(names)}
@@ -285,7 +335,7 @@ def build(operator: str) -> onnx.ModelProto:
 
 def _figures(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """How many graphs each runtime takes."""
-    for runtime in table.RUNTIMES:
+    for runtime in (*table.RUNTIMES, *table.DEVICES):
         rows = [found[runtime.name] for found in record["rows"].values() if runtime.name in found]
         if rows:
             same = sum(row["verdict"] == SAME for row in rows)

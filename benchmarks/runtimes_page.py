@@ -38,19 +38,38 @@ bits; a GRU as a delta network; a GRU and a dense layer quantised with `--head`.
 compile for fixed sizes get the graph with the sizes of the call, as `--batch` sets them.
 """
 
+ONNX2C = """
+## onnx2c
+
+**Not measured.** onnx2c is in none of the package registries of Debian 12, PyPI, npm and crates.io.
+With the program on the PATH, or `--at onnx2c=PROGRAM`, the command above measures it. Its source
+has no `Cast` to an integer type (read, not run), so no codes come about from float inputs.
+"""
+
 LITERT = """
 ## LiteRT (TensorFlow Lite) through onnx2tf
 
-**DIFFERS: do not use it.** The command above does not measure it. An earlier measurement (onnxgru
-0.6.0, onnx2tf 1.29, a GRU of 64 units) converted the step form, and 1,850 of 2,048 state codes were
-wrong. The converted file also needs TensorFlow's Flex operators for `BitwiseAnd` and `MatMul`, so
-it does not run on TensorFlow Lite for Microcontrollers.
+**DIFFERS: do not use it.** The operator is `Div` of integers, which every integer graph has.
+onnx2tf 1.29 writes it as a cast to float32, a product with the reciprocal, and a cast back. The
+stored reciprocals of a vector of divisors are not exact: that of 2 is 0.49999997. A quotient that
+is a whole number then comes out one too small.
 """
 
 
 def page(record: Mapping[str, Any]) -> str:
     """The page."""
-    return "\n".join([HEAD, *_versions(record), *_tables(record), LITERT]).rstrip() + "\n"
+    parts = [HEAD, *_versions(record), *_tables(record)]
+    if not any("onnx2c" in rows for rows in record["rows"].values()):
+        parts.append(ONNX2C)
+    return "\n".join([*parts, LITERT, *_division(record)]).rstrip() + "\n"
+
+
+def _division(record: Mapping[str, Any]) -> Iterator[str]:
+    """One division that LiteRT computes wrongly."""
+    shown = record.get("division")
+    if shown is not None and isinstance(shown["found"], list):
+        given, found = (", ".join(map(str, shown[name])) for name in ("given", "found"))
+        yield f"One `Div` of int32 numbers divides {given} by {shown['divisor']}; it gives {found}."
 
 
 def _versions(record: Mapping[str, Any]) -> Iterator[str]:
@@ -58,8 +77,10 @@ def _versions(record: Mapping[str, Any]) -> Iterator[str]:
     yield "| runtime | version | how it is installed |"
     yield "|---|---|---|"
     seen = set()
-    for runtime in table.RUNTIMES:
-        name = runtime.name.partition(" (")[0]
+    for runtime in (*table.RUNTIMES, *table.DEVICES):
+        name = runtime.name
+        if name.startswith("onnxruntime ("):
+            name = name.partition(" (")[0]
         if name not in seen:
             seen.add(name)
             version = record["versions"].get(runtime.name, "not measured")
@@ -116,7 +137,7 @@ ORDER = ("GRU", "RNN", "LSTM", "LiGRU", "16 bits", "delta", "dense")
 
 def _groups() -> Iterator[tuple[str, list[str]]]:
     """Rows of a table: all levels of onnxruntime in one."""
-    names = [runtime.name for runtime in table.RUNTIMES]
+    names = [runtime.name for runtime in (*table.RUNTIMES, *table.DEVICES)]
     first = [name for name in names if name.startswith("onnxruntime (")]
     yield "onnxruntime, all levels", first
     yield from ((name, [name]) for name in names if name not in first)

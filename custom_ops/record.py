@@ -101,6 +101,7 @@ class Recorder:
         self._cuts: dict[Term, list[tuple[int, int]]] = {}
         self._pieces: dict[Term, dict[tuple[int, int], ir.Value]] = {}
         self._raw_pieces: dict[Term, dict[tuple[int, int], ir.Value]] = {}
+        self._columns: dict[tuple[ir.Value, int], ir.Value] = {}
         self.shaped: dict[ir.Value, int] = {}
         for term in self._inner(wanted):
             if term.operation == "part":
@@ -160,6 +161,18 @@ class Recorder:
         c = self._constants
         return self._storage(c.uniform(constant) or c.spread(constant))
 
+    def _factor(self, constant: Constant, width: int) -> ir.Value:
+        """A constant that a value of this width is multiplied with or divided by."""
+        c = self._constants
+        stored = c.uniform(constant) or c.spread(constant)
+        value = self._storage(stored)
+        if self._vocabulary.numbers or stored.value.size > 1:
+            return value
+        if (value, width) not in self._columns:
+            columns = self._tape.op("Expand", value, self._tape.axes(width))
+            self._columns[value, width] = columns
+        return self._columns[value, width]
+
     def _scalar(self, constant: Constant) -> ir.Value | None:
         """A constant of shape (), where it is one number."""
         one = self._constants.uniform(constant)
@@ -197,7 +210,10 @@ class Recorder:
 
     def _with(self, term: Term, operation: str, role: str, constant: Constant | None) -> ir.Value:
         (value,) = term.operands
-        return self._op(term, operation, role, self(value), self._constant(_known(constant)))
+        given = self(value)
+        number = _known(constant)
+        other = self._factor(number, term.width) if operation == "Div" else self._constant(number)
+        return self._op(term, operation, role, given, other)
 
     def _sum(self, term: Term) -> ir.Value:
         total: ir.Value | None = None
@@ -217,7 +233,7 @@ class Recorder:
                     total = self._op(term, "Neg", "negative", value)
                 continue
             if factor is not None:
-                value = self._op(term, "Mul", "scaled", value, self._constant(factor))
+                value = self._op(term, "Mul", "scaled", value, self._factor(factor, term.width))
             total = value if total is None else self._op(term, "Add", "sum", total, value)
         if total is None:
             raise ValueError("a sum must have a term")

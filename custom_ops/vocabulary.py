@@ -26,12 +26,17 @@ class Vocabulary:
     alike : bool
         Whether layers of the same sizes and widths must have the same nodes, whatever their numbers
         are: nothing is left out because a stored number makes it idle.
+    numbers : bool
+        Whether Mul and Div may read one number for all columns. If not, they read one per column:
+        tract follows such numbers backwards through the graph, in a time that doubles with every
+        step of an unrolled recurrence.
     """
 
     lookup: str = "Gather"
     float_division: bool = True
     uint16: bool = True
     alike: bool = False
+    numbers: bool = True
 
     def element(self, kind: IntegerType) -> ir.DataType:
         """Element type of tensors that hold codes."""

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.runtimes import BATCH, INPUTS, SAMPLES, STEPS, build
+from benchmarks.runtimes import BATCH, INPUTS, MEASURED, SAMPLES, STEPS, build
 from benchmarks.runtimes_page import page
 from onnxgru.runtime.sessions import onnxruntime_session
+from onnxgru.runtimes.profiles import PROFILES
+from onnxgru.runtimes.table import DEVICES, RUNTIMES, find
 from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME
 
 
@@ -22,13 +24,16 @@ def test_the_page_says_what_differs_and_why():
 
     refusal = 'error: failed to legalize operation ... name = "onnx.Cast"}> {torch.onnx.to = 4 : si'
     text = page({
-        "versions": {"IREE": "3.13.0"},
+        "versions": {"IREE": "3.13.0", "C (native)": "cc 12.2.0"},
+        "division": {"given": [266, 6], "divisor": 2, "found": [132, 2]},
         "rows": {
             "plain / step / GRU": {
                 "onnxruntime (all)": row(SAME), "onnxruntime (basic)": row(DIFFERS, "3 codes"),
                 "IREE": row(REFUSES, refusal),
             },
-            "plain / step / RNN": {"onnxruntime (all)": row(SAME), "IREE": row(SAME)},
+            "plain / step / RNN": {
+                "onnxruntime (all)": row(SAME), "IREE": row(SAME), "C (native)": row(SAME),
+            },
         },
     })  # fmt: skip
     assert "| onnxruntime, all levels | **DIFFERS** | same |" in text
@@ -36,3 +41,13 @@ def test_the_page_says_what_differs_and_why():
     assert "- onnxruntime, all levels: 3 codes (GRU)" in text
     assert "- IREE: the compiler cannot lower the operator Cast to uint16 (GRU)" in text
     assert "| IREE | 3.13.0 |" in text
+    assert "| C (native) |  | same |" in text
+    assert "| C (native) | cc 12.2.0 |" in text
+    assert "## onnx2c\n\n**Not measured.**" in text
+    assert "divides 266, 6 by 2; it gives 132, 2." in text
+
+
+def test_every_runtime_is_measured_somewhere():
+    measured = {runtime for names in MEASURED.values() for name in names for runtime in find(name)}
+    assert measured == {*RUNTIMES, *DEVICES}
+    assert {profile for profile, _ in MEASURED} == set(PROFILES)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 UINT16 = "Cast to uint16"
 """In `Runtime.lacks`: codes of 16 bits must then be int32."""
 
+NUMBERS = "Mul and Div by one number"
+"""In `Runtime.lacks`: an unrolled graph must then store one number per column."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -76,7 +79,14 @@ RUNTIMES = (
         install='pip install "iree-base-compiler[onnx]" iree-base-runtime',
         lacks=("Scan", UINT16),
     ),
-    Runtime("tract", "tract", "tract", fixed=True, install="pip install tract", lacks=("Scan",)),
+    Runtime(
+        "tract",
+        "tract",
+        "tract",
+        fixed=True,
+        install="pip install tract",
+        lacks=("Scan", NUMBERS),  # it takes two steps of a graph that has them
+    ),
     Runtime(
         "tinygrad",
         "tinygrad",
@@ -101,6 +111,14 @@ RUNTIMES = (
         fixed=True,
         install="the program onnx2c on the PATH, a C compiler",
         lacks=("Scan", "BitwiseAnd"),  # and Cast to integers, without which no codes come about
+    ),
+    Runtime(
+        "LiteRT",
+        "litert",
+        "onnx2tf",
+        fixed=True,
+        install="pip install onnx2tf tensorflow; it computes other codes, see docs/runtimes.md",
+        lacks=("Scan", "BitwiseAnd"),  # and Div of integers, which it computes by a float product
     ),
 )
 """Every runtime, in the order in which tables list them."""

@@ -27,7 +27,7 @@ from onnxgru.passes.quants import Quants
 from onnxgru.passes.unpacked import Unpacked
 from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
 from onnxgru.runtime import counting
-from onnxgru.runtimes.table import UINT16
+from onnxgru.runtimes.table import NUMBERS, UINT16
 from onnxgru.session import forms
 from onnxgru.session.model import Model
 
@@ -78,6 +78,7 @@ class Emission:
             self.lookup,
             uint16=UINT16 not in self.without,
             alike=self.functions and directions > 1,
+            numbers=NUMBERS not in self.without or self.form.name != "unrolled",
         )
         Emit(program, self.form, vocabulary, whole=self.functions)(model)
         storing = {"packed": Pack(), "int8": Unpacked(), "native": native.Native()}

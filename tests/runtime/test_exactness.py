@@ -77,6 +77,20 @@ def test_divisions_of_integers_need_no_bitwise_and(reset: int) -> None:
     require_exact(model, program, inputs, None, names, vocabulary)
 
 
+@pytest.mark.parametrize("reset", [0, 1])
+def test_numbers_for_every_column(reset: int) -> None:
+    """As tract wants it of an unrolled recurrence."""
+    model, inputs = made(PLAIN[reset])
+    form, vocabulary = Form("unrolled", steps=len(inputs["X"])), Vocabulary(numbers=False)
+    require_exact(model, model.uniform(4), inputs, form, QUICK, vocabulary)
+    message = model.emit(model.uniform(4), form, vocabulary)
+    expanded = {n.output[0] for n in message.graph.node if n.op_type == "Expand"}
+    sizes = {one.name: int(np.prod(one.dims)) for one in message.graph.initializer}
+    read = {n.input[1] for n in message.graph.node if n.name.rpartition("/shift/")[1]}
+    assert read & expanded
+    assert all(sizes.get(name, 2) > 1 for name in read)
+
+
 GRID = [
     grus.Case(
         linear_before_reset=reset,
