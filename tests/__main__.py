@@ -11,6 +11,7 @@ All checks run even if one fails; the exit status is 1 if any did.
 
 import argparse
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,8 @@ CHECKS = {
     "types": ("mypy", "-p", "onnxgru"),
     "tests": ("pytest", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"),
 }
+# glibc keeps the memory of freed arrays, or it is given back and zeroed anew for every array.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 def link(root: Path = ROOT) -> Path:
@@ -83,7 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             link()
         given = rest if name == "tests" else ()
         print(f"-- {name}: {' '.join((*command, *given))}", flush=True)
-        ran = subprocess.run([sys.executable, "-m", *command, *given], cwd=ROOT, check=False)
+        ran = subprocess.run(
+            [sys.executable, "-m", *command, *given],
+            cwd=ROOT,
+            env=MEMORY | os.environ,
+            check=False,
+        )
         results[name] = "ok" if ran.returncode == 0 else f"FAILED ({ran.returncode})"
     print("--", ", ".join(f"{name} {result}" for name, result in results.items()))
     return int(any(result != "ok" for result in results.values()))
