@@ -5,7 +5,8 @@ Of a value w that is cut into parts::
     a w[0] + ..., b w[1] + ... + c   ->   w' = (a, b) w + (0, c),   w'[0] + ...,  w'[1] + ...
 
 Every part has one sum that reads it, and brings its constant along. Parts that are not multiplied
-are multiplied by 1.
+are multiplied by 1. What is computed once before the steps stays as it is: a product less there
+saves little, and its constants would make the file larger.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ def gathered(terms: Terms, wanted: Sequence[Term]) -> list[Term]:
         terms.label = term.label
         made = moved.get(term) or _rebuilt(terms, term, found, multiplied, free)
         found[term] = made
-        cuts = _cuts(term, users, wanted)
+        cuts = [] if term.early else _cuts(term, users, wanted)
         if sum(cut.factor is not None for cut in cuts) < 2:
             continue
         offsets = {cut.sum for cut in cuts if cut.sum is not None and cut.sum.offset is not None}

@@ -169,10 +169,17 @@ class Merger:
 
 
 def label(group: Sequence[IntegerOperator]) -> str:
-    """What was merged: the first name, then the others without what they have in common."""
+    """What was merged, with what names have in common once: ``/gru/forward/reset+update.gate``."""
     names = [name for operator in group for name in operator.outputs]
     common = names[0].rsplit("/", 1)[0] + "/"
-    return "+".join([names[0], *(name.removeprefix(common) for name in names[1:])])
+    found: list[str] = []
+    for name in names:
+        stem, dot, end = name.removeprefix(common).rpartition(".")
+        if found and dot and found[-1].endswith(dot + end):
+            found[-1] = f"{found[-1].removesuffix(dot + end)}+{stem}{dot}{end}"
+        else:
+            found.append(name.removeprefix(common))
+    return common + "+".join(found)
 
 
 def _term(value: Value) -> Term:

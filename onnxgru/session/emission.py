@@ -24,6 +24,7 @@ from onnxgru.passes.functions import Functions
 from onnxgru.passes.networks import networks
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.quants import Quants
+from onnxgru.passes.shorten import Shorten
 from onnxgru.passes.unpacked import Unpacked
 from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
 from onnxgru.runtime import counting
@@ -87,6 +88,7 @@ class Emission:
             Divisions()(model)
         if self.functions:
             Functions()(model)
+        Shorten()(model)
         return source.compact(self._finished(model, program, scheme))
 
     def annotated(

@@ -35,6 +35,7 @@ from onnxgru.passes.pack import Pack
 from onnxgru.passes.precision import Precision
 from onnxgru.passes.retune import Retune
 from onnxgru.passes.shapes import Shapes
+from onnxgru.passes.shorten import Shorten
 from onnxgru.passes.step import Step
 from onnxgru.passes.unpacked import Unpacked
 from onnxgru.passes.upgrade import Upgrade
@@ -109,6 +110,7 @@ CONTRACTS = {
     "Native": Contract(lambda made: Native(), (upgrade, emit())),
     "Cancel": Contract(lambda made: Cancel(), (whole,), always=False),
     "Functions": Contract(lambda made: Functions(), (whole,)),
+    "Shorten": Contract(lambda made: Shorten(), (emit(),)),
     "Step": Contract(lambda made: Step(made.layers), interface=False),
     "Batch": Contract(batch, interface=False),
 }
