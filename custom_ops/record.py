@@ -183,7 +183,8 @@ class Recorder:
             given = self._known[term]
             if not _is_raw(term) or self._vocabulary.element(term.key[1]) == ir.DataType.INT32:
                 return given
-            return self._op(term, "Cast", "wide", given, to=ir.DataType.INT32)
+            label = f"{term.key[0]}/wide"
+            return self._tape.op("Cast", given, label=label, to=ir.DataType.INT32)
         match term.operation:
             case "sum":
                 return self._sum(term)

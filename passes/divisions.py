@@ -14,6 +14,9 @@ That is exact in float32 for p of at most 2^20; of a larger one, the floor by a 
 first, and the floor of that by the rest.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -28,6 +31,10 @@ LARGEST = 1 << 20
 APART = 256
 """A quotient of int32 numbers that was computed in float32, times its divisor, is less than this
 and the divisor from the dividend."""
+
+
+Record = Callable[[str, str, ir.Value, ir.Value], ir.Value]
+"""Records one node, of an operator, a role and two operands."""
 
 
 class Divisions(ir.passes.InPlacePass):
@@ -76,14 +83,15 @@ def _replace(scope: ir.Graph, root: Tape, node: ir.Node) -> None:
             "without it; use --profile compilers"
         )
     tape = Tape(root)
+    record = partial(_recorded, tape, node.name or "and")
     parts = np.maximum(powers // LARGEST, 1)
     found = value
     for divisors in (parts, powers // parts):
         if (divisors > 1).any():
-            found = _floor(tape, found, divisors)
-    result = tape.op("Mul", found, _stored(tape, powers))
+            found = _floor(tape, record, found, divisors)
+    result = record("Mul", "product", found, _stored(tape, powers))
     if not floor:
-        result = tape.op("Sub", value, result)
+        result = record("Sub", "difference", value, result)
     old = node.outputs[0]
     kept = old.name
     result.shape, result.type = old.shape, old.type
@@ -93,14 +101,22 @@ def _replace(scope: ir.Graph, root: Tape, node: ir.Node) -> None:
     scope.remove(node, safe=True)
 
 
-def _floor(tape: Tape, value: ir.Value, powers: npt.NDArray[np.int64]) -> ir.Value:
+def _recorded(
+    tape: Tape, name: str, operation: str, role: str, left: ir.Value, right: ir.Value
+) -> ir.Value:
+    """One node, named by that in whose place it stands and by its role."""
+    return tape.op(operation, left, right, label=f"{name}/{role}")
+
+
+def _floor(tape: Tape, record: Record, value: ir.Value, powers: npt.NDArray[np.int64]) -> ir.Value:
     """The floor of a value over powers of two."""
     power, more = _stored(tape, powers), 4 + -(-APART // powers)
-    quotient = tape.op("Div", value, power)
-    rest = tape.op("Sub", value, tape.op("Mul", quotient, power))
-    raised = tape.op("Add", rest, _stored(tape, more * powers))
-    exact = tape.op("Sub", tape.op("Div", raised, power), _stored(tape, more))
-    return tape.op("Add", quotient, exact)
+    quotient = record("Div", "quotient", value, power)
+    rest = record("Sub", "rest", value, record("Mul", "multiple", quotient, power))
+    raised = record("Add", "raised", rest, _stored(tape, more * powers))
+    divided = record("Div", "divided", raised, power)
+    exact = record("Sub", "exact", divided, _stored(tape, more))
+    return record("Add", "floor", quotient, exact)
 
 
 def _stored(tape: Tape, array: npt.NDArray[np.int64]) -> ir.Value:

@@ -71,8 +71,9 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
 
     def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
         """Dequantise: subtract as integers, then one product."""
-        steps = tape.op("Sub", _widened(tape, y), _widened(tape, self.zero(tape, layer, grid)))
-        steps = tape.op("Cast", steps, to=ir.DataType.FLOAT)
+        wide, zero = _widened(tape, y), _widened(tape, self.zero(tape, layer, grid))
+        steps = tape.op("Sub", wide, zero, label=f"{name}/offset")
+        steps = tape.op("Cast", steps, to=ir.DataType.FLOAT, label=f"{name}/steps")
         value = tape.op("Mul", steps, self._scale(tape, layer.grids[grid]), name=name)
         self._codes[value] = y
         return value
@@ -210,8 +211,10 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         )
         zero_point = self._zero_point(tape, layer, boundary)
         offset = tape.op("Cast", zero_point, to=ir.DataType.FLOAT)
-        rounded = tape.op("Round", tape.op("Mul", x, reciprocal))
-        clipped = tape.op("Clip", tape.op("Add", rounded, offset), low, high)
+        steps = tape.op("Mul", x, reciprocal, label=f"{boundary.name}/scaled")
+        rounded = tape.op("Round", steps, label=f"{boundary.name}/rounded")
+        moved = tape.op("Add", rounded, offset, label=f"{boundary.name}/offset")
+        clipped = tape.op("Clip", moved, low, high, label=f"{boundary.name}/limit")
         to = self._vocabulary.element(boundary.quantization.type)
         return tape.op("Cast", clipped, to=to, name=f"{boundary.name}/codes")
 

@@ -17,6 +17,7 @@ from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes import native, source
 from onnxgru.passes.annotate import Annotate
 from onnxgru.passes.decompose import Decompose
+from onnxgru.passes.describe import describe, descriptions
 from onnxgru.passes.divisions import Divisions
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
@@ -69,6 +70,7 @@ class Emission:
     def integer(self, program: IntegerProgram, scheme: Scheme) -> onnx.ModelProto:
         """The integer graph of a program; raises what `annotated` does."""
         model = self._cut(self.form)
+        texts = descriptions(model.graph, program)
         if self.weights == "native":
             linear = (o for o in program.operators if isinstance(o, Linear))
             needed = native.versions({part.type.bits for o in linear for part in o.parts})
@@ -89,6 +91,7 @@ class Emission:
         if self.functions:
             Functions()(model)
         Shorten()(model)
+        describe(model, texts)
         return source.compact(self._finished(model, program, scheme))
 
     def annotated(
@@ -103,6 +106,7 @@ class Emission:
         """
         form = form or self.form
         model = self._cut(form)
+        texts = descriptions(model.graph, program)
         if program.wide:
             Upgrade(WIDE_OPSET, WIDE_IR_VERSION)(model)
         Decompose(networks(self.model.layers, scheme, program), form)(model)
@@ -110,6 +114,7 @@ class Emission:
         for value in list(model.graph.initializers.values()):
             if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
                 del model.graph.initializers[str(value.name)]
+        describe(model, texts)
         return self._finished(model, program, scheme)
 
     def quants(self, annotated: onnx.ModelProto) -> onnx.ModelProto:
