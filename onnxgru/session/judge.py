@@ -87,8 +87,12 @@ class Judge:
 
     def measured(self, program: IntegerProgram) -> "tuple[float, Elimination]":
         """The figure of a delta network, and what it eliminates; see `Measuring`."""
-        outputs, found = self._measuring(program)
+        outputs, found = self.eliminated(program)
         return self.figure(outputs), found
+
+    def eliminated(self, program: IntegerProgram) -> "tuple[dict[str, Array], Elimination]":
+        """Outputs of a delta network that are judged, and what it eliminates."""
+        return self._measuring(program)
 
     def outputs(self, program: IntegerProgram) -> dict[str, Array]:
         """What a program computes, all outputs by name, the batch first."""

@@ -138,8 +138,8 @@ class Quantization(Settings):
     delta_drop: float | None = setting(
         None,
         Number("of at least 0", lambda value: value >= 0),
-        "with delta auto: choose thresholds whose validation figure is at most this much below the "
-        "best one seen",
+        "with delta auto: choose thresholds that take the validation figure down by at most this "
+        "much, and of answers (accuracy, agreement) change at most four times as many",
         unset="the default of max_drop",
         keyed=False,
         example=0.5,
