@@ -21,7 +21,7 @@ from onnxgru.core.weights import Tuned
 from onnxgru.cost.account import account
 from onnxgru.data.metrics import sqnr
 from onnxgru.search.front import front
-from onnxgru.search.nsga import Settings, search
+from onnxgru.search.nsga import SearchSettings, search
 from onnxgru.session.finetuning import Tuning, prepare, training_data, tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
@@ -46,7 +46,7 @@ def schemes(config: Config) -> list[Scheme]:
         found = search(
             study.encoding.space,
             study.evaluate,
-            Settings(config.population, config.generations, config.seed, "plain"),
+            SearchSettings(config.population, config.generations, config.seed, "plain"),
             seeds=study.starts,
             workers=workers,
         )

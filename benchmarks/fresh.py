@@ -33,8 +33,8 @@ from onnxgru.models.task import (
     Integers,
     Listener,
     Material,
-    Parts,
     Recipe,
+    Splits,
     Task,
     divide,
 )
@@ -99,7 +99,7 @@ def load(recipe: VowelsRecipe, limit: int | None, _listener: Listener) -> Materi
     given = Examples(read(sounds), labels)
     unheard, unheard_labels = _read(folder / "JapaneseVowels_TEST.ts")
     holdout = Examples(read(unheard), unheard_labels)
-    parts = Parts(
+    parts = Splits(
         *(given.part(indices[:limit]) for indices in (train, calibration, validation)),
         holdout.part(np.arange(len(unheard_labels))[:limit]),
     )

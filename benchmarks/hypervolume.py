@@ -29,7 +29,7 @@ from onnxgru.core.choices import WIDTHS
 from onnxgru.search.evolution import unseen
 from onnxgru.search.front import Member, front, hypervolume
 from onnxgru.search.genome import Genome
-from onnxgru.search.nsga import Settings, search
+from onnxgru.search.nsga import SearchSettings, search
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study.study import Study
@@ -44,7 +44,12 @@ class Arm:
     """One way to search; evaluations are shared by its seeds."""
 
     def __init__(
-        self, study: Study, settings: Settings, starts: Sequence[Genome], *, random: bool = False
+        self,
+        study: Study,
+        settings: SearchSettings,
+        starts: Sequence[Genome],
+        *,
+        random: bool = False,
     ) -> None:
         self.study, self.settings, self.starts, self.random = study, settings, starts, random
         self.known: dict[Genome, Member] = {}
@@ -95,7 +100,7 @@ def main() -> None:
     limit = ours.baseline + ours.max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
     generations = 5 if parsed.quick else GENERATIONS
-    plain = Settings(POPULATION, generations, strategy="plain")
+    plain = SearchSettings(POPULATION, generations, strategy="plain")
     guided = replace(plain, strategy=Config().strategy, limit=limit)
     starts = ours.starts
     arms = {

@@ -59,7 +59,7 @@ from onnxgru.data.metrics import sqnr
 from onnxgru.models.zoo import TASKS as ZOO
 from onnxgru.passes import RANGES
 from onnxgru.search.front import Member, front
-from onnxgru.search.nsga import Progress, Settings, search
+from onnxgru.search.nsga import Progress, SearchSettings, search
 from onnxgru.session.finetuning import tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
@@ -227,7 +227,7 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
         members = search(
             study.encoding.space,
             study.evaluate,
-            Settings(plan.population, plan.generations, seed, "plain"),
+            SearchSettings(plan.population, plan.generations, seed, "plain"),
             report=report,
             workers=workers,
         )
@@ -262,7 +262,9 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
         members = search(
             study.encoding.space,
             study.evaluate,
-            Settings(plan.population, plan.generations, seed, "explore-exploit", study.baseline),
+            SearchSettings(
+                plan.population, plan.generations, seed, "explore-exploit", study.baseline
+            ),
             seeds=study.starts,
             workers=workers,
         )

@@ -20,8 +20,8 @@ from onnxgru.models.task import (
     Integers,
     Listener,
     Material,
-    Parts,
     Recipe,
+    Splits,
     Task,
     divide,
     missing,
@@ -84,7 +84,7 @@ def load(recipe: DigitsRecipe, limit: int | None, _listener: Listener) -> Materi
     train, validation = divide(labels, rest, VALIDATION_SIZE, recipe.seed)
     _, calibration = divide(labels, train, CALIBRATION_SIZE, recipe.seed)
     everything = Examples(rows, labels)
-    parts = Parts(*(everything.part(i[:limit]) for i in (train, calibration, validation, holdout)))
+    parts = Splits(*(everything.part(i[:limit]) for i in (train, calibration, validation, holdout)))
 
     def batch(indices: Integers, _epoch: int, generator: np.random.Generator) -> Floats:
         moved = images.shifted(parts.train.inputs[indices], recipe.shift, generator)

@@ -18,7 +18,7 @@ import numpy as np
 
 from onnxgru.data.metrics import accuracy
 from onnxgru.models.network import make_network
-from onnxgru.models.task import Epoch, Examples, Listener, Material, Recipe, Task
+from onnxgru.models.task import Examples, FitEpoch, Listener, Material, Recipe, Task
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.trace import import_torch
 
@@ -94,7 +94,7 @@ def _fit(
             checkpoint.save(identity, training.state())
         right = training.measure(watched)
         seconds = time.monotonic() - started
-        listener(Epoch(epoch + 1, recipe.epochs, loss, right, seconds))
+        listener(FitEpoch(epoch + 1, recipe.epochs, loss, right, seconds))
     return training.average.eval()
 
 

@@ -28,7 +28,7 @@ from onnxgru.models.task import (
     Integers,
     Listener,
     Material,
-    Parts,
+    Splits,
     Task,
     divide,
 )
@@ -183,7 +183,7 @@ def _material(recorded: Recorded, frames: int, recipe: SpeechRecipe, limit: int 
         return speech.masked(read(values), recipe, generator)
 
     examples = Examples(read(plain), labels[train])
-    parts = Parts(examples, part(calibration), part(validation), part(holdout))
+    parts = Splits(examples, part(calibration), part(validation), part(holdout))
     notes: dict[str, Any] = {
         "standardisation": {
             "mean": [round(float(value), speech.DIGITS) for value in mean],

@@ -14,7 +14,7 @@ from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.data.metrics import accuracy
 from onnxgru.models.fit import fit
 from onnxgru.models.network import OUTPUT
-from onnxgru.models.task import Examples, Listener, Parts, Recipe, Task
+from onnxgru.models.task import Examples, Listener, Recipe, Splits, Task
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.export import export_module
 from onnxgru.training.trace import import_torch
@@ -153,7 +153,7 @@ def _make_folder(path: Path) -> None:
         ) from error
 
 
-def _figures(path: Path, task: Task[Any], parts: Parts) -> dict[str, dict[str, float]]:
+def _figures(path: Path, task: Task[Any], parts: Splits) -> dict[str, dict[str, float]]:
     return {
         "examples": {role: len(examples.labels) for role, examples in vars(parts).items()},
         "accuracy": {
@@ -162,7 +162,7 @@ def _figures(path: Path, task: Task[Any], parts: Parts) -> dict[str, dict[str, f
     }
 
 
-def _write(output: Path, task: Task[Any], parts: Parts) -> None:
+def _write(output: Path, task: Task[Any], parts: Splits) -> None:
     for role, examples in vars(parts).items():
         stream = io.BytesIO()
         arrays: dict[str, Any] = {task.input_name: examples.inputs, "labels": examples.labels}

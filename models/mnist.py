@@ -20,8 +20,8 @@ from onnxgru.models.task import (
     Integers,
     Listener,
     Material,
-    Parts,
     Recipe,
+    Splits,
     damaged,
     divide,
 )
@@ -98,7 +98,7 @@ def load(
 
     train = images[rest[:limit]]
     holdout = Examples(form(_images("t10k", listener)[:limit]), _labels("t10k", listener)[:limit])
-    parts = Parts(part(rest[:limit]), part(calibration[:limit]), part(validation[:limit]), holdout)
+    parts = Splits(part(rest[:limit]), part(calibration[:limit]), part(validation[:limit]), holdout)
     return Material(parts, lambda indices, epoch, random: batch(train[indices], epoch, random))
 
 

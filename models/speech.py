@@ -31,8 +31,8 @@ from onnxgru.models.task import (
     Integers,
     Listener,
     Material,
-    Parts,
     Recipe,
+    Splits,
     Task,
     damaged,
     divide,
@@ -315,7 +315,7 @@ def load(
         return masked(standardised(np.stack(made)), recipe, generator)
 
     examples = Examples(standardised(of_train), labels[train[:limit]])
-    parts = Parts(examples, part(calibration), part(validation), part(holdout))
+    parts = Splits(examples, part(calibration), part(validation), part(holdout))
     notes = {"standardisation": {"mean": _listed(mean), "deviation": _listed(deviation)}}
     return Material(parts, batch, notes)
 

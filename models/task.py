@@ -91,7 +91,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """The data in disjoint parts; calibration is a part of train."""
 
     train: Examples
@@ -106,7 +106,7 @@ class Material:
 
     Parameters
     ----------
-    parts : Parts
+    parts : Splits
         Without augmentation.
     batch : callable
         ``batch(indices, epoch, generator)`` gives the inputs of these training examples,
@@ -116,13 +116,13 @@ class Material:
         What a user must know of the inputs, for the record: the standardisation, say.
     """
 
-    parts: Parts
+    parts: Splits
     batch: Callable[[Integers, int, np.random.Generator], Floats]
     notes: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Epoch:
+class FitEpoch:
     """An epoch has ended: its number from 1, the mean loss, and percent right on validation."""
 
     number: int
@@ -141,7 +141,7 @@ class Download:
     total: int
 
 
-Listener = Callable[[Epoch | Download], None]
+Listener = Callable[[FitEpoch | Download], None]
 R = TypeVar("R", bound=Recipe)
 
 

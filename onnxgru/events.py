@@ -109,7 +109,7 @@ class Widened:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class EpochEnded:
     """An epoch of fine-tuning has ended.
 
     Parameters
@@ -128,7 +128,7 @@ class Tuned:
     quality: float
 
 
-Event = Notice | Stage | Calibrated | Searched | Measured | Verified | Widened | Tuned
+Event = Notice | Stage | Calibrated | Searched | Measured | Verified | Widened | EpochEnded
 Listener = Callable[[Event], None]
 
 

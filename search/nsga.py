@@ -25,7 +25,7 @@ IMMIGRANTS = 0.1  # of the population
 
 
 @dataclass(frozen=True)
-class Settings:
+class SearchSettings:
     """How long to search, how, and from which seed.
 
     "explore-exploit" is an answer to what Miccini et al. 2024 (arXiv 2402.12263) leave to future
@@ -142,7 +142,7 @@ class Workers(Protocol):
 def search(
     space: Space,
     evaluate: Callable[[Genome], Member],
-    settings: Settings,
+    settings: SearchSettings,
     *,
     seeds: Sequence[Genome] = (),
     journal: Journal | None = None,
@@ -157,7 +157,7 @@ def search(
         Genomes to search.
     evaluate : callable
         Member of a genome. It must depend on the genome alone. What it raises ends the search.
-    settings : Settings
+    settings : SearchSettings
         Population, generations and seed.
     seeds : sequence of Genome
         The beginning of the first generation, without repetitions; the rest is drawn at random.
@@ -225,7 +225,7 @@ def search(
     return tuple(members)
 
 
-def _first(space: Space, settings: Settings, seeds: Sequence[Genome]) -> tuple[Genome, ...]:
+def _first(space: Space, settings: SearchSettings, seeds: Sequence[Genome]) -> tuple[Genome, ...]:
     """Seeds first, then random genomes, none twice."""
     for genome in seeds:
         space.validate(genome)

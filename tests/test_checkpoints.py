@@ -16,7 +16,7 @@ import onnxgru
 from onnxgru.cli import main
 from onnxgru.core.errors import DivergedError
 from onnxgru.core.folder import FINETUNED, MEMBER, TEACHER
-from onnxgru.events import Tuned
+from onnxgru.events import EpochEnded
 from onnxgru.training.descent import Descent
 from tests.journeys import PLAIN, SEARCHED, contents, copy_digits, names, read, training
 from tests.test_bad_input import sentence
@@ -61,7 +61,7 @@ def stopped(output: str, number: int, *arguments: str) -> None:
 
     def stop(self, event):
         heard(self, event)
-        if isinstance(event, Tuned) and next(told, None) is None:
+        if isinstance(event, EpochEnded) and next(told, None) is None:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -136,7 +136,7 @@ def test_what_stood_is_not_computed_again(place):
         )
         onnxgru.quantize("digits_row.onnx", config, listener=heard.append)
     assert len(steps) == 128 // config.batch_size  # of the last epoch alone
-    epochs = [event.epoch for event in heard if isinstance(event, Tuned)]
+    epochs = [event.epoch for event in heard if isinstance(event, EpochEnded)]
     assert epochs == [0, 1, 2, 0, 1, 2, 3]
 
 

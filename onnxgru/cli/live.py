@@ -17,17 +17,17 @@ from onnxgru.documents.front import Metric
 from onnxgru.documents.remarks import figure
 from onnxgru.events import (
     Calibrated,
+    EpochEnded,
     Event,
     Goal,
     Measured,
     Notice,
     Searched,
     Stage,
-    Tuned,
     Verified,
     Widened,
 )
-from onnxgru.models.task import Download, Epoch
+from onnxgru.models.task import Download, FitEpoch
 
 MEMBERS = 6
 """Gaps between the members of a growing front that are shown: they fit 80 columns."""
@@ -76,7 +76,7 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def __call__(self, event: Event | Epoch | Download) -> None:
+    def __call__(self, event: Event | FitEpoch | Download) -> None:
         """Show an event."""
         match event:
             case Notice(text):
@@ -93,12 +93,12 @@ class Progress:
                 self._share(done, total, "calls")
             case Widened(size, limit) if not self._quiet:
                 self._share(size, limit, "flash bytes")
-            case Tuned() if not self._quiet:
+            case EpochEnded() if not self._quiet:
                 loss = "" if math.isnan(event.loss) else f", loss {event.loss:.4f}"
                 self._console.print(
                     f"epoch {event.epoch}/{event.epochs}{loss}, validation {event.quality:.2f}"
                 )
-            case Epoch() if not self._quiet:
+            case FitEpoch() if not self._quiet:
                 self._stop()
                 self._console.print(
                     f"epoch {event.number}/{event.epochs}, loss {event.loss:.3f}, validation "
@@ -108,7 +108,7 @@ class Progress:
                 self._share(event.done, event.total, f"bytes of {event.name}")
             case Calibrated() | Stage() | Searched() | Measured() | Verified() | Widened():
                 pass
-            case Tuned() | Epoch() | Download():
+            case EpochEnded() | FitEpoch() | Download():
                 pass
 
     def _share(self, done: int, total: int, what: str) -> None:

@@ -33,7 +33,7 @@ from onnxgru.session import toolchains
 from onnxgru.session.comparison import Comparison
 from onnxgru.session.inspection import Inspection, LayerRow, OperatorRow
 from onnxgru.session.toolchains import Verdicts
-from onnxgru.study.sensitivity import WEIGHTS, Entry, Row, drop_title, shown
+from onnxgru.study.sensitivity import WEIGHTS, Entry, SensitivityRow, drop_title, shown
 from onnxgru.training.export import Export
 
 LINES_OF_OUTPUTS = 3
@@ -192,7 +192,7 @@ def show_sensitivity(done: SensitivityResult) -> None:
             lambda e: "-" if e.sqnr_db is None else f"{e.sqnr_db:.1f}",
         ),
     )
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[SensitivityRow]] = {}
     for row in found.rows:
         groups.setdefault(row.name.rpartition("/")[0], []).append(row)
     for title, text in tables:

@@ -25,7 +25,7 @@ def _sigmoid(x: Reals, _alpha: float, _beta: float) -> Reals:
 
 
 @dataclass(frozen=True)
-class Form:
+class FunctionForm:
     """One row of the table of functions.
 
     Parameters
@@ -49,23 +49,23 @@ class Form:
     mirrors: bool = False
 
 
-FORMS: Mapping[str, Form] = {
-    "Sigmoid": Form(_sigmoid, codomain="unit"),
-    "HardSigmoid": Form(
+FORMS: Mapping[str, FunctionForm] = {
+    "Sigmoid": FunctionForm(_sigmoid, codomain="unit"),
+    "HardSigmoid": FunctionForm(
         lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0), 0.2, 0.5, codomain="unit"
     ),
-    "Tanh": Form(lambda x, _alpha, _beta: np.tanh(x), codomain="symmetric"),
-    "Softsign": Form(lambda x, _alpha, _beta: x / (1.0 + np.abs(x)), codomain="symmetric"),
-    "Relu": Form(lambda x, _alpha, _beta: np.maximum(x, 0.0)),
-    "LeakyRelu": Form(lambda x, alpha, _beta: np.where(x < 0, alpha * x, x), 0.01),
-    "ThresholdedRelu": Form(lambda x, alpha, _beta: np.where(x > alpha, x, 0.0), 0.0),
-    "Elu": Form(
+    "Tanh": FunctionForm(lambda x, _alpha, _beta: np.tanh(x), codomain="symmetric"),
+    "Softsign": FunctionForm(lambda x, _alpha, _beta: x / (1.0 + np.abs(x)), codomain="symmetric"),
+    "Relu": FunctionForm(lambda x, _alpha, _beta: np.maximum(x, 0.0)),
+    "LeakyRelu": FunctionForm(lambda x, alpha, _beta: np.where(x < 0, alpha * x, x), 0.01),
+    "ThresholdedRelu": FunctionForm(lambda x, alpha, _beta: np.where(x > alpha, x, 0.0), 0.0),
+    "Elu": FunctionForm(
         lambda x, alpha, _beta: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x), 1.0
     ),
-    "Softplus": Form(_softplus),
-    "Affine": Form(lambda x, alpha, beta: alpha * x + beta, 0.0, 0.0),
-    "ScaledTanh": Form(lambda x, alpha, beta: alpha * np.tanh(beta * x), 0.0, 0.0),
-    "Complement": Form(lambda x, _alpha, _beta: 1.0 - x, mirrors=True),
+    "Softplus": FunctionForm(_softplus),
+    "Affine": FunctionForm(lambda x, alpha, beta: alpha * x + beta, 0.0, 0.0),
+    "ScaledTanh": FunctionForm(lambda x, alpha, beta: alpha * np.tanh(beta * x), 0.0, 0.0),
+    "Complement": FunctionForm(lambda x, _alpha, _beta: 1.0 - x, mirrors=True),
 }
 """The functions by name."""
 

@@ -244,7 +244,7 @@ class Recurrence:
         return tuple(operator for operator in self.operators if name in operator.inputs)
 
     def codomain(self, name: str) -> str | None:
-        """Codomain of a value, where functions fix it; see `onnxgru.core.activations.Form`."""
+        """Codomain of a value, where functions fix it; see `FunctionForm.codomain`."""
         operator = self.by_name.get(name)
         if not isinstance(operator, LookupOperator):
             return None

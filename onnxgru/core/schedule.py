@@ -50,7 +50,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComputedValue:
     """One value that an operator computes.
 
     Parameters
@@ -83,12 +83,12 @@ class Loop:
     ----------
     width : int
         Units.
-    rows : tuple of Row
+    rows : tuple of ComputedValue
         What is computed for a unit.
     """
 
     width: int
-    rows: tuple[Row, ...]
+    rows: tuple[ComputedValue, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class Schedule:
     def _early(cls, recurrence: IntegerRecurrence) -> "Schedule":
         """Every value in the first loop of its width that its operands allow."""
         widths: list[int] = []
-        rows: list[list[Row]] = []
+        rows: list[list[ComputedValue]] = []
         made: dict[str, int] = {}
         for operator in recurrence.operators:
             after = 1 if operator.gathers else 0
@@ -133,7 +133,7 @@ class Schedule:
                 if place == len(rows):
                     widths.append(width)
                     rows.append([])
-                rows[place].append(Row(operator, part))
+                rows[place].append(ComputedValue(operator, part))
                 made[name] = place
         loops = (Loop(width, tuple(found)) for width, found in zip(widths, rows, strict=True))
         return cls(recurrence, tuple(loops))
@@ -142,7 +142,7 @@ class Schedule:
     def _late(self) -> "Schedule":
         """Every value in the last loop of its width that its readers allow."""
         operators = list(self.recurrence.operators)
-        order = [Row(o, part) for o in operators for part in range(len(o.outputs))]
+        order = [ComputedValue(o, part) for o in operators for part in range(len(o.outputs))]
         places = dict(self.places)
         readers: dict[str, list[tuple[str, int]]] = {}
         for row in order:

@@ -69,7 +69,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class CandidateTuning:
     """How a search fine-tuned its candidates.
 
     Parameters
@@ -141,7 +141,7 @@ class Search:
         Uniform 8 bits.
     to_uniform_8 : Apart or None
         How a member compares with it.
-    finetuning : Tuned or None
+    finetuning : CandidateTuning or None
         How candidates were fine-tuned, if they were.
     document : mapping
         The same as JSON has it.
@@ -157,7 +157,7 @@ class Search:
     chosen: Chosen
     uniform_8: Uniform
     to_uniform_8: Apart | None = None
-    finetuning: Tuned | None = None
+    finetuning: CandidateTuning | None = None
     document: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def rewritten(self, first: int, member: Member | None = None) -> dict[str, Any]:

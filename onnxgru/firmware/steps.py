@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxgru.core.integers import IntegerType, WeightType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
-from onnxgru.core.schedule import CARRY, CODES, NEXT, STEPS, SUMS, Memory, Row, Schedule
+from onnxgru.core.schedule import CARRY, CODES, NEXT, STEPS, SUMS, ComputedValue, Memory, Schedule
 from onnxgru.custom_ops import stage
 from onnxgru.firmware.arrays import Arrays, Names
 from onnxgru.firmware.calls import chain, require_fit, spread
@@ -46,7 +46,7 @@ RESERVED = (
 
 
 @dataclass(frozen=True)
-class Member:
+class StructMember:
     """An array of the struct of a direction.
 
     Parameters
@@ -110,7 +110,7 @@ class Step:
         What its functions begin with.
     recurrence : IntegerRecurrence
         The direction.
-    members : tuple of Member
+    members : tuple of StructMember
         Its struct.
     reset, after : tuple of str
         Statements of the reset, and those behind the last loop.
@@ -126,7 +126,7 @@ class Step:
 
     name: str
     recurrence: IntegerRecurrence
-    members: tuple[Member, ...]
+    members: tuple[StructMember, ...]
     reset: tuple[str, ...]
     loops: tuple[LoopText, ...]
     after: tuple[str, ...]
@@ -178,7 +178,7 @@ class _Writer:
         self._layer, self._recurrence, self._arrays = layer, recurrence, arrays
         self._schedule = Schedule.of(recurrence)
         self._names = Names(RESERVED)
-        self._members: dict[tuple[str, str], Member] = {}
+        self._members: dict[tuple[str, str], StructMember] = {}
         self._records: dict[tuple[str, ...], Any] = {}
         for part in recurrence.stages:
             self._records |= stage.prepare(Expressions(), part)
@@ -208,14 +208,14 @@ class _Writer:
                 value = carry.written_by
         return self._recurrence.types[value]
 
-    def _member(self, memory: Memory) -> Member:
+    def _member(self, memory: Memory) -> StructMember:
         suffix, kind, about = _MEMBERS[memory.role]
         if memory.role == STEPS:
             kind = "int32_t" if self._kind(memory.value).wide else "int16_t"
         elif kind == "code_type":
             kind = code_type(self._kind(memory.value))
         name = f"{self._name(memory.value)}{suffix}"
-        return Member(kind, name, memory.count, f"{self._local(memory.value)}: {about}")
+        return StructMember(kind, name, memory.count, f"{self._local(memory.value)}: {about}")
 
     def _array(self, value: str, role: str) -> str:
         return f"layer->{self._members[value, role].name}"
@@ -275,7 +275,11 @@ class _Writer:
         return columns(self._zeros, self._layer.zero_points.position(boundary), 1)
 
     def _loop(
-        self, place: int, width: int, rows: Sequence[Row], expressions: Mapping[str, Expression]
+        self,
+        place: int,
+        width: int,
+        rows: Sequence[ComputedValue],
+        expressions: Mapping[str, Expression],
     ) -> LoopText:
         text = LoopText(width)
         self._before, self._hoisted = text.before, {}
@@ -300,7 +304,7 @@ class _Writer:
             text.statements.append(Statement("", tuple(stores)))
         return text
 
-    def _add_up(self, name: str, rows: Sequence[Row]) -> None:
+    def _add_up(self, name: str, rows: Sequence[ComputedValue]) -> None:
         """Add up what is held of an operand, once, before products of it are read."""
         read = any(row.operator.gathers and name in row.operator.inputs for row in rows)
         if not read or name not in self._schedule.held or name in self._totals:
@@ -345,7 +349,7 @@ class _Writer:
                 return self._array(carry.name, NEXT if doubled else CARRY)
         return self._array(name, CODES)
 
-    def _row(self, row: Row, expression: Expression) -> Statement:
+    def _row(self, row: ComputedValue, expression: Expression) -> Statement:
         """One value: its product, where it has one, and what follows."""
         self._owner = self._name(row.name)
         self._products = list(dict.fromkeys(_products(expression)))
@@ -357,11 +361,11 @@ class _Writer:
             self._about(row), (*lines, f"const int32_t {self._owner} = {self._text(expression)};")
         )
 
-    def _about(self, row: Row) -> str:
+    def _about(self, row: ComputedValue) -> str:
         kind = row.operator.types[row.part]
         return f"{self._local(row.name)}: {row.operator.kind}, {kind.bits} bits"
 
-    def _product(self, row: Row, place: int, product: Product) -> str:
+    def _product(self, row: ComputedValue, place: int, product: Product) -> str:
         """A product for one unit, from packed weights or from kept sums."""
         weights = _matrix(product)
         operand = self._operand(product.operand).quantization
@@ -386,7 +390,7 @@ class _Writer:
         offset = kind.maximum + (kind.spacing == 1)
         return f"{factor}{text} - {offset} * {self._total(product.operand)}"
 
-    def _changed(self, row: Row) -> Iterator[Statement]:
+    def _changed(self, row: ComputedValue) -> Iterator[Statement]:
         """Where a held element changed, add what that changes to the sums that are kept."""
         if row.name not in self._schedule.held:
             return
@@ -418,7 +422,7 @@ class _Writer:
                     lines += [f"    {call};" for call in calls]
         yield Statement(f"products of {self._local(row.name)}", (*lines, "}"))
 
-    def _stores(self, row: Row) -> Iterator[str]:
+    def _stores(self, row: ComputedValue) -> Iterator[str]:
         """Where a value is kept."""
         name = self._name(row.name)
         for carry in self._recurrence.carries:

@@ -31,7 +31,7 @@ from onnxgru.session.toolchains import (
     REFUSES,
     SAME,
     SECONDS,
-    Row,
+    RuntimeRow,
     Trial,
     Verdicts,
     known,
@@ -114,14 +114,14 @@ def verify(
 
 def _devices(
     folder: Path, trial: Trial, devices: Sequence[Runtime], seconds: float, listener: Listener
-) -> list[Row]:
+) -> list[RuntimeRow]:
     """What becomes of the C code of an output folder on some machines."""
     found = []
     with tempfile.TemporaryDirectory(prefix="onnxgru-") as place:
         written: _Written | str | None = None
         for device in devices:
             if _MACHINES[device.variant].missing:
-                found.append(Row(device.name, ABSENT, detail=device.install))
+                found.append(RuntimeRow(device.name, ABSENT, detail=device.install))
                 continue
             listener(Stage(f"verifying in {device.name}"))
             began = time.monotonic()
@@ -131,7 +131,7 @@ def _devices(
                 except OnnxgruError as error:
                     written = str(error)
             if isinstance(written, str):
-                row = Row(device.name, REFUSES, detail=written)
+                row = RuntimeRow(device.name, REFUSES, detail=written)
             else:
                 row = _row(device, written, Path(place) / device.variant, seconds)
             found.append(replace(row, seconds=round(time.monotonic() - began, 1)))
@@ -219,7 +219,7 @@ def _in_a_row(trial: Trial, step: bool) -> Calls:
     return replace(calls, inputs=calls.inputs[:count])
 
 
-def _row(device: Runtime, written: _Written, program: Path, seconds: float) -> Row:
+def _row(device: Runtime, written: _Written, program: Path, seconds: float) -> RuntimeRow:
     """What becomes of a self-test on a machine."""
     machine = _MACHINES[device.variant]
     version = _version(machine.compiler)
@@ -229,16 +229,20 @@ def _row(device: Runtime, written: _Written, program: Path, seconds: float) -> R
     except subprocess.CalledProcessError as error:
         lines = [line for line in str(error.stderr).splitlines() if "rror" in line]
         reason = f"{machine.compiler} ends with exit code {error.returncode}: {' '.join(lines[:1])}"
-        return Row(device.name, REFUSES, version, reason)
+        return RuntimeRow(device.name, REFUSES, version, reason)
     except subprocess.TimeoutExpired:
-        return Row(device.name, REFUSES, version, f"has not ended within {seconds:g} seconds")
+        return RuntimeRow(
+            device.name, REFUSES, version, f"has not ended within {seconds:g} seconds"
+        )
     wrong = code - _BASE
     if not 0 <= wrong <= _MOST:
-        return Row(device.name, REFUSES, version, f"the self-test ended with exit code {code}")
+        return RuntimeRow(
+            device.name, REFUSES, version, f"the self-test ended with exit code {code}"
+        )
     if wrong:
         few = f"{wrong}" if wrong < _MOST else f"{wrong} or more"
-        return Row(device.name, DIFFERS, version, f"{few} of {written.codes:,} codes differ")
-    return Row(device.name, SAME, version, codes=written.codes)
+        return RuntimeRow(device.name, DIFFERS, version, f"{few} of {written.codes:,} codes differ")
+    return RuntimeRow(device.name, SAME, version, codes=written.codes)
 
 
 def _version(compiler: str) -> str:

@@ -18,7 +18,7 @@ from onnxgru.output.result import Result
 from onnxgru.report import charts, page, text
 from onnxgru.report import front as fronts
 from onnxgru.report import record as reports
-from onnxgru.report.record import Written
+from onnxgru.report.record import QuantizedModel
 from onnxgru.runtime import golden
 from onnxgru.runtime.verify import Verification, verify
 from onnxgru.session import delta
@@ -114,7 +114,7 @@ def _kept(folder: Folder, outcome: Outcome | None, *, tuned: bool = False) -> st
     return f"; {' and '.join(kept)}; --resume goes on from there" if kept else ""
 
 
-def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[str, bytes]]:
+def _make(session: Session, scheme: Scheme, kept: str) -> tuple[QuantizedModel, dict[str, bytes]]:
     """Lower, emit, annotate and verify; nothing is written yet."""
     program = session.quantizer(scheme)
     session.listener(Stage("writing graphs"))
@@ -165,13 +165,13 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[Written, dict[st
         **({SOURCE: session.model.origin.content} if session.model.origin.held else {}),
         **vectors,
     }
-    return Written(scheme, program, integer, annotated, checked), contents
+    return QuantizedModel(scheme, program, integer, annotated, checked), contents
 
 
 def _write(
     session: Session,
     folder: Folder,
-    written: Written,
+    written: QuantizedModel,
     contents: dict[str, bytes],
     outcome: Outcome | None = None,
     summary: Mapping[str, Any] | None = None,

@@ -33,7 +33,7 @@ PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "numpy", "pymoo")
 
 
 @dataclass(frozen=True, eq=False)
-class Written:
+class QuantizedModel:
     """A quantised model and what was found out about it.
 
     Parameters
@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 
 def build(
     session: Session,
-    written: Written,
+    written: QuantizedModel,
     file_bytes: Mapping[str, int],
     search: Mapping[str, Any] | None = None,
     tuning: Mapping[str, Any] | None = None,
@@ -81,7 +81,7 @@ def build(
     ----------
     session : Session
         The model and its data.
-    written : Written
+    written : QuantizedModel
         The quantised model.
     file_bytes : mapping of str to int
         Size of every file written, by name.

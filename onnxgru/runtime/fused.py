@@ -34,7 +34,7 @@ _PRIMITIVES = _Parameters(general=True)
 
 
 @dataclass(frozen=True)
-class Written:
+class KernelText:
     """A direction as text: the same for all schemes of a layer.
 
     Parameters
@@ -52,12 +52,12 @@ class Written:
     memory: Mapping[str, int]
 
 
-_KNOWN: dict[tuple[object, ...], Written] = {}
+_KNOWN: dict[tuple[object, ...], KernelText] = {}
 
 
 def written(
     recurrence: IntegerRecurrence, prepared: Sequence[Mapping[Any, Any]], container: str
-) -> Written:
+) -> KernelText:
     """The kernel of a direction for one type of input codes; all schemes share it."""
     stages = recurrence.stages
     carries = tuple((carry.name, carry.written_by) for carry in recurrence.carries)
@@ -72,7 +72,7 @@ def written(
             for segment in made
         )
         course = Course((*found[0], *found[1]), products, *ends)
-        _KNOWN[key] = Written(found, sequence.text(course), sequence.memory(course))
+        _KNOWN[key] = KernelText(found, sequence.text(course), sequence.memory(course))
     return _KNOWN[key]
 
 

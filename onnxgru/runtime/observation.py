@@ -224,7 +224,7 @@ def _previous(
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FloatComparison:
     """An integer program beside the float graph, both from the same input.
 
     Parameters
@@ -285,7 +285,7 @@ class Standstill:
 
 def compare(
     observation: Observation, host: Host, program: IntegerProgram, data: Recorded
-) -> Comparison:
+) -> FloatComparison:
     """Compare a program with the float graph on some data.
 
     Parameters
@@ -345,4 +345,4 @@ def compare(
     stuck = dict.fromkeys((layer.name for layer in program.layers), 0)
     for name, standstill in still.values():
         stuck[name] += standstill.stuck
-    return Comparison(sqnr, stuck)
+    return FloatComparison(sqnr, stuck)

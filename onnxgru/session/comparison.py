@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """One model's figures.
 
     Parameters
@@ -83,7 +83,7 @@ class Comparison:
         Sequences run.
     counted : int
         Answers that count: as many as sequences, or frames.
-    rows : tuple of Row
+    rows : tuple of ModelRow
         One a model, in the order given.
     """
 
@@ -93,7 +93,7 @@ class Comparison:
     reason: str
     sequences: int
     counted: int
-    rows: tuple[Row, ...]
+    rows: tuple[ModelRow, ...]
 
     def sentences(self) -> Iterator[str]:
         """What is told of it besides its figures."""
@@ -148,7 +148,7 @@ def evaluate(
     choice: Choice | None = None
     first: dict[str, Array] = {}
     sums: list[Sums | None] = []
-    rows: list[Row] = []
+    rows: list[ModelRow] = []
     counted = loaded.size
     for file, model, (host, _) in zip(files, read, hosts, strict=True):
         path = file.path
@@ -174,7 +174,7 @@ def evaluate(
         known = finite and bool(rows) and rows[0].quality is not None
         apart = intervals.difference(own, sums) if known else None
         rows.append(
-            Row(
+            ModelRow(
                 str(path),
                 len(file.content),
                 quality if finite else None,

@@ -25,8 +25,7 @@ from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.data import sources as datasets
 from onnxgru.data.dataset import Dataset
-from onnxgru.events import Listener, Stage, silent
-from onnxgru.events import Tuned as Told
+from onnxgru.events import EpochEnded, Listener, Stage, silent
 from onnxgru.passes import source
 from onnxgru.rounding import given
 from onnxgru.session.model import Model
@@ -34,7 +33,7 @@ from onnxgru.session.session import Session, read
 from onnxgru.settings.config import Config
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.course import Epoch
-from onnxgru.training.finetune import Finetuning, Settings, check
+from onnxgru.training.finetune import Finetuning, FinetuningSettings, check
 from onnxgru.training.host import require_gradients
 from onnxgru.training.trace import import_torch
 
@@ -324,7 +323,7 @@ def _fitted(
 
     def report(epoch: Epoch) -> None:
         history.append(epoch)
-        told(Told(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
+        told(EpochEnded(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
     target = session.yardstick.targets("validation")[session.yardstick.output]
     labels = metric.target == "labels"
@@ -372,7 +371,7 @@ def _identity(
     finetuning: Finetuning,
     data: Dataset,
     lesson: Lesson,
-    settings: Settings,
+    settings: FinetuningSettings,
 ) -> str:
     """Digest of everything that the course of a fine-tuning depends on."""
     from onnxgru import __version__
@@ -435,8 +434,8 @@ class Candidates:
         return made.session, made.program
 
 
-def _settings(config: Config, epochs: int) -> Settings:
-    return Settings(
+def _settings(config: Config, epochs: int) -> FinetuningSettings:
+    return FinetuningSettings(
         epochs=epochs,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,

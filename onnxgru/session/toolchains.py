@@ -47,7 +47,7 @@ GRAPH = "integer.onnx"
 
 
 @dataclass(frozen=True)
-class Row:
+class RuntimeRow:
     """One runtime.
 
     Parameters
@@ -84,13 +84,13 @@ class Verdicts:
         The graph.
     inputs : str
         What it was run on.
-    rows : tuple of Row
+    rows : tuple of RuntimeRow
         One per runtime.
     """
 
     path: str
     inputs: str
-    rows: tuple[Row, ...]
+    rows: tuple[RuntimeRow, ...]
 
     @property
     def differs(self) -> bool:
@@ -206,7 +206,7 @@ def rows(
     *,
     seconds: float,
     listener: Listener,
-) -> list[Row]:
+) -> list[RuntimeRow]:
     """What becomes of a graph in some runtimes; arguments as of `verify`, runtimes as such."""
     model, shown, calls, expected = trial.model, trial.shown, trial.calls, trial.expected
     check = _Check(shown, calls, expected)
@@ -318,17 +318,17 @@ class _Check:
         self._floats = [name for name in shown.outputs if name not in shown.entries.values()]
         self._from_codes: Run | None = None
 
-    def row(self, runtime: Runtime, ran: Ran) -> Row:
+    def row(self, runtime: Runtime, ran: Ran) -> RuntimeRow:
         """The verdict on a runtime."""
         if ran.state != RAN:
             verdict = ABSENT if ran.state == MISSING else REFUSES
             reason = ran.reason if verdict == REFUSES else runtime.install
-            return Row(runtime.name, verdict, ran.version, reason)
+            return RuntimeRow(runtime.name, verdict, ran.version, reason)
         name, version = runtime.name, ran.version
         expected, told = self._expected, ""
         ties = self._ties(ran.outputs)
         if isinstance(ties, str):
-            return Row(name, DIFFERS, version, ties)
+            return RuntimeRow(name, DIFFERS, version, ties)
         if ties:
             expected = self._again(ran.outputs)
             told = f"{ties} code{'s' if ties > 1 else ''} of computed floats one apart, at ties; "
@@ -339,9 +339,9 @@ class _Check:
                     continue
                 if different := _different(ours[code], theirs[code]):
                     where = f" in call {call + 1}" if len(expected) > 1 else ""
-                    return Row(name, DIFFERS, version, f"{code}{where}: {different}")
+                    return RuntimeRow(name, DIFFERS, version, f"{code}{where}: {different}")
                 count += ours[code].size
-        return Row(name, SAME, version, told + self._apart(expected, ran.outputs), count)
+        return RuntimeRow(name, SAME, version, told + self._apart(expected, ran.outputs), count)
 
     def _ties(self, found: Sequence[Outputs]) -> int | str:
         """Codes of computed floats that are one apart; a sentence where that is no tie."""

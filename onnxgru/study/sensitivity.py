@@ -71,7 +71,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
+class SensitivityRow:
     """One operator's outputs or weights at every width.
 
     Parameters
@@ -106,7 +106,7 @@ class Sensitivity:
         Uniform 8 bits.
     widths : tuple of int
         Widths measured.
-    rows : tuple of Row
+    rows : tuple of SensitivityRow
         Outputs of all operators and weights of the linear ones, in the operators' order.
     source : mapping
         Where the figures come from: model, data, settings, versions, with their hashes.
@@ -117,7 +117,7 @@ class Sensitivity:
     float_quality: float | None
     uniform: Entry
     widths: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[SensitivityRow, ...]
     source: Mapping[str, Any]
 
     @property
@@ -263,7 +263,7 @@ def measure(session: Session) -> Sensitivity:
         uniform,
         widths,
         tuple(
-            Row(name, part, operators, tuple(found[index * count : (index + 1) * count]))
+            SensitivityRow(name, part, operators, tuple(found[index * count : (index + 1) * count]))
             for index, (name, part, operators) in enumerate(rows)
         ),
         _source(session),

@@ -25,7 +25,7 @@ from onnxgru.report.record import versions
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
-from onnxgru.search.nsga import Progress, Settings, Workers, search
+from onnxgru.search.nsga import Progress, SearchSettings, Workers, search
 from onnxgru.session.session import Session
 from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
@@ -359,7 +359,7 @@ class Study:
             members = search(
                 self.encoding.space,
                 self.evaluate if config.scheduler is None else self.portable(),
-                Settings(
+                SearchSettings(
                     config.population, config.generations, config.seed, config.strategy, limit
                 ),
                 seeds=self.starts,

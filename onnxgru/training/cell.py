@@ -27,7 +27,7 @@ from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.copy import Copy
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
-from onnxgru.training.scan import Grid, Plan, Stage, scan
+from onnxgru.training.scan import Grid, ScanPlan, ScanStage, scan
 
 NO_TABLES = tuple((np.zeros(1, kind),) for kind in (np.uint8, np.float32, np.float32))
 """Codes, slopes and growths where a layer has no lookup: compiled loops want arrays of each."""
@@ -145,9 +145,9 @@ class QuantizedLayer:
             self.quantizers[layer.input] = entry
         self._entry = self.quantizers.get(layer.input, ValueQuantizer(program.input.quantization))
         self._entry_copy = None if entry_copy is None else ValueQuantizer(entry_copy)
-        self.plans = [Plan(recurrence) for recurrence in recurrences]
+        self.plans = [ScanPlan(recurrence) for recurrence in recurrences]
         """What every direction computes."""
-        self._grids: dict[Plan, Grid] = {}
+        self._grids: dict[ScanPlan, Grid] = {}
         self._outputs: dict[str, ValueQuantizer] = {}
         for recurrence in recurrences:
             for operator in recurrence.operators:
@@ -237,7 +237,7 @@ class QuantizedLayer:
         return found | {name: last[carry] for carry, name in ports.last.items()}
 
     def _direction(
-        self, plan: Plan, x: Tensor, lengths: Tensor | None, initial: Mapping[str, Tensor]
+        self, plan: ScanPlan, x: Tensor, lengths: Tensor | None, initial: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         torch, carries = self._torch, self.layer.carries
         bound = dict(zip(carries, plan.recurrence.carries, strict=True))
@@ -269,14 +269,14 @@ class QuantizedLayer:
         """Of what operators read of the sequence."""
         return self._entry_copy or self._entry
 
-    def values(self, plan: Plan) -> list[ValueQuantizer]:
+    def values(self, plan: ScanPlan) -> list[ValueQuantizer]:
         """Quantisers of everything in a plan's slots."""
         grids = self.layer.grids
         carried = {c.name: self.quantizers[grids[c.name]] for c in plan.recurrence.carries}
         known = self._outputs | carried | {plan.recurrence.input: self._read}
         return [known[name] for name in plan.slots]
 
-    def matrix(self, plan: Plan, stage: Stage) -> tuple[Tensor, Tensor]:
+    def matrix(self, plan: ScanPlan, stage: ScanStage) -> tuple[Tensor, Tensor]:
         """Quantised weights and biases of a stage's linear operators, one below the other."""
         known = dict(zip(plan.slots, self.values(plan), strict=True))
         step = known.get(stage.operand, self._read).scale
@@ -284,7 +284,7 @@ class QuantizedLayer:
         weights, biases = zip(*pairs, strict=True)
         return self._torch.cat(weights), self._torch.cat(biases)
 
-    def grid(self, plan: Plan) -> Grid:
+    def grid(self, plan: ScanPlan) -> Grid:
         """Quantisation of everything in a plan's slots, as trained so far."""
         if plan in self._grids:
             return self._grids[plan]

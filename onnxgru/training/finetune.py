@@ -40,7 +40,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinetuningSettings:
     """How to fine-tune.
 
     Parameters
@@ -91,7 +91,7 @@ class Finetuning:
         The output that is judged.
     batch_axis : int
         Of that output.
-    settings : Settings
+    settings : FinetuningSettings
         How.
     fixed : int, optional
         Sequences that the model takes at a time, if it does not take any number.
@@ -110,7 +110,7 @@ class Finetuning:
         scheme: Scheme,
         output: str,
         batch_axis: int,
-        settings: Settings,
+        settings: FinetuningSettings,
         fixed: int | None = None,
     ) -> None:
         import_torch("fine-tuning")
@@ -300,7 +300,9 @@ class Finetuning:
         )
 
 
-def check(data: Dataset, outputs: Array, settings: Settings, fixed: int | None = None) -> None:
+def check(
+    data: Dataset, outputs: Array, settings: FinetuningSettings, fixed: int | None = None
+) -> None:
     """Check that a model can be fine-tuned on some data.
 
     Parameters
@@ -309,7 +311,7 @@ def check(data: Dataset, outputs: Array, settings: Settings, fixed: int | None =
         Training sequences.
     outputs : ndarray of float32, batch first
         The float model's for the first of them.
-    settings : Settings
+    settings : FinetuningSettings
         How it will be done.
     fixed : int, optional
         Sequences that the model takes at a time.

@@ -32,7 +32,7 @@ _KINDS["copy"] = loops.SCALE  # by a vector of ones
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class ScanStage:
     """A product and the operators after it.
 
     Parameters
@@ -53,7 +53,7 @@ class Stage:
     instructions: Instructions
 
 
-class Plan:
+class ScanPlan:
     """What a recurrence computes, in the order in which it is computed.
 
     Parameters
@@ -66,7 +66,7 @@ class Plan:
     slots : dict of str to int
         Places of values in the codes: those that do not depend on the state first, the sequence
         itself among them where the body reads it.
-    prologue, body : tuple of Stage
+    prologue, body : tuple of ScanStage
         Once for all steps; step by step.
     carries : ndarray of int64, shape (C, 2)
         Slots of every carry before and after the step.
@@ -114,12 +114,12 @@ class Plan:
         self.body = self._stages(recurrence.body)
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> tuple[ScanStage, ...]:
         """All, those of the prologue first."""
         return self.prologue + self.body
 
-    def _stages(self, operators: Sequence[Operator]) -> tuple[Stage, ...]:
-        stages: list[Stage] = []
+    def _stages(self, operators: Sequence[Operator]) -> tuple[ScanStage, ...]:
+        stages: list[ScanStage] = []
         followers: list[Operator] = []
         linears: tuple[LinearOperator, ...] = ()
         for group in groups(operators):
@@ -133,7 +133,7 @@ class Plan:
                 followers += group
         return (*stages, self._stage(linears, followers))
 
-    def _stage(self, linears: Sequence[LinearOperator], followers: Sequence[Operator]) -> Stage:
+    def _stage(self, linears: Sequence[LinearOperator], followers: Sequence[Operator]) -> ScanStage:
         columns, rows = 0, []
         for linear in linears:
             rows.append((loops.PRODUCT, self.slots[linear.name], columns, 0))
@@ -149,7 +149,7 @@ class Plan:
                     second = operands[1]
             rows.append((_KINDS[operator.kind], self.slots[operator.name], operands[0], second))
         operand = linears[0].inputs[0] if linears else ""
-        return Stage(operand, tuple(linears), columns, np.array(rows, np.int64).reshape(-1, 4))
+        return ScanStage(operand, tuple(linears), columns, np.array(rows, np.int64).reshape(-1, 4))
 
 
 def groups(operators: Sequence[Operator]) -> list[list[Operator]]:
@@ -195,19 +195,19 @@ class Grid:
 
 
 def scan(
-    plan: Plan,
+    plan: ScanPlan,
     grid: Grid,
     x: Tensor,
     initial: Tensor,
     lengths: Tensor | None,
     scales: Tensor,
-    matrices: Mapping[Stage, tuple[Tensor, Tensor]],
+    matrices: Mapping[ScanStage, tuple[Tensor, Tensor]],
 ) -> Tensor:
     """Run a recurrence.
 
     Parameters
     ----------
-    plan : Plan
+    plan : ScanPlan
         What to compute.
     grid : Grid
         How values are quantised.
@@ -219,7 +219,7 @@ def scan(
         Steps of every sequence; what it carries stays as it is afterwards.
     scales : tensor of float32, shape (slots,)
         Those of the grid, for their gradients.
-    matrices : mapping of Stage to tuple of tensor of float32
+    matrices : mapping of ScanStage to tuple of tensor of float32
         Quantised weights (columns, inputs) and biases (columns,) of every stage's product.
 
     Returns
@@ -243,7 +243,7 @@ def _scan() -> Any:
         @staticmethod
         def forward(
             context: Any,
-            plan: Plan,
+            plan: ScanPlan,
             grid: Grid,
             lengths: Tensor | None,
             x: Tensor,
@@ -267,7 +267,7 @@ class _Run:
     """One batch: what is computed on the way forward and read on the way back."""
 
     def __init__(
-        self, plan: Plan, grid: Grid, x: Tensor, lengths: Tensor | None, flat: Sequence[Tensor]
+        self, plan: ScanPlan, grid: Grid, x: Tensor, lengths: Tensor | None, flat: Sequence[Tensor]
     ) -> None:
         import torch
 
@@ -334,7 +334,7 @@ class _Run:
         scale, zero_point = self._grid.scales[slot], self._grid.zero_points[slot]
         loops.decode(self.codes, slot, scale, zero_point, start, stop, values.numpy())
 
-    def _product(self, stage: Stage, start: int, stop: int) -> None:
+    def _product(self, stage: ScanStage, start: int, stop: int) -> None:
         if not stage.linears:
             return
         operand = self._operands[stage]
@@ -344,7 +344,9 @@ class _Run:
         target = self._products[stage][start:stop]
         self._torch.addmm(bias, operand[start:stop], weight.t(), out=target)
 
-    def _compute(self, stage: Stage, start: int, stop: int, going: npt.NDArray[np.bool_]) -> None:
+    def _compute(
+        self, stage: ScanStage, start: int, stop: int, going: npt.NDArray[np.bool_]
+    ) -> None:
         loops.forward(
             self.codes, self._products[stage].numpy(), stage.instructions,
             self._plan.vectors, *self._quantization, self._grid.tables, going, start, stop,

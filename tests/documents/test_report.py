@@ -3,7 +3,7 @@
 import pytest
 
 from onnxgru.core.errors import SchemeError
-from onnxgru.documents.report import ModelFile, Report, Source, Tuned
+from onnxgru.documents.report import CandidateTuning, ModelFile, Report, Source
 
 DOCUMENT = {
     "model": {"path": "m.onnx", "sha256": "ab"},
@@ -32,7 +32,7 @@ def test_a_search_in_a_report() -> None:
     tuned = {"sha256": "ef", "settings": {"epochs": 2}}
     search = Report.parse({**DOCUMENT, "search": {**SEARCH, "finetuning": tuned}}).search
     assert search is not None
-    assert search.finetuning == Tuned("ef", {"epochs": 2})
+    assert search.finetuning == CandidateTuning("ef", {"epochs": 2})
     assert search.rewritten(4) == {**SEARCH, "finetuning": tuned, "first_choice": 4}
     plain = Report.parse({**DOCUMENT, "search": SEARCH}).search
     assert plain is not None and plain.finetuning is None and plain.max_drop == 0.5

@@ -107,7 +107,7 @@ def test_dropout_goes_on_where_it_was(tmp_path, monkeypatch):
     inputs = np.random.default_rng(0).random((40, 8, 8), np.float32)
     examples = task.Examples(inputs, np.arange(40) % 10)
     material = task.Material(
-        task.Parts(examples, examples, examples, examples), lambda indices, *_: inputs[indices]
+        task.Splits(examples, examples, examples, examples), lambda indices, *_: inputs[indices]
     )
 
     def trained(checkpoint=None):

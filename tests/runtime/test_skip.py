@@ -195,7 +195,7 @@ def test_the_annotated_graph_is_close_to_the_integers() -> None:
 
 def test_training_starts_from_the_program() -> None:
     pytest.importorskip("torch")
-    from onnxgru.training.finetune import Finetuning, Settings
+    from onnxgru.training.finetune import Finetuning, FinetuningSettings
 
     case = grus.Case(T=6, outputs=("Y_h",))
     inputs = grus.feeds(case)
@@ -207,7 +207,7 @@ def test_training_starts_from_the_program() -> None:
     values = Evaluator(made.host, data).outputs(program)
     twin = Finetuning(
         source.proto(made.model), made.layers, program, found, "Y_h",
-        made.host.interface.outputs["Y_h"], Settings(),
+        made.host.interface.outputs["Y_h"], FinetuningSettings(),
     )  # fmt: skip
     scale = program.layers[0].grids["/gru/state"].quantization.scale
     assert np.abs(twin.outputs(data) - values["Y_h"]).max() < 100 * scale

@@ -150,7 +150,7 @@ def test_two_bytes_are_counted() -> None:
 def test_training_follows_the_program() -> None:
     """In torch, values are rounded to 65,536 codes too, and functions of them are tables."""
     pytest.importorskip("torch")
-    from onnxgru.training.finetune import Finetuning, Settings
+    from onnxgru.training.finetune import Finetuning, FinetuningSettings
 
     model, inputs = made(PLAIN)
     scheme = wide_scheme(model, 8, CELL)
@@ -160,7 +160,7 @@ def test_training_follows_the_program() -> None:
     for output, carry, codes in (("Y_c", "cell", 600), ("Y_h", STATE, 3)):
         twin = Finetuning(
             source.proto(model.model), model.layers, program, scheme, output,
-            model.host.interface.outputs[output], Settings(),
+            model.host.interface.outputs[output], FinetuningSettings(),
         )  # fmt: skip
         distance = np.abs(twin.outputs(data) - values[output])
         assert distance.max() < codes * program.layers[0].carried(carry).scale

@@ -7,10 +7,10 @@ import pytest
 from onnxgru.search.batches import Batches
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Genome
-from onnxgru.search.nsga import Settings, search
+from onnxgru.search.nsga import SearchSettings, search
 from tests.search import toy
 
-SETTINGS = Settings(12, 5, 0, "explore-exploit")
+SETTINGS = SearchSettings(12, 5, 0, "explore-exploit")
 
 
 class Toy:

@@ -17,13 +17,13 @@ from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Gene, Space
 from onnxgru.search.journal import Journal
-from onnxgru.search.nsga import Progress, Settings, search
+from onnxgru.search.nsga import Progress, SearchSettings, search
 from tests.search import toy
 
 pytestmark = pytest.mark.slow
 
 FORK = multiprocessing.get_context("fork")
-plain = partial(Settings, strategy="plain")
+plain = partial(SearchSettings, strategy="plain")
 """NSGA-II throughout."""
 
 SMALL = plain(population=6, generations=4, seed=3)
@@ -105,11 +105,11 @@ SEQUENCE = """
 import hashlib
 from tests.search import toy
 from onnxgru.search.front import Member
-from onnxgru.search.nsga import Settings, search
+from onnxgru.search.nsga import SearchSettings, search
 def coarse(genome):
     return Member(genome, (max(genome[:2]), sum(genome) // 4), genome[3] % 3)
-members = search(toy.SPACE, coarse, Settings(40, 8, 0, "plain"))
-members += search(toy.SPACE, coarse, Settings(40, 8, 0, "explore-exploit", 5.0))
+members = search(toy.SPACE, coarse, SearchSettings(40, 8, 0, "plain"))
+members += search(toy.SPACE, coarse, SearchSettings(40, 8, 0, "explore-exploit", 5.0))
 print(hashlib.sha256(repr([member.genome for member in members]).encode()).hexdigest())
 """
 
@@ -336,7 +336,8 @@ def test_settings_are_checked(values, words):
 
 
 def test_defaults():
-    assert (Settings().population, Settings().generations, Settings().seed) == (40, 20, 0)
+    settings = SearchSettings()
+    assert (settings.population, settings.generations, settings.seed) == (40, 20, 0)
 
 
 def test_what_evaluate_gives_is_checked(path):

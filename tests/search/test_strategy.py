@@ -10,12 +10,12 @@ from onnxgru.search import nsga
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Gene, Space
 from onnxgru.search.journal import Journal
-from onnxgru.search.nsga import Settings, search
+from onnxgru.search.nsga import SearchSettings, search
 from tests.search import toy
 
 SPACE = Space(tuple(Gene(f"g{i}", toy.WIDTHS) for i in range(12)))
 LIMIT = 0.05
-SETTINGS = Settings(population=12, generations=10, strategy="explore-exploit", limit=LIMIT)
+SETTINGS = SearchSettings(population=12, generations=10, strategy="explore-exploit", limit=LIMIT)
 
 
 def evaluate(genome):
@@ -41,7 +41,7 @@ def test_exploitation_stays_within_the_limit():
 
 def test_exploitation_finds_smaller_members_within_the_limit():
     def smallest(strategy, seed):
-        settings = Settings(20, 20, seed, strategy, LIMIT)
+        settings = SearchSettings(20, 20, seed, strategy, LIMIT)
         return min(m.objectives[1] for m in run(settings) if m.objectives[0] <= LIMIT)
 
     ours, plain = (
@@ -105,7 +105,7 @@ def test_interrupted_searches_end_alike(tmp_path):
 
 
 def test_small_spaces_are_used_up():
-    settings = Settings(population=40, generations=61, strategy="explore-exploit", limit=0.05)
+    settings = SearchSettings(population=40, generations=61, strategy="explore-exploit", limit=0.05)
     members = search(toy.SPACE, toy.evaluate, settings)
     assert len(members) == toy.SPACE.size < settings.evaluations
     expected = sorted(toy.exact(), key=lambda point: point[1])
@@ -122,4 +122,4 @@ def test_best_are_whole_fronts():
 
 def test_unknown_strategy_is_refused():
     with pytest.raises(UsageError, match="strategy of a search must be one of explore-exploit, pl"):
-        Settings(strategy="luck")
+        SearchSettings(strategy="luck")

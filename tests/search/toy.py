@@ -8,7 +8,7 @@ from pathlib import Path
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Gene, Genome, Space
 from onnxgru.search.journal import Journal
-from onnxgru.search.nsga import Settings, search
+from onnxgru.search.nsga import SearchSettings, search
 
 WIDTHS = tuple(range(2, 9))
 SENSITIVITIES = (3.7, 1.1, 0.4, 0.09)
@@ -39,7 +39,7 @@ def exact() -> list[tuple[float, ...]]:
     return kept
 
 
-def main(path: Path, settings: Settings, seconds: float) -> None:
+def main(path: Path, settings: SearchSettings, seconds: float) -> None:
     """Search with a journal, slowly."""
 
     def slowly(genome: Genome) -> Member:
@@ -53,4 +53,8 @@ def main(path: Path, settings: Settings, seconds: float) -> None:
 
 if __name__ == "__main__":
     population, generations, seed = (int(text) for text in sys.argv[2:5])
-    main(Path(sys.argv[1]), Settings(population, generations, seed, "plain"), float(sys.argv[5]))
+    main(
+        Path(sys.argv[1]),
+        SearchSettings(population, generations, seed, "plain"),
+        float(sys.argv[5]),
+    )

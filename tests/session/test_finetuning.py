@@ -19,12 +19,12 @@ from onnxgru.core.errors import DataError, OnnxgruError, UsageError
 from onnxgru.core.folder import FINETUNED
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.data.dataset import Dataset
-from onnxgru.events import Notice, Tuned, silent
+from onnxgru.events import EpochEnded, Notice, silent
 from onnxgru.passes import source
 from onnxgru.session.finetuning import load_tuned
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
-from onnxgru.training.finetune import Finetuning, Settings
+from onnxgru.training.finetune import Finetuning, FinetuningSettings
 from tests import grus
 from tests.journeys import SHORT, contents, copy_digits, names, read, training
 from tests.test_bad_input import listing, sentence
@@ -50,7 +50,7 @@ def narrow(session: Session, bits: int) -> Scheme:
     )
 
 
-def differentiable(session: Session, scheme: Scheme, settings: Settings) -> Finetuning:
+def differentiable(session: Session, scheme: Scheme, settings: FinetuningSettings) -> Finetuning:
     """A scheme of a model as fine-tuning computes it."""
     model, program = session.model, session.quantizer(scheme)
     whole, output = source.proto(model.normal), session.yardstick.output
@@ -116,7 +116,7 @@ def test_it_beats_plain_rounding_on_the_holdout(place, bits):
     assert tuned.report["quality"]["validation"]["integer"] == pytest.approx(
         by_epoch[chosen], abs=1e-4
     )
-    epochs = [event for event in heard if isinstance(event, Tuned)]
+    epochs = [event for event in heard if isinstance(event, EpochEnded)]
     assert [event.epoch for event in epochs] == list(range(EPOCHS + 1))
     assert [event.quality for event in epochs] == found["validation_by_epoch"]
     assert epochs[-1].loss < epochs[1].loss
@@ -128,7 +128,7 @@ def test_torch_and_the_integers_agree(place, bits):
     session = Session.open(place / "digits_row.onnx", Config())
     scheme = narrow(session, bits)
     program = session.quantizer(scheme)
-    twin = differentiable(session, scheme, Settings())
+    twin = differentiable(session, scheme, FinetuningSettings())
     for role in ("validation", "holdout"):
         judge = session.yardstick.judge(role)
         found = twin.outputs(session.data[role])
@@ -284,7 +284,7 @@ def test_finetune_needs_no_labels(place):
         Config(bits=3, training_data="bare.npz", epochs=2, output="bare", learning_rate=3e-3),
         listener=heard.append,
     )
-    losses = [event.loss for event in heard if isinstance(event, Tuned)]
+    losses = [event.loss for event in heard if isinstance(event, EpochEnded)]
     assert losses[2] < losses[1]
 
 
@@ -335,7 +335,7 @@ def test_losses_fall_whatever_the_labels_and_the_output(tmp_path, kind, labels):
         learning_rate=1e-2, output=tmp_path / "out",
     )  # fmt: skip
     onnxgru.quantize(tmp_path / "m.onnx", config, listener=heard.append)
-    told = [event for event in heard if isinstance(event, Tuned)]
+    told = [event for event in heard if isinstance(event, EpochEnded)]
     assert 0 <= told[-1].loss < 0.85 * told[1].loss
     assert max(event.quality for event in told) > told[0].quality
 
@@ -347,7 +347,7 @@ def test_distillation_starts_at_nothing_for_a_student_that_is_the_teacher(tmp_pa
         x = np.random.default_rng(1).standard_normal((5, 16, 4)).astype(np.float32)
         np.savez(tmp_path / "m.validation.npz", X=x, labels=FRAMES)
         session = Session.open(tmp_path / "m.onnx", Config())
-        twin = differentiable(session, session.uniform(8), Settings(distillation=1.0))
+        twin = differentiable(session, session.uniform(8), FinetuningSettings(distillation=1.0))
         data = session.data["validation"]
         logits = twin.outputs(data)
         made = {"Softmax": np.exp, "LogSoftmax": lambda v: v, "Identity": None}[kind]
@@ -368,8 +368,8 @@ def test_averages_are_those_of_the_weights_after_each_step(tmp_path):
     data = session.data["validation"]
     teacher = session.yardstick.reference("validation")["out"]
 
-    def trained(averaging: float) -> list[np.ndarray]:
-        settings = Settings(epochs=3, batch_size=8, learning_rate=1e-2, averaging=averaging)
+    def trained(decay: float) -> list[np.ndarray]:
+        settings = FinetuningSettings(epochs=3, batch_size=8, learning_rate=1e-2, averaging=decay)
         twin = differentiable(session, session.uniform(8), settings)
         seen: list[np.ndarray] = []
 

@@ -248,8 +248,8 @@ def test_defaults_are_the_same_on_every_floor() -> None:
     from onnxgru.training import finetune
 
     usual = defaults(Config, declared(Config))
-    floors = [Allocation, LinearScheme, Scheme.uniform, Encoding, Form, nsga.Settings]
-    for floor in [*floors, finetune.Settings]:
+    floors = [Allocation, LinearScheme, Scheme.uniform, Encoding, Form, nsga.SearchSettings]
+    for floor in [*floors, finetune.FinetuningSettings]:
         for name, parameter in inspect.signature(floor).parameters.items():
             if name in usual and name != "bits" and parameter.default is not parameter.empty:
                 wanted = usual[name]

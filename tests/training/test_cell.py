@@ -18,7 +18,7 @@ from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.training import loops
 from onnxgru.training.cell import QuantizedLayer
-from onnxgru.training.finetune import Finetuning, Settings
+from onnxgru.training.finetune import Finetuning, FinetuningSettings
 from tests import grus
 from tests.pipeline import Pipeline, dataset, pipeline, random_scheme
 
@@ -57,7 +57,7 @@ MODELS += [(grus.stacked(cases, between), cases[0]) for cases, between in STACKS
 def twin(made: Pipeline, scheme: Scheme, output: str, **settings: object) -> Finetuning:
     return Finetuning(
         source.proto(made.model), made.layers, made.lower(scheme), scheme, output,
-        made.host.interface.outputs[output], Settings(**settings),
+        made.host.interface.outputs[output], FinetuningSettings(**settings),
     )  # fmt: skip
 
 

@@ -9,9 +9,9 @@ from onnxgru.core.errors import UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.passes import source
 from onnxgru.training.cell import QuantizedLayer
-from onnxgru.training.finetune import Finetuning, Settings
+from onnxgru.training.finetune import Finetuning, FinetuningSettings
 from onnxgru.training.functions import apply
-from onnxgru.training.scan import Plan, Stage, Tensor, groups, scan
+from onnxgru.training.scan import ScanPlan, ScanStage, Tensor, groups, scan
 from tests import grus, scans
 from tests.pipeline import pipeline, random_scheme
 
@@ -49,7 +49,7 @@ def layer_of(case: grus.Case | scans.Body, seed: int | None, scales: str) -> Qua
     output = str(made.model.graph.outputs[0].name)
     twin = Finetuning(
         source.proto(made.model), made.layers, made.lower(scheme), scheme, output,
-        made.host.interface.outputs[output], Settings(scales=scales),
+        made.host.interface.outputs[output], FinetuningSettings(scales=scales),
     )  # fmt: skip
     (layer,) = twin._layers
     return layer
@@ -57,11 +57,11 @@ def layer_of(case: grus.Case | scans.Body, seed: int | None, scales: str) -> Qua
 
 def stepwise(
     layer: QuantizedLayer,
-    plan: Plan,
+    plan: ScanPlan,
     x: Tensor,
     initial: Tensor,
     lengths: Tensor | None,
-    matrices: Mapping[Stage, tuple[Tensor, Tensor]],
+    matrices: Mapping[ScanStage, tuple[Tensor, Tensor]],
 ) -> Tensor:
     """What leaves the recurrence, one operator of torch after the other."""
     recurrence = plan.recurrence
@@ -205,4 +205,4 @@ def test_cells_of_several_widths_are_refused() -> None:
         "features, this one has 2, 3, 6; leave out the training data, or keep the layer in float "
         "with --exclude",
     ):
-        Plan(layer.recurrences[0])
+        ScanPlan(layer.recurrences[0])
