@@ -1,14 +1,17 @@
 """Bytes of the integer graph, and what is left of them beside weights and other parameters.
 
 A GRU of H=128 and I=28, at every width and in every form; and 14 GRUs of 16 units one after the
-other, each called with one step, as speech enhancers have them, beside the float model. What is
-left is nodes, names, shapes and metadata: the file without the flash bytes of the parameters.
+other, each called with one step, as speech enhancers have them, beside the float model, flat and
+with functions. What is left is nodes, names, shapes and metadata: the file without the flash bytes
+of the parameters. Times of calls are medians of processor time of one thread.
 
     python -m benchmarks.filesize [--quick] [--json FILE]
 """
 
 import json
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +59,21 @@ def chain() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def written(model: Path, form: str, bits: int, place: Path, data: dict[str, np.ndarray]) -> Path:
+def written(
+    model: Path,
+    form: str,
+    bits: int,
+    place: Path,
+    data: dict[str, np.ndarray],
+    *,
+    functions: bool = False,
+) -> Path:
     """The integer graph that `quantize` writes."""
     steps = STEPS if form == "unrolled" else None
     onnxgru.quantize(
-        model, bits=bits, calibration=data, output=place, recurrence=form, steps=steps, force=True
-    )
+        model, bits=bits, calibration=data, output=place, recurrence=form, steps=steps, force=True,
+        functions=functions,
+    )  # fmt: skip
     return place / "integer.onnx"
 
 
@@ -91,19 +103,27 @@ def main() -> None:
         names = [value.name for value in chain().graph.input]
         rng = np.random.default_rng(1)
         zeros = {name: rng.standard_normal((1, 1, SMALL)).astype("f4") for name in names}
-        found = written(place / "chain.onnx", "scan", 8, place / "out", zeros)
+        sessions = [session(onnx.load(place / "chain.onnx"))]
         size = (place / "chain.onnx").stat().st_size
         label = f"{LAYERS} layers of {SMALL} units"
         figures[f"{label}, float, bytes"] = str(size)
-        figures[f"{label}, scan, bytes"] = str(found.stat().st_size)
-        figures[f"{label}, scan, bytes, ratio"] = found.stat().st_size / size
-        own, other = (session(onnx.load(p)) for p in (found, place / "chain.onnx"))
-        mine, floats = medians(
-            lambda: own.run(None, zeros),
-            lambda: other.run(None, zeros),
+        kinds = [(form, functions) for form in ("scan", "step") for functions in (False, True)]
+        labels = []
+        for form, functions in kinds:
+            found = written(
+                place / "chain.onnx", form, 8, place / "out", zeros, functions=functions
+            )
+            labels.append(f"{label}, {form}, {'functions' if functions else 'flat'}")
+            figures[f"{labels[-1]}, bytes"] = str(found.stat().st_size)
+            figures[f"{labels[-1]}, bytes, ratio"] = found.stat().st_size / size
+            sessions.append(session(onnx.load(found)))
+        other, *own = medians(
+            *(partial(one.run, None, zeros) for one in sessions),
             rounds=50 if parsed.quick else 500,
+            clock=time.process_time,
         )
-        figures[f"{label}, scan, call, ratio"] = mine / floats
+        for name, mine in zip(labels, own, strict=True):
+            figures[f"{name}, call, ratio"] = mine / other
     show(figures, parsed)
 
 
