@@ -10,7 +10,7 @@ computed side by side have each for themselves are its `members`: one number for
 operator. They are spread over the columns as late as possible.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Constant:
         *,
         opened: bool = False,
     ) -> None:
-        self.opened: bool = opened or any(o.opened for o in operands)
+        self.opened = opened
         self.value, self.operation, self.operands = value, operation, operands
         self.key, self.sizes = key, sizes
         self._held: bool = any(o._held for o in operands) or (
@@ -104,12 +104,13 @@ class Constants:
 
     Parameters
     ----------
-    alike : bool
-        See `onnxgru.custom_ops.vocabulary.Vocabulary`.
+    agreed : mapping of str to ndarray of bool, optional
+        Where layers must have the same nodes: by name of an initializer, which of its entries are
+        equal in all of them.
     """
 
-    def __init__(self, *, alike: bool = False) -> None:
-        self.alike = alike
+    def __init__(self, agreed: Mapping[str, npt.NDArray[np.bool_]] | None = None) -> None:
+        self.alike, self._agreed = agreed is not None, agreed or {}
         self._made: dict[Hashable, Constant] = {}
 
     def make(
@@ -124,11 +125,27 @@ class Constants:
         identity = (operation, tuple(map(id, operands)), key, sizes)
         if identity not in self._made:
             array = np.asarray(value, np.int64)
-            opened = self.alike and operation == "stored"
+            opened = self.alike and self._opened(operation, operands, key)
             self._made[identity] = Constant(
                 array, operation, tuple(operands), key, sizes, opened=opened
             )
         return self._made[identity]
+
+    def _opened(self, operation: str, operands: Sequence[Constant], key: tuple[Any, ...]) -> bool:
+        """Whether a constant may be another one in another layer."""
+        if operation in _ENTRIES:
+            places = list(key[:1] if operation != "members" else key)
+            return not self._mask(operands[0])[places].all()
+        return operation == "stored" or any(o.opened for o in operands)
+
+    def _mask(self, vector: Constant) -> npt.NDArray[np.bool_]:
+        """Which entries of a vector are the same in all layers."""
+        if vector.opened and vector.operation in _EACH_ENTRY:
+            masks = [self._mask(operand) for operand in vector.operands]
+            both: npt.NDArray[np.bool_] = np.logical_and.reduce(np.broadcast_arrays(*masks))
+            return both
+        found = self._agreed.get(vector.key[0]) if vector.operation == "stored" else None
+        return np.full(vector.value.shape, not vector.opened) if found is None else found
 
     def number(self, value: int) -> Constant:
         """A number of the arithmetic itself."""
@@ -138,6 +155,12 @@ class Constants:
         """Several such numbers, one an entry."""
         key = tuple(map(int, values))
         return self.number(key[0]) if len(set(key)) == 1 else self.make(key, "number", key=key)
+
+    @property
+    def vectors(self) -> dict[str, Integers]:
+        """The vectors that were stored, by name of the initializer."""
+        made = self._made.values()
+        return {c.key[0]: c.value for c in made if c.operation == "stored" and c.value.ndim == 1}
 
     def stored(self, name: str, array: npt.NDArray[Any], bits: int, *how: str) -> Constant:
         """What a device stores, by the name of its initializer."""
@@ -370,6 +393,10 @@ class Constants:
 
 
 _EACH = ("power", "half", "floor")
+_ENTRIES = ("pick", "members", "byte", "entry")
+"""Operations that take entries of a vector, by their places in the key."""
+_EACH_ENTRY = ("int32", "clip", *_EACH, *_ARITHMETIC)
+"""Operations on vectors that are done entry by entry."""
 
 
 class _Array:

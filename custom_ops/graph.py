@@ -3,7 +3,7 @@
 Nothing is recorded here: `onnxgru.custom_ops.encode` chooses the operators.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,18 @@ class GraphPrimitives:
     ----------
     kept : set of str
         See `onnxgru.custom_ops.terms.Terms`.
-    alike : bool
-        See `onnxgru.custom_ops.vocabulary.Vocabulary`.
+    agreed : mapping of str to ndarray of bool, optional
+        See `onnxgru.custom_ops.constants.Constants`.
     """
 
     general = True
 
-    def __init__(self, kept: Set[str] = frozenset(), *, alike: bool = False) -> None:
-        self.constants = Constants(alike=alike)
+    def __init__(
+        self,
+        kept: Set[str] = frozenset(),
+        agreed: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+    ) -> None:
+        self.constants = Constants(agreed)
         self.terms = Terms(self.constants, kept)
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Constant:

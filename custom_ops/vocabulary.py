@@ -25,7 +25,7 @@ class Vocabulary:
         Whether codes of 16 bits are uint16. If not, they are int32, for compilers without uint16.
     alike : bool
         Whether layers of the same sizes and widths must have the same nodes, whatever their numbers
-        are: nothing is left out because a stored number makes it idle.
+        are: nothing is left out because of a stored number that others have otherwise.
     numbers : bool
         Whether Mul and Div may read one number for all columns. If not, they read one per column:
         tract follows such numbers backwards through the graph, in a time that doubles with every

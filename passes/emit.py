@@ -29,7 +29,7 @@ from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes.arithmetic import Arithmetic
 from onnxgru.passes.cancel import Cancel
 from onnxgru.passes.form import Form
-from onnxgru.passes.plan import Plan
+from onnxgru.passes.plan import Plan, agreement
 from onnxgru.passes.recurrence import expand
 from onnxgru.passes.source import SHAPED
 from onnxgru.passes.states import State, record
@@ -38,7 +38,15 @@ from onnxgru.passes.states import State, record
 class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     """A layer computed on codes."""
 
-    def __init__(self, vocabulary: Vocabulary, *, whole: bool, traced: bool) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        whole: bool,
+        traced: bool,
+        layers: Sequence[IntegerLayer],
+    ) -> None:
+        self._agreed = agreement(layers) if vocabulary.alike else None
         self._vocabulary, self._whole, self._traced = vocabulary, whole, traced
         self._codes: dict[ir.Value, ir.Value] = {}
         self._plans: dict[str, Plan] = {}
@@ -62,6 +70,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
                 self._vocabulary,
                 whole=self._whole and bool(r.carries),
                 traced=self._traced,
+                agreed=self._agreed,
             )
             for r in layer.recurrences
         }
@@ -269,7 +278,10 @@ class Emit(ir.passes.InPlacePass):
         """Expand every layer whose node is in the model."""
         root = Tape(graph=model.graph, small=True)
         arithmetic = IntegerArithmetic(
-            self._vocabulary, whole=self._form.name == "step", traced=self._traced
+            self._vocabulary,
+            whole=self._form.name == "step",
+            traced=self._traced,
+            layers=self._program.layers,
         )
         modified = False
         states: list[State] = []

@@ -1,9 +1,12 @@
 """Plan: what a recurrence computes in the integer graph, before its steps and in each of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
@@ -56,19 +59,21 @@ class Plan:
         *,
         whole: bool = False,
         traced: bool = False,
+        agreed: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     ) -> "Plan":
         """The plan of a direction of a layer.
 
         If `whole`, a step reads its input itself, so that what is known of the input is computed
-        side by side with what is not. If `traced`, every operator is a result.
+        side by side with what is not. If `traced`, every operator is a result. For
+        `agreed` see `agreement`.
         """
         made = partial(cls._made, layer, recurrence, vocabulary, whole=whole, traced=traced)
-        found = made(GraphPrimitives(alike=vocabulary.alike))
+        found = made(GraphPrimitives(agreed=agreed))
         reaches = {f"{s.name}/reach" for s in recurrence.stages if s.stores_reaches}
         if reaches <= found.stored:
             return found
         # Tables that do not reach all codes make limits idle that a device is told to have.
-        p = GraphPrimitives(reaches - found.stored, alike=vocabulary.alike)
+        p = GraphPrimitives(reaches - found.stored, agreed)
         return made(p)
 
     @property
@@ -130,3 +135,42 @@ class Plan:
             count += 1
             name = f"{base}_{count}"
         return name
+
+
+def agreement(layers: Sequence[IntegerLayer]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which entries of stored vectors are equal in all recurrences of the same structure.
+
+    Recurrences have the same structure where they store vectors of the same names and sizes.
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+        By name of the initializer.
+    """
+    alike: dict[tuple[tuple[str, int], ...], list[dict[str, str]]] = {}
+    vectors: dict[str, npt.NDArray[np.int64]] = {}
+    for layer in layers:
+        for recurrence in layer.recurrences if layer.carries else ():
+            p = GraphPrimitives()
+            for part in recurrence.stages:
+                stage.prepare(p, part)
+            own = p.constants.vectors
+            vectors |= own
+            names = {_inner(name, layer.name, recurrence.name): name for name in own}
+            sizes = sorted((inner, own[name].size) for inner, name in names.items())
+            alike.setdefault(tuple(sizes), []).append(names)
+    found: dict[str, npt.NDArray[np.bool_]] = {}
+    for group in alike.values():
+        for inner in group[0]:
+            together = [names[inner] for names in group]
+            same = np.logical_and.reduce(
+                [vectors[name] == vectors[together[0]] for name in together]
+            )
+            for name in together:
+                found[name] = found.get(name, np.ones_like(same)) & same
+    return found
+
+
+def _inner(name: str, layer: str, recurrence: str) -> str:
+    """A name without those of the recurrence and of the layer."""
+    return name.removeprefix(f"{recurrence}/").removeprefix(f"{layer}/")

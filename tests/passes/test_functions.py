@@ -15,6 +15,7 @@ from onnxgru.core.metadata import DOMAIN, RECURRENCE
 from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes.form import Form
 from onnxgru.passes.functions import inlined
+from onnxgru.passes.plan import agreement
 from onnxgru.passes.step import Step
 from tests import grus
 from tests.pipeline import Pipeline, pipeline, random_scheme, thresholded
@@ -176,3 +177,18 @@ def test_all_verbs_take_such_a_folder(tmp_path: Path) -> None:
     (y,) = onnxgru.load(folder).run(["Y"], feeds)
     np.testing.assert_array_equal(y, expected["Y"])
     assert onnxgru.write_c(folder).flash > 0
+
+
+def test_what_all_layers_agree_on_is_known() -> None:
+    """A vector is compared entry by entry; layers of other sizes are no matter."""
+    layers = [grus.Case(I=6, seed=seed, gain=0.3 + seed / 10) for seed in range(2)]
+    layers.append(grus.Case(I=6, H=5, seed=3))
+    made = pipeline(grus.stacked(layers), grus.feeds(layers[0]))
+    program = made.uniform(8, observer="minmax")
+    found = agreement(program.layers)
+    for name, same in found.items():
+        if name.startswith("/gru2/"):
+            assert same.all(), name
+    bias = found["/gru0/forward/reset.input/bias"]
+    assert bias.shape == (6,) and not bias.all()
+    assert found["/gru0/forward/body/shift"].tolist() == found["/gru1/forward/body/shift"].tolist()
