@@ -3,15 +3,17 @@
 A GRU of H=128 and I=28 with 8-bit codes and weights, and the same in float, on one thread of
 onnxruntime: sequences of 28 steps as Scan and unrolled, one step a call as step, for one sequence
 and for 256 at once. Tables are read by GatherElements, or by Gather, which more runtimes take and
-which is slow in onnxruntime. Calls of all sides run in turn. Figures are medians of processor time,
+which is slow in onnxruntime. With ``--operator``: GRUs of several sizes and lengths as functions,
+whose bodies run, and with the operators of `onnxgru.onnxruntime` in their place, beside the float
+GRU. Calls of all sides run in turn. Figures are medians of processor time,
 in which other work on the machine does not count.
 
-    python -m benchmarks.latency [--quick] [--json FILE]
+    python -m benchmarks.latency [--operator] [--quick] [--json FILE]
 """
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +21,24 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from benchmarks.measure import Bench, arguments, bench, medians, show
+from benchmarks.measure import Bench, bench, medians, parser_of, show
 from onnxgru.core.integers import Quantization
 from onnxgru.core.scheme import Scheme
 from onnxgru.custom_ops.vocabulary import LOOKUPS, Vocabulary
+from onnxgru.onnxruntime import library
+from onnxgru.onnxruntime.operators import Operator, matched
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import FORMS, Form
+from onnxgru.passes.functions import Functions
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.step import Step
 
 HIDDEN, INPUTS, STEPS = 128, 28, 28
 BITS = 8
 BATCHES = (1, 256)
+SIZES, LENGTHS = (64, 128, 256), (28, 361)
+"""Units and steps of the GRUs that operators compute."""
 
 
 def integer(made: Bench, form: Form, lookup: str) -> onnx.ModelProto:
@@ -55,11 +62,15 @@ def handing_on(message: onnx.ModelProto) -> onnx.ModelProto:
     return step
 
 
-def session(message: onnx.ModelProto, saved: Path | None = None) -> onnxruntime.InferenceSession:
+def session(
+    message: onnx.ModelProto, saved: Path | None = None, operators: Sequence[Operator] = ()
+) -> onnxruntime.InferenceSession:
     """On one thread; `saved` receives what onnxruntime makes of the graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if operators:
+        library.register(options, operators)
     if saved is not None:
         options.optimized_model_filepath = str(saved)
     return onnxruntime.InferenceSession(
@@ -68,10 +79,14 @@ def session(message: onnx.ModelProto, saved: Path | None = None) -> onnxruntime.
 
 
 def caller(
-    message: onnx.ModelProto, batch: int, steps: int, state: Quantization | None
+    message: onnx.ModelProto,
+    batch: int,
+    steps: int,
+    state: Quantization | None,
+    operators: Sequence[Operator] = (),
 ) -> Callable[[], object]:
     """One call on random data; states begin at 0.0."""
-    opened = session(message)
+    opened = session(message, operators=operators)
     x = np.random.default_rng(1).standard_normal((steps, batch, INPUTS)).astype(np.float32)
     feeds = {"X": x}
     for given in opened.get_inputs()[1:]:
@@ -93,7 +108,14 @@ def nodes(message: onnx.ModelProto) -> tuple[int, int]:
 
 def main() -> None:
     """Measure and print."""
-    parsed = arguments(__doc__)
+    parser = parser_of(__doc__)
+    parser.add_argument("--operator", action="store_true", help="functions and operators alone")
+    parsed = parser.parse_args()
+    show(operators(quick=parsed.quick) if parsed.operator else forms(quick=parsed.quick), parsed)
+
+
+def forms(*, quick: bool) -> dict[str, float | str]:
+    """Figures of all forms, one GRU."""
     made = bench(HIDDEN, INPUTS, STEPS)
     program = made.lowering(Scheme.uniform(made.layers, BITS))
     (layer,) = program.layers
@@ -110,7 +132,7 @@ def main() -> None:
         steps = form.length or STEPS
         floating = handing_on(made.message) if name == "step" else made.message
         for batch in BATCHES:
-            rounds = (40 if parsed.quick else 400) if batch == 1 else 5 if parsed.quick else 25
+            rounds = (40 if quick else 400) if batch == 1 else 5 if quick else 25
             other, *own = medians(
                 caller(floating, batch, steps, None),
                 *(caller(message, batch, steps, state) for message in messages.values()),
@@ -122,7 +144,37 @@ def main() -> None:
                 label = f"{name}, batch {batch}, {lookup}"
                 figures[f"{label}, us per call"] = 1e6 * seconds
                 figures[f"{label}, ratio"] = seconds / other
-    show(figures, parsed)
+    return figures
+
+
+def operators(*, quick: bool) -> dict[str, float | str]:
+    """Figures of functions and of operators in their place, several GRUs."""
+    figures: dict[str, float | str] = {}
+    for hidden in SIZES[:1] if quick else SIZES:
+        made = bench(hidden, INPUTS, STEPS)
+        program = made.lowering(Scheme.uniform(made.layers, BITS))
+        model = made.model.clone()
+        Emit(program, whole=True)(model)
+        Functions()(model)
+        Pack()(model)
+        message = source.compact(source.proto(model))
+        found = matched(message, program).operators
+        for steps in LENGTHS[:1] if quick else LENGTHS:
+            for batch in BATCHES:
+                sides = [
+                    caller(made.message, batch, steps, None),
+                    caller(message, batch, steps, None, found),
+                ]
+                if steps == STEPS:  # a body of some hundred steps and sequences takes seconds
+                    sides.append(caller(message, batch, steps, None))
+                rounds = (40 if quick else 200) if batch == 1 else 5
+                other, *own = medians(*sides, rounds=rounds, clock=time.process_time)
+                label = f"H={hidden}, {steps} steps, batch {batch}"
+                figures[f"{label}, float, us per call"] = 1e6 * other
+                for name, taken in zip(("operator", "function"), own, strict=False):
+                    figures[f"{label}, {name}, us per call"] = 1e6 * taken
+                    figures[f"{label}, {name}, ratio"] = taken / other
+    return figures
 
 
 if __name__ == "__main__":

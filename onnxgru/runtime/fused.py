@@ -76,33 +76,56 @@ def written(
     return _KNOWN[key]
 
 
-class _Direction:
-    """One direction of one program."""
+class Direction:
+    """One direction of one program.
+
+    Parameters
+    ----------
+    recurrence : IntegerRecurrence
+        The direction.
+    container : str
+        Type of the input's codes.
+    way : Way
+        How products are made.
+
+    Attributes
+    ----------
+    kernel : callable
+        The compiled function: see `onnxgru.custom_ops.sequence.text`.
+    memory : mapping of str to int
+        How many values it needs memory for, by type.
+    codes, sums : int
+        Columns of that memory.
+    widths : ndarray of int
+        Of every segment.
+    arguments : list of ndarray
+        What the kernel takes behind the carries.
+    """
 
     def __init__(self, recurrence: IntegerRecurrence, container: str, way: Way) -> None:
         self._recurrence = recurrence
         prepared = [stage.prepare(_PRIMITIVES, part) for part in recurrence.stages]
         made = written(recurrence, prepared, container)
-        self._memory = made.memory
-        self._kernel = compiled(made.text, way.name)
+        self.memory = made.memory
+        self.kernel = compiled(made.text, way.name)
         found = [
             (part, given, segment)
             for part, given, own in zip(recurrence.stages, prepared, made.segments, strict=True)
             for segment in own
         ]
-        self._widths = np.asarray([part.operators[s.start].widths[0] for part, _, s in found])
-        self._codes, self._sums = padded(int(self._widths.max())), 0
-        self._arguments: list[Array] = []
-        for (part, given, segment), width in zip(found, self._widths.tolist(), strict=True):
+        self.widths = np.asarray([part.operators[s.start].widths[0] for part, _, s in found])
+        self.codes, self.sums = padded(int(self.widths.max())), 0
+        self.arguments: list[Array] = []
+        for (part, given, segment), width in zip(found, self.widths.tolist(), strict=True):
             known = kernel.values(segment, part, given, width)
             vectors = np.zeros((len(known.vectors), -(-width // CHUNK) * CHUNK), np.int32)
             vectors[:, :width] = known.vectors
-            self._arguments += [known.numbers, vectors, known.tables, known.curves]
+            self.arguments += [known.numbers, vectors, known.tables, known.curves]
             first = part.operators[segment.start]
             if isinstance(first, Linear):
-                self._arguments += _weights(first, way)
+                self.arguments += _weights(first, way)
                 columns = sum(first.widths) * len(first.parts[0].planes)
-                self._sums = max(self._sums, padded(columns) + LANES)
+                self.sums = max(self.sums, padded(columns) + LANES)
 
     def __call__(
         self,
@@ -120,25 +143,25 @@ class _Direction:
         emits = recurrence.emits
         shape = *x.shape[:2], recurrence.widths[emits]
         emitted = np.empty(shape, recurrence.types[emits].container)
-        codes = max(padded(x.shape[2]), self._codes)
+        codes = max(padded(x.shape[2]), self.codes)
         narrow, wide, sums = (
-            np.zeros((self._memory[kind], ROWS, columns), kind)
-            for kind, columns in (("uint8", codes), ("uint16", codes), ("int32", self._sums))
+            np.zeros((self.memory[kind], ROWS, columns), kind)
+            for kind, columns in (("uint8", codes), ("uint16", codes), ("int32", self.sums))
         )
-        self._kernel(
+        self.kernel(
             x,
             ends,
             bool((ends == ends[:1]).all()),
             recurrence.reverse,
             silence,
-            self._widths,
+            self.widths,
             emitted,
             narrow,
             wide,
             sums,
             np.zeros((ROWS, codes), np.int16),
             *carried,
-            *self._arguments,
+            *self.arguments,
         )
         return emitted
 
@@ -179,7 +202,7 @@ class FusedEngine(LayerRun):
         super().__init__(layer)
         self._watch = watch
         container = layer.input.quantization.type.container.name
-        self._directions = {r.name: _Direction(r, container, way) for r in layer.recurrences}
+        self._directions = {r.name: Direction(r, container, way) for r in layer.recurrences}
 
     def __call__(
         self,

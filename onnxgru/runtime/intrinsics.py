@@ -46,6 +46,16 @@ least = _binary(_extreme("<"))
 
 
 @intrinsic
+def place(_context: Any, address: Any) -> Any:
+    """An address (int64) as a pointer."""
+
+    def generate(_target: Any, builder: ir.IRBuilder, _signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic
 def wide(_context: Any, code: Any) -> Any:
     """uint8 or uint16 as int32."""
 

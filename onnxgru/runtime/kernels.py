@@ -47,7 +47,6 @@ def _stored(place: Path, name: str, content: bytes) -> Path:
     return path
 
 
-@functools.cache
 def compiled(text: str, way: str) -> Callable[..., None]:
     """The function ``kernel`` of a text over the intrinsics, compiled at its first call.
 
@@ -58,8 +57,23 @@ def compiled(text: str, way: str) -> Callable[..., None]:
     way : str
         Name of the way in which products are made; see `onnxgru.runtime.dots`.
     """
-    content = (_PRELUDE.format(way=way) + text).encode()
-    name = f"kernel_{hashlib.sha256(content).hexdigest()[:16]}"
+    kernel: Callable[..., Any] = imported(_PRELUDE.format(way=way) + text, "kernel").kernel
+    return kernel
+
+
+@functools.cache
+def imported(text: str, prefix: str) -> Any:
+    """A text as a module, whose functions Numba keeps on disk.
+
+    Parameters
+    ----------
+    text : str
+        Python source.
+    prefix : str
+        What the module's name begins with; a digest of the text follows.
+    """
+    content = text.encode()
+    name = f"{prefix}_{hashlib.sha256(content).hexdigest()[:16]}"
     path = _stored(cache.folder(), name, content)
     specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
@@ -67,5 +81,4 @@ def compiled(text: str, way: str) -> Callable[..., None]:
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module  # Numba's cache looks its functions' modules up
     specification.loader.exec_module(module)
-    kernel: Callable[..., Any] = module.kernel
-    return kernel
+    return module
