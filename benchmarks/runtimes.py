@@ -50,7 +50,7 @@ MEASURED: dict[tuple[str, str], tuple[str, ...]] = {
     ("onnxruntime", "step"): (*FLEXIBLE, *COMPILERS),
     ("onnxruntime", "unrolled"): FLEXIBLE,
     ("host", "scan"): FLEXIBLE,
-    ("compilers", "step"): (*FLEXIBLE, *COMPILERS),
+    ("compilers", "step"): (*FLEXIBLE, *COMPILERS, "LiteRT"),
     ("compilers", "unrolled"): (*FLEXIBLE, *COMPILERS),
     ("plain", "step"): (*FLEXIBLE, *COMPILERS, "onnx2c", "LiteRT", "C"),
 }
@@ -148,8 +148,9 @@ def _wanted(kind: tuple[str, str], sample: Sample, only: Sequence[str] | None) -
 
 def _division(place: str, seconds: float) -> dict[str, Any]:
     """What LiteRT makes of one division of integers, which all integer graphs have."""
-    given, divisors = np.asarray([[266, 6, 9, 16]] * 2, np.int32), np.full(4, 2, np.int32)
-    sides = [helper.make_tensor_value_info(n, TensorProto.INT32, [2, 4]) for n in "xy"]
+    given = np.asarray([[266, 265, 6, 7, 8, 9, 10, 16]], np.int32)
+    divisors = np.full(8, 2, np.int32)
+    sides = [helper.make_tensor_value_info(n, TensorProto.INT32, [1, 8]) for n in "xy"]
     node = helper.make_node("Div", ["x", "divisors"], ["y"], name="div")
     stored = [numpy_helper.from_array(divisors, "divisors")]
     graph = helper.make_graph([node], "division", sides[:1], sides[1:], stored)
@@ -224,7 +225,7 @@ def _measure(
     rows = record["rows"].setdefault(" / ".join((*kind, sample.name)), {})
     with tempfile.TemporaryDirectory() as place:
         try:
-            written, data = _quantized(Path(place), sample, kind)
+            written, data = quantized(Path(place), sample, kind)
         except OnnxgruError as error:
             sys.stderr.write(f"{kind} {sample.name}: {error}\n")
             return
@@ -249,7 +250,7 @@ def _names(name: str) -> list[str]:
     return [runtime.name for runtime in table.find(name)]
 
 
-def _quantized(place: Path, sample: Sample, kind: tuple[str, str]) -> tuple[Path, dict[str, Any]]:
+def quantized(place: Path, sample: Sample, kind: tuple[str, str]) -> tuple[Path, dict[str, Any]]:
     """An output folder, and recordings to run it on."""
     path = place / "model.onnx"
     onnx.save(build(sample.make), path)

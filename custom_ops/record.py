@@ -219,7 +219,13 @@ class Recorder:
     def _sum(self, term: Term) -> ir.Value:
         total: ir.Value | None = None
         offset = term.offset
-        pairs = sorted(term.pairs, key=lambda pair: pair[1] is not None and pair[1].all(-1))
+        # What depends on the input comes first. In the first step of an unrolled graph the rest may
+        # be constant, and OpenVINO then writes the sum into the constant's memory: the next call
+        # would start from it.
+        pairs = sorted(
+            term.pairs,
+            key=lambda pair: (pair[1] is not None and pair[1].all(-1), not pair[0].early),
+        )
         for one, factor in pairs:
             value = self(one)
             if factor is not None and factor.all(-1):

@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 
-from benchmarks.runtimes import BATCH, INPUTS, MEASURED, SAMPLES, STEPS, build
+from benchmarks.runtimes import (
+    BATCH,
+    HIDDEN,
+    INPUTS,
+    MEASURED,
+    SAMPLES,
+    STEPS,
+    build,
+    quantized,
+)
 from benchmarks.runtimes_page import page
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtimes.profiles import PROFILES
 from onnxgru.runtimes.table import DEVICES, RUNTIMES, find
-from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME
+from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME, verify
 
 
 @pytest.mark.parametrize("operator", sorted({sample.make for sample in SAMPLES}))
@@ -16,6 +25,14 @@ def test_models_run(operator):
     x = np.zeros((STEPS, BATCH, INPUTS), np.float32)
     for array in onnxruntime_session(build(operator))({"X": x}).values():
         assert np.isfinite(array).all()
+
+
+def test_the_second_call_of_an_unrolled_graph_starts_anew(tmp_path):
+    """OpenVINO wrote into memory that held what it had computed once, from constants."""
+    (sample,) = (one for one in SAMPLES if one.name == "16 bits")
+    folder, data = quantized(tmp_path, sample, ("compilers", "unrolled"))
+    (row,) = verify(folder, data, ["OpenVINO"]).rows
+    assert (row.verdict, row.codes) == (SAME, BATCH * STEPS * (INPUTS + HIDDEN))
 
 
 def test_the_page_says_what_differs_and_why():
