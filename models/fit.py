@@ -20,6 +20,7 @@ from onnxgru.data.metrics import accuracy
 from onnxgru.models.network import make_network
 from onnxgru.models.task import Examples, FitEpoch, Listener, Material, Recipe, Task
 from onnxgru.training.checkpoint import Checkpoint
+from onnxgru.training.descent import half_cosine, one_thread
 from onnxgru.training.trace import import_torch
 
 WATCHED = 1000
@@ -62,14 +63,10 @@ def fit(
         If the checkpoint cannot be written or is not of this training.
     """
     torch = import_torch("training")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):  # the caller's random state is left alone
-            torch.manual_seed(recipe.seed)
-            return _fit(torch, task, recipe, material, listener, checkpoint)
-    finally:
-        torch.set_num_threads(threads)
+    # The caller's random state is left alone.
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return _fit(torch, task, recipe, material, listener, checkpoint)
 
 
 def _fit(
@@ -140,7 +137,7 @@ class _Training:
         inputs = torch.from_numpy(self._material.batch(indices, epoch, self._generator))
         loss = self._criterion(self._module(inputs), torch.from_numpy(self._labels[indices]))
         total = recipe.epochs * math.ceil(len(self._labels) / recipe.batch_size)
-        rate = recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * self._step / total))
+        rate = recipe.learning_rate * half_cosine(self._step, total)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad()

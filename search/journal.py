@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from onnxgru.core import files
 from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Gene, Genome, Space
@@ -125,19 +126,11 @@ class Journal:
 
     def _lock(self) -> None:
         """Refuse a second process: both would write, and neither would know the other's lines."""
-        try:
-            import fcntl
-        except ImportError:
-            return
-        try:
-            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if files.lock(self._file.fileno()) is False:
             raise OutputError(
                 f"{self._path}: the journal must not be in use, but another process has it open; "
                 f"wait until that search ends, or stop it"
-            ) from error
-        except OSError:
-            return  # a file system without locks
+            )
 
     def _load(self, header: Mapping[str, Any]) -> None:
         """Read the lines that are whole, and cut off what is not."""

@@ -36,6 +36,34 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def lock(descriptor: int, *, wait: bool = False) -> bool | None:
+    """Lock an open file or folder for this process alone, until it is closed.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the file or folder.
+    wait : bool
+        Wait while another process has the lock.
+
+    Returns
+    -------
+    bool or None
+        Whether this process has the lock now, or another one; None where there are no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
+
+
 def is_partial(name: str) -> bool:
     """Whether a file of this name is what `write` leaves when its process is killed."""
     return name.startswith(".") and name.endswith(PARTIAL)

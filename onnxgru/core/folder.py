@@ -142,8 +142,8 @@ class Folder:
         except OSError:  # no cache, no lock
             yield
             return
-        held = _lock(place / name)
-        if held is None and _has_locks():
+        taken, held = _lock(place / name)
+        if taken:
             raise OutputError(
                 f"{self.path}: another process has it open and writes its results there; wait "
                 "until it ends, or give another folder with -o"
@@ -226,15 +226,15 @@ class Folder:
 
     def _stage(self) -> tuple[Path, int | None]:
         """A locked folder for files that are being written; what was abandoned is removed."""
-        alone = _lock(self.path, wait=True)
+        _, alone = _lock(self.path, wait=True)
         try:
             for left in self.path.glob(f"{STAGED}*"):
-                lock = _lock(left)  # a process that was killed has none
+                _, lock = _lock(left)  # a process that was killed has none
                 if lock is not None:
                     shutil.rmtree(left, ignore_errors=True)
                     os.close(lock)
             staged = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.path))
-            return staged, _lock(staged)
+            return staged, _lock(staged)[1]
         finally:
             if alone is not None:
                 os.close(alone)
@@ -265,28 +265,14 @@ class Folder:
             ) from error
 
 
-def _has_locks() -> bool:
+def _lock(folder: Path, *, wait: bool = False) -> tuple[bool, int | None]:
+    """Whether another process has a lock on a file or folder; the descriptor of ours, if any."""
     try:
-        import fcntl
-    except ImportError:
-        return False
-    return fcntl is not None
-
-
-def _lock(folder: Path, *, wait: bool = False) -> int | None:
-    """Descriptor of a folder or file that is locked now.
-
-    None if another process has it, or where there are no locks.
-    """
-    try:
-        import fcntl
-
         descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        return False, None
+    ours = files.lock(descriptor, wait=wait)
+    if ours:
+        return False, descriptor
+    os.close(descriptor)
+    return ours is False, None

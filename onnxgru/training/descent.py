@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from threading import current_thread, main_thread
 from typing import Any
 
 from onnxgru.training.quantizers import Tensor
@@ -94,5 +95,26 @@ class Descent:
 
 def _pace(step: int, steps: int) -> float:
     """Share of the learning rate at a step."""
-    risen = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
-    return risen * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / max(1.0, WARM_UP * steps)) * half_cosine(step, steps)
+
+
+def half_cosine(step: int, steps: int) -> float:
+    """From 1 at step 0 to 0 after all steps."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch's products in this thread, so that sums do not depend on the cores.
+
+    A worker leaves it so, for other workers' products would get more threads with its own.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            torch.set_num_threads(before)

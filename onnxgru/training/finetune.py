@@ -11,10 +11,8 @@ After every epoch the result is judged as what it will be: integers.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,7 @@ from onnxgru.data.dataset import Dataset
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.course import Course, Epoch
-from onnxgru.training.descent import Descent
+from onnxgru.training.descent import Descent, one_thread
 from onnxgru.training.host import HostGraph
 from onnxgru.training.quantizers import Tensor
 from onnxgru.training.trace import import_torch
@@ -177,7 +175,7 @@ class Finetuning:
             If the checkpoint cannot be written, is damaged, or is of another training.
         """
         settings = self._settings
-        with _one_thread():  # sums do not depend on the number of cores
+        with one_thread():
             course = Course(self._descent(data), settings.seed)
             saved = checkpoint.load(identity) if checkpoint else None
             if saved is None:
@@ -367,23 +365,6 @@ def check(
 def is_classes(labels: Array) -> bool:
     """Whether labels are classes and not real numbers."""
     return bool(np.issubdtype(labels.dtype, np.integer))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch's products, in this thread.
-
-    A worker leaves it so, for other workers' products would get more threads with its own.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if current_thread() is main_thread():
-            torch.set_num_threads(before)
 
 
 def _is_sound(result: Tuned) -> bool:

@@ -55,6 +55,6 @@ def test_without_locks_nothing_of_others_is_removed(
 ) -> None:
     other = tmp_path / f"{STAGED}other"
     other.mkdir()
-    monkeypatch.setattr(folder, "_lock", lambda _folder, **_how: None)
+    monkeypatch.setattr(folder, "_lock", lambda _folder, **_how: (False, None))
     Folder(tmp_path).write({"b.bin": b"b"})
     assert other.is_dir() and (tmp_path / "b.bin").read_bytes() == b"b"
