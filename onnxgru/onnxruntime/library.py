@@ -102,7 +102,13 @@ def _loaded(path: Path) -> Any:
     integers, words = ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int64)
     describe.restype = ctypes.c_void_p
     describe.argtypes = [ctypes.c_char_p, *[ctypes.c_size_t] * 3, integers, integers]
-    direction.argtypes = [ctypes.c_void_p, ctypes.c_char_p, words, *[ctypes.c_void_p] * 2]
+    direction.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.c_int64,
+        words,
+        *[ctypes.c_void_p] * 2,
+    ]
     return found
 
 
@@ -148,7 +154,6 @@ def _describe(found: Any, one: Operator) -> None:
         _KEPT.append(made)
         context = made.context.ctypes.data
         widths = (ctypes.c_int64 * len(outputs))(*direction.widths)
-        if not (
-            handle and found.onnxgru_direction(handle, name.encode(), widths, made.address, context)
-        ):
-            raise UsageError(f"{name} must have at most 14 states and a name of 255 letters")
+        told = (name.encode(), direction.layer.input_size, widths, made.address, context)
+        if not (handle and found.onnxgru_direction(handle, *told)):
+            raise MemoryError

@@ -41,6 +41,7 @@ typedef struct Direction {
     struct Direction *next;
     Run run;
     const int64_t *context;
+    int64_t columns;      /* of the input */
     int64_t widths[MOST]; /* of the sequence and of the states */
     char name[NAME];
 } Direction;
@@ -128,26 +129,35 @@ static Status *create(const Operator *one, const Function *api, const void *info
 
 static void destroy(void *kernel) { free(kernel); }
 
+/* A tensor that must have these sizes; -1 stands for any, and is overwritten. */
 static Status *read(const Function *api, void *context, size_t place, const void **data,
-                    int64_t sizes[3])
+                    int64_t *sizes, size_t axes)
 {
     const void *value, *shape;
-    size_t count = 0;
+    int64_t found[3];
+    size_t axis, count = 0;
+    int fits;
     Status *status =
         ((Status *(*)(const void *, size_t, const void **))api[INPUT])(context, place, &value);
     if (!status)
         status = ((Status *(*)(const void *, const void **))api[DATA])(value, data);
-    if (status || !sizes)
-        return status;
-    status = ((Status *(*)(const void *, const void **))api[SHAPE])(value, &shape);
+    if (!status)
+        status = ((Status *(*)(const void *, const void **))api[SHAPE])(value, &shape);
     if (status)
         return status;
     status = ((Status *(*)(const void *, size_t *))api[DIMENSION_COUNT])(shape, &count);
-    if (!status && count == 3)
-        status = ((Status *(*)(const void *, int64_t *, size_t))api[DIMENSIONS])(shape, sizes, 3);
+    fits = count == axes;
+    if (!status && fits)
+        status = ((Status *(*)(const void *, int64_t *, size_t))api[DIMENSIONS])(shape, found, axes);
     ((void (*)(const void *))api[RELEASE_SHAPE])(shape);
-    if (!status && count != 3)
-        status = failed(api, "onnxgru: the input of a recurrence must have 3 axes");
+    for (axis = 0; !status && fits && axis < axes; ++axis) {
+        if (sizes[axis] < 0)
+            sizes[axis] = found[axis];
+        fits = sizes[axis] == found[axis];
+    }
+    if (!status && !fits)
+        status = failed(api, "onnxgru: sequences, masks and states must have one batch size, and "
+                             "the columns of the layer");
     return status;
 }
 
@@ -168,18 +178,20 @@ static Status *compute(void *pointer, void *context)
     const int64_t *widths = kernel->direction->widths;
     const void *x, *mask = NULL, *first;
     void *sequence, *last[MOST];
-    int64_t sizes[3], shape[3];
+    int64_t sizes[3] = {-1, -1, kernel->direction->columns}, shape[3];
     size_t place, bytes;
-    Status *status = read(api, context, 0, &x, sizes);
-    if (!status && one->masked)
-        status = read(api, context, 1, &mask, NULL);
+    Status *status = read(api, context, 0, &x, sizes, 3);
+    if (!status && one->masked) {
+        shape[0] = sizes[0], shape[1] = sizes[1], shape[2] = 1;
+        status = read(api, context, 1, &mask, shape, 3);
+    }
     if (status)
         return status;
     shape[0] = sizes[0], shape[1] = sizes[1], shape[2] = widths[0];
     status = written(api, context, 0, shape, 3, &sequence);
     for (place = 1; !status && place < one->outputs; ++place) {
         shape[0] = sizes[1], shape[1] = widths[place];
-        status = read(api, context, one->masked + place, &first, NULL);
+        status = read(api, context, one->masked + place, &first, shape, 2);
         if (!status)
             status = written(api, context, place, shape, 2, &last[place - 1]);
         if (!status) {
@@ -228,8 +240,8 @@ void *onnxgru_operator(const char *name, size_t inputs, size_t masked, size_t ou
 }
 
 /* Adds a direction that an operator computes; returns 0 where it has no place for it. */
-int onnxgru_direction(Operator *one, const char *name, const int64_t *widths, Run run,
-                      const int64_t *context)
+int onnxgru_direction(Operator *one, const char *name, int64_t columns, const int64_t *widths,
+                      Run run, const int64_t *context)
 {
     Direction *direction = calloc(1, sizeof *direction);
     if (!direction || strlen(name) >= NAME) {
@@ -238,6 +250,7 @@ int onnxgru_direction(Operator *one, const char *name, const int64_t *widths, Ru
     }
     strcpy(direction->name, name);
     memcpy(direction->widths, widths, one->outputs * sizeof *widths);
+    direction->columns = columns;
     direction->run = run;
     direction->context = context;
     direction->next = one->directions;

@@ -15,6 +15,8 @@ from onnxgru.onnxruntime.entry import Entry, entry
 from onnxgru.output.reopening import program_of
 
 GRAPH = "integer.onnx"
+MOST_STATES, LONGEST = 12, 255
+"""Of a direction and its name, as ``operator.c`` has place for."""
 MASK = "mask"
 """Name of a function's input."""
 
@@ -122,9 +124,9 @@ def matched(graph: onnx.ModelProto, program: IntegerProgram) -> Described:
     if not functions:
         reason = "it has no functions that operators could replace; quantise with --functions"
         return Described((), (reason,))
-    operators, left = [], []
+    operators, left, typed = [], [], _types(graph)
     for function in functions:
-        found = _operator(function, graph, program)
+        found = _operator(function, graph, program, typed)
         if isinstance(found, str):
             left.append(found)
         else:
@@ -132,18 +134,27 @@ def matched(graph: onnx.ModelProto, program: IntegerProgram) -> Described:
     return Described(tuple(operators), tuple(left))
 
 
+def _types(graph: onnx.ModelProto) -> dict[str, np.dtype[Any]]:
+    """Types of values, as far as they are known."""
+    whole = onnx.shape_inference.infer_shapes(graph).graph
+    return {
+        value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        for value in (*whole.input, *whole.value_info, *whole.output)
+        if value.type.tensor_type.elem_type
+    }
+
+
 def _operator(
-    function: onnx.FunctionProto, graph: onnx.ModelProto, program: IntegerProgram
+    function: onnx.FunctionProto,
+    graph: onnx.ModelProto,
+    program: IntegerProgram,
+    typed: Mapping[str, np.dtype[Any]],
 ) -> Operator | str:
     """The operator in the place of a function, or why there is none."""
     known = {
         recurrence.name: Direction(layer, recurrence)
         for layer in program.layers
         for recurrence in layer.recurrences
-    }
-    typed = {
-        value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        for value in graph.graph.value_info
     }
     directions = {}
     masked = MASK in function.input[1:2]
@@ -154,8 +165,12 @@ def _operator(
         direction = known.get(name)
         if direction is None or len(direction.outputs) != len(node.output):
             return f"{name} is no recurrence that kernels compute"
-        for value, kind in zip(node.output, direction.outputs, strict=True):
+        states = direction.outputs[1:]
+        first = node.input[1 + masked : 1 + masked + len(states)]
+        for value, kind in zip([*node.output, *first], [*direction.outputs, *states], strict=True):
             if typed.get(value, kind) != kind:
-                return f"{name} gives {typed[value]}, and kernels {kind}"
+                return f"{name} has codes of {typed[value]}, and kernels compute {kind}"
+        if len(states) > MOST_STATES or len(name.encode()) > LONGEST:
+            return f"{name} has more than {MOST_STATES} states, or more than {LONGEST} letters"
         directions[name] = direction
     return Operator(function.name, len(function.input), masked, directions)

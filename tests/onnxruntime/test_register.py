@@ -2,16 +2,18 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 import onnxgru
 import onnxgru.onnxruntime
 from onnxgru.events import silent
-from onnxgru.onnxruntime import library
+from onnxgru.onnxruntime import library, operators
 from tests import grus
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -57,9 +59,24 @@ def test_operators_give_the_codes_of_bodies_and_evaluator(case: grus.Case, tmp_p
     ):
         np.testing.assert_array_equal(one, body)
         np.testing.assert_array_equal(one, evaluated)
+    if case.initial:
+        feeds["initial_h"] = feeds["initial_h"][:, :2]
+        with pytest.raises(Fail, match="onnxgru: sequences, masks and states must have one batch"):
+            session(place, options).run(None, feeds)
     ran = nodes(place, options)
+    refusing = SimpleNamespace(register_custom_ops_library=refused)
+    with pytest.warns(onnxgru.OnnxgruWarning) as told:
+        assert onnxgru.onnxruntime.register(refusing, place) == ()
+    assert str(told[0].message) == (
+        "onnxruntime must take the operators of onnxgru, but refuses them: another version; the "
+        "portable bodies run"
+    )
     assert len([name for name in ran if name.startswith("Recurrence")]) == len(sides)
     assert "Scan" not in ran
+
+
+def refused(_path: str) -> None:
+    raise RuntimeError("another version")
 
 
 def warned(place: Path) -> str:
@@ -106,6 +123,23 @@ def test_what_is_missing_is_told_and_bodies_run(
     assert warned(place) == (
         "out/integer.onnx: /other/forward is no recurrence that kernels compute; the portable body "
         "runs"
+    )
+
+
+def test_layers_that_kernels_do_not_compute_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = quantized(LSTM, tmp_path, profile="compilers")
+    options = onnxruntime.SessionOptions()
+    told = "has codes of int32, and kernels compute uint16"
+    with pytest.warns(onnxgru.OnnxgruWarning, match=told):
+        assert onnxgru.onnxruntime.register(options, place) == ()
+    session(place, options)
+    monkeypatch.setattr(operators, "LONGEST", 5)
+    place = quantized(grus.Case(), tmp_path, force=True)
+    assert warned(place) == (
+        "out/integer.onnx: /gru/forward has more than 12 states, or more than 5 letters; the "
+        "portable body runs"
     )
 
 
