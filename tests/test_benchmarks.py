@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -281,3 +282,21 @@ def test_results_name_every_benchmark(command: str) -> None:
     assert f"python -m benchmarks.{command}" in (ROOT / "benchmarks" / "README.md").read_text(
         "utf-8"
     )
+
+
+def test_frames_of_a_denoiser_overlap_to_the_recording(tmp_path: Path) -> None:
+    from benchmarks.denoiser import HOP, WINDOW, frames
+
+    samples = np.random.default_rng(0).integers(-9000, 9000, 5 * HOP).astype("<i2")
+    with wave.open(str(tmp_path / "noise.wav"), "wb") as stream:
+        stream.setnchannels(1)
+        stream.setsampwidth(2)
+        stream.setframerate(16_000)
+        stream.writeframes(samples.tobytes())
+    found = frames(tmp_path / "noise.wav", None)
+    assert found.shape == (4, WINDOW // 2 + 1, 1, 2) and found.dtype == np.float32
+    window = np.sqrt(np.hanning(WINDOW + 1)[:-1])
+    pieces = np.fft.irfft(found[:, :, 0, 0] + 1j * found[:, :, 0, 1]) * window
+    whole = pieces[:-1, HOP:] + pieces[1:, :HOP]
+    np.testing.assert_allclose(whole.ravel(), samples[HOP : 4 * HOP] / 2**15, atol=1e-6)
+    np.testing.assert_array_equal(frames(tmp_path / "noise.wav", 2), found[:2])

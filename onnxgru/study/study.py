@@ -1,7 +1,9 @@
 """The search of a session: what a candidate costs, the journal, and the front."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -375,11 +377,15 @@ class Study:
         session.listener(Stage("judging the front on the hold-out data"))
         found = front(members)
         wide = session.unbounded
-        uniform = [
-            Uniform(bits=bits, **self._measured(wide, self._uniform(bits)))
-            for bits in reversed(WIDTHS)
-        ]
-        entries = [self.entry(index, member.genome) for index, member in enumerate(found)]
+        widths = tuple(reversed(WIDTHS))
+        # Fine-tuning a candidate is not for threads.
+        with ThreadPoolExecutor(1 if self._make else config.jobs or os.cpu_count()) as workers:
+            figures = workers.map(lambda bits: self._measured(wide, self._uniform(bits)), widths)
+            uniform = [
+                Uniform(bits=bits, **known) for bits, known in zip(widths, figures, strict=True)
+            ]
+            genomes = [member.genome for member in found]
+            entries = list(workers.map(self.entry, range(len(genomes)), genomes))
         data = {role: session.data[role] for role in FIGURES if role in session.data}
         metric = session.yardstick.metric
         made = Front(

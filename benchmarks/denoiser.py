@@ -1,0 +1,95 @@
+"""A streaming denoiser (GTCRN): fourteen GRUs, one frame per call, its caches handed on.
+
+The model takes one frame of a short-time Fourier transform and its caches, and gives the frame
+without noise. It is calibrated on one recording. Candidates are judged by the first 600 frames of
+that and the first half of another one, because weights that are narrow enough for the one may be
+too narrow for the other. Every figure is the SQNR to the float model over the whole of the second
+recording, chained through the caches: uniform 8 and 6 bits, and the best member of at most 18,000
+bytes of flash.
+
+    python -m benchmarks.denoiser MODEL --audio FOLDER [--quick] [--json FILE]
+"""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import onnxgru
+from benchmarks.measure import parser_of, show
+from onnxgru.data.wav import read
+
+WINDOW, HOP = 512, 256
+INPUT = "mix"
+CHOICE = 600
+"""Frames of the first recording that candidates are judged by."""
+
+SEARCH = {"population": 24, "generations": 5}
+QUICK = {"population": 4, "generations": 1}
+SHORT = 20
+"""Frames of every recording in a quick run."""
+
+MOST = 18_000
+"""Bytes of flash of the member."""
+
+Floats = npt.NDArray[np.float32]
+
+
+def frames(path: Path, count: int | None) -> Floats:
+    """Spectra (T, 257, 1, 2) of a recording, real and imaginary parts."""
+    samples = read(path).samples[0, :, 0]
+    window = np.sqrt(np.hanning(WINDOW + 1)[:-1]).astype(np.float32)
+    starts = range(0, len(samples) - WINDOW + 1, HOP)[:count]
+    pieces = np.stack([samples[start : start + WINDOW] * window for start in starts])
+    spectra = np.fft.rfft(pieces, axis=1)
+    return np.stack([spectra.real, spectra.imag], axis=-1).astype(np.float32)[:, :, None]
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = parser_of(__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--audio", type=Path, required=True)
+    parser.add_argument("--calibration", default="noisy_1", help="recording (default noisy_1)")
+    parser.add_argument("--holdout", default="gtcrn_mix", help="recording (default gtcrn_mix)")
+    options = parser.parse_args()
+    known, other = (
+        frames(options.audio / f"{name}.wav", SHORT if options.quick else None)
+        for name in (options.calibration, options.holdout)
+    )
+    figures: dict[str, float | str] = {"frames of hold-out": len(other)}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", onnxgru.OnnxgruWarning)  # of few recordings
+        place = Path(folder)
+        (place / "validation").mkdir()
+        half = other[: (len(other) + 1) // 2]
+        for number, chosen in enumerate((half, known[:CHOICE])):
+            np.savez(place / "validation" / f"{number}.npz", mix=chosen)
+        data: dict[str, Any] = {"validation": place / "validation", "holdout": {INPUT: other}}
+        search = onnxgru.quantize(
+            options.model, calibration={INPUT: known}, **data, output=place / "search",
+            search=True, **(QUICK if options.quick else SEARCH),
+        )  # fmt: skip
+        assert search.front is not None
+        for uniform in search.front["uniform"]:
+            if uniform["bits"] in (8, 6):
+                figures |= _figures(f"{uniform['bits']} bits", uniform)
+        small = onnxgru.pick(search.folder, max_bytes=MOST, **data, output=place / "small")
+        assert small.parsed.search is not None
+        figures |= _figures("searched", search.front["members"][small.parsed.search.chosen.index])
+    show(figures, options)
+
+
+def _figures(name: str, entry: dict[str, Any]) -> dict[str, float | str]:
+    return {
+        f"{name}, flash bytes": entry["flash_bytes"],
+        f"{name}, SQNR, dB": round(entry["holdout"], 2),
+        f"{name}, SQNR on validation, dB": round(entry["validation"], 2),
+    }
+
+
+if __name__ == "__main__":
+    main()
