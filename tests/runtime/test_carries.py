@@ -8,6 +8,7 @@ what it does::
 """
 
 from dataclasses import replace
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -82,8 +83,14 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(case: grus.Case) -> tuple[Pipeline, dict[str, np.ndarray]]:
-    inputs = grus.feeds(case)
-    return pipeline(grus.model(case), inputs), inputs
+    """Pipeline and inputs of one of the cases, made once."""
+    return _made(CASES.index(case))
+
+
+@cache
+def _made(index: int) -> tuple[Pipeline, dict[str, np.ndarray]]:
+    inputs = grus.feeds(CASES[index])
+    return pipeline(grus.model(CASES[index]), inputs), inputs
 
 
 def reference(case: grus.Case, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
