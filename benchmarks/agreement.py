@@ -1,9 +1,10 @@
-"""The same codes over 100,000 steps from extreme states: oracle, evaluator, graph, and C.
+"""The same codes over 100,000 steps from extreme states: oracle, evaluator, graphs, and C.
 
 Every operator of a GRU of 64 units has a width drawn at random. 100 sequences of 1,000 steps begin
 with states whose codes are the least or the largest; inputs are random codes, and in three steps of
 ten the least or the largest alone. The codes of the states are compared after every step. The graph
-is the step form in onnxruntime, its state handed on. C is compiled by gcc and run on this machine.
+is the step form in onnxruntime, its state handed on: flat, as a function, and with the compiled
+operator in the place of that. C is compiled by gcc and run on this machine.
 
     python -m benchmarks.agreement [--quick] [--json FILE]
 """
@@ -20,9 +21,11 @@ from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.firmware.sources import Library
 from onnxgru.firmware.writing import vector
+from onnxgru.onnxruntime.operators import matched
 from onnxgru.passes import source
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import Form
+from onnxgru.passes.functions import Functions
 from onnxgru.passes.pack import Pack
 from onnxgru.passes.step import Step
 from onnxgru.runtime import oracle
@@ -31,6 +34,7 @@ from tests.firmware.libraries import Called, compile_with, write
 
 HIDDEN, INPUTS = 64, 28
 SEQUENCES = 100
+GRAPHS = ("graph", "function", "operator")
 CHUNK = 50
 """Steps that the oracle, which keeps every operator's codes, runs at once."""
 
@@ -57,13 +61,20 @@ def by_oracle(layer: IntegerLayer, x: Codes, first: Codes) -> Codes:
     return np.concatenate(found)
 
 
-def by_graph(made: measure.Bench, program: IntegerProgram, x: Codes, first: Codes) -> Codes:
-    """States after every step, as onnxruntime computes the step form."""
+def by_graph(
+    made: measure.Bench, program: IntegerProgram, x: Codes, first: Codes, kind: str
+) -> Codes:
+    """States after every step, as onnxruntime computes the step form of one kind of `GRAPHS`."""
     model = made.model.clone()
     Step(made.layers, 1)(model)
-    Emit(program, Form("step"), Vocabulary())(model)
+    flat = kind == GRAPHS[0]
+    Emit(program, Form("step"), Vocabulary(), whole=not flat)(model)
+    if not flat:
+        Functions()(model)
     Pack()(model)
-    session = latency.session(source.compact(source.proto(model)))
+    message = source.compact(source.proto(model))
+    operators = matched(message, program).operators if kind == "operator" else ()
+    session = latency.session(message, operators=operators)
     given, handed = (one.name for one in session.get_inputs())
     (layer,) = program.layers
     quantization = layer.input.quantization
@@ -101,8 +112,10 @@ def main() -> None:
         "steps": str(steps * SEQUENCES),
         "codes compared": str(wanted.size),
         "oracle, codes that differ": str(int((by_oracle(layer, x, first) != wanted).sum())),
-        "graph, codes that differ": str(int((by_graph(made, program, x, first) != wanted).sum())),
     }
+    for kind in GRAPHS:
+        found = by_graph(made, program, x, first, kind)
+        figures[f"{kind}, codes that differ"] = str(int((found != wanted).sum()))
     with tempfile.TemporaryDirectory() as folder:
         found = by_c(program, x, first, Path(folder) / "net")
     figures["C, codes that differ"] = str(int((found != wanted).sum()))
