@@ -53,8 +53,8 @@ LITERT = """
 onnx2tf 1.29 writes it as a cast to float32, a product with the reciprocal, and a cast back. The
 stored reciprocals of a vector of divisors are not exact: that of 2 is 0.49999997. A quotient that
 is a whole number then comes out one too small. That is seldom, so LiteRT is run on recordings of
-1,000 steps, and all other runtimes on six. Where the table says "same", these recordings had no such
-quotient; others have.
+1,000 steps, and all other runtimes on six. Where the table says "same", these recordings had no
+such quotient; others have.
 """
 
 
