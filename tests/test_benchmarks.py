@@ -64,6 +64,12 @@ def test_evaluator(tmp_path: Path) -> None:
     assert found["ratio to the plain way"] > 0
 
 
+def test_flash(tmp_path: Path) -> None:
+    found = figures("flash", tmp_path)
+    label = "digits_row, weights 2, outputs 2, flash / weights"
+    assert found[label] < 1.31 and found[f"{label} before"] > 1.68
+
+
 def test_latency(tmp_path: Path) -> None:
     found = figures("latency", tmp_path)
     assert int(found["scan, Gather, nodes of the body"]) <= 48
