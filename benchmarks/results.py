@@ -25,9 +25,10 @@ TITLES = {
     "mnist-pixel": "MNIST pixel-wise, 361 steps of one pixel, 128 units",
     "speech-4": "Speech Commands, 4 keywords, 63 steps of 40 mel features, 128 units",
     "speech-10": "Speech Commands, 10 keywords, 63 steps of 40 mel features, 128 units",
+    "vowels": "A fresh task: Japanese Vowels, 9 speakers, 29 steps of 12 coefficients, 64 units",
 }
 
-TITLE = "# Results on the published tasks"
+TITLE = "# Results on the published tasks, and on a fresh one"
 
 NOTES = """\
 All figures are on hold-out data and are means over seeds. The interval is Student's t at 95 %
@@ -39,13 +40,19 @@ epochs) were chosen while looking at hold-out accuracy of the keywords and of bo
 for ours and for uniform widths alike. The digits were not used for that. Widths, members and
 epochs were chosen on validation data alone.
 
+**One task is fresh.** *vowels* came after every setting (`benchmarks/fresh.py`): nobody tuned
+anything to it, and it was run once. The settings are those of the digits, the other small task,
+with epochs for as many steps. The task is easy: weights of 2 bits lose nothing, and the published
+search does as well as ours. So it confirms the size and the accuracy, and says nothing of which
+search is better.
+
 The hold-out data of the keywords are few: one sequence is 0.17 points of ten keywords and 0.40
 points of four. On ten keywords uniform 8 bits, which only rounds the float model, is 0.66
 points above it.
 
 ## What was compared
 
-The tasks are those of Miccini et al. 2024 ([arXiv
+All tasks but *vowels* are those of Miccini et al. 2024 ([arXiv
 2402.12263](https://arxiv.org/abs/2402.12263)), with the models of this repository (`onnxgru
 zoo`). The paper reports 25 to 55 % fewer weight bits than uniform 8 bits at its accuracy, and
 on ten keywords an accuracy 17 % lower. It has models and splits of its own, so its figures are
