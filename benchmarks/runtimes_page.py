@@ -35,13 +35,14 @@ python -m benchmarks.runtimes --install --json benchmarks/results/runtimes.json 
 The models have one layer of eight units and four inputs, at 4 bits: the operators GRU, RNN and LSTM
 (with a cell state of 16 bits); LiGRU, written out in the body of a `Scan`; a GRU with a state of 16
 bits; a GRU as a delta network; a GRU and a dense layer quantised with `--head`. Runtimes that
-compile for fixed sizes get the graph with the sizes of the call, as `--batch` sets them.
+compile for fixed sizes get the graph with the sizes of the call, as `--batch` sets them. C is the
+code of `onnxgru c`, on this machine and under QEMU; it is the same for all profiles and forms.
 """
 
 ONNX2C = """
 ## onnx2c
 
-**Not measured.** onnx2c is in none of the package registries of Debian 12, PyPI, npm and crates.io.
+**Not measured.** Debian 12, PyPI and npm have no package of it.
 With the program on the PATH, or `--at onnx2c=PROGRAM`, the command above measures it. Its source
 has no `Cast` to an integer type (read, not run), so no codes come about from float inputs.
 """
