@@ -1,8 +1,10 @@
 """Estimate: sizes of a model's recurrences at uniform widths, without any data.
 
-Ranges are not known then, and every value gets about the same one. Sizes differ by the few bytes of
-parameters that only some ranges need, by biases that are a byte longer or shorter, and by tables
-that data make equal, which count once: mostly those of hard sigmoids, a kilobyte at most.
+Ranges are not known then, and every value gets about the same one. The real size differs by the few
+bytes of parameters that only some ranges need, and by biases that are a byte longer or shorter. It
+is smaller by 256 bytes (at 8 bits) for every lookup table that equals another one: equal tables are
+stored once, and which are equal depends on the data. This is seen where inputs saturate gates, and
+most often with hard sigmoids.
 """
 
 from collections.abc import Sequence
