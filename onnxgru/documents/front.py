@@ -11,6 +11,8 @@ from onnxgru.data.intervals import Interval
 FORMAT = "onnxgru.front/1"
 NAME = "front.json"
 ROUNDING = 1e-9
+ALIKE = 0.01
+"""Share of a size by which members may differ and still count as equally small."""
 """A drop is a difference of percentages: at its limit it still counts as kept."""
 
 TITLES = {"sqnr": "SQNR"}
@@ -306,9 +308,14 @@ class Front:
         return [m for m in self.searched if best - self.score(m) <= max_drop + ROUNDING]
 
     def smallest(self, max_drop: float) -> Member:
-        """The smallest member within a drop; the best one on validation where there is none."""
+        """The smallest member within a drop; the best one on validation where there is none.
+
+        Of members whose sizes are equal within `ALIKE`, the best one is taken.
+        """
         if found := self.within(max_drop):
-            return min(found, key=lambda m: (m.size(self.size), -self.score(m)))
+            most = (1 + ALIKE) * min(m.size(self.size) for m in found)
+            alike = [m for m in found if m.size(self.size) <= most]
+            return max(alike, key=lambda m: (self.score(m), -m.size(self.size)))
         return max(self.searched, key=lambda m: (self.score(m), -m.size(self.size)))
 
     def pick(

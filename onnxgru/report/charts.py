@@ -357,7 +357,7 @@ def operators(rows: Sequence[Operator]) -> list[tuple[Operator, float]]:
     known = [row.sqnr_db for row in rows if row.sqnr_db is not None]
     top = max([1.0, *known])
     found = sorted(rows, key=lambda row: (row.sqnr_db is None, row.sqnr_db or 0.0))
-    return [(row, max(0.0, 100 * (row.sqnr_db or 0.0) / top)) for row in found]
+    return [(row, 100 * max(0.0, (row.sqnr_db or 0.0) / top)) for row in found]
 
 
 def heat_maps(document: Mapping[str, Any], title: str) -> dict[str, Heat]:

@@ -1,7 +1,7 @@
 """The report as text: ``report.md``, and what other views of a report share with it."""
 
 from onnxgru.documents.entries import Sizes
-from onnxgru.documents.front import Metric
+from onnxgru.documents.front import ALIKE, Metric
 from onnxgru.documents.remarks import (
     TITLES,
     between,
@@ -170,7 +170,7 @@ def _search_lines(report: Report, search: Search) -> list[str]:
     size = titles[search.size]
     least = "smallest member" if search.size == "flash_bytes" else f"member of the least {size}"
     rule = (
-        f"the {least} at most {limit}"
+        f"the {least} at most {limit}, or a better one that is at most {ALIKE:.0%} larger"
         if search.within
         else f"the most accurate member, because none is at most {limit}"
     )

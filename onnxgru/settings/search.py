@@ -48,7 +48,8 @@ class Search(Settings):
     max_drop: float | None = setting(
         None,
         Number("of at least 0", lambda value: value >= 0),
-        "choose the smallest member of the front that is at most this much below the best",
+        "choose the smallest member of the front that is at most this much below the best (or a "
+        "better one that is at most 1 % larger)",
         unset="0.5 points, 3 dB against the float model, 0.5 dB against targets",
         keyed=False,
         example=0.5,

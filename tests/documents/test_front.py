@@ -56,6 +56,11 @@ def test_smallest(uniform: float, drop: float, expected: int) -> None:
     assert front(MEMBERS, uniform).smallest(drop).index == expected
 
 
+def test_the_better_of_two_that_are_equally_small() -> None:
+    found = front([(100, 90.0), (1000, 97.7), (1010, 98.0), (1011, 98.1)], 97.0)
+    assert found.smallest(0.5).index == 2
+
+
 def test_no_member_is_near() -> None:
     found = front(MEMBERS, 99.0)
     assert found.within(0.5) == []
