@@ -207,17 +207,28 @@ def proto(model: ir.Model) -> onnx.ModelProto:
     message = ir.to_proto(model)
     if message.ByteSize() > LARGEST:
         raise ModelError("the model is larger than 2 GiB, which a single ONNX file cannot hold")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(message, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise ModelError(
-            f"the shapes of the model contradict each other ({_first(error)}); "
-            "a fixed length in a Reshape may need another --recurrence"
-        ) from error
+    inferred = _inferred(message)
     for ours, declared in zip(inferred.graph.output, message.graph.output, strict=True):
         if declared.type.tensor_type.HasField("shape"):
             ours.type.tensor_type.shape.CopyFrom(declared.type.tensor_type.shape)
     return inferred
+
+
+def _inferred(message: onnx.ModelProto) -> onnx.ModelProto:
+    """With the shapes that onnx infers.
+
+    Shapes that are computed by the graph are followed where that succeeds. onnx 1.23 confuses such
+    values of a graph with a loop now and then, and then finds contradictions that are none.
+    """
+    for followed in (True, False):
+        try:
+            return onnx.shape_inference.infer_shapes(message, strict_mode=True, data_prop=followed)
+        except onnx.shape_inference.InferenceError as error:
+            found = error
+    raise ModelError(
+        f"the shapes of the model contradict each other ({_first(found)}); "
+        "a fixed length in a Reshape may need another --recurrence"
+    ) from found
 
 
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:
