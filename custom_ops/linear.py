@@ -75,7 +75,7 @@ from onnxgru.custom_ops.words import byte_shift, split
 BIAS_LIMIT = 2**30
 """Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""
 
-TOLERANCE = 16
+TOLERANCE = 32
 """Ratios are off by at most this part of what rounding may take from a channel's largest weight."""
 
 

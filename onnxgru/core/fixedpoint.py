@@ -34,9 +34,9 @@ product of 2^24 is far beyond the largest code. p >= 7 is forced only where p > 
 exact for all int32 values.
 
 Small multipliers have 8 bits, M <= 2^8 - 1, and take one byte of flash instead of two. They serve
-where the last term stays within a quarter of a code, or the ratio within a tolerance::
+where the last term stays within a sixteenth of a code, or the ratio within a tolerance::
 
-    A |m - M 2^-(s+p)| <= 1/4     or     |1 - M 2^-(s+p) / m| <= tolerance
+    A |m - M 2^-(s+p)| <= 1/16    or     |1 - M 2^-(s+p) / m| <= tolerance
 """
 
 import math
@@ -51,7 +51,7 @@ OPERAND_BITS = 15
 """Bits of the multiplier, and of the clipped accumulator's magnitude."""
 SMALL_BITS = 8
 """Bits of a small multiplier."""
-LEAST_LOSS = 0.25
+LEAST_LOSS = 1 / 16
 """Codes that small multipliers may always cost."""
 WORD_BITS = 8
 """Bits of the lower word, where the clipped accumulator has two."""

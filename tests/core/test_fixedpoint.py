@@ -153,7 +153,7 @@ def test_codes_are_the_nearest_but_for_near_ties(ratio: float, bits: int) -> Non
     [
         (0.99, 8, 0.005, True),  # 253.44 and 85.4 become 253 and 85
         (0.99, 8, 0.004, False),
-        (0.99, 2, 0.0, True),  # within a quarter of a code in any case
+        (0.99, 2, 0.0, True),  # within a sixteenth of a code in any case
         (2.01, 8, 0.003, False),  # no 8 bits at a shift of 7
         (0.99, 16, 1.0, False),
         (0.99, 8, None, False),

@@ -89,7 +89,7 @@ def test_sizes_by_role(bits: int) -> None:
     assert [b.size for b in biases] == [case.H] * 6
     assert total["bias"] == sum(case.H * held(bias.min(), bias.max()) for bias in biases)
     small = [part.output.requantization.small for part in parts]
-    assert bits > 4 or all(small)
+    assert bits > 3 or all(small)
     assert bits < 7 or not any(small)
     assert total["multiplier"] == case.H * (12 - sum(small)) + 2 * (4 * 2 + 3)
     assert total["shift"] == 6 + 4 + 3

@@ -109,7 +109,7 @@ def test_what_costs_nothing_grows_first(made):
     least = grown(made, encoding, start, 0)[1]
     found, _, _ = grown(made, encoding, start, least + 16)
     values = encoding.space.decode(found)
-    assert values["/gru/forward/state.keep"] == values["/gru/forward/new.hidden"] == 8
+    assert values["/gru/forward/state.keep"] == values["/gru/forward/state.new"] == 8
     assert {bits for name, bits in values.items() if name.endswith(".weight")} == {2}
 
 

@@ -142,7 +142,7 @@ def test_widths_are_read(text, expected):
         ({"genes": "observer"}, "genes must be bits"),
         ({"genes": "bits,colour"}, "'bits,colour'"),
         ({"genes": "bits,observer,observer"}, "genes must be bits"),
-        ({"share": "all"}, "share must be one of none, layer, kind, gate"),
+        ({"share": "all"}, "share must be one of auto, none, layer, kind, gate"),
         ({"strategy": "luck"}, "strategy must be one of explore-exploit, plain"),
         ({"objectives": "error,speed"}, "'speed'"),
         ({"genes": "bits,threshold"}, "belong together; give genes bits,threshold and objectives"),
