@@ -14,10 +14,11 @@ from benchmarks.runtimes import (
     quantized,
 )
 from benchmarks.runtimes_page import page
+from onnxgru.firmware.verifying import verify
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtimes.profiles import PROFILES
 from onnxgru.runtimes.table import DEVICES, RUNTIMES, find
-from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME, verify
+from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME
 
 
 @pytest.mark.parametrize("operator", sorted({sample.make for sample in SAMPLES}))

@@ -21,7 +21,7 @@ from onnx import helper
 from onnxgru.core.errors import DataError, ModelError, UsageError, VerificationError
 from onnxgru.data import sources
 from onnxgru.data.reading import Source
-from onnxgru.events import Listener, Stage, silent
+from onnxgru.events import Listener, Stage
 from onnxgru.passes import source
 from onnxgru.runtime import golden
 from onnxgru.runtime.crossings import Crossings, crossings, from_codes, sized
@@ -155,50 +155,6 @@ class Trial:
         return cls(file, model, shown, calls, expected, told)
 
 
-def verify(
-    path: str | Path,
-    data: Source | None = None,
-    runtimes: Sequence[str] = (),
-    *,
-    where: Mapping[str, str] | None = None,
-    seconds: float = SECONDS,
-    listener: Listener = silent,
-) -> Verdicts:
-    """Run a written graph in every runtime that is installed and compare all codes.
-
-    Parameters
-    ----------
-    path : path
-        An output folder, or an ONNX file.
-    data : str, path or object, optional
-        Recordings to run, as for `quantize`; where left out, the test data sets beside the graph,
-        or random numbers if there are none.
-    runtimes : sequence of str
-        Names of runtimes; all where left out.
-    where : mapping of str to str, optional
-        By name of a runtime: a Python interpreter that has it, its program, or for onnxruntime-web
-        the folder with ``node_modules``.
-    seconds : float
-        Time limit of each runtime.
-    listener : callable, optional
-        Receives the events of `onnxgru.events` while it works.
-
-    Raises
-    ------
-    UsageError
-        If there is no runtime of a name.
-    ModelError
-        If the file cannot be read, or onnxruntime cannot run it.
-    DataError
-        If data or test data sets do not fit.
-    """
-    wanted = known(runtimes)
-    places = places_of(where or {})
-    trial = Trial.of(path, data)
-    found = rows(trial, wanted, places, seconds=seconds, listener=listener)
-    return Verdicts(str(trial.file), trial.inputs, tuple(found))
-
-
 def rows(
     trial: Trial,
     runtimes: Sequence[Runtime],
@@ -207,7 +163,21 @@ def rows(
     seconds: float,
     listener: Listener,
 ) -> list[RuntimeRow]:
-    """What becomes of a graph in some runtimes; arguments as of `verify`, runtimes as such."""
+    """What becomes of a graph in some runtimes.
+
+    Parameters
+    ----------
+    trial : Trial
+        The graph, what it is called with, and the codes that must come out.
+    runtimes : sequence of Runtime
+        Where it runs.
+    places : mapping of str to str
+        By name of a runtime, where it is.
+    seconds : float
+        Time limit of each.
+    listener : callable
+        Receives the events of `onnxgru.events`.
+    """
     model, shown, calls, expected = trial.model, trial.shown, trial.calls, trial.expected
     check = _Check(shown, calls, expected)
     content = shown.model.SerializeToString()

@@ -9,9 +9,10 @@ import pytest
 
 import onnxgru
 from onnxgru.events import silent
+from onnxgru.firmware.verifying import verify
 from onnxgru.passes.form import Form
 from onnxgru.runtime import golden
-from onnxgru.session.toolchains import SAME, verify
+from onnxgru.session.toolchains import SAME
 from tests import grus
 from tests.pipeline import dataset, pipeline
 from tests.runtime.exact import to_step

@@ -11,10 +11,11 @@ import onnxgru
 from benchmarks.runtimes import HIDDEN, INPUTS, build
 from onnxgru.core.errors import UsageError
 from onnxgru.events import silent
+from onnxgru.firmware.verifying import verify
 from onnxgru.runtime.sessions import OPTIMISATIONS, onnxruntime_session, reference_session
 from onnxgru.runtimes.profiles import PROFILES, WEIGHTS
 from onnxgru.runtimes.table import NUMBERS, OTHERS, UINT16, find, lacking
-from onnxgru.session.toolchains import SAME, verify
+from onnxgru.session.toolchains import SAME
 from onnxgru.settings.config import Config
 from tests import grus
 

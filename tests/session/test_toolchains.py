@@ -12,10 +12,11 @@ import onnxgru
 from onnxgru.cli import main
 from onnxgru.core.errors import DataError, ModelError, UsageError, VerificationError
 from onnxgru.events import silent
+from onnxgru.firmware.verifying import verify
 from onnxgru.runtimes import process
 from onnxgru.runtimes.table import RUNTIMES
 from onnxgru.session import toolchains
-from onnxgru.session.toolchains import ABSENT, DIFFERS, REFUSES, SAME, verify
+from onnxgru.session.toolchains import ABSENT, DIFFERS, REFUSES, SAME
 from tests import grus
 
 INSTALLED = ["onnxruntime", "onnx.reference", "OpenVINO"]
@@ -181,7 +182,7 @@ def test_refusals_and_absence_are_told(folders, monkeypatch):
     (row,) = verify(folders["scan"], runtimes=["tract"]).rows
     assert (row.verdict, row.detail, row.version) == (REFUSES, "no Scan", "2")
     monkeypatch.setattr(toolchains, "run", lambda *_, **__: process.Ran(process.MISSING))
-    rows = verify(folders["scan"]).rows
+    rows = verify(folders["scan"] / "integer.onnx").rows
     assert len(rows) == len(RUNTIMES)
     assert {row.verdict for row in rows} == {ABSENT}
     assert rows[-1].detail == RUNTIMES[-1].install
