@@ -63,14 +63,23 @@ def search(folder: Path, sequences: int, population: int) -> float:
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", peak, *command], check=True, capture_output=True, text=True
+        [sys.executable, "-c", peak, *command],
+        env=_environment(),
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return float(done.stdout.splitlines()[-1])
 
 
+def _environment() -> dict[str, str]:
+    """That of this process, but memory is handed out as usual."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+
+
 def run(sequences: int, steps: int, candidates: int) -> dict[str, float]:
     """`point` in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = _environment() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.scaling", POINT]
     done = subprocess.run(
         [*command, str(sequences), str(steps), str(candidates)],

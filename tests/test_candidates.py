@@ -173,4 +173,7 @@ def test_a_folder_made_of_given_weights_can_be_fine_tuned(place):
     assert not (place / "given" / "moments.npz").exists()
     assert "weights as " in (place / "given" / "report.md").read_text("utf-8")
     again = onnxgru.finetune("given", "few.npz", settings={"epochs": 1})
-    assert again.report["sizes"] == result.report["sizes"]
+    sizes, given = (dict(one.report["sizes"]) for one in (again, result))
+    for one in (sizes, given):  # training moves scales, and with them what multipliers need
+        del one["flash"]["multiplier"], one["flash_bytes"]
+    assert sizes == given
