@@ -6,6 +6,7 @@ that they cannot take.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,8 @@ RAN, REFUSED, MISSING = "ran", "refused", "missing"
 
 REASON = 600
 """Letters of a reason that are kept."""
+FOLDERS = re.compile(r"(?<![\w./:])/(?:[^\s/:'\"]+/)+")
+"""The folders of an absolute path."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +134,13 @@ def run(
                 )
             return Ran(RAN, "", version, outputs)
         if told["state"] in (REFUSED, MISSING):
-            return Ran(told["state"], _short(told["reason"], name), version)
-        return Ran(REFUSED, _short(f"{ended} while {told['state']} it", name), version)
+            return Ran(told["state"], _short(told["reason"]), version)
+        return Ran(REFUSED, _short(f"{ended} while {told['state']} it"), version)
 
 
-def _short(reason: str, folder: str) -> str:
-    """A reason without the name of a folder that is gone by then."""
-    return reason.replace(f"{folder}{os.sep}", "")[:REASON]
+def _short(reason: str) -> str:
+    """A reason in which files have no folders: those are gone by then, or of this machine alone."""
+    return FOLDERS.sub("", reason)[:REASON]
 
 
 def _lacking(runtime: Runtime) -> str:

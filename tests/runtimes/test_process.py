@@ -40,6 +40,7 @@ def test_calls_hand_states_on_and_begin_anew(tmp_path):
     ("statement", "reason"),
     [
         ("raise ValueError('no Scan\\n  here')", "ValueError: no Scan here"),
+        ("raise OSError('/a/b-1/tool of 1/2, https://x/y/')", "OSError: tool of 1/2, https://x/y/"),
         ("os.abort()", "died of SIGABRT while loading it"),
         ("os._exit(3)", "ended with exit code 3 while loading it"),
         ("time.sleep(60)", "has not ended within 1 seconds while loading it"),
