@@ -197,7 +197,7 @@ def _best(event: Searched) -> str:
         title = Metric(goal.metric, goal.unit).title
         return f"best {title} so far {figure(event.best, goal.unit)}"
     size = f"{event.best_size:,.0f} {goal.size_unit or goal.size}"
-    return f"best so far: {size} at most {goal.drop} below {figure(event.best, goal.unit)}"
+    return f"smallest at most {goal.drop} below {figure(event.best, goal.unit)}: {size}"
 
 
 def grown(front: list[tuple[float, float]], new: tuple[float, float]) -> list[tuple[float, float]]:

@@ -133,7 +133,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class WideInputs:
-    """The same program, but for 16 bits for what layers read of float values.
+    """The same program, where layers read float values in codes of 16 bits.
 
     Parameters
     ----------

@@ -170,7 +170,7 @@ def _search_lines(report: Report, search: Search) -> list[str]:
     size = titles[search.size]
     least = "smallest member" if search.size == "flash_bytes" else f"member of the least {size}"
     rule = (
-        f"the {least} at most {limit}, or a better one that is at most {ALIKE:.0%} larger"
+        f"the {least} at most {limit}, or a better one that is at most {100 * ALIKE:.0f} % larger"
         if search.within
         else f"the most accurate member, because none is at most {limit}"
     )
@@ -241,14 +241,18 @@ def _on_holdout(search: Search, unit: str) -> str:
     chosen, uniform = search.chosen.holdout, search.uniform_8.holdout
     if chosen is None or uniform is None:
         return ""
-    side = "below" if chosen < uniform else "above"
     distance = figure(abs(chosen - uniform), points(unit))
+    place = f"{distance} {'below' if chosen < uniform else 'above'}"
+    if chosen == uniform:
+        place = "equal to"
     known = search.to_uniform_8
     sure = ""
     if known is not None and known.index == search.chosen.index and known.holdout is not None:
         sure = f" (95 % interval of the difference {signed(known.holdout, unit)})"
-    return (
-        f" On hold-out data, which it was not chosen by, it is {distance} "
-        f"{side} uniform 8 bits{sure}; a much larger drop than the allowed one means that there "
-        "are too few validation data to tell schemes apart."
-    )
+    sentence = f" On hold-out data, which it was not chosen by, it is {place} uniform 8 bits{sure}."
+    if uniform - chosen > 2 * search.max_drop:
+        sentence += (
+            f" That is much more than the allowed {figure(search.max_drop, points(unit))}: there "
+            "are too few validation data to tell schemes apart."
+        )
+    return sentence

@@ -45,8 +45,8 @@ class Quantization(Settings):
     bits: int | None = setting(
         None,
         _WIDTH,
-        "one width for all weights and outputs, but for 16 bits where cell_state, wide_states or "
-        "skip say so",
+        "one width for all weights and outputs; cell_state, wide_states and skip give some of them "
+        "16 bits",
         unset=str(BITS),
         basic=True,
         keyed=False,  # a search has widths of its own, here and below
