@@ -381,7 +381,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "verify": Command(
         "run an integer graph in every runtime that is installed, and compare all codes",
-        "folder [options]",
+        "path [options]",
         _add_verify,
         (
             "verify model-onnxgru",
