@@ -11,9 +11,9 @@ from onnxgru.data.intervals import Interval
 FORMAT = "onnxgru.front/1"
 NAME = "front.json"
 ROUNDING = 1e-9
+"""A drop is a difference of percentages: at its limit it still counts as kept."""
 ALIKE = 0.01
 """Share of a size by which members may differ and still count as equally small."""
-"""A drop is a difference of percentages: at its limit it still counts as kept."""
 
 TITLES = {"sqnr": "SQNR"}
 """Metrics that people write in another way."""

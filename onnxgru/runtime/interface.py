@@ -29,8 +29,6 @@ from onnxgru.runtime.states import pair, starts
 
 Array = npt.NDArray[Any]
 
-"""Input numbers of a recurrent node: steps of every sequence, and the initial state."""
-
 SEQUENCES = 3
 """Sequences that a model of any batch is measured on."""
 

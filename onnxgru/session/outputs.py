@@ -35,10 +35,7 @@ Array = npt.NDArray[Any]
 FEATURES = range(2, 1001)
 """Features of a last dense layer that may be logits of a classifier."""
 
-CALLED = frozenset(
-    {"class", "classes", "label", "labels", "posterior", "posteriors", "tag", "tags"}
-)
-CALLED |= {"logit", "logits"}
+CALLED = frozenset("class classes label labels logit logits posterior posteriors tag tags".split())
 """Words in the name of an output per frame that make it scores of classes."""
 
 ONE_CLASS, MANY = 0.95, 20
