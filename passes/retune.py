@@ -16,14 +16,15 @@ from onnxgru.passes.recurrent import connect
 
 
 class Retune:
-    """Writes the weights of linear operators where recognition reads them.
+    """Writes weights, biases and vectors of operators where recognition reads them.
 
     Parameters
     ----------
     layers : sequence of Layer
         Of the model, as recognised.
     weights : mapping of str to tuple of ndarray of float32
-        Weight (outputs, inputs) and bias (outputs,) by linear operator, of all of them.
+        Weight (outputs, inputs) and bias (outputs,) of linear operators, and vectors (outputs,), by
+        operator; those that are left out stay as they are.
     initializers : mapping of str to ndarray
         Of the graph around the layers, by name.
     """
@@ -31,7 +32,7 @@ class Retune:
     def __init__(
         self,
         layers: Sequence[Layer],
-        weights: Mapping[str, tuple[Floats, Floats]],
+        weights: Mapping[str, tuple[Floats, ...]],
         initializers: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         self._layers, self._weights, self._initializers = layers, weights, initializers
@@ -58,10 +59,10 @@ class Retune:
         common.RemoveUnusedNodesPass()(model)
 
     def _written(self, graph: ir.Graph, layer: Layer, found: Description) -> None:
-        """Weights in the body of a canonical node."""
+        """Numbers in the body of a canonical node."""
         rows = {row.name: row for row in layer.cell.rows}
-        for operator in layer.linears:
-            weight, bias = self._weights[operator.name]
-            arrays = np.ascontiguousarray(weight.T), bias
+        for operator in layer.operators:
+            arrays = self._weights.get(operator.name, operator.numbers)
             for name, array in zip(found.names(rows[operator.row]), arrays, strict=True):
-                graph.initializers[name].const_value = ir.tensor(array, name=name)
+                value = ir.tensor(np.ascontiguousarray(array.T), name=name)
+                graph.initializers[name].const_value = value

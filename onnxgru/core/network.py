@@ -41,6 +41,11 @@ class Operator(ABC):
     def kind(self) -> str:
         """A key of `onnxgru.custom_ops.kinds.KINDS`."""
 
+    @property
+    def numbers(self) -> tuple[Floats, ...]:
+        """What can be trained: a weight and a bias, a vector, or nothing."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False)
 class LinearOperator(Operator):
@@ -65,6 +70,11 @@ class LinearOperator(Operator):
         """``linear``."""
         return "linear"
 
+    @property
+    def numbers(self) -> tuple[Floats, Floats]:
+        """Weight and bias."""
+        return self.weight, self.bias
+
 
 @dataclass(frozen=True, eq=False)
 class ScaleOperator(Operator):
@@ -82,6 +92,11 @@ class ScaleOperator(Operator):
     def kind(self) -> str:
         """``scale``."""
         return "scale"
+
+    @property
+    def numbers(self) -> tuple[Floats]:
+        """The vector."""
+        return (self.vector,)
 
 
 @dataclass(frozen=True, eq=False)

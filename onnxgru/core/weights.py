@@ -59,7 +59,8 @@ class Tuned:
     rounded : mapping of str to Rounded
         Integers of every linear operator.
     weights : mapping of str to tuple of ndarray of float32
-        What they were rounded from: weight (outputs, inputs) and bias (outputs,).
+        What they were rounded from: weight (outputs, inputs) and bias (outputs,). Vectors
+        (outputs,) of products with a vector, if they have changed.
     ranges : mapping of str to tuple of float
         Smallest and largest value of calibrated values whose scales were learned.
     initializers : mapping of str to ndarray of float32
@@ -67,7 +68,7 @@ class Tuned:
     """
 
     rounded: Mapping[str, Rounded]
-    weights: Mapping[str, tuple[Floats, Floats]]
+    weights: Mapping[str, tuple[Floats, ...]]
     ranges: Mapping[str, tuple[float, float]]
     initializers: Mapping[str, Floats]
 

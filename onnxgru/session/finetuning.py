@@ -390,7 +390,7 @@ def _identity(
         sorted((name, astuple(value)) for name, value in program.values.items()),
         files.digest(lesson.outputs.tobytes()),
         files.digest(given.dump(began.rounded)),
-        *(files.digest(a.tobytes() + b.tobytes()) for a, b in began.weights.values()),
+        *(files.digest(b"".join(a.tobytes() for a in of)) for of in began.weights.values()),
         *(files.digest(array.tobytes()) for array in began.initializers.values()),
     ]
     return files.digest(json.dumps(known).encode())
@@ -468,9 +468,11 @@ def load_tuned(model: Model, config: Config, folder: Path) -> Tuned:
             "member first"
         )
     found = read(path, config)
-    weights = {o.name: (o.weight, o.bias) for layer in found.layers for o in layer.linears}
-    wanted = {o.name for layer in model.layers for o in layer.linears}
-    if set(weights) != wanted:
+    weights, wanted = (
+        {o.name: o.numbers for layer in layers for o in layer.operators if o.numbers}
+        for layers in (found.layers, model.layers)
+    )
+    if set(weights) != set(wanted):
         raise ModelError(
             f"{path}: must be a fine-tuned {model.path.name}, but has other layers; give a "
             "folder of the same model, or fine-tune it again"

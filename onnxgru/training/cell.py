@@ -20,6 +20,7 @@ from onnxgru.core.network import (
     LinearOperator,
     LookupOperator,
     Recurrence,
+    ScaleOperator,
 )
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
@@ -132,6 +133,13 @@ class QuantizedLayer:
             for recurrence in layer.recurrences
             for operator in recurrence.linears
         }
+        self.vectors = {
+            operator.name: torch.from_numpy(operator.vector.copy()).requires_grad_()
+            for recurrence in layer.recurrences
+            for operator in recurrence.operators
+            if isinstance(operator, ScaleOperator)
+        }
+        """Of every product with a vector; integers have 15 bits of them."""
         self.quantizers = {
             name: ValueQuantizer(
                 boundary.quantization,
@@ -188,8 +196,14 @@ class QuantizedLayer:
 
     @property
     def weights(self) -> list[Tensor]:
-        """Weights and biases."""
-        return [p for linear in self.linears.values() for p in (linear.weight, linear.bias)]
+        """Weights, biases and vectors."""
+        return [tensor for tensors in self.numbers.values() for tensor in tensors]
+
+    @property
+    def numbers(self) -> dict[str, tuple[Tensor, ...]]:
+        """Weight and bias, or vector, by operator."""
+        linears = {name: (cell.weight, cell.bias) for name, cell in self.linears.items()}
+        return linears | {name: (vector,) for name, vector in self.vectors.items()}
 
     def __call__(
         self,
@@ -252,7 +266,8 @@ class QuantizedLayer:
         quantizers = self.values(plan)
         matrices = {stage: self.matrix(plan, stage) for stage in plan.stages if stage.linears}
         scales = torch.stack([quantizer.scale for quantizer in quantizers])
-        found = scan(plan, self.grid(plan), x, before, lengths, scales, matrices)
+        vectors = self.factors(plan)
+        found = scan(plan, self.grid(plan), x, before, lengths, scales, vectors, matrices)
         values = dict(zip(plan.leaving, found, strict=True))
         states = values[plan.slots[plan.recurrence.emits]]
         end = 0 if plan.recurrence.reverse else -1
@@ -283,6 +298,15 @@ class QuantizedLayer:
         pairs = [self.linears[operator.name].quantized(step) for operator in stage.linears]
         weights, biases = zip(*pairs, strict=True)
         return self._torch.cat(weights), self._torch.cat(biases)
+
+    def factors(self, plan: ScanPlan) -> Tensor:
+        """What a plan's values are multiplied by, (V, H): vectors as trained so far, and ones."""
+        torch = self._torch
+        found = [
+            self.vectors[o.name] if isinstance(o, ScaleOperator) else torch.ones(plan.width)
+            for o in plan.scalings
+        ]
+        return torch.stack(found) if found else torch.zeros(0, plan.width)
 
     def grid(self, plan: ScanPlan) -> Grid:
         """Quantisation of everything in a plan's slots, as trained so far."""

@@ -285,8 +285,9 @@ class Finetuning:
         return Tuned(
             {name: cell.rounded() for name, cell in linears.items()},
             {
-                name: (cell.weight.detach().numpy().copy(), cell.bias.detach().numpy().copy())
-                for name, cell in linears.items()
+                name: tuple(tensor.detach().numpy().copy() for tensor in tensors)
+                for made in self._layers
+                for name, tensors in made.numbers.items()
             },
             {
                 name: quantizer.range

@@ -179,6 +179,7 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
     stop: int,
     gradients: Floats,
     of_products: Floats,
+    of_vectors: npt.NDArray[np.float64],
     of_scales: npt.NDArray[np.float64],
     learned: bool,
 ) -> None:
@@ -194,6 +195,8 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
         Of the values; those of the operands are added to.
     of_products : ndarray of float32, shape (rows, columns)
         Written; zero where a sequence has ended.
+    of_vectors : ndarray of float64, shape (vectors, H)
+        Added to.
     of_scales : ndarray of float64, shape (slots,)
         Added to, if scales are learned.
     learned : bool
@@ -224,12 +227,13 @@ def backward(  # noqa: PLR0912 - a branch an operator, in one loop for speed
                 for h in range(width):
                     target[h] = _passed(gradient[h], product[h] * inverse, low, high)
             elif kind == SCALE:
-                left, vector = codes[row, first], vectors[second]
+                left, vector, to_vector = codes[row, first], vectors[second], of_vectors[second]
                 scale_left, zero_left = scales[first], zero_points[first]
                 for h in range(width):
                     a = (np.float32(left[h]) - zero_left) * scale_left
                     passed = _passed(gradient[h], a * vector[h] * inverse, low, high)
                     to_first[h] += passed * vector[h]
+                    to_vector[h] += passed * a
             else:
                 left, right = codes[row, first], codes[row, second]
                 scale_left, zero_left = scales[first], zero_points[first]

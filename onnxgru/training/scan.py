@@ -74,8 +74,8 @@ class ScanPlan:
         Slots that are read outside of the step: what is emitted, then what is carried on.
     lookups : tuple of LookupOperator
         Those that have a table, in the order of the tables.
-    vectors : ndarray of float32, shape (V, H)
-        What values are scaled with; training leaves it as it is.
+    scalings : tuple of ScaleOperator or CopyOperator
+        What multiplies by a vector, in the order of the vectors; a copy's are ones.
 
     Raises
     ------
@@ -105,11 +105,8 @@ class ScanPlan:
         )
         self.lookups = tuple(o for o in recurrence.operators if isinstance(o, LookupOperator))
         scaling = (ScaleOperator, CopyOperator)
-        self._scales = tuple(o for o in recurrence.operators if isinstance(o, scaling))
-        width = recurrence.operators[0].width
-        ones = np.ones(width, np.float32)
-        vectors = [o.vector if isinstance(o, ScaleOperator) else ones for o in self._scales]
-        self.vectors = np.array(vectors, np.float32).reshape(-1, width)
+        self.scalings = tuple(o for o in recurrence.operators if isinstance(o, scaling))
+        self.width = recurrence.operators[0].width
         self.prologue = self._stages(recurrence.prologue)
         self.body = self._stages(recurrence.body)
 
@@ -144,7 +141,7 @@ class ScanPlan:
                 case LookupOperator():
                     second = self.lookups.index(operator)
                 case ScaleOperator() | CopyOperator():
-                    second = self._scales.index(operator)
+                    second = self.scalings.index(operator)
                 case _:
                     second = operands[1]
             rows.append((_KINDS[operator.kind], self.slots[operator.name], operands[0], second))
@@ -201,6 +198,7 @@ def scan(
     initial: Tensor,
     lengths: Tensor | None,
     scales: Tensor,
+    vectors: Tensor,
     matrices: Mapping[ScanStage, tuple[Tensor, Tensor]],
 ) -> Tensor:
     """Run a recurrence.
@@ -219,6 +217,8 @@ def scan(
         Steps of every sequence; what it carries stays as it is afterwards.
     scales : tensor of float32, shape (slots,)
         Those of the grid, for their gradients.
+    vectors : tensor of float32, shape (V, H)
+        What values are multiplied by, in the order of the plan.
     matrices : mapping of ScanStage to tuple of tensor of float32
         Quantised weights (columns, inputs) and biases (columns,) of every stage's product.
 
@@ -229,7 +229,7 @@ def scan(
     """
     stages = [stage for stage in plan.stages if stage.linears]
     flat = [tensor for stage in stages for tensor in matrices[stage]]
-    return _scan().apply(plan, grid, lengths, x, initial, scales, *flat)
+    return _scan().apply(plan, grid, lengths, x, initial, scales, vectors, *flat)
 
 
 @cache
@@ -249,9 +249,10 @@ def _scan() -> Any:
             x: Tensor,
             initial: Tensor,
             scales: Tensor,
+            vectors: Tensor,
             *flat: Tensor,
         ) -> Tensor:
-            run = _Run(plan, grid, x, lengths, flat)
+            run = _Run(plan, grid, x, lengths, vectors, flat)
             states = run.forward(initial)
             context.run = run
             return states
@@ -267,7 +268,13 @@ class _Run:
     """One batch: what is computed on the way forward and read on the way back."""
 
     def __init__(
-        self, plan: ScanPlan, grid: Grid, x: Tensor, lengths: Tensor | None, flat: Sequence[Tensor]
+        self,
+        plan: ScanPlan,
+        grid: Grid,
+        x: Tensor,
+        lengths: Tensor | None,
+        vectors: Tensor,
+        flat: Sequence[Tensor],
     ) -> None:
         import torch
 
@@ -275,7 +282,8 @@ class _Run:
         self.steps, self.batch = x.shape[:2]
         rows = self.steps * self.batch
         self._x = x.reshape(rows, -1)
-        width = plan.recurrence.operators[0].width
+        width = plan.width
+        self._vectors: Floats = vectors.detach().numpy()
         self.codes: Codes = np.empty((rows, len(plan.slots), width), grid.container)
         self._products = {stage: torch.empty(rows, stage.columns) for stage in plan.stages}
         pairs = iter(zip(flat[::2], flat[1::2], strict=True))
@@ -349,18 +357,18 @@ class _Run:
     ) -> None:
         loops.forward(
             self.codes, self._products[stage].numpy(), stage.instructions,
-            self._plan.vectors, *self._quantization, self._grid.tables, going, start, stop,
+            self._vectors, *self._quantization, self._grid.tables, going, start, stop,
             self._plan.carries,
         )  # fmt: skip
 
     def backward(self, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the sequence, the first carries, the scales and the matrices."""
+        """Gradients of the sequence, the first carries, the scales, vectors and matrices."""
         torch, plan = self._torch, self._plan
         _, slots, width = self.codes.shape
         count = len(plan.carries)
         gradient = gradient.reshape(len(plan.leaving), self.steps, self.batch, width)
         changes = {stage: torch.empty_like(made) for stage, made in self._products.items()}
-        of_scales = np.zeros(slots)
+        of_scales, of_vectors = np.zeros(slots), np.zeros(self._vectors.shape)
         state = torch.zeros(count, self.batch, width)
         values = torch.empty(self.batch, slots, width)
         going = torch.from_numpy(self._going).reshape(self.steps, self.batch)
@@ -379,9 +387,9 @@ class _Run:
             for stage in reversed(plan.stages):
                 loops.backward(
                     self.codes, self._products[stage].numpy(), stage.instructions,
-                    plan.vectors, *self._quantization, self._grid.slopes, self._grid.growths,
-                    self._going, start, stop, values.numpy(), changes[stage].numpy(), of_scales,
-                    self._grid.learned,
+                    self._vectors, *self._quantization, self._grid.slopes, self._grid.growths,
+                    self._going, start, stop, values.numpy(), changes[stage].numpy(),
+                    of_vectors, of_scales, self._grid.learned,
                 )  # fmt: skip
                 if stage.linears and self._operands[stage] is not self._x:
                     weight, _ = self._matrices[stage]
@@ -402,4 +410,5 @@ class _Run:
         elements[[plan.slots[operator.name] for operator in plan.recurrence.prologue]] *= self.steps
         growth = of_scales / np.sqrt(elements * self._grid.tops)
         scales = torch.from_numpy(growth.astype(np.float32))
-        return of_x.reshape(self.steps, self.batch, -1), state.clone(), scales, *found
+        factors = torch.from_numpy(of_vectors.astype(np.float32))
+        return of_x.reshape(self.steps, self.batch, -1), state.clone(), scales, factors, *found

@@ -112,17 +112,16 @@ class OnnxCell:
         """
         return _Binding(self, node, prefix).layer()
 
-    def stacked(
-        self, layer: Layer, weights: Mapping[str, tuple[Floats, Floats]]
-    ) -> dict[str, Floats]:
-        """W (D, G H, I), R (D, G H, H) and B (D, 2 G H) of the operator.
+    def stacked(self, layer: Layer, weights: Mapping[str, tuple[Floats, ...]]) -> dict[str, Floats]:
+        """W (D, G H, I), R (D, G H, H), B (D, 2 G H), and P (D, V H) where it is read.
 
         Parameters
         ----------
         layer : Layer
             A layer of this operator.
         weights : mapping of str to tuple of ndarray of float32
-            Weight (outputs, inputs) and bias (outputs,) by linear operator.
+            Weight (outputs, inputs) and bias (outputs,), or vector (outputs,), by operator; those
+            that are left out are the layer's.
         """
         directions, hidden = len(layer.recurrences), layer.hidden_size
         height = len(self.gates) * hidden
@@ -131,15 +130,23 @@ class OnnxCell:
             "R": np.zeros((directions, height, hidden), np.float32),
         }
         biases = np.zeros((directions, 2, height), np.float32)
+        vectors = np.zeros((directions, len(self.peepholes), hidden), np.float32)
         parameters = {row.name: row.parameter for row in layer.cell.rows}
         for index, recurrence in enumerate(layer.recurrences):
-            for operator in recurrence.linears:
+            for operator in recurrence.operators:
+                numbers = weights.get(operator.name, operator.numbers)
+                if not numbers:
+                    continue
                 letter, gate = parameters[operator.row].split(".")
+                if letter not in matrices:
+                    (vectors[index, self.peepholes.index(gate)],) = numbers
+                    continue
                 place = self._rows(gate, hidden)
-                weight, bias = weights[operator.name]
-                matrices[letter][index, place] = weight
-                biases[index, "WR".index(letter), place] = bias
-        return matrices | {"B": biases.reshape(directions, 2 * height)}
+                matrices[letter][index, place], biases[index, "WR".index(letter), place] = numbers
+        found = matrices | {"B": biases.reshape(directions, 2 * height)}
+        if any(row.kind == "scale" for row in layer.cell.rows):
+            found["P"] = vectors.reshape(directions, -1)
+        return found
 
     def _rows(self, gate: str, hidden: int) -> slice:
         start = self.gates.index(gate) * hidden

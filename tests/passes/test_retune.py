@@ -33,7 +33,7 @@ def weights(model: ir.Model) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {o.name: (o.weight, o.bias) for layer in layers for o in layer.linears}
 
 
-def retuned(model: ir.Model, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> onnx.ModelProto:
+def retuned(model: ir.Model, found: dict[str, tuple[np.ndarray, ...]]) -> onnx.ModelProto:
     Retune(require(recognize(model), "test"), found, {})(model)
     message = source.proto(model)
     onnx.checker.check_model(message, full_check=True)
@@ -84,3 +84,30 @@ def test_weights_in_the_body_of_a_scan_arrive() -> None:
     for name, (weight, bias) in weights(model).items():
         np.testing.assert_array_equal(weight, doubled[name][0])
         np.testing.assert_array_equal(bias, doubled[name][1])
+
+
+VECTORS = {
+    "peepholes": (
+        grus.model(PEEPHOLES := grus.Case(operator="LSTM", peepholes=True)),
+        grus.feeds(PEEPHOLES),
+    ),
+    "sru": (sru := scans.model(scans.sru()), scans.feeds(sru)),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors_arrive_alone_and_weights_stay(name: str) -> None:
+    message, inputs = VECTORS[name]
+    model = normal(message)
+    (layer,) = require(recognize(model), "test")
+    vectors = {o.name: (-2 * o.numbers[0],) for o in layer.operators if o.kind == "scale"}
+    assert len(vectors) == {"peepholes": 3, "sru": 2}[name]
+    before, kept = grus.run(source.proto(model), inputs), weights(model)
+    after = grus.run(retuned(model, vectors), inputs)
+    assert not np.array_equal(after[0], before[0])
+    (found,) = require(recognize(model), "test")
+    for operator in found.operators:
+        wanted = vectors.get(operator.name, kept.get(operator.name, ()))
+        assert len(wanted) == len(operator.numbers)
+        for array, other in zip(operator.numbers, wanted, strict=True):
+            np.testing.assert_array_equal(array, other)

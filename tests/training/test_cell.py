@@ -13,13 +13,15 @@ from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.linear import Linear, Part
 from onnxgru.passes import source
 from onnxgru.passes.lower import Lowering
+from onnxgru.passes.recognize.layers import recognize, require
+from onnxgru.passes.retune import Retune
 from onnxgru.rounding.given import Given
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.training import loops
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.finetune import Finetuning, FinetuningSettings
-from tests import grus
+from tests import grus, scans
 from tests.pipeline import Pipeline, dataset, pipeline, random_scheme
 
 torch = pytest.importorskip("torch")
@@ -72,9 +74,13 @@ def operator_distances(
     """Codes between every operator in training and of the program, from the program's operands."""
     for plan in layer.plans:
         recurrence, grid = plan.recurrence, layer.grid(plan)
-        before = np.roll(trace[recurrence.emits], -1 if recurrence.reverse else 1, axis=0)
-        before[-1 if recurrence.reverse else 0] = grid.zero_points[plan.carries[0, 0]]
-        known = trace | {recurrence.carries[0].name: before}
+        known = dict(trace)
+        for carry, (slot, _) in zip(recurrence.carries, plan.carries, strict=True):
+            before = np.roll(trace[carry.written_by], -1 if recurrence.reverse else 1, axis=0)
+            before[-1 if recurrence.reverse else 0] = grid.zero_points[slot]
+            known[carry.name] = before
+        if recurrence.reads_input:
+            known[recurrence.input] = x
         exact = np.stack([known[name].reshape(-1, layer.layer.hidden_size) for name in plan.slots])
         exact = np.ascontiguousarray(exact.swapaxes(0, 1))
         values = {
@@ -92,8 +98,8 @@ def operator_distances(
                 found = exact.copy()
                 found[:, row[1]] = 0
                 loops.forward(
-                    found, products, row[None], plan.vectors, grid.scales, grid.zero_points,
-                    grid.tops,
+                    found, products, row[None], layer.factors(plan).detach().numpy(),
+                    grid.scales, grid.zero_points, grid.tops,
                     grid.tables, np.ones(len(exact), bool), 0, len(exact), plan.carries[:0],
                 )  # fmt: skip
                 yield np.abs(found[:, row[1]].astype(int) - exact[:, row[1]])
@@ -118,6 +124,60 @@ def test_every_operator_is_within_a_code_of_the_program(index):
             off += int(distance.sum())
             count += distance.size
     assert count >= 17 * 4 and off <= SELDOM * count, (off, count)
+
+
+WITH_VECTORS = {
+    "peepholes": grus.model(grus.Case(operator="LSTM", peepholes=True, T=7, B=4)),
+    "sru": scans.model(scans.sru(), initial=False),
+}
+
+
+@pytest.mark.parametrize("name", WITH_VECTORS)
+def test_vectors_learn_and_the_program_has_them(name: str) -> None:
+    """Trained alone, they meet the states of other vectors; the program then has their codes."""
+    message = WITH_VECTORS[name]
+    inputs = scans.feeds(message)
+    made = pipeline(message, inputs)
+    scheme = Scheme.uniform(made.layers, 8)
+    finetuning = twin(made, scheme, "Y")
+    (layer,) = finetuning._layers
+    began = {name: vector.detach().clone() for name, vector in layer.vectors.items()}
+    assert len(began) == {"peepholes": 3, "sru": 2}[name]
+    x = torch.from_numpy(inputs["X"])
+    with torch.no_grad():
+        for vector in layer.vectors.values():
+            vector.add_(0.8)
+        wanted, _ = layer(x)
+        for other, vector in layer.vectors.items():
+            vector.copy_(began[other])
+    optimizer = torch.optim.Adam(layer.vectors.values(), lr=0.05)
+    losses = []
+    for _ in range(30):
+        states, _ = layer(x)
+        loss = (states - wanted).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert 0 < losses[-1] < 0.25 * losses[0]
+
+    tuned, model = finetuning.result(), made.model.clone()
+    Retune(made.layers, tuned.weights, tuned.initializers)(model)
+    layers = require(recognize(model), "test")
+    for operator in layers[0].operators:
+        if operator.kind == "scale":
+            np.testing.assert_array_equal(
+                operator.numbers[0], layer.vectors[operator.name].detach()
+            )
+            assert (operator.numbers[0] != began[operator.name].numpy()).all()
+    given = Given(tuned.rounded, "test")
+    program = Lowering(model.graph, layers, made.calibration, 32, given)(scheme)
+    (integers,) = program.layers
+    codes = integers.input.quantization.quantize(inputs["X"])
+    trace = LayerEvaluator(integers)(codes, trace=True).trace
+    distances = list(operator_distances(layer, program, trace, codes))
+    assert max(distance.max() for distance in distances) <= 1
+    assert np.mean(np.concatenate([distance.ravel() for distance in distances])) < SELDOM
 
 
 @pytest.mark.parametrize("index", range(len(MODELS)))

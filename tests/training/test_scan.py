@@ -61,6 +61,7 @@ def stepwise(
     x: Tensor,
     initial: Tensor,
     lengths: Tensor | None,
+    factors: Tensor,
     matrices: Mapping[ScanStage, tuple[Tensor, Tensor]],
 ) -> Tensor:
     """What leaves the recurrence, one operator of torch after the other."""
@@ -69,6 +70,7 @@ def stepwise(
     leaving = [places[slot] for slot in plan.leaving]
     quantizers = dict(zip(plan.slots, layer.values(plan), strict=True))
     products = {o.name: (stage, o) for stage in plan.stages for o in stage.linears}
+    vectors = {o.name: vector for o, vector in zip(plan.scalings, factors, strict=True)}
     states: dict[int, Tensor] = {}
     carried = {c.name: first for c, first in zip(recurrence.carries, initial, strict=True)}
     early: dict[str, Tensor] = {recurrence.input: x}
@@ -92,7 +94,7 @@ def stepwise(
                 elif operator.kind == "mul":
                     result = operands[0] * operands[1]
                 elif operator.kind == "scale":
-                    result = operands[0] * torch.from_numpy(operator.vector.copy())
+                    result = operands[0] * vectors[operator.name]
                 else:
                     result = apply(operator.function, operands[0].double())
                 values[operator.name] = quantizers[operator.name](result)
@@ -141,15 +143,17 @@ def test_states_and_gradients_are_those_of_torch(index, scales, lengths):
             for stage in plan.stages
             if stage.linears
         }
+        factors = layer.factors(plan).detach().requires_grad_()
         for parameter in layer.scales:
             parameter.grad = None
         if compiled:
             stacked = torch.stack([quantizer.scale for quantizer in layer.values(plan)])
-            states = scan(plan, layer.grid(plan), entries[0], entries[1], counts, stacked, matrices)
+            states = scan(plan, layer.grid(plan), *entries, counts, stacked, factors, matrices)
         else:
-            states = stepwise(layer, plan, *entries, counts, matrices)
+            states = stepwise(layer, plan, *entries, counts, factors, matrices)
         (states * weights).sum().backward()
         flat = [t for pair in matrices.values() for t in pair]
+        flat += [factors] if plan.scalings else []
         learned = [p for q in layer.quantizers.values() for p in q.parameters]
         gradients = [t.grad for t in (*entries, *flat)]
         gradients += [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
@@ -178,8 +182,8 @@ def test_directions_add_their_gradients(monkeypatch):
     )
     counts = torch.tensor(LENGTHS)
 
-    def one_by_one(plan, _grid, x, before, lengths, _scales, matrices) -> Tensor:
-        return stepwise(layer, plan, x, before, lengths, matrices)
+    def one_by_one(plan, _grid, x, before, lengths, _scales, factors, matrices) -> Tensor:
+        return stepwise(layer, plan, x, before, lengths, factors, matrices)
 
     found = []
     for compiled in (True, False):
