@@ -238,8 +238,8 @@ def weights(sequences: int, seed: int = 0) -> Iterator[Floats]:
         yield generator.multinomial(sequences, share, size=count).astype(np.float64)
 
 
-def wilson(right: float, count: int) -> Interval:
-    """Wilson's 95 % interval of a share, in percent.
+def wilson(right: float, count: int, z: float = Z) -> Interval:
+    """Wilson's interval of a share, in percent.
 
     Parameters
     ----------
@@ -247,12 +247,38 @@ def wilson(right: float, count: int) -> Interval:
         Right answers.
     count : int
         Answers, at least 1.
+    z : float
+        Standard errors to both sides; 95 % lie within where left out.
     """
     share = right / count
-    middle = share + Z * Z / (2 * count)
-    spread = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    scale = 100.0 / (1 + Z * Z / count)
+    middle = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 100.0 / (1 + z * z / count)
     return max(0.0, scale * (middle - spread)), min(100.0, scale * (middle + spread))
+
+
+def cautious(found: Sums, z: float = 1.0) -> float:
+    """A share less some standard errors, in percent.
+
+    Answers of one recording are not independent of each other. With several per recording, the
+    error is that of a ratio of sums over recordings, nothing where there is one recording alone.
+
+    Parameters
+    ----------
+    found : Sums
+        Of a share.
+    z : float
+        Standard errors.
+    """
+    right, counts = found.parts.sum(axis=0)
+    if found.single:
+        return wilson(float(right), int(counts), z)[0]
+    recordings = len(found.parts)
+    if recordings < FEWEST:
+        return float(100.0 * right / counts)
+    apart = found.parts[:, 0] - right / counts * found.parts[:, 1]
+    error = math.sqrt(recordings / (recordings - 1) * float(np.square(apart).sum())) / counts
+    return float(max(0.0, 100.0 * (right / counts - z * error)))
 
 
 def paired_shares(gained: int, lost: int, count: int) -> Interval:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core import choices
@@ -13,8 +12,9 @@ from onnxgru.core.errors import UsageError
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import OutputScheme, Scheme, operands
 from onnxgru.data import intervals, metrics
+from onnxgru.data.dataset import Recorded
 from onnxgru.documents.remarks import finite
-from onnxgru.events import Stage
+from onnxgru.events import Notice, Stage
 from onnxgru.passes.delta import thresholds
 from onnxgru.session.recordings import VALIDATION
 from onnxgru.session.session import Session
@@ -27,8 +27,9 @@ EASY = 0.1
 recordings may rise by chance."""
 
 CHANGED = 4
-"""Percent of answers that may change, in multiples of the drop in points. Where 2 % of 600 answers
-change, the difference of the figures has a standard error of 0.6 points."""
+"""Percent of answers that may change, one standard error included, in multiples of the drop in
+points. Where 2 % of 600 answers change, the difference of the figures has a standard error of 0.6
+points."""
 
 AHEAD = 2
 """Places of the grid that an operand is tried up at a time."""
@@ -140,10 +141,11 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
     because costs rise and fall by chance.
 
     A figure in percent must stay near that of thresholds of 0, and the cost is the share of answers
-    that differ from theirs, of which `CHANGED` times the drop may. The figure of some hundreds of
-    recordings alone hides how many changed to right and to wrong by chance: thresholds chosen by it
-    lose 3.0 points of unseen recordings (LSTM, ten keywords), those chosen by answers none. Other
-    figures must stay near the best one that was seen.
+    that differ from theirs, plus one standard error: `CHANGED` times the drop at most. Few
+    recordings cannot show so little, and leave thresholds at 0. With a drop of 0, no answer may
+    change. The figure of some hundreds of recordings alone hides how many changed to right and to
+    wrong by chance: thresholds chosen by it lose 2.5 points of unseen recordings (LSTM, ten
+    keywords), those chosen by answers none. Other figures must stay near the best one seen.
 
     Parameters
     ----------
@@ -185,9 +187,15 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
         if not answering:
             return error, eliminated.share
         within = error <= first + allowed
-        return _changed(outputs, found) / CHANGED if within else math.inf, eliminated.share
+        return changed(found) if within else math.inf, eliminated.share
 
-    cost = least = 0.0 if answering else first
+    def changed(found: Mapping[str, Array]) -> float:
+        errors = 1.0 if allowed else 0.0
+        return _changed(session.data[VALIDATION], outputs, found, errors) / CHANGED
+
+    cost, least = (changed(outputs), 0.0) if answering else (first, first)
+    if answering and cost > allowed:
+        session.listener(Notice(_too_few(session, allowed)))
     going = set(grids)
     while going:
         found: list[tuple[Levels, float, float]] = []
@@ -208,11 +216,22 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
     return made(levels)
 
 
-def _changed(outputs: Mapping[str, Array], others: Mapping[str, Array]) -> float:
-    """Percent of answers that differ, the most of all outputs."""
-    return max(
-        100.0 * float(np.mean(metrics.answers(found) != metrics.answers(others[name])))
-        for name, found in outputs.items()
+def _changed(
+    data: Recorded, outputs: Mapping[str, Array], others: Mapping[str, Array], errors: float
+) -> float:
+    """Percent of answers that differ plus so many standard errors, the most of all outputs."""
+    agreement = metrics.METRICS["agreement"]
+    every = [
+        intervals.sums_of(agreement, found, others[name], data) for name, found in outputs.items()
+    ]
+    return max(100.0 - intervals.cautious(found, errors) for found in every if found is not None)
+
+
+def _too_few(session: Session, allowed: float) -> str:
+    count = intervals.recordings(session.data[VALIDATION])
+    return (
+        f"thresholds stay at 0: {count} validation recordings are too few to show that at most "
+        f"{CHANGED * allowed:g} % of the answers change; give more, or a larger --delta-drop"
     )
 
 

@@ -139,7 +139,8 @@ class Quantization(Settings):
         None,
         Number("of at least 0", lambda value: value >= 0),
         "with delta auto: choose thresholds that take the validation figure down by at most this "
-        "much, and of answers (accuracy, agreement) change at most four times as many",
+        "much, and of answers (accuracy, agreement) change at most four times as many, one "
+        "standard error included",
         unset="the default of max_drop",
         keyed=False,
         example=0.5,

@@ -6,7 +6,9 @@ import pytest
 from onnxgru.data.dataset import Corpus, Dataset
 from onnxgru.data.intervals import (
     PARTS,
+    Sums,
     Z,
+    cautious,
     difference,
     interval,
     paired_shares,
@@ -63,6 +65,17 @@ def test_wilson_by_hand():
     assert (low, high) == (pytest.approx(96.24, abs=0.01), pytest.approx(98.94, abs=0.01))
     assert wilson(0, 10) == (0.0, pytest.approx(27.75, abs=0.01))
     assert wilson(10, 10) == (pytest.approx(72.25, abs=0.01), pytest.approx(100.0))
+    assert wilson(0, 49, 1.0) == (0.0, pytest.approx(2.0))
+
+
+def test_a_share_less_one_standard_error():
+    single = Sums(np.array([[1.0, 1.0]] * 3 + [[0.0, 1.0]]), lambda s: s, 4, share=True)
+    assert cautious(single) == wilson(3, 4, 1.0)[0] < 75.0
+    # shares of 1/2 and 3/4 of four answers each: 5/8 less half the distance, 1/8
+    parts = np.array([[2.0, 4.0], [3.0, 4.0]])
+    several = Sums(parts, lambda s: s, 8, share=True)
+    assert cautious(several) == pytest.approx(50.0)
+    assert cautious(Sums(parts[:1], lambda s: s, 4, share=True)) == 50.0
 
 
 def test_one_answer_per_recording_is_wilsons():

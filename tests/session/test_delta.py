@@ -1,5 +1,6 @@
 """Thresholds as settings ask for them, chosen on validation, and what reports say of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from onnxgru.cli import main
 from onnxgru.core.choices import thresholds
 from onnxgru.core.errors import UsageError
 from onnxgru.core.scheme import Scheme
-from onnxgru.events import silent
+from onnxgru.data import intervals
+from onnxgru.events import Notice, silent
 from onnxgru.passes.source import origin
 from onnxgru.passes.states import first_values, recorded
 from onnxgru.session import delta
@@ -77,7 +79,8 @@ def test_chosen_thresholds_cost_little(place: Path) -> None:
     answers = [
         judge.outputs(session.quantizer(one))["probabilities"].argmax(-1) for one in (plain, chosen)
     ]
-    assert 0 < (answers[0] != answers[1]).mean() <= delta.CHANGED * 0.5 / 100
+    changed = int((answers[0] != answers[1]).sum())
+    assert 0 < intervals.wilson(changed, len(answers[0]), 1.0)[1] <= delta.CHANGED * 0.5
     assert validation_difference(session, chosen) == pytest.approx(after - before, abs=1e-3)
     found = delta.measure(session, chosen)
     assert found is not None
@@ -85,6 +88,37 @@ def test_chosen_thresholds_cost_little(place: Path) -> None:
     assert validation["eliminated"] > validation["eliminated_at_0"] + 10
     assert delta.measure(session, plain) is None
     assert delta.drop(opened(place, delta="auto")) == 0.5
+
+
+def test_with_a_drop_of_0_no_answer_changes(place: Path) -> None:
+    session = opened(place, delta="auto", delta_drop=0)
+    plain = session.uniform(8)
+    judge = session.yardstick.judge("validation")
+    before, after = (
+        judge.outputs(session.quantizer(one))["probabilities"].argmax(-1)
+        for one in (plain, delta.choose(session, plain))
+    )
+    np.testing.assert_array_equal(before, after)
+
+
+def test_few_recordings_leave_thresholds_at_0(place: Path, tmp_path: Path) -> None:
+    """No change of 40 answers may be one of 41; of 60, one of 61, which is less than 2 %."""
+    with np.load(place / "digits_row.validation.npz") as data:
+        arrays = dict(data)
+    for count, told in ((40, 1), (60, 0)):
+        np.savez(tmp_path / "few.npz", **{n: a[:count] for n, a in arrays.items()})
+        session = opened(place, delta="auto", validation=tmp_path / "few.npz")
+        heard: list[object] = []
+        scheme = delta.choose(replace(session, listener=heard.append), session.uniform(8))
+        notices = [event.text for event in heard if isinstance(event, Notice)]
+        assert len(notices) == told
+        for text in notices:
+            assert text == (
+                "thresholds stay at 0: 40 validation recordings are too few to show that at most "
+                "2 % of the answers change; give more, or a larger --delta-drop"
+            )
+        found = [t for layer in session.model.layers for t in scheme.thresholds(layer).values()]
+        assert (sum(sum(t) for t in found) == 0) == bool(told)
 
 
 def validation_difference(session: Session, scheme: Scheme) -> float:
