@@ -121,6 +121,8 @@ class Operator:
         SQNR of its output to that of the float model; None where both are equal.
     accumulator : Accumulator or None
         Extremes of its sum, if it has one.
+    copy_bits : int or None
+        Width of the copy of its output that narrow operators read, if there is one.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Operator:
     weight_bits: int | None
     sqnr_db: float | None
     accumulator: Accumulator | None = None
+    copy_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -305,6 +308,8 @@ class LayerEntry:
         Names of functions, separated by commas, all directions one after the other.
     table : mapping or None
         The cell's table, where it is of no kind that is known by its name.
+    input_copy_bits : int or None
+        Width of the copy of its input that narrow operators read, if there is one.
     """
 
     name: str
@@ -314,6 +319,7 @@ class LayerEntry:
     node: str = ""
     activations: str = ""
     table: Mapping[str, Any] | None = None
+    input_copy_bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -266,11 +266,11 @@ def _sign(kind: str, parameter: str, functions: Mapping[str, str]) -> str:
 
 
 def _widths(report: Report) -> dict[str, list[int | None]]:
-    """Widths of outputs and weights in the folder's files, by operator and layer input."""
+    """Widths of outputs, weights and copies in the folder's files, by operator and layer input."""
     found: dict[str, list[int | None]]
-    found = {row.name: [row.bits, row.weight_bits] for row in report.operators}
+    found = {row.name: [row.bits, row.weight_bits, row.copy_bits] for row in report.operators}
     for layer in report.layers:
-        found[f"{layer.name}/input"] = [layer.input_bits, None]
+        found[f"{layer.name}/input"] = [layer.input_bits, None, layer.input_copy_bits]
     return found
 
 
@@ -278,8 +278,11 @@ def _member(member: Member, report: Report) -> dict[str, Any]:
     """What the page needs to know about a member."""
     scheme = member.scheme
     widths = {
-        name: [value["bits"], value.get("weight_bits")]
+        name: [value["bits"], value.get("weight_bits"), value.get("copy")]
         for name, value in scheme["operators"].items()
     }
-    widths |= {f"{name}/input": [value["bits"], None] for name, value in scheme["inputs"].items()}
+    widths |= {
+        f"{name}/input": [value["bits"], None, value.get("copy")]
+        for name, value in scheme["inputs"].items()
+    }
     return {"widths": widths, "cards": _member_cards(member, report)}

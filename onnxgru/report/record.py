@@ -103,6 +103,7 @@ def build(
                 "name": operator.name,
                 "kind": operator.kind,
                 "bits": entry.bits,
+                "copy_bits": entry.copy,
                 "weight_bits": entry.weight_bits if isinstance(entry, LinearScheme) else None,
                 "sqnr_db": _finite(compared.sqnr[operator.name]),
             }
@@ -181,6 +182,7 @@ def build(
                 **({} if layer.cell.name in CELLS else {"table": layer.cell.to_dict()}),
                 "recurrences": [recurrence.name for recurrence in layer.recurrences],
                 "input_bits": written.scheme.inputs[layer.name].bits,
+                "input_copy_bits": written.scheme.inputs[layer.name].copy,
                 **layer.attributes,
             }
             for layer in session.model.layers

@@ -85,7 +85,8 @@ def markdown(report: Report) -> str:
         accumulator = "" if row.accumulator is None else row.accumulator.bits
         sqnr = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
         weight = row.weight_bits or ""
-        lines.append(f"| `{row.name}` | {row.bits} | {weight} | {sqnr} | {accumulator} |")
+        bits = f"{row.bits}" if row.copy_bits is None else f"{row.bits}, copy {row.copy_bits}"
+        lines.append(f"| `{row.name}` | {bits} | {weight} | {sqnr} | {accumulator} |")
     lines += eliminated.lines(report)
     lines += states.table(report.states)
     if report.left_in_float:

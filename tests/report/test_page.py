@@ -170,11 +170,21 @@ def test_widths_are_those_of_the_schemes(place):
         assert len(data["members"]) == len(front["members"])
         for shown, member in zip(data["members"], front["members"], strict=True):
             for operator, entry in member["scheme"]["operators"].items():
-                assert shown["widths"][operator] == [entry["bits"], entry.get("weight_bits")]
+                assert shown["widths"][operator] == [
+                    entry["bits"], entry.get("weight_bits"), entry.get("copy")
+                ]  # fmt: skip
         assert data["widths"] == data["members"][data["chosen"]]["widths"]
     plain = outline(place / "plain").data["widths"]
-    assert set(map(tuple, plain.values())) == {(4, 4), (4, None), (8, None)}
-    assert plain["/gru/input"] == [8, None]
+    assert set(map(tuple, plain.values())) == {(4, 4, None), (4, None, None), (8, None, None)}
+    assert plain["/gru/input"] == [8, None, None]
+
+
+def test_copies_for_narrow_readers_are_shown(place):
+    asked = ["--bits", "4", "--skip", "new.hidden"]
+    assert main(["quantize", "digits_row.onnx", "-q", "-o", "skipped", *asked]) == 0
+    widths = outline(place / "skipped").data["widths"]
+    assert widths["/gru/forward/state.sum"] == [16, None, 4]
+    assert "| `/gru/forward/state.sum` | 16, copy 4 |" in (place / "skipped/report.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["the front", "plain", "odd"])
