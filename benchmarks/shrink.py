@@ -10,7 +10,7 @@ on hold-out data with its dense layer (``--head``), after training only, but for
 - mixed schemes: widths of the weights of input products, recurrent products and dense layer, the
   skipped product at 16 bits, everything that products read at 8 or 4 bits, the rest at 16 bits;
 - delta networks at threshold 0 and with thresholds chosen on validation data;
-- the narrowest mixed scheme, fine-tuned.
+- 4 bits, and the narrowest mixed scheme without a skip, fine-tuned.
 
 Models of the zoo are taken as they are, those of two directions are trained first. Everything that
 has been measured is kept, one file per model, and a command that was stopped goes on from there.
@@ -238,7 +238,10 @@ class Study:
             yield f"{narrow} 0", lambda b=bits: self._delta(b, chosen=False, published=True)
             yield f"{narrow} chosen", lambda b=bits: self._delta(b, chosen=True, published=True)
         if self._epochs:
-            yield f"mixed M1, fine-tuned, {self._epochs} epochs", self._tuned
+            more = f"fine-tuned, {self._epochs} epochs"
+            yield f"4 bits, {more}", lambda: self._tuned(self._ours.uniform(4))
+            narrowest = operands16(self._ours, MIXED["M3"][:3], MIXED["M3"][3])
+            yield f"mixed M3, no skip, {more}", lambda: self._tuned(narrowest)
 
     def _float(self) -> dict[str, Any]:
         session = self._ours
@@ -286,13 +289,12 @@ class Study:
         row = _measured(session, program)
         return row | {"eliminated": round(100 * found.share, 2), "thresholds": thresholds}
 
-    def _tuned(self) -> dict[str, Any]:
+    def _tuned(self, scheme: Scheme) -> dict[str, Any]:
         train = self._subject.work / f"{self._subject.task.stem}.train.npz"
         session = self._subject.session(
             training_data=train, epochs=self._epochs, averaging=0.998, seed=0
         )
-        tuning = tune(session, self._mixed(MIXED["M1"]), training_data(session))
-        scheme = self._mixed(MIXED["M1"])
+        tuning = tune(session, scheme, training_data(session))
         return _measured(tuning.session, tuning.session.quantizer(scheme))
 
 

@@ -87,16 +87,23 @@ def cases() -> Iterator[tuple[str, Pipeline, dict[str, np.ndarray], IntegerProgr
     """Names, models with inputs, and programs; an LSTM's cell state has 16 bits."""
     gru = made(grus.Case(T=6, B=3, I=20, H=24, direction="bidirectional", gain=1.0))
     lstm = made(grus.Case(T=5, I=20, H=24, operator="LSTM", gain=1.0, outputs=("Y", "Y_h", "Y_c")))
-    message = scans.model(scans.LIGRU)
-    inputs = scans.feeds(message)
-    ligru = pipeline(message, inputs)
+    peepholes = made(grus.Case(I=20, H=24, operator="LSTM", gain=1.0, peepholes=True))
+    rnn = made(grus.Case(I=20, H=24, operator="RNN", gain=1.0))
     yield "uniform", *gru, gru[0].uniform(8)
     yield "mixed", *gru, gru[0].mixed(1)
     layers = gru[0].layers
     skipped = skip.applied(Scheme.uniform(layers, 8), layers, skip.named(layers, ("new.hidden",)))
     yield "skipped", *gru, gru[0].lower(skipped)
     yield "lstm", *lstm, lstm[0].uniform(8)
-    yield "ligru", ligru, inputs, ligru.uniform(8)
+    yield "peepholes", *peepholes, peepholes[0].mixed(2)
+    yield "rnn", *rnn, rnn[0].uniform(8)
+    for name, body in (("ligru", scans.LIGRU), ("sru", scans.sru())):
+        message = scans.model(body)
+        inputs = scans.feeds(message)
+        written = pipeline(message, inputs)
+        yield name, written, inputs, written.uniform(8)
+    plain = Scheme.uniform(layers, 8)
+    yield "delta", *gru, gru[0].lower(plain.with_thresholds(layers, lambda *_: 2))
 
 
 def test_a_processor_without_vnni(tmp_path: Path) -> None:
