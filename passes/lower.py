@@ -22,7 +22,7 @@ from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.saturation import Reader
 from onnxgru.core import copies
 from onnxgru.core.alignment import aligned
-from onnxgru.core.choices import ACCUMULATOR_BITS
+from onnxgru.core.choices import ACCUMULATOR_BITS, MAXIMUM_BITS
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Quantization, WeightType
 from onnxgru.core.network import (
@@ -290,9 +290,9 @@ class Lowering:
         entry = entries[operator.name]
         codomain = recurrence.fixed(operator.name, entry.bits)
         if codomain is None:
-            reader = self._reader(recurrence, operator, entries)
+            reader = self._reader(recurrence, operator, entries, _decays(recurrence, entries))
             observed = self._quantization(operator.name, entry, reader)
-            addition = self._addition(recurrence, operator, entry)
+            addition = self._addition(recurrence, operator, entries)
             if addition is None:
                 return observed
             return self._calibration.addend(operator.name, observed, addition)
@@ -305,30 +305,36 @@ class Lowering:
         )
 
     def _addition(
-        self, recurrence: Recurrence, operator: Operator, entry: OutputScheme
+        self, recurrence: Recurrence, operator: Operator, entries: Mapping[str, OutputScheme]
     ) -> Addition | None:
         """The sum before a function that alone reads an operator, if ranges are to know it.
 
-        As if everything in the recurrence had the operator's width: a search asks once for each.
+        As if everything in the recurrence but states had the operator's width: a search asks once
+        for each.
         """
-        readers = recurrence.readers(operator.name)
+        entry, readers = entries[operator.name], recurrence.readers(operator.name)
         if entry.observer != "mse" or len(readers) != 1 or readers[0].kind != "add":
             return None
         (total,) = readers
-        entries = dict.fromkeys((o.name for o in recurrence.operators), entry)
-        reader = self._reader(recurrence, total, entries)
+        decays = _decays(recurrence, entries)
+        alike = dict.fromkeys((o.name for o in recurrence.operators), entry)
+        reader = self._reader(recurrence, total, alike, decays)
         if reader is None:
             return None
         (other,) = (name for name in total.inputs if name != operator.name)
         return Addition(
             other,
             self._quantization(other, entry),
-            self._output(recurrence, total, entries),
+            self._quantization(total.name, entry, reader),
             reader,
         )
 
     def _reader(
-        self, recurrence: Recurrence, operator: Operator, entries: Mapping[str, OutputScheme]
+        self,
+        recurrence: Recurrence,
+        operator: Operator,
+        entries: Mapping[str, OutputScheme],
+        decays: Mapping[str, str],
     ) -> Reader | None:
         """The function that alone reads an operator's codes, if ranges are to know it."""
         readers = recurrence.readers(operator.name)
@@ -337,7 +343,8 @@ class Lowering:
         (reader,) = readers
         if not isinstance(reader, LookupOperator):
             return None
-        return Reader(reader.function, self._output(recurrence, reader, entries))
+        result = self._output(recurrence, reader, entries)
+        return Reader(reader.function, result, decays.get(reader.name, ""))
 
     def _operators(
         self,
@@ -406,6 +413,15 @@ def _group(
     """What linear operators of one product have in common."""
     long = WeightType(scheme.linear(operator.name).weight_bits).wide
     return operator.inputs, boundaries[operator.name].quantization.type.wide, long
+
+
+def _decays(recurrence: Recurrence, entries: Mapping[str, OutputScheme]) -> dict[str, str]:
+    """What wide states are multiplied by at every step: of each gate itself or its complement."""
+    return {
+        gate: "complement" if complement else "value"
+        for gate, (writer, complement) in recurrence.decays.items()
+        if entries[writer].bits > MAXIMUM_BITS
+    }
 
 
 def _mirrors(operator: Operator) -> bool:

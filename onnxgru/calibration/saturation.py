@@ -10,6 +10,15 @@ The expectation runs over the middles of the histogram's bins. As in
 code j are the same for every zero point, and cost E[f^2] - 2 T_j E[f] + T_j^2 E[1] over them; the
 outermost codes take what lies beyond as well. So running sums over bins and over codes give the
 error of **every** zero point at once.
+
+A gate d that a state of 16 bits decays by, h' = d h + ..., is another matter: what is wrong with d
+at one step stays in the state. Where d is 0.999, an error of 0.003 makes the state forget four
+times as fast. If the errors of steps are independent, their variances add up to 1 / (1 - d**2)
+times that of one, so squared errors are weighted like that, down to one code of d::
+
+    E[(d(x) - T[quantize(x)])**2 / (1 - d(x) + S_d)]
+
+States of fewer bits lose what such gates would add to them; their gates have no weights.
 """
 
 from dataclasses import dataclass
@@ -34,10 +43,28 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reader:
-    """A function that reads codes, and the quantisation of its values."""
+    """A function that reads codes, and the quantisation of its values.
+
+    Parameters
+    ----------
+    function : Activation
+        The function.
+    result : Quantization
+        Of its values.
+    decay : {"", "value", "complement"}
+        What of it a state of 16 bits is multiplied by at every step, if anything.
+    """
 
     function: Activation
     result: Quantization
+    decay: str = ""
+
+    def weights(self, exact: Doubles) -> Doubles:
+        """How much squared errors count where the function has these values."""
+        if not self.decay:
+            return np.ones_like(exact)
+        leak = 1.0 - exact if self.decay == "value" else exact
+        return np.asarray(1.0 / (np.maximum(leak, 0.0) + self.result.scale))
 
     def table(self, values: Doubles) -> Doubles:
         """T at real values, of the same shape."""
@@ -71,8 +98,8 @@ def observe_saturation(histogram: Histogram, reader: Reader, bits: int) -> Range
     """
     if not histogram.count or is_constant(histogram, bits):
         return observe(histogram, "minmax", bits)
-    shares = histogram.counts / float(histogram.count)
     exact = reader.function(histogram.centres)
+    shares = histogram.counts / float(histogram.count) * reader.weights(exact)
     sums = [np.append(0.0, np.cumsum(shares * exact**power)) for power in (0, 1, 2)]
     last = len(shares)
     top = IntegerType(bits).maximum

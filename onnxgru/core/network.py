@@ -254,6 +254,37 @@ class Recurrence:
                 found |= {name: writer.name for name in writer.inputs if name in self.by_name}
         return found
 
+    def is_cell_state(self, carry: Carry) -> bool:
+        """Whether no function bounds a carry, no linear operator reads it and it is not emitted."""
+        writer = carry.written_by
+        readers = (*self.readers(carry.name), *self.readers(writer))
+        return (
+            writer != self.emits
+            and self.codomain(writer) is None
+            and not any(isinstance(reader, LinearOperator) for reader in readers)
+        )
+
+    @cached_property
+    def decays(self) -> dict[str, tuple[str, bool]]:
+        """Gates that states decay by, by name: d in h' = d h + ...; none of cell states.
+
+        Returns
+        -------
+        dict of str to (str, bool)
+            By the name of a gate: the operator that writes the state, and whether d is the
+            complement of the gate.
+        """
+        found: dict[str, tuple[str, bool]] = {}
+        states = {c.written_by: c.name for c in self.carries if not self.is_cell_state(c)}
+        for term, writer in self.summands.items():
+            factors = self.by_name[term].inputs
+            if self.by_name[term].kind != "mul" or states.get(writer) not in factors:
+                continue
+            for gate in (self.by_name[name] for name in factors if name in self.by_name):
+                mirrors = isinstance(gate, LookupOperator) and gate.function.mirrors
+                found[gate.inputs[0] if mirrors else gate.name] = writer, mirrors
+        return found
+
     def readers(self, name: str) -> tuple[Operator, ...]:
         """Operators that read a value."""
         return tuple(operator for operator in self.operators if name in operator.inputs)
@@ -404,13 +435,8 @@ class Layer:
         found: set[str] = set()
         for recurrence in self.recurrences:
             for carry in recurrence.carries:
-                writer = carry.written_by
-                readers = (*recurrence.readers(carry.name), *recurrence.readers(writer))
-                if (
-                    writer != recurrence.emits
-                    and recurrence.codomain(writer) is None
-                    and not any(isinstance(reader, LinearOperator) for reader in readers)
-                ):
+                if recurrence.is_cell_state(carry):
+                    writer = carry.written_by
                     terms = {n for n, total in recurrence.summands.items() if total == writer}
                     found |= {writer, *terms}
         return frozenset(found)

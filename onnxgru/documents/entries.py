@@ -135,8 +135,8 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class WideInputs:
-    """The same program, where layers read float values in codes of 16 bits.
+class Widened:
+    """The same program with 16 bits for inputs or for states.
 
     Parameters
     ----------
@@ -144,10 +144,17 @@ class WideInputs:
         Its figure on validation data; None where outputs are equal.
     before : float or None
         That of the program.
+    layers : tuple of str
+        Layers that have something of more bits.
+    flash, ram : int
+        Bytes that it has more of.
     """
 
     validation: float | None
     before: float | None
+    layers: tuple[str, ...] = ()
+    flash: int = 0
+    ram: int = 0
 
 
 @dataclass(frozen=True)

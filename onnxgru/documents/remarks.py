@@ -7,7 +7,7 @@ say the same.
 import math
 from collections.abc import Iterable, Sequence
 
-from onnxgru.documents.entries import Outlier, Quality
+from onnxgru.documents.entries import Outlier, Quality, Widened
 from onnxgru.documents.report import Report
 
 TITLES = {"validation": "validation", "holdout": "hold-out", "calibration": "calibration"}
@@ -27,6 +27,9 @@ is half of what the program loses."""
 
 NOISY = 10.0
 """Decibels to the float model below which it is remarked."""
+
+NAMED = 2
+"""Layers that a sentence names."""
 
 WIDEST = 8
 """Bits of a state that cannot have more."""
@@ -142,9 +145,12 @@ def stuck(report: Report) -> list[str]:
                 "scaled alike"
             )
             if entry.bits == WIDEST:
-                cure += "; if they are, a scheme may give the state 16 bits"
+                cure += "; if they are, --wide-states gives 16 to states that every step adds to"
         else:
-            cure = "give more bits to what writes the state, and to what that adds up"
+            cure = (
+                "give more bits to what writes the state, and to what that adds up; --wide-states "
+                "gives 16 to states that every step adds to"
+            )
         are = "is" if entry.units == 1 else "are"
         found.append(
             f"{entry.units} of {entry.of} units of {entry.layer} {are} frozen: their "
@@ -184,24 +190,47 @@ def falls(report: Report) -> list[str]:
     return found
 
 
+WIDER = (
+    ("what layers read", "--input-bits 16", "wide_inputs"),
+    ("the states", "--wide-states", "wide_states"),
+)
+"""What may be too coarse, the flag that gives it 16 bits, and the figure that it would have."""
+
+
 def coarse(report: Report) -> str | None:
-    """A sentence where the rounding of what layers read loses the most; None otherwise."""
-    found, metric = report.wide_inputs, report.metric
-    if found is None or found.validation is None or found.before is None:
+    """A sentence where the rounding of inputs or states loses the most; None otherwise."""
+    told, flag, name = max(WIDER, key=lambda row: _gain(report, getattr(report, row[2])))
+    entry: Widened | None = getattr(report, name)
+    if entry is None or _gain(report, entry) <= 0:
         return None
+    before, after = (figure(one, report.metric.unit) for one in (entry.before, entry.validation))
+    return (
+        f"the rounding of {told}{_of(entry)} loses the most: with {flag} {report.metric.title} on "
+        f"validation data is {after} instead of {before}, for {entry.flash:,} bytes of flash and "
+        f"{entry.ram:,} bytes of RAM"
+    )
+
+
+def _gain(report: Report, entry: Widened | None) -> float:
+    """By how much a figure is better with 16 bits; 0 where that is too little to be advised."""
+    if entry is None or entry.validation is None or entry.before is None:
+        return 0.0
+    metric = report.metric
     sign = 1 if metric.higher_is_better else -1
-    gain = sign * (found.validation - found.before)
-    wanted = GAIN
+    gain, wanted = sign * (entry.validation - entry.before), GAIN
     if metric.unit != "dB" or metric.target != "reference":
         start = report.quality["validation"].float_model
-        wanted = sign * ((100.0 if start is None else start) - found.before) / 2
-    if gain < max(wanted, 0.0) or gain <= 0:
-        return None
-    before, after = (figure(one, metric.unit) for one in (found.before, found.validation))
-    return (
-        f"the rounding of what layers read loses the most: with --input-bits 16 {metric.title} on "
-        f"validation data is {after} instead of {before}"
-    )
+        wanted = sign * ((100.0 if start is None else start) - entry.before) / 2
+    return gain if gain >= wanted else 0.0
+
+
+def _of(entry: Widened) -> str:
+    """Layers in words; nothing where it is not known which."""
+    if not entry.layers:
+        return ""
+    first, more = entry.layers[:NAMED], len(entry.layers) - NAMED
+    others = f" and {more} other layer{'s' if more > 1 else ''}"
+    return f" of {' and '.join(first)}" + (others if more > 0 else "")
 
 
 CUT, KEPT, JUDGED = "cut", "kept", "judged"

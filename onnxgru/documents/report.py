@@ -24,7 +24,7 @@ from onnxgru.documents.entries import (
     StepState,
     Stuck,
     Verified,
-    WideInputs,
+    Widened,
 )
 from onnxgru.documents.front import Member, Scored, Uniform
 from onnxgru.documents.reading import named, read
@@ -258,8 +258,8 @@ class Report:
         What a delta network eliminates.
     stuck : tuple of Stuck
         Layers with units that stand still.
-    wide_inputs : WideInputs or None
-        The figure with inputs of 16 bits, where the program is far from the float model.
+    wide_inputs, wide_states : Widened or None
+        The figure with inputs or states of 16 bits, where the program is far from the float model.
     layers : tuple of LayerEntry
         Recurrent layers.
     left_in_float : tuple of Refused
@@ -294,7 +294,8 @@ class Report:
     states: tuple[StepState, ...] = ()
     delta: Delta | None = None
     stuck: tuple[Stuck, ...] = named("stuck_states", default=())
-    wide_inputs: WideInputs | None = None
+    wide_inputs: Widened | None = None
+    wide_states: Widened | None = None
     layers: tuple[LayerEntry, ...] = ()
     left_in_float: tuple[Refused, ...] = ()
     glitches: tuple[Outlier, ...] = ()

@@ -19,7 +19,7 @@ from onnxgru.data import intervals, metrics
 from onnxgru.documents.remarks import finite
 from onnxgru.documents.report import FORMAT
 from onnxgru.passes.states import recorded
-from onnxgru.report import drift, inputs
+from onnxgru.report import drift, widening
 from onnxgru.runtime.observation import compare
 from onnxgru.runtime.verify import Verification
 from onnxgru.session import delta
@@ -143,7 +143,7 @@ def build(
             session.yardstick.reference("validation"),
             found["validation"],
         ),
-        "wide_inputs": inputs.measure(session, written.scheme, figure),
+        **widening.measure(session, written.scheme, figure),
         "sizes": account(program).to_dict(),
         "files": dict(file_bytes),
         "operators": operators,

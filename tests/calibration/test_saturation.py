@@ -64,6 +64,28 @@ def test_less_error_than_plain_ranges(bits: int, function: Activation, kind: str
         assert ours < 0.6 * plain
 
 
+@pytest.mark.parametrize("decay", ["value", "complement"])
+def test_gates_that_states_decay_by(decay: str) -> None:
+    """Values of a slow gate, 0.997 to 0.9995, are told apart from 1, mirrored where 1 - f is."""
+    generator = np.random.default_rng(5)
+    sign = 1 if decay == "value" else -1
+    values = np.append(2 * generator.normal(size=9_000), generator.uniform(5.8, 7.6, 1_000))
+    values = (sign * values).astype(np.float32)
+    plain = reader(SIGMOID, 8)
+    to = Reader(plain.function, plain.result, decay)
+
+    def lost(limits: tuple[float, float]) -> float:
+        operand = Quantization.of_range(*limits, 8)
+        table = to.result.dequantize(lookup.entries(SIGMOID, operand, to.result))
+        kept = SIGMOID(values.astype(np.float64)), table[operand.quantize(values)]
+        exact, found = kept if decay == "value" else (1 - kept[0], 1 - kept[1])
+        return float(np.mean((exact - found) ** 2 / (1 - exact + to.result.scale)))
+
+    near, far = (observe_saturation(of(values), one, 8) for one in (plain, to))
+    assert lost(far) < 0.9 * lost(near)
+    assert max(sign * end for end in far) > max(sign * end for end in near)
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_least_error_of_a_grid(bits: int) -> None:
     values = drawn("wide")[:4000]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from onnxgru.documents.entries import Outlier, Quality
+from onnxgru.documents.entries import Outlier, Quality, Widened
 from onnxgru.documents.reading import read
 from onnxgru.documents.remarks import (
     RANDOM,
@@ -105,10 +105,11 @@ def test_frozen_states_at_8_bits_point_at_the_data():
     narrow, byte, wide = stuck(document(stuck_states=rows))
     for text in (narrow, byte, wide):
         assert text.startswith("3 of 64 units of /gru are frozen: their quantised state never")
-    assert narrow.endswith("give more bits to what writes the state, and to what that adds up")
-    assert byte.endswith("scaled alike; if they are, a scheme may give the state 16 bits")
+    assert "give more bits to what writes the state, and to what that adds up; " in narrow
+    for text in (narrow, byte):
+        assert text.endswith("--wide-states gives 16 to states that every step adds to")
     assert wide.endswith("check that calibration and validation data are scaled alike")
-    assert "more bits" not in wide
+    assert "more bits" not in byte + wide and "--wide-states" not in wide
 
 
 def test_random_input_comes_first():
@@ -168,6 +169,9 @@ def test_coarse_inputs_are_remarked(unit, target, before, after, said):
     assert bool(text) == bool(said)
     if text is not None:
         assert text.startswith("the rounding of what layers read loses the most: ") and said in text
-        assert remarks(found) == falls(found) and falls(found)[0].endswith(f"; {text}")
-        near = replace(found, quality={})
-        assert falls(near) == [] and (unit == "%" or remarks(near) == [text])
+    states = {**wide, "validation": 100.0, "layers": ["/a", "/b", "/c"], "flash": 22, "ram": 800}
+    found = replace(found, wide_states=read(Widened, states))
+    text = coarse(found)
+    assert text is not None and remarks(found)[0].endswith(text)
+    assert "of the states of /a and /b and 1 other layer loses the most: with --wide-states" in text
+    assert text.endswith("for 22 bytes of flash and 800 bytes of RAM")
