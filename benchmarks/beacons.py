@@ -40,7 +40,7 @@ ARMS = {
 def schemes(config: Config) -> list[Scheme]:
     """Narrow members of a front, the narrowest first."""
     session = Session.open(MODEL, config, fused=True)
-    study = Study(session)
+    study = Study(*session.parts)
     study.prepare()
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         found = search(
@@ -59,16 +59,16 @@ def measured(scheme: Scheme, config: Config, start: Tuned | None) -> tuple[float
     """Accuracy on hold-out data, SQNR of the output to the float model's in dB, and seconds."""
     session = Session.open(MODEL, config, fused=True)
     session.yardstick.quality(session.quantizer(scheme), "validation")
-    data = training_data(session)
+    data = training_data(session.model, session.yardstick, config)
     assert data is not None
     found: list[Tuning] = []
 
     def work() -> None:
-        lesson = prepare(session, data, start=start)
-        found.append(tune(session, scheme, data, lesson=lesson))
+        lesson = prepare(*session.parts, data, start=start)
+        found.append(tune(*session.parts, scheme, data, lesson=lesson))
 
     spent = seconds(work)
-    judge = found[0].session.yardstick.judge("holdout")
+    judge = found[0].yardstick.judge("holdout")
     outputs = judge.outputs(found[0].program)
     exact = session.yardstick.reference("holdout")[session.yardstick.output]
     return judge.figure(outputs), sqnr(exact, outputs[session.yardstick.output]), spent
@@ -87,7 +87,9 @@ def main() -> None:
             found = schemes(config)
             middle = found[len(found) // 2]
             session = Session.open(MODEL, config.merged({"epochs": 3}), fused=True)
-            beacon = tune(session, middle).tuned
+            data = training_data(session.model, session.yardstick, config)
+            assert data is not None
+            beacon = tune(*session.parts, middle, data).tuned
             for scheme in found[:2] if parsed.quick else found:
                 if scheme is middle:
                     continue

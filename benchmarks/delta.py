@@ -45,7 +45,7 @@ def main() -> None:
     judge = session.yardstick.judge("holdout")
     figures: dict[str, float | str] = {
         "float": session.yardstick.float_quality("holdout"),
-        "delta drop": delta.drop(session),
+        "delta drop": delta.drop(session.yardstick, session.config),
     }
     for weights, outputs in WIDTHS[: 1 if parsed.quick else None]:
         plain = scheme(session, weights, outputs)
@@ -55,7 +55,11 @@ def main() -> None:
                 program = session.quantizer(plain)
                 figures[f"{session.yardstick.metric.name} ({where})"] = judge.quality(program)
                 continue
-            made = delta.choose(session, plain) if name == "auto" else _with(session, plain, name)
+            made = (
+                delta.choose(*session.parts, plain)
+                if name == "auto"
+                else _with(session, plain, name)
+            )
             if made is None:
                 continue
             figure, found = judge.measured(session.quantizer(made))

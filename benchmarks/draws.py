@@ -64,8 +64,8 @@ def alone(session: Session, bits: int) -> dict[str, Array]:
                 if operator.kind == "linear":
                     found = session.quantizer.rounding(recurrence, operator, "channel", bits)
                     weights[operator.name] = found.scales[:, None] * found.codes, found.bias
-    other = session.retuned(Tuned({}, weights, {}, {}), integers=False)
-    return other.model.host.outputs_of(session.data["holdout"])
+    other = session.model.retuned(Tuned({}, weights, {}, {}))
+    return other.host.outputs_of(session.data["holdout"])
 
 
 def figures(session: Session, outputs: Mapping[str, Array]) -> dict[str, float]:

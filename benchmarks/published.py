@@ -60,7 +60,7 @@ from onnxgru.models.zoo import TASKS as ZOO
 from onnxgru.passes import RANGES
 from onnxgru.search.front import Member, front
 from onnxgru.search.nsga import Progress, SearchSettings, search
-from onnxgru.session.finetuning import tune
+from onnxgru.session.finetuning import training_data, tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study.study import Study
@@ -162,9 +162,11 @@ def row(session: Session, scheme: Scheme) -> dict[str, float]:
 def tuned(session: Session, scheme: Scheme) -> dict[str, Any]:
     """The same after fine-tuning."""
     started = time.perf_counter()
-    made = tune(session, scheme)
+    data = training_data(session.model, session.yardstick, session.config)
+    assert data is not None
+    made = tune(*session.parts, scheme, data)
     return {
-        **row(made.session, scheme),
+        **row(session.on(made.quantizer, made.yardstick), scheme),
         "before": row(session, scheme)["holdout"],
         "epoch": made.summary["chosen_epoch"],
         "seconds": round(time.perf_counter() - started, 1),
@@ -217,7 +219,7 @@ def published(plan: Plan, seed: int) -> dict[str, Any]:
         learned_scales="none", averaging=0.0,
     )  # fmt: skip
     session = Session.open(plan.model, config, fused=True)
-    study = Study(session)
+    study = Study(*session.parts)
     seen: list[tuple[int, Member]] = []
 
     def report(progress: Progress) -> None:
@@ -256,7 +258,7 @@ def ours(plan: Plan, seed: int) -> dict[str, Any]:
         seed, rounding="gptq", ranges="aligned", teacher_epochs=plan.teacher_epochs
     )
     session = Session.open(plan.model, config)
-    study = Study(session)
+    study = Study(*session.parts)
     study.prepare()
     with ThreadPoolExecutor(plan.workers) as workers:
         members = search(

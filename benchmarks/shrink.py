@@ -274,7 +274,7 @@ class Study:
             operands16(session, (bits, bits, bits), bits) if published else session.uniform(bits)
         )
         made = (
-            delta.choose(session, plain)
+            delta.choose(*session.parts, plain)
             if chosen
             else plain.with_thresholds(session.model.layers, lambda *_: 0)
         )
@@ -294,8 +294,10 @@ class Study:
         session = self._subject.session(
             training_data=train, epochs=self._epochs, averaging=0.998, seed=0
         )
-        tuning = tune(session, scheme, training_data(session))
-        return _measured(tuning.session, tuning.session.quantizer(scheme))
+        data = training_data(session.model, session.yardstick, session.config)
+        assert data is not None
+        tuning = tune(*session.parts, scheme, data)
+        return _measured(session.on(tuning.quantizer, tuning.yardstick), tuning.program)
 
 
 def _measured(session: Session, program: IntegerProgram) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from benchmarks import rounding
 from benchmarks.measure import show
 from benchmarks.published import DEFAULT_SEQUENCES, write_training_data
 from onnxgru.models.zoo import TASKS
-from onnxgru.session.finetuning import tune
+from onnxgru.session.finetuning import training_data, tune
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 
@@ -32,8 +32,10 @@ LEAST = 1e-6  # of a probability: integers may leave none
 def arm(model: Path, bits: int, settings: dict[str, Any]) -> tuple[float, float]:
     """Accuracy and cross-entropy of weights at some width after fine-tuning, outputs at 8 bits."""
     session = Session.open(model, Config(batch_size=32, **settings), fused=True)
-    made = tune(session, rounding.scheme(session, [bits], [8], 0))
-    judge = made.session.yardstick.judge(ROLE)
+    data = training_data(session.model, session.yardstick, session.config)
+    assert data is not None
+    made = tune(*session.parts, rounding.scheme(session, [bits], [8], 0), data)
+    judge = made.yardstick.judge(ROLE)
     found = judge.outputs(made.program)
     outputs = np.asarray(found[session.yardstick.output], np.float64)
     labels = session.yardstick.targets(ROLE)[session.yardstick.output]

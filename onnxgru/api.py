@@ -112,14 +112,14 @@ def _config(config: object, settings: Mapping[str, Any]) -> Config:
 def _quantized(file: Origin, config: Config, folder: Folder, listener: Listener) -> Result:
     """Quantise by one scheme."""
     session = Session.open(file, config, listener)
-    training = training_data(session)
+    training = training_data(session.model, session.yardstick, config)
     session.examine(training)
     if config.scheme is None:
         scheme = session.uniform(config.bits or BITS)
     else:
         scheme = Scheme.load(Path(config.scheme))
         scheme.validate(session.model.layers, str(config.scheme))
-    delta.check(session, scheme)
+    delta.check(session.model.layers, session.data, config, scheme)
     checkpoints = Checkpoints(folder.path)
     if training is not None and config.force:  # else what is resumed would meet earlier results
         folder.clear()
@@ -136,8 +136,8 @@ def _searched(file: Origin, config: Config, folder: Folder, listener: Listener) 
             interrupts.check()
 
         session = Session.open(file, config, heard)
-        delta.check(session)
-        training = training_data(session)
+        delta.check(session.model.layers, session.data, config)
+        training = training_data(session.model, session.yardstick, config)
         session.examine(training)
         if training is not None and config.force:
             folder.clear()  # before a teacher leaves its checkpoint there
@@ -229,13 +229,15 @@ def measure_sensitivity(
     folder.check_beside(MEASURED, force=config.force)
     session = Session.open(file.at(folder.path / SOURCE), config, listener, fused=True)
     session.examine()
-    found = sensitivities.measure(session)
+    found = sensitivities.measure(*session.parts, listener)
     document = found.document
     contents = {HEAT_MAP: sensitivities.picture(document), SENSITIVITY: files.dump(document)}
     if (folder.path / REPORT).is_file():
         report = reopening.report_of(folder.path)
         if report.model.sha256 == session.model.digest:
             front = None if report.search is None else reopening.front_of(folder.path)
-            contents[PAGE] = output.report_page(session, folder, report, front, document)
+            contents[PAGE] = output.report_page(
+                session.yardstick.metric, folder, report, front, document, listener
+            )
     folder.write(contents)
     return SensitivityResult(folder.path, found)

@@ -132,11 +132,12 @@ def test_a_candidate_that_diverges_is_infeasible(place):
         finetune_candidates=True, output="diverges",
     )  # fmt: skip
     session = Session.open(Path("digits_row.onnx"), config)
-    study = Study(session, Candidates(session, training_data(session)))
+    data = training_data(session.model, session.yardstick, config)
+    study = Study(*session.parts, make=Candidates(*session.parts, data))
     narrow, wide = (study.encoding.uniform(bits) for bits in (3, 4))
     assert study.evaluate(wide).feasible
-    wild = Session.open(Path("digits_row.onnx"), config.merged({"learning_rate": 1e6}))
-    study = Study(wild, Candidates(wild, training_data(wild)))
+    wild = (session.quantizer, session.yardstick, config.merged({"learning_rate": 1e6}))
+    study = Study(*wild, make=Candidates(*wild, data))
     assert not study.evaluate(narrow).feasible
 
 
@@ -154,7 +155,8 @@ def test_agreement_is_as_uncertain_as_its_sequences(place):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Finetuning, "run", noted)
-        kept.append(tune(session, Scheme.uniform(session.model.layers, 3)))
+        data = training_data(session.model, session.yardstick, config)
+        kept.append(tune(*session.parts, Scheme.uniform(session.model.layers, 3), data))
     assert told == [pytest.approx(100 * (0.02 * 0.98 / 450) ** 0.5)]
 
 

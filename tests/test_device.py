@@ -59,8 +59,9 @@ def test_the_front_is_that_of_the_processor(model: Path, tmp_path: Path, device:
 def test_schemes_that_could_overflow_keep_their_places(
     model: Path, device: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Study(Session.open(model, Config(search=True)))
-    study = Study(session := Session.open(model, Config(search=True, device="cuda")))
+    plain = Study(*Session.open(model, Config(search=True)).parts)
+    session = Session.open(model, Config(search=True, device="cuda"))
+    study = Study(*session.parts)
     genomes = study.starts[:5]
     lowering = session.quantizer._lowering
     refused = [study.encoding.scheme(genome).dumps() for genome in genomes[1::2]]

@@ -136,7 +136,7 @@ def test_search_goes_on_with_the_same_weights(model, tmp_path):
 
 def test_journal_belongs_to_the_methods(model):
     def key(**settings):
-        return Study(Session.open(model, Config(search=True, **settings))).key
+        return Study(*Session.open(model, Config(search=True, **settings)).parts).key
 
     keys = [key(**{**NEAREST, name: value}) for name, value in EVERYTHING.items()]
     keys += [key(**NEAREST), key(**EVERYTHING)]

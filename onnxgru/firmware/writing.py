@@ -17,6 +17,7 @@ from onnxgru.core.folder import Folder
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.data.dataset import Recorded
 from onnxgru.data.reading import Source
 from onnxgru.events import Listener, Stage, warned
 from onnxgru.firmware.sources import Library, Vector
@@ -24,7 +25,9 @@ from onnxgru.output.reopening import report_of, session_of
 from onnxgru.passes import source
 from onnxgru.runtime.engines import Given, LayerEvaluator, States
 from onnxgru.runtime.evaluator import Evaluator
+from onnxgru.runtime.host import Host
 from onnxgru.session import finetuning
+from onnxgru.session.recordings import VALIDATION
 from onnxgru.session.session import Session
 from onnxgru.settings.config import TASKS, Config
 from onnxgru.settings.declare import defaults, dependent
@@ -123,7 +126,7 @@ def write_c(
     listener(Stage("writing C"))
     name = Path(files.recorded(before.model.path)).stem
     library = Library(program, name, f"{name}, quantised")
-    vectors = golden(session, program)
+    vectors = golden(session.model.host, session.data[VALIDATION].take(1), program)
     contents = {name: text.encode() for name, text in library.files(vectors).items()}
     target.write(contents)
     steps = max(len(vector.inputs) for vector in vectors)
@@ -169,16 +172,22 @@ class _Recorder:
         return self._run(x, initial, lengths, trace=trace)
 
 
-def golden(session: Session, program: IntegerProgram) -> list[Vector]:
-    """Codes that each layer reads at the beginning of the validation data, and what it gives.
+def golden(host: Host, data: Recorded, program: IntegerProgram) -> list[Vector]:
+    """Codes that each layer reads at the beginning of a recording, and what it gives.
 
     Each layer begins with its reset.
+
+    Parameters
+    ----------
+    host : Host
+        The float parts of the model.
+    data : Dataset or Corpus
+        One recording.
+    program : IntegerProgram
+        The layers.
     """
     kept: dict[str, Codes] = {}
-    data = session.data["validation"].take(1)
-    evaluator = Evaluator(
-        session.model.host, data, lambda layer: _Recorder(layer, kept), most=1, once=True
-    )
+    evaluator = Evaluator(host, data, lambda layer: _Recorder(layer, kept), most=1, once=True)
     next(iter(evaluator.states(program)))
     return [vector(layer, kept[layer.name]) for layer in program.layers]
 

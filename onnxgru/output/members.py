@@ -41,9 +41,10 @@ def study_of(
 ) -> tuple[Study, Lesson | None]:
     """The search of a session, and what its candidates are fine-tuned by, if they are."""
     if training is None or not session.config.finetune_candidates:
-        return Study(session), None
-    candidates = Candidates(session, training, checkpoints)
-    return Study(session, candidates, training.digest()), candidates.lesson
+        return Study(*session.parts, session.listener), None
+    candidates = Candidates(*session.parts, training, session.listener, checkpoints)
+    study = Study(*session.parts, session.listener, candidates, training.digest())
+    return study, candidates.lesson
 
 
 def pick(
@@ -115,7 +116,7 @@ def pick(
         changed |= {"profile": profile, "recurrence": None, "batch": None, "weights": None}
     clears = force and not _same(target.path, place)
     session = session_of(place, before, model, changed, listener, force=clears)
-    training = training_data(session)
+    training = training_data(session.model, session.yardstick, session.config)
     if tuned and training is not None and training.digest() != tuned.sha256:
         raise DataError(
             f"{training.source}: must be the data that the search fine-tuned with (SHA-256 "
@@ -218,7 +219,7 @@ def finetune(
     changed |= _again(validation=validation, holdout=holdout, metric=metric)
     clears = force and not _same(target.path, place)
     session = session_of(place, before, model, changed, listener, force=clears)
-    training = training_data(session)
+    training = training_data(session.model, session.yardstick, session.config)
     assert training is not None
     session.examine(training)
     begun = None if start is None else _begun(session.model, session.config, Path(start))
@@ -230,7 +231,10 @@ def finetune(
         elif force:
             Checkpoints(place).discard()
         checkpoints = Checkpoints(target.path)
-        lesson = prepare(session, training, start=begun, checkpoints=checkpoints)
+        lesson = prepare(
+            *session.parts, training, start=begun, listener=session.listener,
+            checkpoints=checkpoints,
+        )  # fmt: skip
         if front is not None:
             return _picked(
                 session, place, target, front, before, front.pick(index), training, lesson,
@@ -366,7 +370,7 @@ def _picked(
     others = {} if _same(target.path, place) else _copied(place)
     if max_bytes is not None:
         study, lesson = study_of(session, training)
-        front, member = _widened(session, study, front, member, max_bytes)
+        front, member = _widened(study, front, member, max_bytes, session.listener)
         seen = output.history(session.yardstick.metric, Folder(place), front, search.max_drop)
         others = output.front_files(front, [(e.size, e.quality) for e in seen])
     scheme = member.parsed(str(place / NAME))
@@ -376,16 +380,17 @@ def _picked(
         others=others, checkpoints=checkpoints, home=Folder(place),
     )  # fmt: skip
     if max_bytes is not None and not _same(target.path, place):  # the front has grown
-        page = output.report_page(session, Folder(place), before, front, None)
+        metric, tell = session.yardstick.metric, session.listener
+        page = output.report_page(metric, Folder(place), before, front, None, tell)
         Folder(place).write({**others, PAGE: page})
     return result
 
 
 def _widened(
-    session: Session, study: Study, front: Front, member: Member, max_bytes: int
+    study: Study, front: Front, member: Member, max_bytes: int, tell: Listener
 ) -> tuple[Front, Member]:
     """A front with what a member is widened to, and that."""
-    tell, number = session.listener, member.index
+    number = member.index
     tell(Stage(f"widening number {number} to at most {max_bytes:,} flash bytes"))
     genome = study.widened(
         member.genome,

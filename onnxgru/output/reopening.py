@@ -20,10 +20,10 @@ from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, silent
 from onnxgru.passes.source import origin
 from onnxgru.session import finetuning
-from onnxgru.session.model import Model
+from onnxgru.session.model import Model, read
 from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.recordings import CALIBRATION, SYNTHETIC, VALIDATION
-from onnxgru.session.session import Session, read
+from onnxgru.session.session import Session
 from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
 

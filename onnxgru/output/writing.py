@@ -23,6 +23,7 @@ from onnxgru.runtime import golden
 from onnxgru.runtime.verify import Verification, verify
 from onnxgru.session import delta
 from onnxgru.session.finetuning import Checkpoints, Lesson, tune
+from onnxgru.session.model import Model
 from onnxgru.session.session import Session
 from onnxgru.study import sensitivity as sensitivities
 from onnxgru.study.study import Outcome
@@ -75,21 +76,24 @@ def finish(
         others |= front_files(outcome.front, outcome.cloud)
         folder.write(others)
     if training is None:
-        scheme = delta.applied(session, scheme)
+        scheme = delta.applied(*session.parts, scheme, session.listener)
         written, contents = _make(session, scheme, _kept(folder, outcome))
         contents |= others
         return _write(session, folder, written, contents, outcome, summary, front, home=home)
     # Thresholds come after training, which knows nothing of them.
     plain = scheme.with_thresholds(session.model.layers, lambda *_: None)
-    tuning = tune(session, plain, training, lesson=lesson, checkpoints=checkpoints)
-    scheme = delta.applied(tuning.session, scheme)
-    written, contents = _make(tuning.session, scheme, _kept(folder, outcome, tuned=True))
-    contents["calibration.json"] = session.statistics.calibration_bytes
+    tuning = tune(
+        *session.parts, plain, training, lesson=lesson, listener=session.listener,
+        checkpoints=checkpoints,
+    )  # fmt: skip
+    tuned = session.on(tuning.quantizer, tuning.yardstick)
+    scheme = delta.applied(*tuned.parts, scheme, session.listener)
+    written, contents = _make(tuned, scheme, _kept(folder, outcome, tuned=True))
+    contents["calibration.json"] = session.quantizer.statistics.calibration_bytes
     contents |= tuning.contents() | others
     result = _write(
-        tuning.session, folder, written, contents, outcome, summary, front, tuning.summary,
-        home=home,
-    )  # fmt: skip
+        tuned, folder, written, contents, outcome, summary, front, tuning.summary, home=home
+    )
     if checkpoints:
         checkpoints.discard()
     return result
@@ -160,8 +164,8 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[QuantizedModel, 
         "integer.onnx": integer.SerializeToString(deterministic=True),
         "annotated.onnx": shown.SerializeToString(deterministic=True),
         "scheme.json": scheme.dumps(),
-        "calibration.json": session.statistics.calibration_bytes,
-        **session.statistics.moments_files,
+        "calibration.json": session.quantizer.statistics.calibration_bytes,
+        **session.quantizer.statistics.moments_files,
         **({SOURCE: session.model.origin.content} if session.model.origin.held else {}),
         **vectors,
     }
@@ -191,7 +195,10 @@ def _write(
         if sentence != RANDOM:  # told before the work
             session.tell(sentence)
     contents["report.md"] = files.encoded(text.markdown(report))
-    contents[PAGE] = report_page(session, home, report, front, _sensitivity(session, home))
+    sensitivity = _sensitivity(session.model, home, session.listener)
+    contents[PAGE] = report_page(
+        session.yardstick.metric, home, report, front, sensitivity, session.listener
+    )
     contents[REPORT] = files.dump(document)
     folder.write(contents, force=session.config.force and outcome is None)
     return Result(
@@ -204,17 +211,18 @@ def _write(
 
 
 def report_page(
-    session: Session,
+    metric: Metric,
     folder: Folder,
     report: Report,
     front: Front | None,
     sensitivity: Mapping[str, Any] | None,
+    listener: Listener = silent,
 ) -> bytes:
     """The page of a report, with what else is in its folder."""
     evaluations: tuple[charts.Evaluation, ...] = ()
     if front is not None and report.search is not None:
         drop = report.search.max_drop
-        evaluations = history(session.yardstick.metric, folder, front, drop, session.listener)
+        evaluations = history(metric, folder, front, drop, listener)
     return page.build(
         report,
         folder=files.shown(folder.path),
@@ -243,7 +251,7 @@ def history(
         return ()
 
 
-def _sensitivity(session: Session, folder: Folder) -> dict[str, Any] | None:
+def _sensitivity(model: Model, folder: Folder, listener: Listener) -> dict[str, Any] | None:
     """What was measured of this model before, if anything."""
     path = folder.path / SENSITIVITY
     if not path.is_file():
@@ -251,6 +259,6 @@ def _sensitivity(session: Session, folder: Folder) -> dict[str, Any] | None:
     try:
         found = files.parse(path, sensitivities.FORMAT)
     except SchemeError as error:
-        session.listener(Notice(f"{error}; {PAGE} is without it"))
+        listener(Notice(f"{error}; {PAGE} is without it"))
         return None
-    return found if found["model"]["sha256"] == session.model.digest else None
+    return found if found["model"]["sha256"] == model.digest else None

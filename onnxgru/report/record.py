@@ -143,7 +143,7 @@ def build(
             session.yardstick.reference("validation"),
             found["validation"],
         ),
-        **widening.measure(session, written.scheme, figure),
+        **widening.measure(session.quantizer, session.yardstick, written.scheme, figure),
         "sizes": account(program).to_dict(),
         "files": dict(file_bytes),
         "operators": operators,
@@ -163,7 +163,7 @@ def build(
             "differences": 0,
         },
         "states": recorded(written.integer),
-        "delta": delta.measure(session, written.scheme),
+        "delta": delta.measure(session.quantizer, session.yardstick, written.scheme),
         "stuck_states": [
             {
                 "layer": layer.name,
@@ -194,7 +194,9 @@ def build(
         "data": {
             role: asdict(description) for role, description in session.data.describe().items()
         },
-        "config": {k: v for k, v in session.settings().items() if k not in ("force", "resume")},
+        "config": {
+            k: v for k, v in session.config.document().items() if k not in ("force", "resume")
+        },
         "seed": session.config.seed,
         "versions": versions(),
     }

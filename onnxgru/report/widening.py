@@ -15,8 +15,8 @@ from onnxgru.core.network import Layer
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
 from onnxgru.data import metrics
+from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.recordings import VALIDATION
-from onnxgru.session.session import Session
 from onnxgru.session.yardstick import Yardstick
 
 NEAR_DB, NEAR = 25.0, 1.0
@@ -40,13 +40,17 @@ WIDENED: dict[str, Callable[[Scheme, tuple[Layer, ...]], Scheme]] = {
 """What is tried, by its name in the report."""
 
 
-def measure(session: Session, scheme: Scheme, figure: float) -> dict[str, dict[str, Any] | None]:
+def measure(
+    quantizer: Quantizer, yardstick: Yardstick, scheme: Scheme, figure: float
+) -> dict[str, dict[str, Any] | None]:
     """The figure on validation data with 16 bits for inputs, and for states.
 
     Parameters
     ----------
-    session : Session
-        The model and its data.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
     scheme : Scheme
         The one that is written.
     figure : float
@@ -59,31 +63,32 @@ def measure(session: Session, scheme: Scheme, figure: float) -> dict[str, dict[s
         near the float model's, where there is nothing to widen, and where an accumulator could
         overflow.
     """
-    idle = session.data.synthetic or _near(session.yardstick, figure)
+    idle = yardstick.data.synthetic or _near(yardstick, figure)
     return {
-        name: None if idle else _measured(session, scheme, widen, figure)
+        name: None if idle else _measured(quantizer, yardstick, scheme, widen, figure)
         for name, widen in WIDENED.items()
     }
 
 
 def _measured(
-    session: Session,
+    quantizer: Quantizer,
+    yardstick: Yardstick,
     scheme: Scheme,
     widen: Callable[[Scheme, tuple[Layer, ...]], Scheme],
     figure: float,
 ) -> dict[str, Any] | None:
     """The figure with one kind of value widened, and what it costs."""
-    layers = tuple(session.model.layers)
+    layers = tuple(quantizer.model.layers)
     wide = widen(scheme, layers)
     if wide == scheme:
         return None
     try:
-        program = session.quantizer(wide)
+        program = quantizer(wide)
     except OverflowProofError:
         return None
-    before, after = account(session.quantizer(scheme)), account(program)
+    before, after = account(quantizer(scheme)), account(program)
     return {
-        "validation": metrics.limited(session.yardstick.quality(program, VALIDATION)),
+        "validation": metrics.limited(yardstick.quality(program, VALIDATION)),
         "before": metrics.limited(figure),
         "layers": [layer.name for layer in layers if _changed(layer, scheme, wide)],
         "flash": after.flash_bytes - before.flash_bytes,

@@ -1,7 +1,7 @@
 """Thresholds of a delta network: by hand, chosen on validation data, and what they eliminate."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -14,10 +14,12 @@ from onnxgru.core.scheme import OutputScheme, Scheme, operands
 from onnxgru.data import intervals, metrics
 from onnxgru.data.dataset import Recorded
 from onnxgru.documents.remarks import finite
-from onnxgru.events import Notice, Stage
+from onnxgru.events import Listener, Notice, Stage, silent
 from onnxgru.passes.delta import thresholds
-from onnxgru.session.recordings import VALIDATION
-from onnxgru.session.session import Session
+from onnxgru.session.quantizer import Quantizer
+from onnxgru.session.recordings import VALIDATION, Recordings
+from onnxgru.session.yardstick import Yardstick
+from onnxgru.settings.config import Config
 
 GRID = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Thresholds that are tried, in codes; for codes of 16 bits, in units of 256 codes."""
@@ -45,47 +47,65 @@ Levels = dict[tuple[str, str], int]
 """Places in the grid, by layer and operand."""
 
 
-def applied(session: Session, scheme: Scheme) -> Scheme:
+def applied(
+    quantizer: Quantizer,
+    yardstick: Yardstick,
+    config: Config,
+    scheme: Scheme,
+    listener: Listener = silent,
+) -> Scheme:
     """The scheme with the thresholds that the configuration asks for.
 
     Parameters
     ----------
-    session : Session
-        The model and its data.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
+    config : Config
+        Asks for thresholds.
     scheme : Scheme
         Widths; it keeps its own thresholds where the configuration asks for none.
+    listener : callable, optional
+        Receives what is done.
 
     Raises
     ------
     UsageError
         If the model cannot be a delta network.
     """
-    text = session.config.delta
+    text, layers = config.delta, quantizer.model.layers
     if text is None:
-        check(session, scheme)
+        check(layers, yardstick.data, config, scheme)
         return scheme
     wanted = choices.thresholds(str(text))
     if wanted is None:
-        return choose(session, scheme)
+        return choose(quantizer, yardstick, config, scheme, listener)
     groups = {
         (layer.name, name): group
-        for place, layer in enumerate(session.model.layers)
+        for place, layer in enumerate(layers)
         for name, group in _groups(layer, first=not place)
     }
     found = scheme.with_thresholds(
-        session.model.layers, lambda layer, name, _: wanted.get(groups[layer.name, name])
+        layers, lambda layer, name, _: wanted.get(groups[layer.name, name])
     )
-    check(session, found)
+    check(layers, yardstick.data, config, found)
     return found
 
 
-def check(session: Session, scheme: Scheme | None = None) -> None:
+def check(
+    layers: Sequence[Layer], data: Recordings, config: Config, scheme: Scheme | None = None
+) -> None:
     """Refuse a delta network where calls hand states on, but for the step form.
 
     Parameters
     ----------
-    session : Session
-        The model and its data.
+    layers : sequence of Layer
+        The network.
+    data : Recordings
+        Data by role.
+    config : Config
+        May ask for thresholds, and has the form.
     scheme : Scheme, optional
         What has thresholds, if the configuration asks for none.
 
@@ -94,12 +114,11 @@ def check(session: Session, scheme: Scheme | None = None) -> None:
     UsageError
         If so.
     """
-    config = session.config
     searched = config.search and "threshold" in config.genes
-    own = scheme is not None and has_thresholds(session.model.layers, scheme)
+    own = scheme is not None and has_thresholds(layers, scheme)
     if config.delta is None and not searched and not own:
         return
-    streams = any(part.streams for role in session.data.judged for part in session.data[role].parts)
+    streams = any(part.streams for role in data.judged for part in data[role].parts)
     if streams and config.chosen().recurrence != "step":
         raise UsageError(
             "a delta network must see a whole recording in one call, but the model hands states on "
@@ -124,16 +143,21 @@ def _groups(layer: Layer, *, first: bool) -> Iterator[tuple[str, str]]:
         yield name, HIDDEN if writers else FIRST if first else INPUTS
 
 
-def drop(session: Session) -> float:
+def drop(yardstick: Yardstick, config: Config) -> float:
     """How far below the best figure seen thresholds may take it, in the metric's unit."""
-    asked: float | None = session.config.delta_drop
+    asked: float | None = config.delta_drop
     if asked is not None:
         return asked
-    metric = session.yardstick.metric
-    return metric.default_drop(session.yardstick.float_quality(VALIDATION))
+    return yardstick.metric.default_drop(yardstick.float_quality(VALIDATION))
 
 
-def choose(session: Session, scheme: Scheme) -> Scheme:
+def choose(
+    quantizer: Quantizer,
+    yardstick: Yardstick,
+    config: Config,
+    scheme: Scheme,
+    listener: Listener = silent,
+) -> Scheme:
     """Thresholds that eliminate most on validation data while the figure falls by little.
 
     Greedy: all begin at 0, and the one is raised that eliminates most for what it costs, until
@@ -149,20 +173,26 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
 
     Parameters
     ----------
-    session : Session
-        The model and its data.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
+    config : Config
+        How much the figure may fall.
     scheme : Scheme
         Widths.
+    listener : callable, optional
+        Receives what is done.
 
     Raises
     ------
     UsageError
         If the model cannot be a delta network.
     """
-    check(session)
-    session.listener(Stage("choosing thresholds on validation data"))
-    layers, judge = session.model.layers, session.yardstick.judge(VALIDATION)
-    metric, allowed = session.yardstick.metric, drop(session)
+    layers, judge = quantizer.model.layers, yardstick.judge(VALIDATION)
+    check(layers, yardstick.data, config)
+    listener(Stage("choosing thresholds on validation data"))
+    metric, allowed = yardstick.metric, drop(yardstick, config)
     answering = metric.unit == "%"
     grids = {
         (layer.name, name): _grid(_bits(scheme, layer, writers))
@@ -177,12 +207,12 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
         return scheme.with_thresholds(layers, level)
 
     levels: Levels = dict.fromkeys(grids, 0)
-    outputs, start = judge.eliminated(session.quantizer(made(levels)))
+    outputs, start = judge.eliminated(quantizer(made(levels)))
     first, share = metric.error(judge.figure(outputs)), start.share
 
     def tried(levels: Mapping[tuple[str, str], int]) -> tuple[float, float]:
         """What thresholds cost, and what they eliminate."""
-        found, eliminated = judge.eliminated(session.quantizer(made(levels)))
+        found, eliminated = judge.eliminated(quantizer(made(levels)))
         error = metric.error(judge.figure(found))
         if not answering:
             return error, eliminated.share
@@ -191,11 +221,11 @@ def choose(session: Session, scheme: Scheme) -> Scheme:
 
     def changed(found: Mapping[str, Array]) -> float:
         errors = 1.0 if allowed else 0.0
-        return _changed(session.data[VALIDATION], outputs, found, errors) / CHANGED
+        return _changed(yardstick.data[VALIDATION], outputs, found, errors) / CHANGED
 
     cost, least = (changed(outputs), 0.0) if answering else (first, first)
     if answering and cost > allowed:
-        session.listener(Notice(_too_few(session, allowed)))
+        listener(Notice(_too_few(yardstick.data[VALIDATION], allowed)))
     going = set(grids)
     while going:
         found: list[tuple[Levels, float, float]] = []
@@ -227,8 +257,8 @@ def _changed(
     return max(100.0 - intervals.cautious(found, errors) for found in every if found is not None)
 
 
-def _too_few(session: Session, allowed: float) -> str:
-    count = intervals.recordings(session.data[VALIDATION])
+def _too_few(data: Recorded, allowed: float) -> str:
+    count = intervals.recordings(data)
     return (
         f"thresholds stay at 0: {count} validation recordings are too few to show that at most "
         f"{CHANGED * allowed:g} % of the answers change; give more, or a larger --delta-drop"
@@ -248,24 +278,26 @@ def _bits(scheme: Scheme, layer: Layer, writers: tuple[str, ...]) -> int:
     return min(scheme.operators[name].read for name in writers)
 
 
-def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
+def measure(quantizer: Quantizer, yardstick: Yardstick, scheme: Scheme) -> dict[str, Any] | None:
     """What a delta network eliminates on the data that it is judged by; None of another network.
 
     Parameters
     ----------
-    session : Session
-        The model and its data.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
     scheme : Scheme
         Widths and thresholds. Operands without one are counted as with 0, which gives the same
         codes.
     """
-    if not has_thresholds(session.model.layers, scheme):
+    layers = quantizer.model.layers
+    if not has_thresholds(layers, scheme):
         return None
     from onnxgru.runtime.elimination import Measuring
 
-    layers = session.model.layers
-    every = session.quantizer(scheme.with_thresholds(layers, lambda *of: of[-1].threshold or 0))
-    zero = session.quantizer(scheme.with_thresholds(layers, lambda *_: 0))
+    every = quantizer(scheme.with_thresholds(layers, lambda *of: of[-1].threshold or 0))
+    zero = quantizer(scheme.with_thresholds(layers, lambda *_: 0))
     known = {
         name: threshold
         for layer in layers
@@ -274,9 +306,9 @@ def measure(session: Session, scheme: Scheme) -> dict[str, Any] | None:
     }
     document: dict[str, Any] = {"accumulator_bytes": 0, "roles": {}}
     rows: dict[str, dict[str, Any]] = {}
-    for role in session.data.judged:
-        judge = session.yardstick.judge(role)
-        measuring = Measuring(session.model.host, session.data[role], tuple(judge.targets))
+    for role in yardstick.data.judged:
+        judge = yardstick.judge(role)
+        measuring = Measuring(quantizer.model.host, yardstick.data[role], tuple(judge.targets))
         (before, without), (after, found) = (measuring(program) for program in (zero, every))
         apart = intervals.difference(judge.sums(after), judge.sums(before))
         document["roles"][role] = {

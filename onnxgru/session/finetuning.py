@@ -1,4 +1,4 @@
-"""Fine-tuning of one scheme of a session, and the files that it leaves."""
+"""Fine-tuning of one scheme of a model, and the files that it leaves."""
 
 import json
 import math
@@ -28,8 +28,9 @@ from onnxgru.data.dataset import Dataset
 from onnxgru.events import EpochEnded, Listener, Stage, silent
 from onnxgru.passes import source
 from onnxgru.rounding import given
-from onnxgru.session.model import Model
-from onnxgru.session.session import Session, read
+from onnxgru.session.model import Model, read
+from onnxgru.session.quantizer import Quantizer, uniform
+from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 from onnxgru.training.checkpoint import Checkpoint
 from onnxgru.training.course import Epoch
@@ -50,17 +51,20 @@ class Tuning:
 
     Parameters
     ----------
-    session : Session
-        The model with its new weights.
+    quantizer : Quantizer
+        Of the model with its new weights.
+    yardstick : Yardstick
+        Judges its programs.
     program : IntegerProgram
-        The scheme's, of them.
+        The scheme's, of the new weights.
     tuned : Tuned
-        They, and their integers.
+        The new weights and their integers.
     summary : dict
-        What the report says of it.
+        What the report says of the fine-tuning.
     """
 
-    session: Session
+    quantizer: Quantizer
+    yardstick: Yardstick
     program: IntegerProgram
     tuned: Tuned
     summary: dict[str, Any]
@@ -71,9 +75,9 @@ class Tuning:
         ``onnxgru quantize finetuned.onnx --scheme scheme.json --calibration-file
         finetuned.calibration.json --weights-file finetuned.weights.npz`` makes the same codes.
         """
-        model = source.compact(source.proto(self.session.model.normal))
+        model = source.compact(source.proto(self.quantizer.model.normal))
         content: bytes = model.SerializeToString(deterministic=True)
-        known = self.session.statistics.calibration
+        known = self.quantizer.statistics.calibration
         ranges = {
             name: quantization.range
             for name, quantization in self.program.values.items()
@@ -87,8 +91,17 @@ class Tuning:
         }
 
 
-def training_data(session: Session) -> Dataset | None:
+def training_data(model: Model, yardstick: Yardstick, config: Config) -> Dataset | None:
     """Data to fine-tune on, if the configuration names any: what can fail before other work begins.
+
+    Parameters
+    ----------
+    model : Model
+        The float model.
+    yardstick : Yardstick
+        What its programs are judged by.
+    config : Config
+        Names the data, and says how to fine-tune.
 
     Raises
     ------
@@ -97,13 +110,12 @@ def training_data(session: Session) -> Dataset | None:
     DataError
         If the data do not fit the model, or are too few or of one class.
     """
-    config, host = session.config, session.model.host
     if config.training_data is None:
         return None
     import_torch("fine-tuning")
-    nodes = [layer.node for layer in session.model.layers]
-    require_gradients(source.proto(session.model.normal), nodes, session.yardstick.output)
-    data = datasets.load(config.training_data, host.signature)
+    nodes = [layer.node for layer in model.layers]
+    require_gradients(source.proto(model.normal), nodes, yardstick.output)
+    data = datasets.load(config.training_data, model.host.signature)
     if not isinstance(data, Dataset) or data.streams:
         raise DataError(
             f"{data.source}: training data must hold sequences of one length, each on its own, "
@@ -112,12 +124,8 @@ def training_data(session: Session) -> Dataset | None:
             + "; pad or cut them to one length"
         )
     settings = _settings(config, config.epochs)
-    check(
-        data,
-        session.yardstick.reference("validation")[session.yardstick.output],
-        settings,
-        host.batch,
-    )
+    outputs = yardstick.reference("validation")[yardstick.output]
+    check(data, outputs, settings, model.host.batch)
     return data
 
 
@@ -191,14 +199,16 @@ class Lesson:
 
 
 def prepare(
-    session: Session,
+    quantizer: Quantizer,
+    yardstick: Yardstick,
+    config: Config,
     data: Dataset,
     *,
     start: Tuned | None = None,
-    listener: Listener | None = None,
+    listener: Listener = silent,
     checkpoints: Checkpoints | None = None,
 ) -> Lesson:
-    """What every scheme of a session is fine-tuned from, and by.
+    """What every scheme of a model is fine-tuned from, and by.
 
     The float model teaches, or with ``teacher_epochs`` the model at 8 bits after so many of the
     epochs, from which narrow schemes then start too (after the progressive quantisation and the
@@ -207,15 +217,19 @@ def prepare(
 
     Parameters
     ----------
-    session : Session
-        The model.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
+    config : Config
+        How to fine-tune.
     data : Dataset
         From `training_data`.
     start : Tuned, optional
         Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
         where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
     listener : callable, optional
-        Receives every epoch; that of the session where left out.
+        Receives every epoch.
     checkpoints : Checkpoints, optional
         Where the teacher's fine-tuning stands, to go on from.
 
@@ -226,45 +240,51 @@ def prepare(
     OutputError
         If the checkpoint cannot be written, or is of another fine-tuning.
     """
-    config = session.config
-    lesson = Lesson(_outputs(session.model, session.yardstick.output, data), start)
+    model = quantizer.model
+    lesson = Lesson(_outputs(model, yardstick.output, data), start)
     if not config.teacher_epochs:
         return lesson
-    told = listener or session.listener
-    told(Stage(f"fine-tuning a teacher of {MAXIMUM_BITS} bits on {data.size:,} sequences"))
-    scheme = session.uniform(MAXIMUM_BITS)
+    listener(Stage(f"fine-tuning a teacher of {MAXIMUM_BITS} bits on {data.size:,} sequences"))
+    scheme = uniform(model.layers, MAXIMUM_BITS, config)
     if checkpoints:
         checkpoints.check_teacher()
-    epochs = config.teacher_epochs
-    made = _fitted(session.unbounded, scheme, data, lesson, epochs, told, checkpoints, TEACHER)
-    return Lesson(
-        _outputs(made.session.model, made.session.yardstick.output, data), made.tuned, made.summary
-    )
+    made = _fitted(
+        quantizer.unbounded, yardstick, config, scheme, data, lesson, config.teacher_epochs,
+        listener, checkpoints, TEACHER,
+    )  # fmt: skip
+    taught = _outputs(made.quantizer.model, yardstick.output, data)
+    return Lesson(taught, made.tuned, made.summary)
 
 
 def tune(
-    session: Session,
+    quantizer: Quantizer,
+    yardstick: Yardstick,
+    config: Config,
     scheme: Scheme,
-    data: Dataset | None = None,
+    data: Dataset,
     *,
     lesson: Lesson | None = None,
-    listener: Listener | None = None,
+    listener: Listener = silent,
     checkpoints: Checkpoints | None = None,
 ) -> Tuning:
     """Fine-tune a scheme.
 
     Parameters
     ----------
-    session : Session
-        The model.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
+    config : Config
+        How to fine-tune.
     scheme : Scheme
         Widths to fine-tune for.
-    data : Dataset, optional
-        From `training_data`, which is asked where left out.
+    data : Dataset
+        From `training_data`.
     lesson : Lesson, optional
         From `prepare`, which is asked where left out.
     listener : callable, optional
-        Receives every epoch; that of the session where left out.
+        Receives every epoch.
     checkpoints : Checkpoints, optional
         Where it stands, to go on from.
 
@@ -275,20 +295,21 @@ def tune(
     OutputError
         If a checkpoint cannot be written, or is of another fine-tuning.
     """
-    if data is None:
-        data = training_data(session)
-    assert data is not None, "the configuration names no data to fine-tune on"
-    told = listener or session.listener
     if lesson is None:
-        lesson = prepare(session, data, listener=told, checkpoints=checkpoints)
-    told(Stage(f"fine-tuning on {data.size:,} sequences"))
-    config = session.config
+        lesson = prepare(
+            quantizer, yardstick, config, data, listener=listener, checkpoints=checkpoints
+        )
+    listener(Stage(f"fine-tuning on {data.size:,} sequences"))
     epochs = config.epochs - config.teacher_epochs
-    return _fitted(session, scheme, data, lesson, epochs, told, checkpoints, MEMBER)
+    return _fitted(
+        quantizer, yardstick, config, scheme, data, lesson, epochs, listener, checkpoints, MEMBER
+    )
 
 
 def _fitted(
-    session: Session,
+    quantizer: Quantizer,
+    yardstick: Yardstick,
+    config: Config,
     scheme: Scheme,
     data: Dataset,
     lesson: Lesson,
@@ -298,26 +319,27 @@ def _fitted(
     name: str,
 ) -> Tuning:
     """Fine-tune a scheme for a number of epochs, with a checkpoint under a name."""
-    settings = _settings(session.config, epochs)
-    began = session if lesson.start is None else session.retuned(lesson.start, integers=False)
-    program = began.quantizer(scheme)
+    settings, host = _settings(config, epochs), quantizer.model.host
+    began = quantizer if lesson.start is None else quantizer.started(lesson.start, config)
+    program = began(scheme)
     finetuning = Finetuning(
         source.proto(began.model.normal),
         began.model.layers,
         program,
         scheme,
-        session.yardstick.output,
-        session.model.host.interface.outputs[session.yardstick.output] or 0,
+        yardstick.output,
+        host.interface.outputs[yardstick.output] or 0,
         settings,
-        session.model.host.batch,
+        host.batch,
     )
     history: list[Epoch] = []
-    metric = session.yardstick.metric
+    metric = yardstick.metric
 
     def judge(tuned: Tuned) -> float:
         other = began.retuned(tuned)
+        judging = yardstick.on(other.model.host)
         try:
-            return metric.error(other.yardstick.quality(other.quantizer(scheme), "validation"))
+            return metric.error(judging.quality(other(scheme), "validation"))
         except OverflowProofError:  # weights have grown so that accumulators do not fit any more
             return math.inf
 
@@ -325,7 +347,7 @@ def _fitted(
         history.append(epoch)
         told(EpochEnded(epoch.number, epoch.total, epoch.loss, metric.quality(epoch.error)))
 
-    target = session.yardstick.targets("validation")[session.yardstick.output]
+    target = yardstick.targets("validation")[yardstick.output]
     labels = metric.target == "labels"
     counted = int(np.count_nonzero(target >= 0) if labels else np.prod(target.shape[:-1]))
     checkpoint = checkpoints[name] if checkpoints else None
@@ -339,7 +361,9 @@ def _fitted(
             report,
             lambda error: metric.uncertainty(error, counted),
             checkpoint,
-            _identity(session, program, finetuning, data, lesson, settings) if checkpoint else "",
+            _identity(quantizer, yardstick, program, finetuning, data, lesson, settings)
+            if checkpoint
+            else "",
         )
     except DivergedError:  # it would again
         if checkpoints:
@@ -362,11 +386,12 @@ def _fitted(
         ],
     }
     final = began.retuned(tuned)
-    return Tuning(final, final.quantizer(scheme), tuned, summary)
+    return Tuning(final, yardstick.on(final.model.host), final(scheme), tuned, summary)
 
 
 def _identity(
-    session: Session,
+    quantizer: Quantizer,
+    yardstick: Yardstick,
     program: IntegerProgram,
     finetuning: Finetuning,
     data: Dataset,
@@ -381,12 +406,12 @@ def _identity(
         __version__,
         *(version(name) for name in ("numpy", "onnxruntime", "torch")),
         asdict(settings),
-        session.config.accumulator_bits,  # an epoch that does not fit them is not kept
-        session.model.digest,
-        session.yardstick.output,
-        session.yardstick.metric.name,
+        quantizer.limits.accumulator_bits,  # an epoch that does not fit them is not kept
+        quantizer.model.digest,
+        yardstick.output,
+        yardstick.metric.name,
         data.digest(),
-        session.data["validation"].digest(),
+        yardstick.data["validation"].digest(),
         sorted((name, astuple(value)) for name, value in program.values.items()),
         files.digest(lesson.outputs.tobytes()),
         files.digest(given.dump(began.rounded)),
@@ -401,10 +426,16 @@ class Candidates:
 
     Parameters
     ----------
-    session : Session
-        The model; how to fine-tune is in its configuration.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
+    config : Config
+        How to fine-tune.
     data : Dataset
         From `training_data`.
+    listener : callable, optional
+        Receives every epoch of the teacher.
     checkpoints : Checkpoints, optional
         Where the teacher's fine-tuning stands, to go on from.
 
@@ -415,13 +446,21 @@ class Candidates:
     """
 
     def __init__(
-        self, session: Session, data: Dataset, checkpoints: Checkpoints | None = None
+        self,
+        quantizer: Quantizer,
+        yardstick: Yardstick,
+        config: Config,
+        data: Dataset,
+        listener: Listener = silent,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        self._data = data
-        self.lesson = prepare(session, data, checkpoints=checkpoints)
+        self._yardstick, self._config, self._data = yardstick, config, data
+        self.lesson = prepare(
+            quantizer, yardstick, config, data, listener=listener, checkpoints=checkpoints
+        )
 
-    def __call__(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
-        """The program of a scheme of a session of the same model, and the session that it is of.
+    def __call__(self, quantizer: Quantizer, scheme: Scheme) -> tuple[Yardstick, IntegerProgram]:
+        """The program of a scheme, and what judges it; the quantizer is of the same model.
 
         Raises
         ------
@@ -430,8 +469,10 @@ class Candidates:
         UsageError
             If fine-tuning diverges.
         """
-        made = tune(session, scheme, self._data, lesson=self.lesson, listener=silent)
-        return made.session, made.program
+        made = tune(
+            quantizer, self._yardstick, self._config, scheme, self._data, lesson=self.lesson
+        )
+        return made.yardstick, made.program
 
 
 def _settings(config: Config, epochs: int) -> FinetuningSettings:

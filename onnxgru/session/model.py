@@ -18,6 +18,7 @@ from onnxgru.passes.source import Origin
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation
+from onnxgru.settings.config import Config
 
 NO_HEAD = (
     "--head found no dense layer: MatMul or Gemm with constant float32 weights, whose input has "
@@ -149,3 +150,9 @@ class Model:
         Retune(self.layers, tuned.weights, tuned.initializers)(model)
         found = recognize(model, self.include, self.exclude)
         return replace(self, normal=model, recognition=found)
+
+
+def read(given: object, config: Config) -> Model:
+    """The model of a configuration; see `Model.read`."""
+    wishes = Wishes.parse(config.batch_axis, config.state)
+    return Model.read(given, config.include, config.exclude, wishes, head=config.head)

@@ -1,16 +1,19 @@
 """From schemes to programs: weights are rounded, ranges chosen, accumulators proved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from onnxgru.core import skip
+from onnxgru.core.choices import ACCUMULATOR_BITS
 from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
+from onnxgru.core.weights import Tuned
 from onnxgru.passes.lower import Lowering, Rounding
 from onnxgru.rounding import given, methods
+from onnxgru.rounding.given import Given
 from onnxgru.session.model import Model
 from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
@@ -59,7 +62,6 @@ class Quantizer:
         model: Model,
         statistics: Statistics,
         config: Config,
-        rounding: Rounding | None = None,
     ) -> "Quantizer":
         """The quantizer that a configuration asks for.
 
@@ -71,8 +73,6 @@ class Quantizer:
             Of its operators.
         config : Config
             How to round, and the limits.
-        rounding : callable, optional
-            Codes that are known already, which go before the configuration's.
 
         Raises
         ------
@@ -80,8 +80,7 @@ class Quantizer:
             If the file of the weights cannot be read.
         """
         limits = Limits(config.accumulator_bits, config.ranges)
-        rounded = rounding or _rounding(model.layers, statistics, config)
-        return cls(model, statistics, rounded, limits)
+        return cls(model, statistics, _rounding(model.layers, statistics, config), limits)
 
     @cached_property
     def _lowering(self) -> Lowering:
@@ -103,6 +102,42 @@ class Quantizer:
             If an accumulator could overflow.
         """
         return self._lowering(scheme)
+
+    @cached_property
+    def unbounded(self) -> "Quantizer":
+        """The same with accumulators of any width: for what is compared with and never written."""
+        if self.limits.accumulator_bits == ACCUMULATOR_BITS:
+            return self
+        return replace(self, limits=replace(self.limits, accumulator_bits=ACCUMULATOR_BITS))
+
+    def retuned(self, tuned: Tuned) -> "Quantizer":
+        """The same with what fine-tuning left: weights, their integers, and ranges.
+
+        Parameters
+        ----------
+        tuned : Tuned
+            What fine-tuning left of a scheme; the integers are for that scheme alone.
+        """
+        return replace(
+            self,
+            model=self.model.retuned(tuned),
+            statistics=self.statistics.retuned(tuned.ranges),
+            rounding=Given(tuned.rounded, "fine-tuning"),
+        )
+
+    def started(self, tuned: Tuned, config: Config) -> "Quantizer":
+        """The same with the weights that fine-tuning left, rounded anew for any scheme.
+
+        Parameters
+        ----------
+        tuned : Tuned
+            What fine-tuning left.
+        config : Config
+            How to round.
+        """
+        model = self.model.retuned(tuned)
+        rounding = _rounding(model.layers, self.statistics, config)
+        return replace(self, model=model, rounding=rounding)
 
 
 def _rounding(layers: Sequence[Layer], statistics: Statistics, config: Config) -> Rounding:

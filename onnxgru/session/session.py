@@ -1,27 +1,24 @@
-"""All that one configuration makes of a model and its data, before a scheme is chosen."""
+"""All that one configuration makes of a model and its data, before a scheme is chosen.
+
+A `Session` is opened once, by a verb, and handed to what writes a folder. What works on a part of
+it is given that part: the model, the quantizer, the yardstick, the configuration.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from onnxgru.core.choices import ACCUMULATOR_BITS
 from onnxgru.core.scheme import Scheme
-from onnxgru.core.weights import Tuned
-from onnxgru.data import metrics
 from onnxgru.data.dataset import Recorded
 from onnxgru.events import Listener, Notice, Teller, silent
 from onnxgru.passes import tables
 from onnxgru.passes.form import Form
-from onnxgru.passes.lower import Rounding
 from onnxgru.passes.source import Origin
-from onnxgru.rounding.given import Given
-from onnxgru.runtime.interface import Wishes
 from onnxgru.session import forms
 from onnxgru.session.emission import Emission
 from onnxgru.session.examination import Examination
-from onnxgru.session.model import Model
+from onnxgru.session.model import Model, read
 from onnxgru.session.quantizer import Quantizer, uniform
 from onnxgru.session.recordings import VALIDATION, Recordings
 from onnxgru.session.statistics import Statistics
@@ -31,12 +28,6 @@ from onnxgru.settings.quantization import AUTO
 
 LONG = 60
 """Steps of a recording from which what each step adds to a state must not be rounded twice."""
-
-
-def read(given: object, config: Config) -> Model:
-    """The model of a configuration; see `Model.read`."""
-    wishes = Wishes.parse(config.batch_axis, config.state)
-    return Model.read(given, config.include, config.exclude, wishes, head=config.head)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +52,8 @@ class Session:
         What programs are judged by.
     emission : Emission
         Makes graphs of programs.
-    collect : callable
-        Statistics of the model, collected when they are first asked for.
-    rounding : callable, optional
-        Codes of weights that are known already.
+    calibrated : callable
+        Makes the quantizer; the first call collects the statistics of the model.
     """
 
     config: Config
@@ -75,8 +64,7 @@ class Session:
     examination: Examination
     yardstick: Yardstick
     emission: Emission
-    collect: Callable[[], Statistics]
-    rounding: Rounding | None = None
+    calibrated: Callable[[], Quantizer]
 
     @classmethod
     def open(
@@ -135,8 +123,9 @@ class Session:
         examination = Examination(model.host, data, config, tell)
 
         @cache
-        def collect() -> Statistics:
-            return Statistics.collect(model, examination.calibration, config, listener)
+        def calibrated() -> Quantizer:
+            statistics = Statistics.collect(model, examination.calibration, config, listener)
+            return Quantizer.of(model, statistics, config)
 
         emission = Emission(
             model,
@@ -148,55 +137,44 @@ class Session:
             chosen.lookup,
             functions=config.functions,
         )
-        return cls(config, listener, tell, model, data, examination, yardstick, emission, collect)
+        return cls(
+            config, listener, tell, model, data, examination, yardstick, emission, calibrated
+        )
 
     def examine(self, training: Recorded | None = None) -> None:
         """Name what looks wrong with the data before any work; see `Examination.check`."""
         self.examination.check(self.yardstick, training)
 
     @property
-    def statistics(self) -> Statistics:
-        """Statistics of the model."""
-        return self.collect()
-
-    @cached_property
     def quantizer(self) -> Quantizer:
         """From schemes to programs."""
-        return Quantizer.of(self.model, self.statistics, self.config, self.rounding)
+        return self.calibrated()
+
+    @property
+    def parts(self) -> tuple[Quantizer, Yardstick, Config]:
+        """What searches and fine-tunes takes: programs, how they are judged, and the settings."""
+        return self.quantizer, self.yardstick, self.config
 
     def uniform(self, bits: int) -> Scheme:
         """The scheme of one width everywhere, with the configuration's other choices."""
         return uniform(self.model.layers, bits, self.config)
 
-    @cached_property
-    def unbounded(self) -> "Session":
-        """The same with accumulators of any width: for what is compared with and never written."""
-        if self.config.accumulator_bits == ACCUMULATOR_BITS:
-            return self
-        wide = replace(self.config, accumulator_bits=ACCUMULATOR_BITS)
-        return replace(self, config=wide, rounding=self.quantizer.rounding)
-
-    def retuned(self, tuned: Tuned, *, integers: bool = True) -> "Session":
-        """The session with weights that fine-tuning left.
-
-        Figures are still compared with the float model that this one began with.
+    def on(self, quantizer: Quantizer, yardstick: Yardstick) -> "Session":
+        """The session of the same model with other weights, such as fine-tuning left.
 
         Parameters
         ----------
-        tuned : Tuned
-            What fine-tuning left.
-        integers : bool
-            With the integers of the weights, and its ranges: for the scheme that it was for.
+        quantizer : Quantizer
+            Of the other weights.
+        yardstick : Yardstick
+            Judges its programs.
         """
-        model = self.model.retuned(tuned)
-        statistics = self.statistics.retuned(tuned, ranges=integers)
         return replace(
             self,
-            model=model,
-            yardstick=self.yardstick.on(model.host),
-            emission=replace(self.emission, model=model),
-            collect=lambda: statistics,
-            rounding=Given(tuned.rounded, "fine-tuning") if integers else None,
+            model=quantizer.model,
+            yardstick=yardstick,
+            emission=replace(self.emission, model=quantizer.model),
+            calibrated=lambda: quantizer,
         )
 
     @property
@@ -204,16 +182,3 @@ class Session:
         """Outputs by the input that each is in the next call; none where calls are apart."""
         streams = any(part.streams for part in self.data[VALIDATION].parts)
         return self.model.host.interface.states if streams else {}
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as JSON can hold it."""
-        found = {
-            field.name: _plain(getattr(self.config, field.name)) for field in fields(self.config)
-        }
-        return found | {"metric": metrics.title(self.config.metric)}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return list(value)
-    return value if value is None or isinstance(value, bool | int | float) else str(value)

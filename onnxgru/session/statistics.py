@@ -1,6 +1,6 @@
 """Statistics of a model: what its operators compute, and what its linear operators read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,6 @@ from pathlib import Path
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.moments import MOMENTS, Moments
 from onnxgru.core.errors import SchemeError
-from onnxgru.core.weights import Tuned
 from onnxgru.data.dataset import Dataset
 from onnxgru.events import Calibrated, Listener, Notice, Stage
 from onnxgru.runtime.observation import calibrate, observe_moments
@@ -73,9 +72,8 @@ class Statistics:
         """The file of the moments, where weights are rounded by them."""
         return {} if self.moments is None else {MOMENTS: self.moments.dumps()}
 
-    def retuned(self, tuned: Tuned, *, ranges: bool) -> "Statistics":
-        """The same statistics, with the ranges that fine-tuning learned if these are asked for."""
-        learned = tuned.ranges if ranges else {}
+    def retuned(self, learned: Mapping[str, tuple[float, float]]) -> "Statistics":
+        """The same statistics, with ranges that fine-tuning learned, by operator."""
         overrides = {**self.calibration.overrides, **learned}
         return replace(self, calibration=replace(self.calibration, overrides=overrides))
 

@@ -1,7 +1,7 @@
 """The configuration of a quantisation: the settings of all themes in one object."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from onnxgru.settings import manual
@@ -60,6 +60,19 @@ class Config(Quantization, Search, Finetuning, Data, Graphs, Run):
     def merged(self, settings: Mapping[str, Any]) -> "Config":
         """Configuration with other values for the settings named."""
         return replace(self, **settings)
+
+    def document(self) -> dict[str, Any]:
+        """Every setting by its name, as JSON can hold it."""
+        from onnxgru.data import metrics
+
+        found = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return found | {"metric": metrics.title(self.metric)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 Config.__doc__ = manual.documented(Config)

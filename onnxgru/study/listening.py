@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.data import metrics
-from onnxgru.events import Stage
+from onnxgru.events import Listener, Stage, silent
 from onnxgru.search.genome import Genome
+from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.recordings import VALIDATION
-from onnxgru.session.session import Session
+from onnxgru.session.yardstick import Yardstick
 from onnxgru.study.encoding import Encoding
 
 SHARE = 4
@@ -46,20 +47,33 @@ def chosen(choices: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def measured(
-    session: Session, encoding: Encoding, groups: Sequence[Group], evaluations: int
+    quantizer: Quantizer,
+    yardstick: Yardstick,
+    encoding: Encoding,
+    groups: Sequence[Group],
+    evaluations: int,
+    *,
+    jobs: int | None = None,
+    listener: Listener = silent,
 ) -> dict[Group, dict[int, float]]:
     """Noise at the outputs by group and width, as a share of the signal.
 
     Parameters
     ----------
-    session : Session
-        The model and its data.
+    quantizer : Quantizer
+        Of the model, with accumulators of any width.
+    yardstick : Yardstick
+        What its programs are judged by.
     encoding : Encoding
         Of genes.
     groups : sequence of tuple of str
         Genes that are made narrow together.
     evaluations : int
         Of the search; a part of it may be spent here.
+    jobs : int, optional
+        Threads; one per processor where left out.
+    listener : callable, optional
+        Receives what is done.
 
     Returns
     -------
@@ -68,21 +82,21 @@ def measured(
         little for one width of every group, where a single layer is judged by classes, and where
         outputs hold classes themselves.
     """
-    layers = [layer for layer in session.model.layers if layer.recurrent]
-    if session.yardstick.metric.unit != "dB" and len(layers) < 2:
+    layers = [layer for layer in quantizer.model.layers if layer.recurrent]
+    if yardstick.metric.unit != "dB" and len(layers) < 2:
         return {}
     count = evaluations // SHARE // max(1, len(groups))
     names = [
         name
-        for name, found in session.yardstick.reference(VALIDATION).items()
-        if name in session.yardstick.choice.outputs and not metrics.holds_classes(found)
+        for name, found in yardstick.reference(VALIDATION).items()
+        if name in yardstick.choice.outputs and not metrics.holds_classes(found)
     ]
     if not count or not names:
         return {}
-    session.listener(Stage("measuring what the outputs hear of each operator"))
+    listener(Stage("measuring what the outputs hear of each operator"))
     widest = encoding.genome({})
-    judge, lower = session.yardstick.judge(VALIDATION), session.unbounded.quantizer
-    base = judge.outputs(lower(encoding.scheme(widest)))
+    judge = yardstick.judge(VALIDATION)
+    base = judge.outputs(quantizer(encoding.scheme(widest)))
     genes = [gene.name for gene in encoding.space.genes]
 
     def narrow(task: tuple[Group, int]) -> float | None:
@@ -91,7 +105,7 @@ def measured(
             bits if name in group else value for name, value in zip(genes, widest, strict=True)
         )
         try:
-            outputs = judge.outputs(lower(encoding.scheme(genome)))
+            outputs = judge.outputs(quantizer(encoding.scheme(genome)))
         except OverflowProofError:
             return None
         return sum(_noise(base[name], outputs[name]) for name in names)
@@ -100,7 +114,7 @@ def measured(
         (group, bits) for group in groups for bits in chosen(encoding.choices[group[0]], count)
     ]
     found: dict[Group, dict[int, float]] = {}
-    with ThreadPoolExecutor(session.config.jobs or os.cpu_count()) as workers:
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as workers:
         for (group, bits), noise in zip(tasks, workers.map(narrow, tasks), strict=True):
             if noise is not None:
                 found.setdefault(group, {})[bits] = noise

@@ -18,8 +18,8 @@ from onnxgru.data.dataset import Recorded
 from onnxgru.search.front import Member
 from onnxgru.search.genome import Genome
 from onnxgru.session.judge import Judge
+from onnxgru.session.model import read
 from onnxgru.session.quantizer import Quantizer
-from onnxgru.session.session import read
 from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
 from onnxgru.settings.search import AUTO

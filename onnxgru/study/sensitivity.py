@@ -26,9 +26,11 @@ from onnxgru.cost.account import account
 from onnxgru.data import metrics
 from onnxgru.documents.front import Metric
 from onnxgru.documents.remarks import points
-from onnxgru.events import Measured, Stage
+from onnxgru.events import Listener, Measured, Stage, silent
 from onnxgru.report.record import versions
-from onnxgru.session.session import Session
+from onnxgru.session.quantizer import Quantizer, uniform
+from onnxgru.session.yardstick import Yardstick
+from onnxgru.settings.config import Config
 from onnxgru.settings.data import Data
 from onnxgru.settings.declare import keyed
 from onnxgru.settings.quantization import Quantization
@@ -170,19 +172,17 @@ def narrowed(scheme: Scheme, part: str, operators: Sequence[str], bits: int) -> 
 class _Bench:
     """Measures schemes against uniform 8 bits."""
 
-    def __init__(self, session: Session) -> None:
-        self._session, self._judge = session, session.yardstick.judge(_ROLE)
-        self._float = session.yardstick.reference(_ROLE)
-        self.scheme = session.uniform(MAXIMUM_BITS)
-        program = session.quantizer(self.scheme)
-        self._uniform = self._judge.outputs(program)
-        self._error = session.yardstick.metric.error(self._judge.figure(self._uniform))
+    def __init__(self, quantizer: Quantizer, yardstick: Yardstick, config: Config) -> None:
+        self._quantizer, self._yardstick = quantizer, yardstick
+        self._judge, self._float = yardstick.judge(_ROLE), yardstick.reference(_ROLE)
+        self.scheme = uniform(quantizer.model.layers, MAXIMUM_BITS, config)
+        self._uniform = self._judge.outputs(quantizer(self.scheme))
+        self._error = yardstick.metric.error(self._judge.figure(self._uniform))
 
     def entry(self, scheme: Scheme, bits: int) -> Entry:
         """Figures of a scheme."""
-        session = self._session
         try:
-            program = session.quantizer(scheme)
+            program = self._quantizer(scheme)
         except OverflowProofError:
             return Entry(bits, None, None, None, None, None)
         outputs = self._judge.outputs(program)
@@ -190,7 +190,7 @@ class _Bench:
         return Entry(
             bits,
             metrics.limited(quality),
-            session.yardstick.metric.error(quality) - self._error,
+            self._yardstick.metric.error(quality) - self._error,
             self._decibels(self._float, outputs),
             self._decibels(self._uniform, outputs),
             account(program).flash_bytes,
@@ -200,11 +200,8 @@ class _Bench:
         self, reference: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> float | None:
         """SQNR of the worst output that is judged; None where all are equal, or hold classes."""
-        names = [
-            n
-            for n in self._session.yardstick.choice.outputs
-            if not metrics.holds_classes(outputs[n])
-        ]
+        judged = self._yardstick.choice.outputs
+        names = [n for n in judged if not metrics.holds_classes(outputs[n])]
         figure = min((metrics.sqnr(reference[n], outputs[n]) for n in names), default=np.inf)
         return None if figure == np.inf else metrics.limited(figure)
 
@@ -223,13 +220,21 @@ def narrow_widths(text: str) -> tuple[int, ...]:
     return widths
 
 
-def measure(session: Session) -> Sensitivity:
-    """Measure every operator of a session alone at every width below 8 that it is configured for.
+def measure(
+    quantizer: Quantizer, yardstick: Yardstick, config: Config, listener: Listener = silent
+) -> Sensitivity:
+    """Measure every operator of a model alone at every width below 8 that is configured.
 
     Parameters
     ----------
-    session : Session
-        The model and its data; best with fused kernels.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by; best with fused kernels.
+    config : Config
+        The widths, and how the uniform scheme is made.
+    listener : callable, optional
+        Receives what is done.
 
     Raises
     ------
@@ -240,42 +245,42 @@ def measure(session: Session) -> Sensitivity:
     DataError
         If the model's outputs are not finite.
     """
-    widths = narrow_widths(session.config.widths)
-    bench = _Bench(session)
-    uniform = bench.entry(bench.scheme, MAXIMUM_BITS)
-    session.listener(Stage("measuring every operator alone"))
-    rows = list(parts(session.model.layers))
+    widths = narrow_widths(config.widths)
+    bench = _Bench(quantizer, yardstick, config)
+    plain = bench.entry(bench.scheme, MAXIMUM_BITS)
+    listener(Stage("measuring every operator alone"))
+    rows = list(parts(quantizer.model.layers))
     work = [(part, operators, bits) for _, part, operators in rows for bits in widths]
 
     def entry(task: tuple[str, tuple[str, ...], int]) -> Entry:
         return bench.entry(narrowed(bench.scheme, *task), task[-1])
 
     found = []
-    with ThreadPoolExecutor(session.config.jobs or os.cpu_count()) as workers:
+    with ThreadPoolExecutor(config.jobs or os.cpu_count()) as workers:
         for one in workers.map(entry, work):
             found.append(one)
-            session.listener(Measured(len(found), len(work)))
+            listener(Measured(len(found), len(work)))
     count = len(widths)
     return Sensitivity(
-        session.yardstick.metric.name,
-        session.yardstick.metric.unit,
-        session.yardstick.float_figure(_ROLE),
-        uniform,
+        yardstick.metric.name,
+        yardstick.metric.unit,
+        yardstick.float_figure(_ROLE),
+        plain,
         widths,
         tuple(
             SensitivityRow(name, part, operators, tuple(found[index * count : (index + 1) * count]))
             for index, (name, part, operators) in enumerate(rows)
         ),
-        _source(session),
+        _source(quantizer, yardstick, config),
     )
 
 
-def _source(session: Session) -> dict[str, Any]:
-    settings = session.settings()
+def _source(quantizer: Quantizer, yardstick: Yardstick, config: Config) -> dict[str, Any]:
+    model, settings = quantizer.model, config.document()
     return {
-        "model": {"path": str(session.model.path.resolve()), "sha256": session.model.digest},
-        "data": {role: asdict(entry) for role, entry in session.data.describe().items()},
-        "calibration_sha256": files.digest(session.statistics.calibration_bytes),
+        "model": {"path": str(model.path.resolve()), "sha256": model.digest},
+        "data": {role: asdict(entry) for role, entry in yardstick.data.describe().items()},
+        "calibration_sha256": files.digest(quantizer.statistics.calibration_bytes),
         "config": {name: settings[name] for name in (*keyed(Quantization), *keyed(Data))},
         "versions": versions(),
     }

@@ -1,4 +1,4 @@
-"""The search of a session: what a candidate costs, the journal, and the front."""
+"""The search over schemes of a model: what a candidate costs, the journal, and the front."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from onnxgru.data import intervals, metrics
 from onnxgru.documents import front as fronts
 from onnxgru.documents.front import ROUNDING, Front, Uniform
 from onnxgru.documents.remarks import finite
-from onnxgru.events import Goal, Searched, Stage
+from onnxgru.events import Goal, Listener, Searched, Stage, silent
 from onnxgru.report.front import FIGURES
 from onnxgru.report.record import versions
 from onnxgru.search.front import Member, front
 from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, SearchSettings, Workers, search
-from onnxgru.session.session import Session
+from onnxgru.session.quantizer import Quantizer, uniform
 from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import declared, dependent, keyed
@@ -68,8 +68,8 @@ class Outcome:
         return self.front.members[self.front.chosen].parsed()
 
 
-Make = Callable[[Session, Scheme], tuple[Session, IntegerProgram]]
-"""What a scheme of a session is measured as: a program, and the session that it is of."""
+Make = Callable[[Quantizer, Scheme], tuple[Yardstick, IntegerProgram]]
+"""What a scheme is measured as: a program, and the yardstick that judges it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,8 @@ class Made:
 
     Parameters
     ----------
-    session : Session
-        Whose schemes they are.
+    quantizer : Quantizer
+        Of the model.
     encoding : Encoding
         From genomes to schemes.
     make : callable
@@ -88,7 +88,7 @@ class Made:
         The objectives beside the error.
     """
 
-    session: Session
+    quantizer: Quantizer
     encoding: Encoding
     make: Make
     sizes: tuple[Size, ...]
@@ -96,49 +96,59 @@ class Made:
     def __call__(self, genome: Genome) -> Member:
         """Objectives of a genome's scheme, the error first."""
         try:
-            session, program = self.make(self.session, self.encoding.scheme(genome))
+            yardstick, program = self.make(self.quantizer, self.encoding.scheme(genome))
         except (OverflowProofError, DivergedError):
             return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
-        error = session.yardstick.metric.error(session.yardstick.quality(program, _ROLE))
+        error = yardstick.metric.error(yardstick.quality(program, _ROLE))
         return Member(genome, (error, *(size.value(program, None) for size in self.sizes)))
 
 
 class Study:
-    """Searches the schemes of a session.
+    """Searches the schemes of a model.
 
     Parameters
     ----------
-    session : Session
-        The model and its data.
+    quantizer : Quantizer
+        Of the model.
+    yardstick : Yardstick
+        What its programs are judged by.
+    config : Config
+        What to search, and how.
+    listener : callable, optional
+        Receives events.
     make : callable, optional
         What schemes are measured as; as they are rounded where left out.
     trained_on : str
-        Hash of what `make` depends on besides the session.
+        Hash of what `make` depends on besides these.
     """
 
-    def __init__(self, session: Session, make: Make | None = None, trained_on: str = "") -> None:
-        config = session.config
-        self._session, self._make, self._trained_on = session, make, trained_on
+    def __init__(
+        self,
+        quantizer: Quantizer,
+        yardstick: Yardstick,
+        config: Config,
+        listener: Listener = silent,
+        make: Make | None = None,
+        trained_on: str = "",
+    ) -> None:
+        self._quantizer, self._yardstick, self._config = quantizer, yardstick, config
+        self._tell, self._make, self._trained_on = listener, make, trained_on
         self.seen: list[Member] = []
         """What `run` has evaluated so far."""
         self.sizes = objectives.sizes(config.objectives)
         self._size = self.sizes[-1].key  # by which a member is chosen
-        self.encoding = encoding(session.model.layers, config)
+        self.encoding = encoding(quantizer.model.layers, config)
 
     @cached_property
     def parts(self) -> dict[str, Any]:
         """Everything that an evaluation depends on besides its genome, by the user's names."""
-        session = self._session
-        settings = session.settings()
+        statistics, settings = self._quantizer.statistics, self._config.document()
         tunes, tuning = self._make is not None, dependent(Finetuning)
         parts = {
-            "model": session.model.digest,
-            "validation data": session.data["validation"].digest(),
-            "calibration": files.digest(session.statistics.calibration_bytes),
-            **{
-                name: files.digest(stored)
-                for name, stored in session.statistics.moments_files.items()
-            },
+            "model": self._quantizer.model.digest,
+            "validation data": self._yardstick.data[_ROLE].digest(),
+            "calibration": files.digest(statistics.calibration_bytes),
+            **{name: files.digest(stored) for name, stored in statistics.moments_files.items()},
             **{name: settings[name] for name in keyed(Config) if tunes or name not in tuning},
             "objectives": [size.key for size in self.sizes],
             "cost table": [repr(s.measure) for s in self.sizes if s.key == "cost"],
@@ -152,24 +162,24 @@ class Study:
         return files.digest(json.dumps(self.parts, sort_keys=True).encode())
 
     def prepare(self) -> None:
-        """Calibrate, and evaluate the float model: what can fail before a search begins.
+        """Evaluate the float model and the first schemes: what can fail before a search begins.
 
         Raises
         ------
         OverflowProofError
             If no scheme to start with fits the accumulators.
         """
-        layers, config = self._session.model.layers, self._session.config
+        layers, config = self._quantizer.model.layers, self._config
         if config.share == AUTO and (share := shared(layers, config)) != "none":
-            self._session.listener(
+            self._tell(
                 Stage(
                     f"{len(layers)} layers: operators of one name share a gene, as with --share "
                     f"{share}; --share none gives each its own"
                 )
             )
         first = "" if cache.holds_kernels() else " (the first on a machine compiles its kernels)"
-        self._session.listener(Stage(f"preparing the search{first}"))
-        self._session.yardstick.float_quality("validation")
+        self._tell(Stage(f"preparing the search{first}"))
+        self._yardstick.float_quality(_ROLE)
         _ = self.baseline, self.starts
         if isinstance(self.evaluate, Problem):
             self.evaluate.prove()
@@ -180,15 +190,14 @@ class Study:
 
         Whether or not they fit the accumulators: it is an accuracy to compare with.
         """
-        session, program = self._made(self._session.unbounded, self._uniform(MAXIMUM_BITS))
-        return session.yardstick.metric.error(session.yardstick.quality(program, _ROLE))
+        yardstick, program = self._made(self._quantizer.unbounded, self._uniform(MAXIMUM_BITS))
+        return yardstick.metric.error(yardstick.quality(program, _ROLE))
 
     def _goal(self) -> Goal:
         """What the search looks for, in words, and uniform 8 bits to compare with."""
-        metric, size = self._session.yardstick.metric, self.sizes[-1]
-        session = self._session.unbounded
-        program = session.quantizer(self._uniform(MAXIMUM_BITS))
-        counted = self._counted(session, program)
+        metric, size = self._yardstick.metric, self.sizes[-1]
+        program = self._quantizer.unbounded(self._uniform(MAXIMUM_BITS))
+        counted = self._counted(self._yardstick, program)
         title, _, unit = (
             size.title.rpartition(" ") if size.key == "flash_bytes" else (size.title, "", "")
         )
@@ -204,41 +213,40 @@ class Study:
     @cached_property
     def max_drop(self) -> float:
         """How far the chosen member may fall, in the metric's unit."""
-        asked = self._session.config.max_drop
+        asked = self._config.max_drop
         if asked is not None:
             return asked
-        metric = self._session.yardstick.metric
+        metric = self._yardstick.metric
         return metric.default_drop(metric.quality(self.baseline))
 
-    def _made(self, session: Session, scheme: Scheme) -> tuple[Session, IntegerProgram]:
+    def _made(self, quantizer: Quantizer, scheme: Scheme) -> tuple[Yardstick, IntegerProgram]:
         """What a scheme is measured as."""
         if self._make is None:
-            return session, session.quantizer(scheme)
-        return self._make(session, scheme)
+            return self._yardstick, quantizer(scheme)
+        return self._make(quantizer, scheme)
 
     def _uniform(self, bits: int) -> Scheme:
         """Uniform bits as the search has them, whether or not it may use that width."""
         if bits in self.encoding.widths:
             return self.encoding.scheme(self.encoding.uniform(bits))
-        plain = self._session.uniform(bits)
-        if not self.encoding.thresholds:
-            return plain
-        return plain.with_thresholds(self._session.model.layers, lambda *_: 0)
+        layers = self._quantizer.model.layers
+        plain = uniform(layers, bits, self._config)
+        return plain.with_thresholds(layers, lambda *_: 0) if self.encoding.thresholds else plain
 
-    def _counted(self, session: Session, program: IntegerProgram) -> float | None:
+    def _counted(self, yardstick: Yardstick, program: IntegerProgram) -> float | None:
         """What is counted while a program runs on validation data; None without such sizes."""
         if not objectives.counts(self.sizes):
             return None
-        return session.yardstick.judge(_ROLE).measured(program)[1].left
+        return yardstick.judge(_ROLE).measured(program)[1].left
 
     @cached_property
     def _allocation(self) -> Allocation:
-        session = self._session
+        quantizer = self._quantizer
         return Allocation(
-            session.model.layers,
-            session.statistics.calibration,
+            quantizer.model.layers,
+            quantizer.statistics.calibration,
             self.encoding,
-            session.config.observer,
+            self._config.observer,
         )
 
     @cached_property
@@ -252,7 +260,13 @@ class Study:
         count = len(self.encoding.widths)
         allocation = self._allocation
         heard = listening.measured(
-            self._session, self.encoding, allocation.groups(), self._evaluations
+            self._quantizer.unbounded,
+            self._yardstick,
+            self.encoding,
+            allocation.groups(),
+            self._evaluations,
+            jobs=self._config.jobs,
+            listener=self._tell,
         )
         guided = (*(allocation.heard(heard).starts() if heard else ()), *allocation.starts())
         found = dict.fromkeys([*plain[:count], *guided, *plain[count:]])
@@ -260,30 +274,29 @@ class Study:
         if not fitting:
             widths = self.encoding.widths
             raise OverflowProofError(
-                f"accumulators of {self._session.config.accumulator_bits} bits are too narrow for "
+                f"accumulators of {self._config.accumulator_bits} bits are too narrow for "
                 f"every width searched, {widths[0]} to {widths[-1]} bits; allow wider ones"
             )
         return fitting
 
     @property
     def _evaluations(self) -> int:
-        config = self._session.config
+        config = self._config
         return min(config.population * config.generations, self.encoding.space.size)
 
     def _lowered(self, genome: Genome) -> IntegerProgram | None:
         """A genome's program as it is rounded, None if its accumulators could overflow."""
         try:
-            return self._session.quantizer(self.encoding.scheme(genome))
+            return self._quantizer(self.encoding.scheme(genome))
         except OverflowProofError:
             return None
 
     @cached_property
     def evaluate(self) -> Problem | Made:
         """Objectives of a genome's scheme, the error on validation first."""
-        session = self._session
         if self._make is not None:
-            return Made(session, self.encoding, self._make, self.sizes)
-        return Problem(self.encoding, session.quantizer, session.yardstick.judge(_ROLE), self.sizes)
+            return Made(self._quantizer, self.encoding, self._make, self.sizes)
+        return Problem(self.encoding, self._quantizer, self._yardstick.judge(_ROLE), self.sizes)
 
     def portable(self) -> Portable:
         """The same as `evaluate`, to be evaluated in another process.
@@ -293,21 +306,16 @@ class Study:
         ModelError
             If the model is larger than 2 GiB.
         """
-        session = self._session
+        quantizer, yardstick = self._quantizer, self._yardstick
+        no_data = dict.fromkeys(("calibration", "validation", "holdout", "training_data"))
         return Portable(
             Parts(
-                session.model.serialized(),
-                replace(
-                    session.config,
-                    calibration=None,
-                    validation=None,
-                    holdout=None,
-                    training_data=None,
-                ),
-                session.statistics,
-                session.data[_ROLE],
-                session.yardstick.metric.name,
-                session.yardstick.targets(_ROLE),
+                quantizer.model.serialized(),
+                self._config.merged(no_data),
+                quantizer.statistics,
+                yardstick.data[_ROLE],
+                yardstick.metric.name,
+                yardstick.targets(_ROLE),
                 self.sizes,
             )
         )
@@ -331,8 +339,8 @@ class Study:
         ClusterError
             If the workers or their scheduler fail.
         """
-        session, config = self._session, self._session.config
-        session.listener(Stage("searching"))
+        config, metric = self._config, self._yardstick.metric
+        self._tell(Stage("searching"))
         genes = self.encoding.space.genes
         names = ("error", *(size.key for size in self.sizes))
         limit = self.baseline + self.max_drop
@@ -346,13 +354,13 @@ class Study:
             least = min([self.baseline, *(m.objectives[0] for m in feasible)])
             floor = least + self.max_drop
             kept = [m.objectives[-1] for m in feasible if m.objectives[0] <= floor + ROUNDING]
-            session.listener(
+            self._tell(
                 Searched(
                     progress,
-                    session.yardstick.metric.quality(progress.member.objectives[0]),
+                    metric.quality(progress.member.objectives[0]),
                     progress.member.objectives[-1],
                     min(kept, default=None),
-                    session.yardstick.metric.quality(least),
+                    metric.quality(least),
                     goal,
                 )
             )
@@ -373,10 +381,10 @@ class Study:
 
     def outcome(self, members: Sequence[Member]) -> Outcome:
         """The front of what was evaluated, judged on the hold-out data, and the member chosen."""
-        session, config = self._session, self._session.config
-        session.listener(Stage("judging the front on the hold-out data"))
+        yardstick, config = self._yardstick, self._config
+        self._tell(Stage("judging the front on the hold-out data"))
         found = front(members)
-        wide = session.unbounded
+        wide = self._quantizer.unbounded
         widths = tuple(reversed(WIDTHS))
         # Fine-tuning a candidate is not for threads.
         with ThreadPoolExecutor(1 if self._make else config.jobs or os.cpu_count()) as workers:
@@ -386,14 +394,14 @@ class Study:
             ]
             genomes = [member.genome for member in found]
             entries = list(workers.map(self.entry, range(len(genomes)), genomes))
-        data = {role: session.data[role] for role in FIGURES if role in session.data}
-        metric = session.yardstick.metric
+        data = {role: yardstick.data[role] for role in FIGURES if role in yardstick.data}
+        metric = yardstick.metric
         made = Front(
             fronts.Metric(metric.name, metric.unit, metric.higher_is_better),
             {size.key: size.title for size in self.sizes},
             self._size,
             config.accumulator_bits,
-            session.yardstick.float_figure("validation"),
+            yardstick.float_figure(_ROLE),
             {role: intervals.recordings(known) for role, known in data.items()},
             tuple(gene.name for gene in self.encoding.space.genes),
             tuple(uniform),
@@ -419,10 +427,10 @@ class Study:
         }
         if self._make is None:
             schemes = (self.encoding.scheme(found[chosen].genome), self._uniform(MAXIMUM_BITS))
-            apart = _apart(session.yardstick, *(wide.quantizer(scheme) for scheme in schemes))
+            apart = _apart(yardstick, *(wide(scheme) for scheme in schemes))
             summary["to_uniform_8"] = {"index": chosen, **apart}
         else:
-            settings = session.settings()
+            settings = config.document()
             summary["finetuning"] = {
                 "sha256": self._trained_on,
                 "settings": {name: settings[name] for name in declared(Finetuning)},
@@ -439,7 +447,7 @@ class Study:
             genome=genome,
             scheme=json.loads(scheme.dumps()),
             widened_from=widened_from,
-            **self._measured(self._session, scheme),
+            **self._measured(self._quantizer, scheme),
         )
 
     def widened(
@@ -471,9 +479,9 @@ class Study:
 
         return self._allocation.widened(genome, allowed)
 
-    def _measured(self, session: Session, scheme: Scheme) -> dict[str, Any]:
-        session, program = self._made(session, scheme)
-        sizes, counted = account(program), self._counted(session, program)
+    def _measured(self, quantizer: Quantizer, scheme: Scheme) -> dict[str, Any]:
+        yardstick, program = self._made(quantizer, scheme)
+        sizes, counted = account(program), self._counted(yardstick, program)
         return {
             "flash_bytes": sizes.flash_bytes,
             "weight_bits": sizes.weight_bits,
@@ -481,7 +489,7 @@ class Study:
             "accumulator_bits": sizes.accumulator_bits,
             "bitops": sizes.bitops,
             **{s.key: s.value(program, counted) for s in self.sizes if s.key in _OTHERS},
-            **_figures(session.yardstick, program),
+            **_figures(yardstick, program),
         }
 
 

@@ -1,6 +1,5 @@
 """Thresholds as settings ask for them, chosen on validation, and what reports say of them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def test_thresholds_by_group() -> None:
     ):
         found = onnxgru.Config(delta=asked, calibration=x, validation=x)
         session = Session.open(origin(stack), found)
-        scheme = delta.applied(session, session.uniform(8))
+        scheme = delta.applied(*session.parts, session.uniform(8))
         assert [entry.threshold for entry in scheme.inputs.values()] == inputs
         assert [scheme.operators[name].threshold for name in (first, second)] == hidden
 
@@ -70,7 +69,7 @@ def test_thresholds_by_group() -> None:
 def test_chosen_thresholds_cost_little(place: Path) -> None:
     session = opened(place, delta="auto", delta_drop=0.5)
     plain = session.uniform(8)
-    chosen = delta.applied(session, plain)
+    chosen = delta.applied(*session.parts, plain)
     before, after = (
         session.yardstick.quality(session.quantizer(one), "validation") for one in (plain, chosen)
     )
@@ -82,12 +81,12 @@ def test_chosen_thresholds_cost_little(place: Path) -> None:
     changed = int((answers[0] != answers[1]).sum())
     assert 0 < intervals.wilson(changed, len(answers[0]), 1.0)[1] <= delta.CHANGED * 0.5
     assert validation_difference(session, chosen) == pytest.approx(after - before, abs=1e-3)
-    found = delta.measure(session, chosen)
+    found = delta.measure(session.quantizer, session.yardstick, chosen)
     assert found is not None
     validation = found["roles"]["validation"]
     assert validation["eliminated"] > validation["eliminated_at_0"] + 10
-    assert delta.measure(session, plain) is None
-    assert delta.drop(opened(place, delta="auto")) == 0.5
+    assert delta.measure(session.quantizer, session.yardstick, plain) is None
+    assert delta.drop(session.yardstick, onnxgru.Config(delta="auto")) == 0.5
 
 
 def test_with_a_drop_of_0_no_answer_changes(place: Path) -> None:
@@ -96,7 +95,7 @@ def test_with_a_drop_of_0_no_answer_changes(place: Path) -> None:
     judge = session.yardstick.judge("validation")
     before, after = (
         judge.outputs(session.quantizer(one))["probabilities"].argmax(-1)
-        for one in (plain, delta.choose(session, plain))
+        for one in (plain, delta.choose(*session.parts, plain))
     )
     np.testing.assert_array_equal(before, after)
 
@@ -109,7 +108,7 @@ def test_few_recordings_leave_thresholds_at_0(place: Path, tmp_path: Path) -> No
         np.savez(tmp_path / "few.npz", **{n: a[:count] for n, a in arrays.items()})
         session = opened(place, delta="auto", validation=tmp_path / "few.npz")
         heard: list[object] = []
-        scheme = delta.choose(replace(session, listener=heard.append), session.uniform(8))
+        scheme = delta.choose(*session.parts, session.uniform(8), heard.append)
         notices = [event.text for event in heard if isinstance(event, Notice)]
         assert len(notices) == told
         for text in notices:
@@ -122,14 +121,16 @@ def test_few_recordings_leave_thresholds_at_0(place: Path, tmp_path: Path) -> No
 
 
 def validation_difference(session: Session, scheme: Scheme) -> float:
-    found = delta.measure(session, scheme)
+    found = delta.measure(session.quantizer, session.yardstick, scheme)
     assert found is not None
     return found["roles"]["validation"]["difference"]
 
 
 def test_an_operand_without_a_threshold_counts_at_0(place: Path) -> None:
     session = opened(place, delta="hidden=0")
-    found = delta.measure(session, delta.applied(session, session.uniform(8)))
+    found = delta.measure(
+        session.quantizer, session.yardstick, delta.applied(*session.parts, session.uniform(8))
+    )
     assert found is not None
     rows = {row["name"]: row["threshold"] for row in found["operands"]}
     assert rows == {"/gru/forward/input": None, "/gru/forward/state": 0}
@@ -165,7 +166,7 @@ def test_frames_hand_on_what_is_held_in_step_form(tmp_path: Path, operator: str)
     assert {name.rsplit("/", 1)[-1] for name in handed} == {"input.held", "state.held"}
     names = [value.name for value in graph.graph.output]
     session = Session.open(tmp_path / "m.onnx", Config(**settings), silent)
-    program = session.quantizer(delta.applied(session, session.uniform(8)))
+    program = session.quantizer(delta.applied(*session.parts, session.uniform(8)))
     found = session.yardstick.judge("validation").outputs(program)
     wanted: dict[str, list[np.ndarray]] = {name: [] for name in case.outputs}
     for recording in range(2):

@@ -245,8 +245,8 @@ def test_a_teacher_of_8_bits_comes_first(place):
         np.testing.assert_allclose(outputs, grus.run(onnx.load(path), inputs)[0], atol=1e-6)
     assert np.abs(taught[1] - taught[0]).max() > 1e-3
     session = Session.open(place / "digits_row.onnx", Config())
-    started = session.retuned(load_tuned(session.model, session.config, made), integers=False)
-    before = started.yardstick.quality(started.quantizer(narrow(session, 3)), "validation")
+    begun = session.quantizer.started(load_tuned(session.model, Config(), made), Config())
+    before = session.yardstick.on(begun.model.host).quality(begun(narrow(session, 3)), "validation")
     assert found["before"] == pytest.approx(before, abs=1e-9)
     text = (folder / "report.md").read_text("utf-8")
     assert "started from the model at 8 bits, which was fine-tuned before (epochs: 1;" in text

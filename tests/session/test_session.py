@@ -37,14 +37,13 @@ def test_long_recordings_get_aligned_ranges(tmp_path: Path, steps: int, ranges: 
 
 
 def test_wider_limits_share_statistics_and_rounding(session: Session) -> None:
-    wide = session.unbounded
-    assert wide is session.unbounded
+    wide = session.quantizer.unbounded
+    assert wide is session.quantizer.unbounded
     assert wide.unbounded is wide
-    assert wide.config.accumulator_bits == ACCUMULATOR_BITS
-    assert session.config.accumulator_bits == 24
-    assert wide.statistics is session.statistics
-    assert wide.quantizer.rounding is session.quantizer.rounding
-    assert wide.quantizer.limits != session.quantizer.limits
+    assert wide.limits.accumulator_bits == ACCUMULATOR_BITS
+    assert session.quantizer.limits.accumulator_bits == 24
+    assert wide.statistics is session.quantizer.statistics
+    assert wide.rounding is session.quantizer.rounding
 
 
 def test_other_weights_leave_the_first_model_alone(session: Session) -> None:
@@ -52,7 +51,8 @@ def test_other_weights_leave_the_first_model_alone(session: Session) -> None:
     scheme = session.uniform(8)
     figure = session.yardstick.quality(session.quantizer(scheme), "validation")
     weights = {o.name: (2 * o.weight, o.bias) for o in session.model.layers[0].linears}
-    other = session.retuned(Tuned({}, weights, {}, {}), integers=False)
+    started = session.quantizer.started(Tuned({}, weights, {}, {}), session.config)
+    other = session.on(started, session.yardstick.on(started.model.host))
     assert other.model.serialized() != before
     for name, (weight, _) in weights.items():
         (found,) = (o for o in other.model.layers[0].linears if o.name == name)

@@ -310,7 +310,7 @@ def test_problem_in_another_process_is_the_same(model):
         "genes": "bits,observer,granularity",
         "metric": "sqnr",
     }
-    study = Study(Session.open(model, Config(search=True, calibration=None, **settings)))
+    study = Study(*Session.open(model, Config(search=True, calibration=None, **settings)).parts)
     portable = pickle.loads(pickle.dumps(study.portable()))
     again = pickle.loads(pickle.dumps(portable))
     for genome in study.starts[5:12]:
@@ -319,7 +319,9 @@ def test_problem_in_another_process_is_the_same(model):
 
 def test_key_does_not_depend_on_where_it_is_evaluated(model):
     places = ({}, {"jobs": 3}, {"scheduler": "tcp://10.0.0.1:8786"})
-    assert len({Study(Session.open(model, Config(search=True, **p))).key for p in places}) == 1
+    assert (
+        len({Study(*Session.open(model, Config(search=True, **p)).parts).key for p in places}) == 1
+    )
 
 
 # --- what cannot be used -------------------------------------------------------------------------

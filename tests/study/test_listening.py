@@ -31,7 +31,7 @@ def test_widths_are_spread(count: int, found: tuple[int, ...]) -> None:
 def allocated(session: Session, **settings: object) -> Allocation:
     config = session.config.merged(settings)
     layers = session.model.layers
-    return Allocation(layers, session.statistics.calibration, encoding(layers, config))
+    return Allocation(layers, session.quantizer.statistics.calibration, encoding(layers, config))
 
 
 def test_groups_are_the_genes_that_save_bytes(session: Session) -> None:
@@ -48,11 +48,11 @@ def test_groups_are_the_genes_that_save_bytes(session: Session) -> None:
 def test_noise_is_measured_within_the_budget(session: Session) -> None:
     genes, groups = encoding(session.model.layers, session.config), allocated(session).groups()
     heard: list[object] = []
-    told = Session.open(grus.model(CASE), session.config, heard.append)
-    assert not listening.measured(told, genes, groups, listening.SHARE * len(groups) - 1)
-    assert not any(isinstance(event, Stage) and "hear" in event.text for event in heard)
-    found = listening.measured(told, genes, groups, 2 * listening.SHARE * len(groups))
-    assert any(isinstance(event, Stage) and "hear" in event.text for event in heard)
+    parts = session.quantizer.unbounded, session.yardstick, genes, groups
+    enough = listening.SHARE * len(groups)
+    assert not listening.measured(*parts, enough - 1, listener=heard.append) and not heard
+    found = listening.measured(*parts, 2 * enough, listener=heard.append)
+    assert heard == [Stage("measuring what the outputs hear of each operator")]
     assert {tuple(noise) for noise in found.values()} == {(3, 6)}
     assert all(noise[3] > noise[6] > 0 for noise in found.values())
 

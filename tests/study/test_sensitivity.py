@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +148,7 @@ def test_directions_share_the_width_of_their_state(tmp_path):
     path = tmp_path / "two.onnx"
     onnx.save(grus.model(grus.Case(direction="bidirectional", H=4)), path)
     session = Session.open(path, Config(widths="3"))
-    found = measure(session)
+    found = measure(*session.parts)
     shared = [one for one in found.rows if len(one.operators) > 1]
     assert [one.operators for one in shared] == list(session.model.layers[0].writers.values())
     assert len(found.rows) == 2 * (17 + 6) - 1
@@ -169,7 +168,7 @@ def test_schemes_that_could_overflow_have_no_figures(session, monkeypatch):
         return lower(scheme)
 
     monkeypatch.setattr(Quantizer, "__call__", lambda _, scheme: refuse(scheme))
-    found = measure(replace(session, config=Config(widths="7")))
+    found = measure(session.quantizer, session.yardstick, Config(widths="7"))
     (entry,) = row(found, "state.sum", OUTPUTS).entries
     assert (entry.quality, entry.drop, entry.sqnr_db, entry.flash_bytes) == (None,) * 4
     assert row(found, "state.new", OUTPUTS).entries[0].drop is not None
@@ -281,4 +280,4 @@ def test_outputs_that_are_not_finite_are_refused(session, monkeypatch):
         lambda _: {session.yardstick.output: broken},
     )
     with pytest.raises(Exception, match="NaN"):
-        measure(replace(session, config=Config(widths="7")))
+        measure(session.quantizer, session.yardstick, Config(widths="7"))

@@ -122,7 +122,7 @@ def test_narrow_accumulators_bind_members_alone(model, tmp_path, capsys):
 
 
 def test_first_population_has_uniform_schemes_then_allocated_ones(model):
-    study = Study(Session.open(model, Config(search=True)))
+    study = Study(*Session.open(model, Config(search=True)).parts)
     starts = study.starts
     assert starts[:7] == tuple(study.encoding.uniform(bits) for bits in range(8, 1, -1))
     assert study.encoding.narrow_weights(3) in starts
@@ -136,7 +136,7 @@ def test_journal_belongs_to_its_genes_and_costs(model, tmp_path):
     table.write_text((COSTS / "byte_mcu.toml").read_text())
 
     def key(**settings):
-        return Study(Session.open(model, Config(search=True, **settings))).key
+        return Study(*Session.open(model, Config(search=True, **settings)).parts).key
 
     costs = {"objectives": f"error,cost:{table}"}
     keys = [key(), key(widths="2,4"), key(share="gate"), key(objectives="error,bitops")]
