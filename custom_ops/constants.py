@@ -3,23 +3,28 @@
 A device keeps weights, biases, multipliers, shifts, reaches, zero points and tables. Everything
 else that a graph needs is computed from these: powers of two, offsets, limits, larger tables. Here
 every such number is known when the graph is written, so that a node is left out where its numbers
-make it idle, and it is known how it is computed, so that the graph holds what the device stores.
+make it idle. It is also known how it is computed. The graph holds tables and what the device stores
+with one number per column, and nodes compute more from them. It holds other numbers as they are,
+because the nodes that would compute them are larger.
 
 A constant is one number, or has one number per column of a value. What several operators that are
 computed side by side have each for themselves are its `members`: one number for all columns of an
 operator. They are spread over the columns as late as possible.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.fixedpoint import INT32_MAXIMUM
-from onnxgru.core.integers import IntegerType
 
 Integers = npt.NDArray[np.int64]
+
+MEMBERS = 16
+"""Numbers of one constant that members of unequal sizes are made equal for, at most."""
 
 
 class Constant:
@@ -59,6 +64,7 @@ class Constant:
         self._held: bool = any(o._held for o in operands) or (
             operation == "stored" and "bias" in key
         )
+        self._tabled: bool = any(o._tabled for o in operands) or operation == "entry"
 
     @property
     def columns(self) -> Integers:
@@ -74,6 +80,17 @@ class Constant:
         return self.all(number) and not self._held
 
     @property
+    def written(self) -> bool:
+        """Whether the graph holds its numbers, and not what they are computed from."""
+        few = not self.value.ndim or bool(self.sizes)
+        return few and not (self.opened or self._tabled) and self.fits
+
+    @property
+    def byte(self) -> bool:
+        """Whether it is a byte as it is stored, and not int32."""
+        return self.operation in ("byte", "narrow")
+
+    @property
     def fits(self) -> bool:
         """Whether it fits int32."""
         return bool((np.abs(self.value) <= INT32_MAXIMUM).all())
@@ -84,19 +101,6 @@ _ARITHMETIC: dict[str, Callable[[Integers, Integers], Any]] = {
     "Sub": np.subtract,
     "Mul": np.multiply,
 }
-
-
-def stored(constants: Iterable[Constant]) -> set[str]:
-    """Names of the initializers that constants are computed from."""
-    names, pending, seen = set[str](), list(constants), set[Constant]()
-    while pending:
-        constant = pending.pop()
-        if constant not in seen:
-            seen.add(constant)
-            pending += constant.operands
-            if constant.operation == "stored":
-                names.add(constant.key[0])
-    return names
 
 
 class Constants:
@@ -172,6 +176,12 @@ class Constants:
     def arithmetic(self, operation: str, left: Constant, right: Constant) -> Constant:
         """Sum, difference or product."""
         left, right = self._alike(left, right)
+        if (members := self._members_of(left, right)) is not None:
+            return self.spread(self.arithmetic(operation, *members))
+        if operation == left.operation == "Add":
+            vector, added = left.operands
+            if added.operation == right.operation == "spread":
+                return self.arithmetic("Add", vector, self.arithmetic("Add", added, right))
         value = np.asarray(_ARITHMETIC[operation](left.value, right.value))
         opened = left.opened or right.opened
         if not (value.any() or opened or left._held or right._held):
@@ -186,6 +196,17 @@ class Constants:
             if operation == "Mul" and one.idle(1) and other.value.shape == value.shape:
                 return other
         return self.make(value, operation, (left, right), sizes=left.sizes or right.sizes)
+
+    @staticmethod
+    def _members_of(left: Constant, right: Constant) -> tuple[Constant, Constant] | None:
+        """What both are spread from, if they are spread alike or one is a number for all."""
+        spread = [one for one in (left, right) if one.operation == "spread"]
+        if not spread or any(one.key != spread[0].key for one in spread):
+            return None
+        if len(spread) == 1 and any(one.value.ndim for one in (left, right) if one not in spread):
+            return None
+        one, other = (o.operands[0] if o.operation == "spread" else o for o in (left, right))
+        return one, other
 
     def _alike(self, left: Constant, right: Constant) -> tuple[Constant, Constant]:
         """Both spread over the columns where they cannot meet otherwise."""
@@ -234,9 +255,9 @@ class Constants:
         """Stored bytes, widened."""
         return self.make(stored.value, "int32", (stored,))
 
-    def narrow(self, constant: Constant, kind: IntegerType) -> Constant:
-        """Codes in their container."""
-        return self.make(constant.value, "narrow", (constant,), (kind,))
+    def narrow(self, constant: Constant) -> Constant:
+        """A byte, as what was computed of stored words."""
+        return self.make(constant.value, "narrow", (constant,))
 
     def byte(self, vector: Constant, place: int) -> Constant:
         """One of stored bytes, as it is."""
@@ -259,7 +280,12 @@ class Constants:
         own = (id(table),) if self.alike else ()  # another layer's tables begin elsewhere
         places = self.make(np.arange(first, first + size), "range", ends, own)
         limited = self.clip(places, self.number(0), self.number(last))
-        return self.make(table.value[limited.value], "entries", (table, limited))
+        if table.operation == "int32":
+            return self.int32(self._entries(table.operands[0], limited))
+        return self._entries(table, limited)
+
+    def _entries(self, table: Constant, places: Constant) -> Constant:
+        return self.make(table.value[places.value], "entries", (table, places))
 
     def pick(self, vector: Constant, place: int) -> Constant:
         """One entry."""
@@ -288,9 +314,13 @@ class Constants:
         return self.make(value, "part", (vector,), (sizes, index, axis))
 
     def concatenate(self, parts: Sequence[Constant]) -> Constant:
-        """Side by side along the last axis."""
+        """Side by side along the last axis; bytes and words of one type before they are widened."""
         if len(parts) == 1:
             return parts[0]
+        if not self.alike and all(part.operation == "int32" for part in parts):
+            narrow = [part.operands[0] for part in parts]
+            if len({_element(part) for part in narrow}) == 1:
+                return self.int32(self.concatenate(narrow))
         return self.make(np.concatenate([p.value for p in parts], axis=-1), "concatenate", parts)
 
     def spread(self, constant: Constant) -> Constant:
@@ -299,9 +329,21 @@ class Constants:
             return constant
         if (one := self.uniform(constant)) is not None:
             return one
-        if (value := self.negated(constant)) is not None:
+        if not constant.written and (value := self.negated(constant)) is not None:
             return self.make(-value.columns, "negative", (self.spread(value),))
+        if constant.written and len(set(constant.sizes)) > 1:
+            constant = self._even(constant)
         return self.make(constant.columns, "spread", (constant,), constant.sizes)
+
+    def _even(self, constant: Constant) -> Constant:
+        """Members of one size each, where few will do."""
+        size = math.gcd(*constant.sizes)
+        counts = [columns // size for columns in constant.sizes]
+        if sum(counts) > MEMBERS:
+            return constant
+        places = np.repeat(np.arange(len(counts)), counts).tolist()
+        members = [self.member(constant, place) for place in places]
+        return self.make(constant.value[places], "gathered", members, sizes=(size,) * len(members))
 
     def uniform(self, constant: Constant) -> Constant | None:
         """One number that is the same for all members, computed from what one of them has."""
@@ -362,6 +404,10 @@ class Constants:
             sources = {id(one.operands[0]) for one in constants if one.operands}
             if same == {("pick", 1)} and len(sources) == 1:
                 return self.members(first.operands[0], [one.key[0] for one in constants], sizes)
+        if all(one.written for one in constants):
+            return self._side_by_side(constants, sizes)
+        if same == {("spread", 1)}:
+            return self.spread(self.pack([one.operands[0] for one in constants], sizes))
         if len(same) == 1 and (first.operation in _ARITHMETIC or first.operation in _EACH):
             columns = zip(*(one.operands for one in constants), strict=True)
             packed = [self.pack(column, sizes) for column in columns]
@@ -378,6 +424,16 @@ class Constants:
         pairs = zip(constants, sizes, strict=True)
         return self.concatenate([self.wide(one, (size,)) for one, size in pairs])
 
+    def _side_by_side(self, constants: Sequence[Constant], sizes: tuple[int, ...]) -> Constant:
+        """Numbers of several operators or groups of them, which the graph holds as they are."""
+        pairs = list(zip(constants, sizes, strict=True))
+        whole = tuple(n for one, size in pairs for n in (one.sizes or (size,)))
+        members = [self.member(o, n) for o in constants for n in range(len(o.sizes) or 1)]
+        values = [int(member.value) for member in members]
+        if all(member.operation == "number" for member in members):
+            return self.make(values, "number", key=tuple(values), sizes=whole)
+        return self.make(values, "gathered", members, sizes=whole)
+
     def _stacked(self, constants: Sequence[Constant], sizes: tuple[int, ...]) -> Constant:
         """Members of several groups as those of one."""
         pairs = list(zip(constants, sizes, strict=True))
@@ -390,6 +446,14 @@ class Constants:
             places = [place for one in constants for place in one.key]
             return self.members(constants[0].operands[0], places, whole)
         return self.concatenate([self.wide(one, (size,)) for one, size in pairs])
+
+
+def _element(narrow: Constant) -> np.dtype[Any]:
+    """Type of what is stored, and of entries of it."""
+    while narrow.operation != "stored":
+        narrow = narrow.operands[0]
+    element: np.dtype[Any] = narrow.key[1].array.dtype
+    return element
 
 
 _EACH = ("power", "half", "floor")

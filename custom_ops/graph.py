@@ -3,7 +3,7 @@
 Nothing is recorded here: `onnxgru.custom_ops.encode` chooses the operators.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift
-from onnxgru.custom_ops.constants import Constant, Constants, stored
+from onnxgru.custom_ops.constants import Constant, Constants
 from onnxgru.custom_ops.planes import joined
 from onnxgru.custom_ops.terms import BYTES, Codes, Term, Terms
 
@@ -25,21 +25,15 @@ class GraphPrimitives:
 
     Parameters
     ----------
-    kept : set of str
-        See `onnxgru.custom_ops.terms.Terms`.
     agreed : mapping of str to ndarray of bool, optional
         See `onnxgru.custom_ops.constants.Constants`.
     """
 
     general = True
 
-    def __init__(
-        self,
-        kept: Set[str] = frozenset(),
-        agreed: Mapping[str, npt.NDArray[np.bool_]] | None = None,
-    ) -> None:
+    def __init__(self, agreed: Mapping[str, npt.NDArray[np.bool_]] | None = None) -> None:
         self.constants = Constants(agreed)
-        self.terms = Terms(self.constants, kept)
+        self.terms = Terms(self.constants)
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Constant:
         """Initializer (inputs, outputs), uint8 with zero point 128; packing makes it `bits`.
@@ -132,7 +126,9 @@ class GraphPrimitives:
     def narrow(self, value: Value, kind: IntegerType) -> Value:
         """The term with its container."""
         if isinstance(value, Constant):
-            return self.constants.narrow(value, kind)
+            if kind.wide:
+                raise TypeError("a constant must be narrowed to a byte")
+            return self.constants.narrow(value)
         return Codes(_term(value), kind)
 
     def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
@@ -208,8 +204,6 @@ class GraphPrimitives:
         if not (isinstance(low, Constant) and isinstance(high, Constant)):
             raise TypeError("limits must be constant")
         if isinstance(value, Constant):
-            if self.terms.kept & stored([value]):
-                return self.constants.clip(value, low, high)
             limited = np.clip(value.value, low.value, high.value)
             return self.constants.numbers(limited.ravel().tolist())
         return self.terms.clip(_term(value), low, high)

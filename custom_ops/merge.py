@@ -179,7 +179,13 @@ def label(group: Sequence[IntegerOperator]) -> str:
             found[-1] = f"{found[-1].removesuffix(dot + end)}+{stem}{dot}{end}"
         else:
             found.append(name.removeprefix(common))
-    return common + "+".join(found)
+    joined: dict[str, list[str]] = {}
+    for each in found:
+        stems, _, end = each.rpartition(".")
+        joined.setdefault(stems, []).append(end)
+    return common + "+".join(
+        f"{stems}.{'+'.join(ends)}" if stems else "+".join(ends) for stems, ends in joined.items()
+    )
 
 
 def _term(value: Value) -> Term:

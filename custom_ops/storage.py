@@ -31,7 +31,8 @@ class Storage:
     def __call__(self, constant: Constant) -> ir.Value:
         """The value of a constant, which spreads over columns as a runtime broadcasts it."""
         if constant not in self._values:
-            record: Callable[[Constant], ir.Value] = getattr(self, f"_{constant.operation.lower()}")
+            operation = "number" if constant.written else constant.operation.lower()
+            record: Callable[[Constant], ir.Value] = getattr(self, f"_{operation}")
             self._values[constant] = record(constant)
         return self._values[constant]
 
@@ -41,7 +42,7 @@ class Storage:
     def _number(self, constant: Constant) -> ir.Value:
         values = constant.value.astype(np.int32)
         if not values.ndim:
-            return self._tape.scalar(int(values))
+            return self._tape.byte(int(values)) if constant.byte else self._tape.scalar(int(values))
         name = f"onnxgru/{'_'.join(map(str, values))}"
         if not constant.sizes:
             return self._tape.constant(name, values)
@@ -66,9 +67,7 @@ class Storage:
         return self._op("Cast", self(constant.operands[0]), to=ir.DataType.INT32)
 
     def _narrow(self, constant: Constant) -> ir.Value:
-        (kind,) = constant.key
-        to = ir.DataType.from_numpy(kind.container)
-        return self._op("Cast", self(constant.operands[0]), to=to)
+        return self._op("Cast", self(constant.operands[0]), to=ir.DataType.UINT8)
 
     def _byte(self, constant: Constant) -> ir.Value:
         return self._op("Gather", self(constant.operands[0]), self._tape.scalar(constant.key[0]))
@@ -120,7 +119,8 @@ class Storage:
         return self._op("Reshape", joined, self._tape.axes(-1, 1))
 
     def _concatenate(self, constant: Constant) -> ir.Value:
-        return self._op("Concat", *map(self, constant.operands), axis=-1)
+        axis = constant.value.ndim - 1
+        return self._op("Concat", *map(self, constant.operands), axis=axis)
 
     def _spread(self, constant: Constant) -> ir.Value:
         (members,), sizes = constant.operands, constant.key

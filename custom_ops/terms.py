@@ -5,7 +5,7 @@ meet: a bias, a rounding term and a zero point become one number, wherever the n
 results are proved to fit int32. Ranges are intervals, column by column.
 """
 
-from collections.abc import Hashable, Iterator, Sequence, Set
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM
 from onnxgru.core.integers import BYTE_BITS, IntegerType
-from onnxgru.custom_ops.constants import Constant, Constants, Integers, stored
+from onnxgru.custom_ops.constants import Constant, Constants, Integers
 
 BYTES = IntegerType(BYTE_BITS)
 LOWEST = -INT32_MAXIMUM - 1
@@ -93,12 +93,10 @@ class Terms:
     ----------
     constants : Constants
         Makes their constants.
-    kept : set of str
-        Names of initializers that limits are computed from which must not be left out.
     """
 
-    def __init__(self, constants: Constants, kept: Set[str] = frozenset()) -> None:
-        self.constants, self.kept = constants, kept
+    def __init__(self, constants: Constants) -> None:
+        self.constants = constants
         self.label = ""
         self._made: dict[Hashable, Term] = {}
 
@@ -257,11 +255,8 @@ class Terms:
     def clip(self, value: Term, low: Constant, high: Constant) -> Term:
         """Value limited to low .. high."""
         below, above = low.columns, high.columns
-        if (
-            not self.constants.alike
-            and not self.kept & stored([low])
-            and bool((value.low >= below).all() and (value.high <= above).all())
-        ):
+        idle = bool((value.low >= below).all() and (value.high <= above).all())
+        if idle and not self.constants.alike:
             return value
         ends = np.clip(value.low, below, above), np.clip(value.high, below, above)
         return self.make("clip", (value,), *ends, value.width, (low, high))

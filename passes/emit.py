@@ -13,7 +13,6 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from onnxgru.core.choices import WIDE_BITS
 from onnxgru.core.integers import Quantization
 from onnxgru.core.program import (
     Boundary,
@@ -21,18 +20,19 @@ from onnxgru.core.program import (
     IntegerProgram,
     IntegerRecurrence,
 )
-from onnxgru.core.tape import Tape
-from onnxgru.custom_ops.constants import Constants
+from onnxgru.core.tape import SHARED, Tape
 from onnxgru.custom_ops.record import Recorder
 from onnxgru.custom_ops.storage import Storage
 from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes.arithmetic import Arithmetic
 from onnxgru.passes.cancel import Cancel
+from onnxgru.passes.columns import Columns
 from onnxgru.passes.form import Form
 from onnxgru.passes.plan import Plan, agreement
 from onnxgru.passes.recurrence import expand
 from onnxgru.passes.source import SHAPED
 from onnxgru.passes.states import State, record
+from onnxgru.passes.unread import Unread
 
 
 class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
@@ -76,12 +76,12 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         }
         if layer.reads_codes:
             return self._moved(tape, x)
-        return self._quantize(tape, layer, layer.input, x)
+        return self._quantize(tape, layer.input, x)
 
     def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
         """Dequantise: subtract as integers, then one product."""
-        wide, zero = _widened(tape, y), _widened(tape, self.zero(tape, layer, grid))
-        steps = tape.op("Sub", wide, zero, label=f"{name}/offset")
+        zero = tape.scalar(layer.grids[grid].quantization.zero_point)
+        steps = tape.op("Sub", _widened(tape, y), zero, label=f"{name}/offset")
         steps = tape.op("Cast", steps, to=ir.DataType.FLOAT, label=f"{name}/steps")
         value = tape.op("Mul", steps, self._scale(tape, layer.grids[grid]), name=name)
         self._codes[value] = y
@@ -89,11 +89,18 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
 
     def initial(self, tape: Tape, layer: IntegerLayer, value: ir.Value, grid: str) -> ir.Value:
         """Quantise with the carry's scale."""
-        return self._quantize(tape, layer, layer.grids[grid], value)
+        return self._quantize(tape, layer.grids[grid], value)
 
     def zero(self, tape: Tape, layer: IntegerLayer, grid: str) -> ir.Value:
         """The zero point."""
-        return self._zero_point(tape, layer, layer.grids[grid])
+        quantization = layer.grids[grid].quantization
+        kind = self._vocabulary.element(quantization.type)
+        if kind == ir.DataType.UINT8:
+            return tape.byte(quantization.zero_point)
+        if kind == ir.DataType.INT32:
+            return tape.scalar(quantization.zero_point)
+        name = f"{SHARED}word/{quantization.zero_point}"
+        return tape.constant(name, np.asarray(quantization.zero_point, kind.numpy()))
 
     def quantization(self, layer: IntegerLayer, grid: str) -> Quantization:
         """That of the codes."""
@@ -198,28 +205,14 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
             f"{boundary.name}/scale", np.asarray(boundary.quantization.scale, np.float32)
         )
 
-    def _zero_point(self, tape: Tape, layer: IntegerLayer, boundary: Boundary) -> ir.Value:
-        stored, place = layer.zero_points, layer.zero_points.position(boundary)
-        c, kind = Constants(), boundary.quantization.type
-        record = Storage(tape)
-        if not kind.wide:
-            return record(c.byte(c.stored(stored.name, stored.codes, 0), place))
-        words = c.stored(stored.words_name, stored.words, WIDE_BITS)
-        picked = tape.op("Gather", record(words), tape.scalar(place - stored.codes.size))
-        return tape.op("Cast", picked, to=self._vocabulary.element(kind))
-
-    def _quantize(
-        self, tape: Tape, layer: IntegerLayer, boundary: Boundary, x: ir.Value
-    ) -> ir.Value:
-        top = boundary.quantization.type.maximum
-        low, high = (
-            tape.constant(f"onnxgru/float/{v}", np.asarray(v, np.float32)) for v in (0, top)
+    def _quantize(self, tape: Tape, boundary: Boundary, x: ir.Value) -> ir.Value:
+        numbers = (boundary.quantization.zero_point, 0, boundary.quantization.type.maximum)
+        offset, low, high = (
+            tape.constant(f"{SHARED}float/{v}", np.asarray(v, np.float32)) for v in numbers
         )
         reciprocal = tape.constant(
             f"{boundary.name}/reciprocal", np.asarray(boundary.quantization.reciprocal, np.float32)
         )
-        zero_point = self._zero_point(tape, layer, boundary)
-        offset = tape.op("Cast", zero_point, to=ir.DataType.FLOAT)
         steps = tape.op("Mul", x, reciprocal, label=f"{boundary.name}/scaled")
         rounded = tape.op("Round", steps, label=f"{boundary.name}/rounded")
         moved = tape.op("Add", rounded, offset, label=f"{boundary.name}/offset")
@@ -291,7 +284,9 @@ class Emit(ir.passes.InPlacePass):
             modified = True
             states += expand(model.graph, layer, arithmetic, self._form, Tape(root))
         record(model, states)
+        Columns()(model)
         if modified and not (self._traced or self._whole):
             Cancel()(model)
+            Unread()(model)
             common.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified)

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from onnxgru.core.integers import Codes, WeightType
 from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET
-from onnxgru.core.tape import Tape
+from onnxgru.core.tape import SHARED, Tape
 from onnxgru.passes.values import graphs
 
 PACKED = "onnxgru.packed"
@@ -142,9 +142,9 @@ class _Unpacking:
         return self.tape.op(op_type, *inputs, **attributes)
 
     def _row(self, base: int, count: int, kind: type[np.generic], factor: int = 1) -> ir.Value:
-        name = f"powers_of_{base}" if factor == 1 else f"{factor}_times_powers_of_{base}"
+        kept = "byte" if kind is np.uint8 else "number"
         return self.tape.constant(
-            f"onnxgru/{name}/{count}/{kind.__name__}",
+            f"{SHARED}{kept}/{factor}*{base}^{count}",
             (factor * base ** np.arange(count)).astype(kind),
         )
 

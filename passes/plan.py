@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ from onnxgru.core.integers import IntegerType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.custom_ops import merge, stage
 from onnxgru.custom_ops.affine import gathered
-from onnxgru.custom_ops.constants import Constants, stored
+from onnxgru.custom_ops.constants import Constants
 from onnxgru.custom_ops.encode import Encoding
 from onnxgru.custom_ops.graph import GraphPrimitives
 from onnxgru.custom_ops.record import frontier, separated
-from onnxgru.custom_ops.terms import Codes, Term, below
+from onnxgru.custom_ops.terms import Codes, Term
 from onnxgru.custom_ops.vocabulary import Vocabulary
 
 
@@ -67,32 +66,7 @@ class Plan:
         side by side with what is not. If `traced`, every operator is a result. For
         `agreed` see `agreement`.
         """
-        made = partial(cls._made, layer, recurrence, vocabulary, whole=whole, traced=traced)
-        found = made(GraphPrimitives(agreed=agreed))
-        reaches = {f"{s.name}/reach" for s in recurrence.stages if s.stores_reaches}
-        if reaches <= found.stored:
-            return found
-        # Tables that do not reach all codes make limits idle that a device is told to have.
-        p = GraphPrimitives(reaches - found.stored, agreed)
-        return made(p)
-
-    @property
-    def stored(self) -> set[str]:
-        """Names of the initializers that it needs."""
-        terms = below([*self.entering.values(), *(codes.term for codes in self.results.values())])
-        return stored(c for term in terms for c in term.constants if c is not None)
-
-    @classmethod
-    def _made(
-        cls,
-        layer: IntegerLayer,
-        recurrence: IntegerRecurrence,
-        vocabulary: Vocabulary,
-        p: GraphPrimitives,
-        *,
-        whole: bool,
-        traced: bool,
-    ) -> "Plan":
+        p = GraphPrimitives(agreed)
         kind = layer.input.quantization.type
         given = merge.leaf(p, recurrence.input, kind, layer.input_size, early=not whole)
         values = {recurrence.input: given}

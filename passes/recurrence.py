@@ -173,9 +173,9 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             )
             return self.arithmetic.initial(tape.at(f"/{index}"), layer, given, grid)
         name = self._label(f"{recurrence.name}/initial", carry)
-        batch = tape.op("Shape", self.entered, start=1, end=2, name=f"{name}/batch")
+        batch = tape.op("Shape", self.entered, start=1, end=2, label=f"{name}/batch")
         width = tape.axes(self._width(recurrence, carry))
-        shape = tape.op("Concat", batch, width, axis=0, name=f"{name}/shape")
+        shape = tape.op("Concat", batch, width, axis=0, label=f"{name}/shape")
         return tape.op("Expand", self.arithmetic.zero(tape, layer, grid), shape, name=name)
 
     def _grid(self, recurrence: AnyRecurrence, carry: str) -> str:
@@ -260,7 +260,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         self, index: int, recurrence: AnyRecurrence, scanned: dict[str, ir.Value]
     ) -> Computed:
         outer = self.tape
-        inner = Tape(outer)
+        inner = Tape(outer, within=f"{recurrence.name}/")
         arithmetic, layer = self.arithmetic, self.layer
         bound = recurrence.bound
         grids = {carry: self._grid(recurrence, carry) for carry in bound}

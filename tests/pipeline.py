@@ -12,6 +12,7 @@ from onnxgru.core.choices import GRANULARITIES, WIDTHS
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme, operands
+from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.data.dataset import Dataset
 from onnxgru.passes import source
@@ -59,6 +60,19 @@ class Pipeline:
         if functions:
             Functions()(clone)
         return source.compact(source.proto(clone))
+
+
+def singles(program: IntegerProgram) -> set[str]:
+    """Names of items in flash that hold one number per operator."""
+    found = {item.name for item in program.flash() if item.role in ("zero_point", "shift", "reach")}
+    for layer in program.layers:
+        for stage in (stage for recurrence in layer.recurrences for stage in recurrence.stages):
+            linear = [o for o in stage.operators if isinstance(o, Linear)]
+            results = [result for operator in linear for result in operator.results]
+            for small, name in ((False, f"{stage.name}/multiplier"), (True, stage.small_name)):
+                if all(r.channels == 1 for r in results if r.requantization.small == small):
+                    found.add(name)
+    return found
 
 
 def pipeline(

@@ -17,7 +17,7 @@ as none. ``copy`` of a value of 16 bits is the width of the codes that its narro
 `onnxgru.core.copies`); without it, all of them read 16 bits. ``weight_bits`` are 2 to 8, or 16.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,6 +37,8 @@ from onnxgru.core.integers import IntegerType, WeightType
 from onnxgru.core.network import Layer, LinearOperator, Operator
 
 FORMAT = "onnxgru.scheme/1"
+OBSERVER, GRANULARITY = "mse", "channel"
+"""What entries have that do not say it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class OutputScheme:
     """
 
     bits: int = 8
-    observer: str = "mse"
+    observer: str = OBSERVER
     threshold: int | None = field(default=None, kw_only=True)
     copy: int | None = field(default=None, kw_only=True)
 
@@ -86,7 +88,7 @@ class LinearScheme(OutputScheme):
     """`OutputScheme` of a linear operator, with its weights' width and granularity."""
 
     weight_bits: int = 8
-    granularity: str = "channel"
+    granularity: str = GRANULARITY
     shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,11 +104,11 @@ NEWER = (("threshold", None), ("copy", None))
 """Settings that are left out where they have these values."""
 
 
-def _plain(entry: OutputScheme) -> dict[str, object]:
+def _plain(entry: OutputScheme, left: Collection[tuple[str, object]]) -> dict[str, object]:
     return {
         key: list(v) if isinstance(v, tuple) else v
         for key, v in asdict(entry).items()
-        if (key, v) not in NEWER
+        if (key, v) not in left
     }
 
 
@@ -131,8 +133,8 @@ class Scheme:
         layers: Iterable[Layer],
         bits: int,
         *,
-        granularity: str = "channel",
-        observer: str = "mse",
+        granularity: str = GRANULARITY,
+        observer: str = OBSERVER,
         input_bits: int = MAXIMUM_BITS,
         cell_state: str = CELL_STATES[0],
     ) -> "Scheme":
@@ -245,13 +247,18 @@ class Scheme:
 
     def dumps(self) -> bytes:
         """JSON with stable bytes."""
-        return files.dump(
-            {
-                "format": FORMAT,
-                "inputs": {name: _plain(entry) for name, entry in self.inputs.items()},
-                "operators": {name: _plain(entry) for name, entry in self.operators.items()},
-            }
-        )
+        return files.dump(self._document(NEWER))
+
+    def brief(self) -> dict[str, object]:
+        """The JSON object without settings that have their defaults, which `parse` reads alike."""
+        return self._document((*NEWER, ("observer", OBSERVER), ("granularity", GRANULARITY)))
+
+    def _document(self, left: Collection[tuple[str, object]]) -> dict[str, object]:
+        return {
+            "format": FORMAT,
+            "inputs": {name: _plain(entry, left) for name, entry in self.inputs.items()},
+            "operators": {name: _plain(entry, left) for name, entry in self.operators.items()},
+        }
 
     @classmethod
     def load(cls, path: Path) -> "Scheme":

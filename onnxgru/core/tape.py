@@ -36,6 +36,9 @@ class Tape:
         For an outermost tape: the graph whose names are taken.
     small : bool
         For an outermost tape: nodes without a name get none, so that the file is smaller.
+    within : str
+        What labels begin with and nodes of this graph are called without, as all of them belong to
+        one recurrence.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class Tape:
         graph: ir.Graph | None = None,
         *,
         small: bool = False,
+        within: str = "",
     ) -> None:
+        self._within = within
         self.nodes: list[ir.Node] = []
         self.suffix = suffix
         self._small: bool = outer._small if outer else small
@@ -122,9 +127,10 @@ class Tape:
         """Name of a node; onnx_ir's own are long, and take a tenth of a small file."""
         if label is None:
             return name if named or not self._small else ""
-        base, count = label + self.suffix, self._labels.get(label + self.suffix, 0)
+        base = label + self.suffix
+        count = self._labels.get(base, 0)
         self._labels[base] = count + 1
-        return f"{base}_{count}" if count else base
+        return (f"{base}_{count}" if count else base).removeprefix(self._within)
 
     def op(
         self,

@@ -140,7 +140,7 @@ class Emission:
         host = self.model.host
         model.producer_name, model.producer_version = "onnxgru", __version__
         notes = {
-            metadata.SCHEME: json.loads(scheme.dumps()),
+            metadata.SCHEME: scheme.brief(),
             metadata.SIZES: account(program).to_dict(),
             metadata.BATCH_AXES: {s.name: None if s.bare else s.batch_axis for s in host.signature},
             metadata.HANDED_ON: host.interface.states,
