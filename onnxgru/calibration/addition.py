@@ -121,10 +121,11 @@ class _Error:
     def __call__(self, quantization: Quantization) -> float:
         """Error where the addend has a quantisation."""
         if quantization not in self._known:
-            sums = (_levels(quantization)[:, None] + self._others).astype(np.float32)
-            found = self._table[self._total.quantize(sums)] * self._roots
             codes = quantization.quantize(self._values.astype(np.float32))
-            errors = np.square(self._exact - found[codes]).sum(axis=1)
+            used, places = np.unique(codes, return_inverse=True)  # few of 65,536
+            sums = (_levels(quantization)[used, None] + self._others).astype(np.float32)
+            found = self._table[self._total.quantize(sums)] * self._roots
+            errors = np.square(self._exact - found[places]).sum(axis=1)
             self._known[quantization] = float(self._shares @ errors)
         return self._known[quantization]
 

@@ -76,3 +76,12 @@ def test_a_model_without_layers_is_refused(tmp_path: Path) -> None:
     model = Model.read(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"m\.onnx: holds no GRU"):
         _ = model.layers
+
+
+def test_weights_without_ranges_keep_the_ranges_that_were_chosen(session: Session) -> None:
+    statistics = session.statistics
+    assert statistics.retuned({}) is statistics
+    name = next(iter(session.uniform(8).operators))
+    other = statistics.retuned({name: (-1.0, 2.0)})
+    assert other.calibration.overrides[name] == (-1.0, 2.0)
+    assert name not in statistics.calibration.overrides
