@@ -79,7 +79,7 @@ def test_a_model_without_layers_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_without_ranges_keep_the_ranges_that_were_chosen(session: Session) -> None:
-    statistics = session.statistics
+    statistics = session.quantizer.statistics
     assert statistics.retuned({}) is statistics
     name = next(iter(session.uniform(8).operators))
     other = statistics.retuned({name: (-1.0, 2.0)})
