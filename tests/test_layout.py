@@ -20,7 +20,7 @@ FOLDERS = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].ite
 # Who may import whom: downwards only. A name is a package below onnxgru, or a module of its own.
 #
 #     cli
-#     api   firmware   onnxruntime
+#     api   firmware (on onnxruntime)
 #     output
 #     study
 #     report
@@ -52,7 +52,7 @@ ALLOWED["session"] = LIBRARY - {"search", "models"}
 ALLOWED["report"] = {"session", *LIBRARY}
 ALLOWED["study"] = {"report", "session", *LIBRARY}
 ALLOWED["output"] = {"study", "report", "session", *LIBRARY}
-ALLOWED["firmware"] = {"output", "study", "report", "session", *LIBRARY}
+ALLOWED["firmware"] = {"onnxruntime", "output", "study", "report", "session", *LIBRARY}
 ALLOWED["onnxruntime"] = {"output", "study", "report", "session", *LIBRARY}
 ALLOWED["api"] = {"output", "study", "report", "session", *LIBRARY}
 ALLOWED["cli"] = {"api", "firmware", "output", "study", "report", "session", *LIBRARY}

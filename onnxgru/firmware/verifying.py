@@ -20,11 +20,12 @@ from onnxgru.events import Listener, Stage, silent
 from onnxgru.firmware.emulators import MACHINES, NATIVE
 from onnxgru.firmware.sources import Library, Vector
 from onnxgru.firmware.writing import STEPS, vector
+from onnxgru.onnxruntime.verifying import has_functions, operator_row
 from onnxgru.output.reopening import program_of
 from onnxgru.passes.states import first_values, recorded
 from onnxgru.runtime.probe import Probe
 from onnxgru.runtimes.process import Calls
-from onnxgru.runtimes.table import DEVICES, RUNTIMES, Runtime
+from onnxgru.runtimes.table import DEVICES, OPERATOR, RUNTIMES, Runtime
 from onnxgru.session.toolchains import (
     ABSENT,
     DIFFERS,
@@ -66,7 +67,8 @@ def verify(
     """Run a written graph in every runtime that is installed and compare all codes.
 
     Of an output folder, the C code is run too: on this machine, and on emulated ones where cross
-    compilers and QEMU are installed.
+    compilers and QEMU are installed; and of a graph with functions the operators of
+    `onnxgru.onnxruntime` in their place.
 
     Parameters
     ----------
@@ -88,26 +90,32 @@ def verify(
     Raises
     ------
     UsageError
-        If there is no runtime of a name, or C is asked for of a single file.
+        If there is no runtime of a name, or C or the operator is asked for of a single file.
     ModelError
         If the file cannot be read, or onnxruntime cannot run it.
     DataError
         If data or test data sets do not fit.
     """
-    wanted = known(runtimes, (*RUNTIMES, *DEVICES))
+    wanted = known(runtimes, (*RUNTIMES, OPERATOR, *DEVICES))
     folder = Path(path)
     devices = [runtime for runtime in wanted if runtime in DEVICES]
+    operator = OPERATOR in wanted
     if not folder.is_dir():
-        if runtimes and devices:
+        if runtimes and (devices or operator):
             raise UsageError(
-                f"{devices[0].name} needs an output folder, from which C code is written, got "
-                f"{path}; give the folder"
+                f"{(*devices, OPERATOR)[0].name} needs an output folder, from which its code is "
+                f"made, got {path}; give the folder"
             )
-        devices = []
+        devices, operator = [], False
     places = places_of(where or {})
     trial = Trial.of(path, data)
     others = [runtime for runtime in wanted if runtime in RUNTIMES]
     found = rows(trial, others, places, seconds=seconds, listener=listener)
+    if operator and (runtimes or has_functions(trial)):
+        listener(Stage(f"verifying in the {OPERATOR.name}"))
+        began = time.monotonic()
+        row = operator_row(folder, trial)
+        found.append(replace(row, seconds=round(time.monotonic() - began, 1)))
     found += _devices(folder, trial, devices, seconds, listener)
     return Verdicts(str(trial.file), trial.inputs, tuple(found))
 

@@ -26,8 +26,8 @@ from onnxgru.onnxruntime.operators import Operator
 
 SOURCE = "operator.c"
 FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
-SECONDS = 60
-"""That the compiler may take."""
+SECONDS = 300
+"""That the compiler may take; that of ziglang compiles a library of its own at its first call."""
 
 _LOCK = Lock()
 _KEPT: list[Entry] = []

@@ -140,6 +140,10 @@ DEVICES = tuple(
 """Where the C code of `onnxgru c` is run: on this machine, and on emulated ones."""
 
 
+OPERATOR = Runtime("operator", "", install="a C compiler, or pip install ziglang")
+"""The operators of `onnxgru.onnxruntime` in the place of a graph's functions."""
+
+
 OTHERS = {
     "MNN": ("Scan", "BitwiseAnd"),  # and MatMulInteger, without which no product is exact
     "ncnn": ("BitwiseAnd",),
@@ -166,5 +170,5 @@ def find(name: str) -> tuple[Runtime, ...]:
     aliases |= {key(device.variant): key(device.name) for device in DEVICES}
     aliases["riscv32"] = aliases["riscv"] = aliases["rv32imac"]
     wanted = aliases.get(wanted, wanted)
-    every = (*RUNTIMES, *DEVICES)
+    every = (*RUNTIMES, OPERATOR, *DEVICES)
     return tuple(r for r in every if wanted in (key(r.name), key(r.name.partition(" (")[0])))

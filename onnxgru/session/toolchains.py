@@ -270,7 +270,11 @@ def _calls(
 
 def reference(model: onnx.ModelProto, calls: Calls) -> list[Outputs]:
     """What onnxruntime computes without optimisation."""
-    session = onnxruntime_session(model, "disabled", 1)
+    return called(onnxruntime_session(model, "disabled", 1), calls)
+
+
+def called(session: Run, calls: Calls) -> list[Outputs]:
+    """What a session gives for every call; states go on from call to call."""
     found: list[Outputs] = []
     left: dict[str, Array] = {}
     for index, inputs in enumerate(calls.inputs):
@@ -278,6 +282,11 @@ def reference(model: onnx.ModelProto, calls: Calls) -> list[Outputs]:
         found.append(session(feeds))
         left = {taken: found[-1][given] for taken, given in calls.states.items()}
     return found
+
+
+def judged(trial: Trial, runtime: Runtime, ran: Ran) -> RuntimeRow:
+    """The verdict on what a runtime found."""
+    return _Check(trial.shown, trial.calls, trial.expected).row(runtime, ran)
 
 
 class _Check:
