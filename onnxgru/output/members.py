@@ -123,10 +123,24 @@ def pick(
             f"{tuned.sha256[:16]}...), they have changed; restore them, or search again"
         )
     with target.locked():
-        return _picked(
+        result = _picked(
             session, place, target, front, before, member, training,
             max_bytes=limit if widen else None,
         )  # fmt: skip
+    if limit is not None and (told := _exceeded(result.flash_bytes, limit)):
+        session.listener(Notice(told))
+    return result
+
+
+def _exceeded(found: int, limit: int) -> str:
+    """Says that a member is too large once it is fine-tuned; empty where it is not."""
+    if found <= limit:
+        return ""
+    return (
+        f"--max-bytes {limit:,}: the member takes {found:,} flash bytes once it is fine-tuned, "
+        f"{found - limit:,} too many: scales have moved and fewer multipliers fit one byte; "
+        f"give --max-bytes {2 * limit - found}"
+    )
 
 
 def _check_choice(index: object, max_bytes: int | None, max_drop: object, widen: bool) -> None:

@@ -7,6 +7,7 @@ from onnxgru.core import files
 from onnxgru.core.errors import ModelError, SchemeError, VerificationError
 from onnxgru.core.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
 from onnxgru.core.scheme import Scheme
+from onnxgru.cost.account import account
 from onnxgru.data.dataset import Dataset
 from onnxgru.data.metrics import Metric
 from onnxgru.documents.front import Front
@@ -86,6 +87,9 @@ def finish(
         *session.parts, plain, training, lesson=lesson, listener=session.listener,
         checkpoints=checkpoints,
     )  # fmt: skip
+    sizes = (account(program).flash_bytes for program in (session.quantizer(plain), tuning.program))
+    if told := growth(*sizes):
+        session.listener(Stage(told))
     tuned = session.on(tuning.quantizer, tuning.yardstick)
     scheme = delta.applied(*tuned.parts, scheme, session.listener)
     written, contents = _make(tuned, scheme, _kept(folder, outcome, tuned=True))
@@ -97,6 +101,22 @@ def finish(
     if checkpoints:
         checkpoints.discard()
     return result
+
+
+def growth(before: int, after: int) -> str:
+    """Says that fine-tuning made a program larger; empty where it did not.
+
+    Parameters
+    ----------
+    before, after : int
+        Flash bytes.
+    """
+    if after <= before:
+        return ""
+    return (
+        "fine-tuning moved scales, so that fewer multipliers and biases fit one byte: "
+        f"{after:,} flash bytes instead of {before:,}"
+    )
 
 
 def front_files(front: Front, cloud: Sequence[tuple[float, float]]) -> dict[str, bytes]:

@@ -10,6 +10,8 @@ import pytest
 from onnxgru import Config, quantize
 from onnxgru.core.errors import VerificationError
 from onnxgru.output import writing as output
+from onnxgru.output.members import _exceeded
+from onnxgru.output.writing import growth
 from onnxgru.runtime.verify import Verification
 from tests import grus
 from tests.passes.test_start import FIRST, expanded, with_state
@@ -77,3 +79,12 @@ def test_the_report_names_the_states_of_the_step_form(tmp_path: Path, float_stat
     assert "## States" in text
     assert "| `/gru/forward/state` | `/gru/forward/next_state` |" in text
     assert str(state["zero_point"]) in text
+
+
+def test_fine_tuning_that_needs_more_flash_is_told():
+    assert growth(1200, 1200) == growth(1200, 1100) == ""
+    assert growth(20480, 20612).endswith("20,612 flash bytes instead of 20,480")
+    assert _exceeded(20480, 20480) == ""
+    told = _exceeded(20612, 20480)
+    assert told.startswith("--max-bytes 20,480: the member takes 20,612 flash bytes")
+    assert "132 too many" in told and told.endswith("give --max-bytes 20348")
