@@ -3,7 +3,8 @@
 Quantises a model of the zoo at 8, 4, 3 and 2 bits, writes C, compiles it with -Os and counts the
 instructions of a step under QEMU, which counts no cycles. Beside it stands emx-onnx-cgen, given the
 step graph of the same program without the float head, as it is and with its constants folded; it is
-run if the environment variable ``EMX_ONNX_CGEN`` names it.
+run if the environment variable ``EMX_ONNX_CGEN`` names it. All weights are in its C source;
+by default, those beyond 100 kB are in a file that a program reads into RAM.
 
 Flash is what the linker counts, parameters and code with the same start-up; the code of
 emx-onnx-cgen comes with what it takes of newlib.
@@ -192,7 +193,8 @@ def emx(
         onnx.save(message, made / "model.onnx")
         subprocess.run(
             [command, "compile", "--input-dim", "batch=1", "--emit-data-file",
-             "--large-temp-threshold", "0", "model.onnx", "model.c"],
+             "--large-temp-threshold", "0", "--large-weight-threshold", "0",
+             "model.onnx", "model.c"],
             cwd=made, check=True, capture_output=True,
         )  # fmt: skip
         (made / "run.c").write_text(EMX.format(inputs=inputs, width=width))
