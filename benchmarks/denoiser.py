@@ -6,7 +6,8 @@ the whole of another one, chained through the caches: uniform 8 and 6 bits, and 
 at most 18,000 bytes of flash of a search that is judged by it. The same schemes on a third
 recording say how far that holds.
 
-    python -m benchmarks.denoiser MODEL --audio FOLDER [--quick] [--json FILE]
+    python -m benchmarks.denoiser MODEL --audio FOLDER [--wide-states] [--validation NAME]
+                                  [--judged FRAMES] [--holdout NAME] [--quick] [--json FILE]
 """
 
 import tempfile
@@ -52,6 +53,8 @@ def main() -> None:
     parser.add_argument("--calibration", default="noisy_1", help="recording (default noisy_1)")
     parser.add_argument("--validation", default="gtcrn_mix", help="recording (default gtcrn_mix)")
     parser.add_argument("--holdout", default="gtcrn_enhanced_stream", help="recording")
+    parser.add_argument("--judged", type=int, help="frames that the search sees (default all)")
+    parser.add_argument("--wide-states", action="store_true", help="16 bits for states")
     options = parser.parse_args()
     names = ("calibration", "validation", "holdout")
     data: dict[str, Any] = {
@@ -59,12 +62,13 @@ def main() -> None:
         for count in [SHORT if options.quick else None]
         for role in names
     }
+    data["validation"] = {INPUT: data["validation"][INPUT][: options.judged]}
     figures: dict[str, float | str] = {"frames": len(data["validation"][INPUT])}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", onnxgru.OnnxgruWarning)  # of few recordings
         search = onnxgru.quantize(
             options.model, **data, output=Path(folder, "search"), search=True,
-            **(QUICK if options.quick else SEARCH),
+            wide_states=options.wide_states, **(QUICK if options.quick else SEARCH),
         )  # fmt: skip
         assert search.front is not None
         for uniform in search.front["uniform"]:

@@ -306,3 +306,30 @@ def test_frames_of_a_denoiser_overlap_to_the_recording(tmp_path: Path) -> None:
     whole = pieces[:-1, HOP:] + pieces[1:, :HOP]
     np.testing.assert_allclose(whole.ravel(), samples[HOP : 4 * HOP] / 2**15, atol=1e-6)
     np.testing.assert_array_equal(frames(tmp_path / "noise.wav", 2), found[:2])
+
+
+def test_published_models_take_the_frames_made_for_them() -> None:
+    """Shapes beside time are those of the inputs, whose batch is 1."""
+    from benchmarks.realmodels import MODELS, PIECE, pieces
+
+    shapes = {
+        "GTCRN": (257, 1, 2), "NSNet2": (1, 161), "packet loss": (1, 805), "RNNoise": (1, 42),
+        "DTLN": (1, 257), "silero-vad": (576,),
+    }  # fmt: skip
+    samples = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    for name, published in MODELS.items():
+        frames = published.frames(samples)
+        assert frames.dtype == np.float32 and np.isfinite(frames).all()
+        assert np.delete(frames.shape, published.time).tolist() == list(shapes[name])
+        if published.sequences and frames.ndim > 2:
+            cut = pieces(frames, published)
+            assert cut.shape[published.time] == PIECE
+            first = np.take(cut, [0], 1 - published.time)
+            np.testing.assert_array_equal(first, np.take(frames, range(PIECE), published.time))
+
+
+@needs_data
+def test_real_models(tmp_path: Path) -> None:
+    """The command checks itself that forms and `evaluate` have one figure."""
+    found = figures("realmodels", tmp_path, "--only", "RNNoise")
+    assert float(found["RNNoise, wide, SQNR, dB"]) > 25
