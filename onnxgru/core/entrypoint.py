@@ -41,8 +41,14 @@ def load_entrypoint(text: str) -> Callable[..., Any]:
         object cannot be called.
     """
     if not is_entrypoint(text):
-        raise UsageError(f"{text!r}: must have the form package.module:name")
+        raise UsageError(
+            f"{text!r}: must have the form package.module:name, such as net:make for make in "
+            "net.py of the current folder"
+        )
     module_name, name = text.split(":")
+    if module_name.endswith(".py"):
+        plain = module_name.removesuffix(".py")
+        raise UsageError(f"{text}: must name a module, not its file; give {plain}:{name}")
     with _current_folder_first():
         try:
             module = importlib.import_module(module_name)
