@@ -1,10 +1,14 @@
 """The benchmarks run in their quick form: what they compute is checked, not how long it takes."""
 
+import contextlib
+import importlib
+import io
 import json
 import math
 import os
 import subprocess
 import sys
+import warnings
 import wave
 from pathlib import Path
 
@@ -35,6 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def figures(name: str, tmp_path: Path, *options: str) -> dict[str, float | str]:
+    """What a benchmark measures in a process of its own, with its own threads and memory."""
     target = tmp_path / "figures.json"
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *options, "--quick", "--json", str(target)],
@@ -44,9 +49,29 @@ def figures(name: str, tmp_path: Path, *options: str) -> dict[str, float | str]:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    return written(target, done.stdout)
+
+
+def figures_here(name: str, tmp_path: Path) -> dict[str, float | str]:
+    """The same in this process, which has loaded all that a benchmark needs."""
+    target = tmp_path / "figures.json"
+    module = importlib.import_module(f"benchmarks.{name}")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()) as said,
+    ):
+        warnings.simplefilter("ignore")  # few data
+        patch.chdir(ROOT)
+        patch.setattr(sys, "argv", [name, "--quick", "--json", str(target)])
+        module.main()
+    return written(target, said.getvalue())
+
+
+def written(target: Path, said: str) -> dict[str, float | str]:
+    """The figures in a file, which were printed as ``name: value`` too."""
     found = json.loads(target.read_text())
-    printed = [line.split(": ", 1)[0] for line in done.stdout.splitlines()]
-    assert printed == list(found)  # ``name: value`` lines
+    assert [line.split(": ", 1)[0] for line in said.splitlines()] == list(found)
     return found
 
 
@@ -65,13 +90,13 @@ def test_evaluator(tmp_path: Path) -> None:
 
 
 def test_flash(tmp_path: Path) -> None:
-    found = figures("flash", tmp_path)
+    found = figures_here("flash", tmp_path)
     label = "digits_row, weights 2, outputs 2, flash / weights"
     assert found[label] < 1.31 and found[f"{label} before"] > 1.68
 
 
 def test_latency(tmp_path: Path) -> None:
-    found = figures("latency", tmp_path)
+    found = figures_here("latency", tmp_path)
     assert int(found["scan, Gather, nodes of the body"]) <= 48
     assert int(found["scan, GatherElements, nodes of the body"]) <= 52
     assert int(found["step, Gather, nodes of the graph"]) <= 66
@@ -79,7 +104,7 @@ def test_latency(tmp_path: Path) -> None:
 
 @needs_gcc
 def test_agreement(tmp_path: Path) -> None:
-    found = figures("agreement", tmp_path)
+    found = figures_here("agreement", tmp_path)
     assert found["steps"] == "5000"
     assert [v for k, v in found.items() if "differ" in k] == ["0"] * 5
 
@@ -97,26 +122,26 @@ def test_scaling(tmp_path: Path) -> None:
 
 
 def test_hypervolume(tmp_path: Path) -> None:
-    found = figures("hypervolume", tmp_path)
+    found = figures_here("hypervolume", tmp_path)
     assert float(found["hypervolume after 40 (ours, median)"]) > float(
         found["hypervolume after 40 (random, median)"]
     )
 
 
 def test_choice(tmp_path: Path) -> None:
-    found = figures("choice", tmp_path)
+    found = figures_here("choice", tmp_path)
     assert found["more than 1 point, seeds (near best found)"] == 0
 
 
 def test_delta(tmp_path: Path) -> None:
-    found = figures("delta", tmp_path)
+    found = figures_here("delta", tmp_path)
     case = "weights 8, outputs 8, threshold"
     assert float(found[f"eliminated, % ({case} auto)"]) > float(found[f"eliminated, % ({case} 2)"])
     assert float(found[f"accuracy ({case} auto)"]) > float(found[f"accuracy ({case} none)"]) - 1
 
 
 def test_rounding(tmp_path: Path) -> None:
-    found = figures("rounding", tmp_path)
+    found = figures_here("rounding", tmp_path)
     for bits in (2, 3):
         plain, gptq = (
             float(found[f"output, dB (weights {bits}, {n})"]) for n in ("nearest", "gptq")
@@ -135,7 +160,7 @@ def test_published(tmp_path: Path) -> None:
 
 
 def test_draws(tmp_path: Path) -> None:
-    found = figures("draws", tmp_path)
+    found = figures_here("draws", tmp_path)
     for bits in (2, 3):
         for alone in ("", ", alone"):
             for figure, better in (("sqnr, dB", 1), ("entropy, nats", -1)):
@@ -182,14 +207,14 @@ def test_training(tmp_path: Path) -> None:
 
 def test_beacons(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    found = figures("beacons", tmp_path)
+    found = figures_here("beacons", tmp_path)
     assert float(found["members"]) == 2
     assert found["output, dB (float, 4 epochs)"] > found["output, dB (float, 1 epoch)"]
 
 
 def test_teacher(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    found = figures("teacher", tmp_path)
+    found = figures_here("teacher", tmp_path)
     alone, taught = (
         float(found[f"cross-entropy (2 bits, 2 epochs{how}, mean)"])
         for how in ("", ", 1 for a teacher")

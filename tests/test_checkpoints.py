@@ -31,7 +31,7 @@ PLAINLY = ("quantize", "digits_row.onnx", "-q")
 ALONE = ("quantize", "digits_row.onnx", "-q", "--bits", "3", "--learned-scales", "all", *HOW)
 SEARCH = (*PLAINLY, "--search", "--population", "6", "--generations", "2", *HOW)
 EVERY = (*PLAINLY, "--search", "--population", "4", "--generations", "2", *HOW)
-EVERY += ("--finetune-candidates",)
+EVERY += ("--finetune-candidates", "--epochs", "3")  # one of each candidate
 FINETUNE = ("finetune", "plain", "-q", "--training-data", "few.npz", "--epochs", "3")
 
 
@@ -70,9 +70,14 @@ def stopped(output: str, number: int, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "force"), [(0, ()), (1, ("--force",)), (3, ()), (5, ()), (5, ("--force",))]
+    ("command", "whole", "number", "force"),
+    [
+        *((ALONE, "alone", number, ()) for number in (0, 3, 5)),
+        *((ALONE, "alone", number, ("--force",)) for number in (1, 5)),
+        # The checkpoints are the same after a search.
+        *((SEARCH, "search", number, force) for number, force in ((1, ()), (5, ("--force",)))),
+    ],
 )
-@pytest.mark.parametrize(("command", "whole"), [(ALONE, "alone"), (SEARCH, "search")])
 def test_interrupted_in_any_epoch(place, capsys, command, whole, number, force):
     """0 is before the first step of the teacher, of 2 epochs; 3 before that of the scheme."""
     shutil.rmtree("stopped", ignore_errors=True)

@@ -27,7 +27,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,24 @@ class Calibration:
         # Copies: what the caller does to its own mappings shall not show here.
         object.__setattr__(self, "histograms", dict(self.histograms))
         object.__setattr__(self, "overrides", overrides)
+
+    def overridden(self, ranges: Mapping[str, Range]) -> "Calibration":
+        """The same with more overrides. Both remember what either of them computes.
+
+        Parameters
+        ----------
+        ranges : mapping of str to tuple of float
+            Ranges ``(low, high)`` by operator name.
+
+        Raises
+        ------
+        SchemeError
+            As for `Calibration`.
+        """
+        found = replace(self, overrides={**self.overrides, **ranges})
+        for name in ("_ranges", "_gates", "_addends"):  # nothing in them knows an override
+            object.__setattr__(found, name, getattr(self, name))
+        return found
 
     def range(
         self,

@@ -73,14 +73,10 @@ class Statistics:
         return {} if self.moments is None else {MOMENTS: self.moments.dumps()}
 
     def retuned(self, learned: Mapping[str, tuple[float, float]]) -> "Statistics":
-        """The same statistics, with ranges that fine-tuning learned, by operator.
-
-        Without any it is this object, because its calibration remembers the ranges that it chose.
-        """
+        """The same statistics, with ranges that fine-tuning learned, by operator."""
         if not learned:
             return self
-        overrides = {**self.calibration.overrides, **learned}
-        return replace(self, calibration=replace(self.calibration, overrides=overrides))
+        return replace(self, calibration=self.calibration.overridden(learned))
 
 
 def _calibration(model: Model, batches: Batches, config: Config, listener: Listener) -> Calibration:

@@ -70,6 +70,13 @@ def test_a_range_is_computed_once(monkeypatch):
     statistics.range(SUM, "mse", 5)
     statistics.range(GATE, "mse", 4)
     assert len(calls) == 3
+    other = statistics.overridden({GATE: (-1.5, 1.0)})  # remembers it too
+    assert other.range(SUM, "mse", 4) == first
+    assert other.range(GATE, "mse", 4) == (-1.5, 1.0) != statistics.range(GATE, "mse", 4)
+    assert other.overridden({SUM: (0.0, 2.0)}).overrides == {GATE: (-1.5, 1.0), SUM: (0.0, 2.0)}
+    other.range(SUM, "mse", 6)
+    statistics.range(SUM, "mse", 6)
+    assert len(calls) == 4 and not statistics.overrides
 
 
 def test_an_override_wins_and_contains_zero():
