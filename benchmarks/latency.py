@@ -2,11 +2,11 @@
 
 A GRU of H=128 and I=28 with 8-bit codes and weights, and the same in float, on one thread of
 onnxruntime: sequences of 28 steps as Scan and unrolled, one step a call as step, for one sequence
-and for 256 at once. Tables are read by GatherElements, or by Gather, which more runtimes take and
-which is slow in onnxruntime. With ``--operator``: GRUs of several sizes and lengths as functions,
-whose bodies run, and with the operators of `onnxgru.onnxruntime` in their place, beside the float
-GRU. Calls of all sides run in turn. Figures are medians of processor time,
-in which other work on the machine does not count.
+and for 256 at once, with graphs for any batch and with those of ``--batch 256``. Tables are read by
+GatherElements, or by Gather, which more runtimes take and which is slow in onnxruntime. With
+``--operator``: GRUs of several sizes and lengths as functions, whose bodies run, and with the
+operators of `onnxgru.onnxruntime` in their place, beside the float GRU. Calls of all sides run in
+turn. Figures are medians of processor time, in which other work on the machine does not count.
 
     python -m benchmarks.latency [--operator] [--quick] [--json FILE]
 """
@@ -14,6 +14,7 @@ in which other work on the machine does not count.
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from onnxgru.custom_ops.vocabulary import LOOKUPS, Vocabulary
 from onnxgru.onnxruntime import library
 from onnxgru.onnxruntime.operators import Operator, matched
 from onnxgru.passes import source
+from onnxgru.passes.batch import Batch
 from onnxgru.passes.emit import Emit
 from onnxgru.passes.form import FORMS, Form
 from onnxgru.passes.functions import Functions
@@ -44,6 +46,8 @@ SIZES, LENGTHS = (64, 128, 256), (28, 361)
 def integer(made: Bench, form: Form, lookup: str) -> onnx.ModelProto:
     """The packed integer graph in a form."""
     model = made.model.clone()
+    if form.batch is not None:
+        Batch({"X": 1}, form.batch)(model)
     Step(made.layers, form.length)(model)
     program = made.lowering(Scheme.uniform(made.layers, BITS))
     Emit(program, form, Vocabulary(lookup))(model)
@@ -132,16 +136,23 @@ def forms(*, quick: bool) -> dict[str, float | str]:
         steps = form.length or STEPS
         floating = handing_on(made.message) if name == "step" else made.message
         for batch in BATCHES:
+            sides = {f"batch {batch}, {lookup}": message for lookup, message in messages.items()}
+            if batch > 1:
+                fixed = replace(form, batch=batch)
+                sides |= {
+                    f"batch {batch}, --batch {batch}, {lookup}": integer(made, fixed, lookup)
+                    for lookup in messages
+                }
             rounds = (40 if quick else 400) if batch == 1 else 5 if quick else 25
             other, *own = medians(
                 caller(floating, batch, steps, None),
-                *(caller(message, batch, steps, state) for message in messages.values()),
+                *(caller(message, batch, steps, state) for message in sides.values()),
                 rounds=rounds,
                 clock=time.process_time,
             )
             figures[f"{name}, batch {batch}, float, us per call"] = 1e6 * other
-            for lookup, seconds in zip(messages, own, strict=True):
-                label = f"{name}, batch {batch}, {lookup}"
+            for side, seconds in zip(sides, own, strict=True):
+                label = f"{name}, {side}"
                 figures[f"{label}, us per call"] = 1e6 * seconds
                 figures[f"{label}, ratio"] = seconds / other
     return figures

@@ -43,6 +43,12 @@ STEPS, BATCH, INPUTS, HIDDEN = 6, 2, 4, 8
 LONG = {"LiteRT": 1000}
 """Steps of the recordings for runtimes that compute a wrong code once in a hundred calls."""
 
+LENGTHS = (16, 32, 64)
+"""Steps of longer unrolled graphs, which compilers take minutes for."""
+
+SECONDS = 5.0
+"""Limit of one step of an unrolled graph in one runtime, where it is more than that of a graph."""
+
 FORMS = ("step", "unrolled", "scan")
 
 FLEXIBLE = ("onnxruntime", "onnx.reference", "OpenVINO", "onnxruntime-web")
@@ -58,6 +64,9 @@ MEASURED: dict[tuple[str, str], tuple[str, ...]] = {
     ("plain", "step"): (*FLEXIBLE, *COMPILERS, "onnx2c", "LiteRT", "C"),
 }
 """Runtimes by profile and form."""
+
+UNROLLED = ("compilers", "unrolled")
+"""Where longer graphs are tried."""
 
 FIRST = ("onnxruntime", "scan")
 """Where the first model is tried in all runtimes."""
@@ -96,12 +105,15 @@ class Sample:
         Of `quantize`.
     wide : tuple of str
         Ends of names of operators that get 16 bits.
+    steps : int
+        Length of its recordings. Longer ones are for unrolled graphs and the compilers alone.
     """
 
     name: str
     make: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     wide: tuple[str, ...] = ()
+    steps: int = STEPS
 
 
 SAMPLES = (
@@ -112,6 +124,7 @@ SAMPLES = (
     Sample("16 bits", "GRU", wide=("state.sum", "state.new", "state.keep")),
     Sample("delta", "GRU", {"delta": "2"}),
     Sample("dense", "dense", {"head": True}),
+    *(Sample(f"GRU, {steps} steps", "GRU", steps=steps) for steps in LENGTHS),
 )
 
 
@@ -123,6 +136,7 @@ def main() -> None:
     if options.install:
         places = _installed() | places
     samples = SAMPLES[:1] if options.quick else SAMPLES
+    samples = [sample for sample in samples if sample.steps in (options.steps or (sample.steps,))]
     for form in options.form or FORMS:
         for profile in options.profile or PROFILES:
             for sample in samples:
@@ -142,6 +156,8 @@ def main() -> None:
 def _wanted(kind: tuple[str, str], sample: Sample, only: Sequence[str] | None) -> list[str]:
     """Full names of the runtimes that a model is tried in."""
     found = MEASURED.get(kind, ())
+    if sample.steps > STEPS:
+        found = COMPILERS if kind == UNROLLED else ()
     if kind == FIRST and sample is SAMPLES[0]:
         found = (*FLEXIBLE, *COMPILERS, "onnx2c", "LiteRT")
     names = [runtime.name for name in found for runtime in table.find(name)]
@@ -172,6 +188,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--form", nargs="+", choices=FORMS, help="forms to measure")
     options.add_argument("--at", nargs="+", default=(), type=_place, metavar="RUNTIME=PATH")
     options.add_argument("--install", action="store_true", help="install what is missing")
+    options.add_argument("--steps", nargs="+", type=int, help="lengths of recordings to measure")
     options.add_argument("--seconds", type=float, default=60.0, help="limit of one graph in one")
     options.add_argument("--quick", action="store_true", help="one model")
     options.add_argument("--json", type=Path, metavar="FILE", help="record to go on with")
@@ -241,7 +258,8 @@ def _measure(
         for steps in sorted({LONG.get(name, STEPS) for name in names}):
             group = [name for name in names if LONG.get(name, STEPS) == steps]
             given = data if steps == STEPS or kind[1] == "unrolled" else _recordings(steps)
-            found += verify(written, given, group, where=at, seconds=options.seconds).rows
+            limit = max(options.seconds, SECONDS * sample.steps)
+            found += verify(written, given, group, where=at, seconds=limit).rows
     for row in found:
         if row.verdict == ABSENT:
             continue
@@ -261,7 +279,7 @@ def quantized(place: Path, sample: Sample, kind: tuple[str, str]) -> tuple[Path,
     """An output folder, and recordings to run it on."""
     path = place / "model.onnx"
     onnx.save(build(sample.make), path)
-    data = _recordings(STEPS)
+    data = _recordings(sample.steps)
     given: dict[str, Any] = {"bits": 4, "calibration": data, "listener": silent}
     profile, form = kind
     given |= {"profile": profile, **sample.settings}
@@ -275,7 +293,7 @@ def quantized(place: Path, sample: Sample, kind: tuple[str, str]) -> tuple[Path,
         given = {**given, "bits": None, "scheme": place / "scheme.json"}
     given["recurrence"] = form
     if form == "unrolled":
-        given["steps"] = STEPS
+        given["steps"] = sample.steps
     return api.quantize(path, output=place / "out", **given).folder, data
 
 

@@ -12,7 +12,7 @@ WORDS = {SAME: "same", DIFFERS: "**DIFFERS**", REFUSES: "refuses", ABSENT: ""}
 FORMS = {
     "step": "one step per call, `--recurrence step`",
     "scan": "a loop, `--recurrence scan`",
-    "unrolled": "no loop, `--recurrence unrolled`, six steps",
+    "unrolled": "no loop, `--recurrence unrolled`, six steps where no other number is given",
 }
 
 HEAD = """# Runtimes
@@ -27,7 +27,8 @@ python -m benchmarks.runtimes --install --json benchmarks/results/runtimes.json 
 ```
 
 - *same*: all codes are equal, those of the states at every step and those of quantised inputs.
-- *refuses*: the runtime does not load or run the graph, or does not come back within 60 seconds.
+- *refuses*: the runtime does not load or run the graph, or does not come back within 60 seconds,
+  or five seconds per step of an unrolled graph.
   The reason is below the table.
 - **DIFFERS**: it computes other codes. Do not use it.
 - An empty cell was not measured.
@@ -136,6 +137,7 @@ def _one(words: str, samples: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 ORDER = ("GRU", "RNN", "LSTM", "LiGRU", "16 bits", "delta", "dense")
+ORDER += tuple(f"GRU, {steps} steps" for steps in (16, 32, 64))
 
 
 def _groups() -> Iterator[tuple[str, list[str]]]:

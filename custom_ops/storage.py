@@ -87,7 +87,7 @@ class Storage:
     def _part(self, constant: Constant) -> ir.Value:
         sizes, index, axis = constant.key
         (whole,) = constant.operands
-        if whole.value.ndim == 1:
+        if whole.value.ndim == 1 and 1 in sizes:  # parts of one number are written as they are
             start = sum(sizes[:index])
             ends = self._tape.axes(start), self._tape.axes(start + sizes[index])
             return self._op("Slice", self(whole), *ends)

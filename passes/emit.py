@@ -272,7 +272,7 @@ class Emit(ir.passes.InPlacePass):
         root = Tape(graph=model.graph, small=True)
         arithmetic = IntegerArithmetic(
             self._vocabulary,
-            whole=self._form.name == "step",
+            whole=self._form.whole,
             traced=self._traced,
             layers=self._program.layers,
         )

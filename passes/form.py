@@ -8,6 +8,9 @@ from onnxgru.core.errors import ModelError, UsageError
 
 FORMS = ("scan", "step", "unrolled")
 
+MANY = 32
+"""Recordings per call from which a step of a scan had better compute everything itself."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -46,6 +49,15 @@ class Form:
     def length(self) -> int | None:
         """Time steps that every call takes, None for any number or that of the source model."""
         return {"step": 1, "unrolled": self.steps}.get(self.name)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a step reads its input, and nothing is computed of it for all steps before.
+
+        Of many recordings, values of all steps do not fit a processor's cache.
+        """
+        many = self.batch is not None and self.batch >= MANY
+        return self.name == "step" or (self.name == "scan" and many)
 
 
 def length(form: Form, layer: str, x: ir.Value | None) -> int:

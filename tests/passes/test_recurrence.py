@@ -3,9 +3,10 @@
 import onnx
 import pytest
 
-from onnxgru.passes.form import Form
+from onnxgru.passes.form import MANY, Form
 from tests import grus
 from tests.pipeline import pipeline
+from tests.runtime.exact import require_exact
 
 
 def sizes(value: onnx.ValueInfoProto) -> list[int | str | None]:
@@ -33,3 +34,19 @@ def test_every_step_of_an_unrolled_graph_has_a_batch_that_is_known(named: bool) 
     steps = [shape for shape in shapes if len(shape) == 2 and shape[1] in (5, 6, 15, 18)]
     assert len(steps) > 300
     assert all(None not in shape for shape in steps)
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_steps_of_many_recordings_read_the_input_themselves(direction: str) -> None:
+    """Then the values of all steps are never in memory at once, and the codes are the same."""
+    case = grus.Case(T=3, B=MANY, I=3, H=4, direction=direction, dynamic=False)
+    model = pipeline(grus.model(case), grus.feeds(case))
+    form = Form("scan", batch=case.B)
+    assert form.whole and not Form("scan", batch=MANY - 1).whole and not Form("scan").whole
+    for program in (model.uniform(8), model.mixed(1)):
+        require_exact(model, program, grus.feeds(case), form)
+    scans = [node for node in model.emit(program, form).graph.node if node.op_type == "Scan"]
+    assert len(scans) == case.D
+    for scan in scans:
+        (body,) = (attribute.g for attribute in scan.attribute if attribute.name == "body")
+        assert [sizes(value) for value in body.input] == [[MANY, case.H], [MANY, case.I]]
