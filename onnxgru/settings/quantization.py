@@ -106,9 +106,9 @@ class Quantization(Settings):
     wide_states: bool = setting(
         False,
         Switch(),
-        "give 16 bits to states that every step adds to, such as a GRU's, and to what is added: for "
-        "units that change slowly, and for few bits; matrix products and other operators read them "
-        "in codes of the usual width",
+        "give 16 bits to states that every step adds to, such as a GRU's, and to what is added: "
+        "for units that change slowly, and for few bits; matrix products and other operators read "
+        "them in codes of the usual width",
     )
     skip: tuple[str, ...] = setting(
         (),
