@@ -27,8 +27,8 @@ python -m benchmarks.runtimes --install --json benchmarks/results/runtimes.json 
 ```
 
 - *same*: all codes are equal, those of the states at every step and those of quantised inputs.
-- *refuses*: the runtime does not load or run the graph, or does not come back in time: 60 seconds, and
-  at least 5 seconds per step of an unrolled graph. The reason is below the table.
+- *refuses*: the runtime does not load or run the graph, or does not come back in time: 60 seconds,
+  and at least 5 seconds per step of an unrolled graph. The reason is below the table.
 - **DIFFERS**: it computes other codes. Do not use it.
 - An empty cell was not measured.
 
