@@ -9,7 +9,7 @@ gets five log power spectra side by side.
 The figures: 8 bits everywhere, that over the last tenth of the recording, 8 bits with
 ``--wide-states --input-bits 16``, and the smallest member of a short search within 3 dB. The step
 form must have the figure of the scan, ``evaluate`` that of the report, and models that take several
-frames are unrolled too. A quick run leaves these forms and the search out.
+frames are unrolled too. A quick run has the scan alone.
 
     ONNXGRU_DATA=FOLDER python -m benchmarks.realmodels [--frames N] [--only NAME] [--quick]
                                                        [--json FILE]
@@ -164,10 +164,11 @@ def measure(
         )
         found = judged.rows[1].quality
         assert found is not None and abs(found - figure) < NEAR, "evaluate tells another figure"
-        wide = quantized("wide", wide_states=True, input_bits=16)
+        wide = search = plain
         if not quick:
             _check_forms(quantized, figure, data if published.sequences else {}, published)
-        search = plain if quick else quantized("search", **SEARCH)
+            wide = quantized("wide", wide_states=True, input_bits=16)
+            search = quantized("search", **SEARCH)
     drift = [figures[-1] for figures in plain.parsed.drift.values() if figures[-1] is not None]
     return {
         "frames": data["validation"].shape[published.time],
