@@ -76,6 +76,8 @@ class ScanPlan:
         Those that have a table, in the order of the tables.
     scalings : tuple of ScaleOperator or CopyOperator
         What multiplies by a vector, in the order of the vectors; a copy's are ones.
+    width : int
+        Features of every operator.
 
     Raises
     ------
