@@ -275,9 +275,9 @@ def test_an_update_takes_nanoseconds_a_value():
     histogram = of(values)
     durations = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.thread_time()
         histogram.update(values)
-        durations.append(time.perf_counter() - start)
+        durations.append(time.thread_time() - start)
     # About 2 ns here; np.histogram takes 60 to 100. Room for a busy machine.
     assert min(durations) / values.size < 40e-9
 

@@ -348,7 +348,7 @@ def test_an_observer_takes_milliseconds():
     for observer in OBSERVERS:
         durations = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.thread_time()
             observe(histogram, observer, 8)
-            durations.append(time.perf_counter() - start)
+            durations.append(time.thread_time() - start)
         assert min(durations) < 0.03  # about 2 ms here; room for a busy machine
