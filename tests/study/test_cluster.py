@@ -31,8 +31,9 @@ COSTS = Path(__file__).parents[2] / "docs" / "costs"
 SHORT = {"search": True, "population": 8, "generations": 3, "verify": 2}
 
 
+USUAL = "import onnxruntime, onnxgru.runtime.fused, onnxgru.study.problem"
 BARE = """
-import importlib.metadata, sys
+import importlib.metadata
 sys.modules["onnxgru"] = None
 def version(name, found=importlib.metadata.version):
     if name == "onnxgru":
@@ -40,37 +41,53 @@ def version(name, found=importlib.metadata.version):
     return found(name)
 importlib.metadata.version = version
 version.__module__ = "importlib.metadata"
-from distributed.cli import dask_{}
-dask_{}.main()
 """
-"""A process of Dask where onnxgru is not installed."""
+"""What a process of Dask begins with where onnxgru is not installed."""
+
+FORKS = """
+import json, os, signal, sys
+{}
+from distributed.cli import dask_scheduler, dask_worker
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    what, arguments = json.loads(line)
+    process = os.fork()
+    if not process:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        {{"scheduler": dask_scheduler, "worker": dask_worker}}[what].main(arguments)
+    print(process, flush=True)
+"""
+"""A process that has imported everything once, and is copied for every scheduler and worker."""
 
 
 class Machines:
     """A scheduler that gives a task up when its worker dies, and workers to start and kill."""
 
     def __init__(self, folder: Path, *, bare: bool = False) -> None:
-        self._folder, self._bare = folder, bare
-        self._workers: list[subprocess.Popen] = []
+        self._folder = folder
+        self._workers: list[int] = []
         self._file = folder / "scheduler.json"
+        with (folder / "log.txt").open("a") as log:
+            self._forks = subprocess.Popen(
+                [sys.executable, "-c", FORKS.format(BARE if bare else USUAL)],
+                cwd=folder,
+                env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self._scheduler = self._start("scheduler", "--scheduler-file", self._file, "--port", "0")
         self.address = self._until(self._address)
 
-    def _start(self, what: str, *arguments: object) -> subprocess.Popen:
-        program = ["-m", f"distributed.cli.dask_{what}"]
-        if self._bare:
-            program = ["-c", BARE.format(what, what)]
-        with (self._folder / "log.txt").open("a") as log:
-            return subprocess.Popen(
-                [
-                    *(sys.executable, *program, "--host", "127.0.0.1", "--no-dashboard"),
-                    *map(str, arguments),
-                ],
-                cwd=self._folder,
-                env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
-                stdout=log,
-                stderr=log,
-            )
+    def _start(self, what: str, *arguments: object) -> int:
+        """Start a process, and return its number."""
+        given = ["--host", "127.0.0.1", "--no-dashboard", *map(str, arguments)]
+        self._forks.stdin.write(json.dumps([what, given]) + "\n")
+        self._forks.stdin.flush()
+        return int(self._forks.stdout.readline())
 
     def _address(self) -> str:
         try:
@@ -98,7 +115,7 @@ class Machines:
 
     def staff(self, count: int) -> None:
         """See to it that there are so many workers."""
-        self._workers = [worker for worker in self._workers if worker.poll() is None]
+        self._workers = [worker for worker in self._workers if lives(worker)]
         while len(self._workers) < count:
             self.begin()
         while len(self._workers) > count:
@@ -108,9 +125,12 @@ class Machines:
 
     def kill(self) -> None:
         """End a worker as a machine does that goes away."""
-        worker = self._workers.pop()
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+        self._end(self._workers.pop())
+
+    def _end(self, process: int) -> None:
+        if lives(process):
+            os.kill(process, signal.SIGKILL)
+        self._until(lambda: not lives(process))
 
     def idle(self) -> bool:
         """Whether every task is gone."""
@@ -119,8 +139,16 @@ class Machines:
 
     def close(self) -> None:
         for process in (*self._workers, self._scheduler):
-            process.kill()
-            process.wait()
+            self._end(process)
+        self._forks.communicate()
+
+
+def lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.settings.toml import load
 from onnxgru.study.study import Study
-from tests.journeys import copy_digits
+from tests.journeys import copy_digits, read
 
 pytestmark = pytest.mark.slow
 
@@ -31,10 +31,16 @@ def searched(model, folder, **settings):
     return api.quantize(model, Config(output=folder, **SHORT, **settings))
 
 
+@pytest.fixture(scope="module")
+def plain(model, tmp_path_factory):
+    """The folder of a search without any other settings."""
+    return searched(model, tmp_path_factory.mktemp("plain") / "out").folder
+
+
 @pytest.mark.parametrize(
     ("settings", "keys"),
     [
-        ({}, ["flash_bytes"]),
+        (None, ["flash_bytes"]),
         ({"strategy": "plain"}, ["flash_bytes"]),
         ({"objectives": "error,bitops,weights"}, ["bitops", "weight_bits"]),
         (
@@ -52,9 +58,11 @@ def searched(model, folder, **settings):
         ),
     ],
 )
-def test_front_holds_or_beats_every_uniform_scheme(model, tmp_path, settings, keys):
-    result = searched(model, tmp_path / "out", **settings)
-    front = result.front
+def test_front_holds_or_beats_every_uniform_scheme(model, plain, tmp_path, settings, keys):
+    folder, settings = plain, settings or {}
+    if settings:
+        folder = searched(model, tmp_path / "out", **settings).folder
+    front = read(folder / "front.json")
     assert list(front["objectives"]) == keys and front["size"] == keys[-1]
     for uniform in front["uniform"]:
         if settings.get("widths") == "2,4,8" and uniform["bits"] not in (2, 4, 8):
@@ -64,12 +72,12 @@ def test_front_holds_or_beats_every_uniform_scheme(model, tmp_path, settings, ke
             and all(member[key] <= uniform[key] for key in keys)
             for member in front["members"]
         )
-    with (tmp_path / "out" / "front.csv").open() as stream:
+    with (folder / "front.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row[keys[-1]]) for row in rows] == [m[keys[-1]] for m in front["members"]]
-    header = json.loads((tmp_path / "out" / "journal.jsonl").read_text().split("\n")[0])
+    header = json.loads((folder / "journal.jsonl").read_text().split("\n")[0])
     assert header["objectives"] == ["error", *keys]
-    report = (tmp_path / "out" / "report.md").read_text()
+    report = (folder / "report.md").read_text()
     size = front["objectives"][keys[-1]]
     least = "smallest member" if size == "flash bytes" else f"member of the least {size}"
     assert f"Chosen: the {least} at most 0.5 points below the best validation accuracy" in report
@@ -102,9 +110,9 @@ def test_narrow_searches_are_compared_with_uniform_8_bits(model, tmp_path):
     assert f"Chosen: the most accurate member, {reason}" in report
 
 
-def test_narrow_accumulators_bind_members_alone(model, tmp_path, capsys):
+def test_narrow_accumulators_bind_members_alone(model, plain, tmp_path, capsys):
     """Uniform 8 bits need more, and are still what the drop is counted from."""
-    usual = searched(model, tmp_path / "usual").front
+    usual = read(plain / "front.json")
     result = searched(model, tmp_path / "out", accumulator_bits=20)
     front = result.front
     assert front["uniform"] == usual["uniform"]
