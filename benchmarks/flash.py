@@ -1,4 +1,4 @@
-"""Flash beside the packed weights, and what multipliers of one byte cost, on the zoo's models.
+"""Flash beside the packed weights, and what narrow multipliers and biases cost, on the zoo.
 
 Each model is calibrated on random halves of its recordings, once for each draw, at uniform widths
 of 2 and 4 bits, and with outputs of 8 bits. *Before* is a program with biases of four bytes and
@@ -40,9 +40,10 @@ TRACED = 100
 
 
 @contextmanager
-def two_bytes() -> Iterator[None]:
-    """Multipliers of two bytes, whatever they would cost in one."""
+def exact() -> Iterator[None]:
+    """Multipliers of two bytes and biases that lose nothing, whatever narrow ones would cost."""
     with (
+        mock.patch.object(linear, "BIAS_LOSS", 0.0),
         mock.patch.object(fixedpoint, "LEAST_LOSS", -1.0),
         mock.patch.object(linear, "TOLERANCE", math.inf),
     ):
@@ -56,7 +57,8 @@ def sizes(program: IntegerProgram) -> tuple[float, float]:
     whole = sum(flash.values())
     biases = sum(4 * part.bias.size for part in parts)
     small = sum(part.bias.size for part in parts if part.output.requantization.small)
-    before = whole - flash["bias"] + biases + small
+    exponents = sum(len(operator.exponents) for operator in program.operators)
+    before = whole - flash["bias"] + biases + small - exponents
     return whole / flash["weight"], before / flash["weight"]
 
 
@@ -84,7 +86,7 @@ def measured(model: Path, draws: int, chosen: Sequence[Widths]) -> dict[str, flo
             half = Path(folder) / "half.npz"
             np.savez(half, **{name: array[kept] for name, array in arrays.items()})
             config = Config(calibration=half)
-            with two_bytes():
+            with exact():
                 session = Session.open(model, config, fused=True)
                 known = {widths: qualities(session, widths) for widths in chosen}
             session = Session.open(model, config, fused=True)

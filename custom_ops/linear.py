@@ -6,11 +6,17 @@ Float equation::
 
 Integer, for channel j of the outputs::
 
-    acc_j = sum_i (q_x,i - Z_x) q_W,ji + q_b,j          q_b = round(b / (S_x S_W,j))
+    acc_j = sum_i (q_x,i - Z_x) q_W,ji + 2^e q_b,j      q_b = round(b / (2^e S_x S_W,j))
     q_y,j = clip(Z_y + requantize(acc_j, S_x S_W,j / S_y), 0, 2^b - 1)
 
 Biases are int32 in the arithmetic. They are stored in the narrowest of int8, int16 and int32 that
-holds all of an operator's. Multipliers have 8 bits where these are precise enough
+holds all of an operator's. Where weights or results have at most 4 bits, it is the narrowest that
+holds them within a 16th of a code. Their unit, 2^e, is then the least with which they fit, so that
+nothing is lost where they fit anyway (e = 0)::
+
+    2^(e-1) S_x S_W,j / S_y <= 1/16
+
+Multipliers have 8 bits where these are precise enough
 beside the rounding of weights or results, and 15 elsewhere: see `onnxgru.core.fixedpoint`.
 
 The zero point of x is corrected by the product itself (MatMulInteger), not by the bias. The
@@ -32,6 +38,7 @@ wide results are in groups of their own, and so are those with weights of 16 bit
 computed in two planes of bytes, with both planes' extremes proved: see `onnxgru.custom_ops.planes`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +51,12 @@ import onnx_ir as ir
 
 from onnxgru.core import weights
 from onnxgru.core.errors import OverflowProofError
-from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM, Requantization
+from onnxgru.core.fixedpoint import (
+    EXACT_IN_FLOAT32,
+    INT32_MAXIMUM,
+    MAXIMUM_SHIFT,
+    Requantization,
+)
 from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import (
     BYTE,
@@ -74,6 +86,11 @@ from onnxgru.custom_ops.words import byte_shift, split
 
 BIAS_LIMIT = 2**30
 """Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""
+
+BIAS_LOSS = 1 / 16
+"""Codes that a bias may lose to be stored in fewer bytes, at narrow widths."""
+NARROW = 4
+"""Bits of narrow weights and results."""
 
 TOLERANCE = 32
 """Ratios are off by at most this part of what rounding may take from a channel's largest weight."""
@@ -110,6 +127,8 @@ class Part:
     dropped : int
         Bits of the sum of products that the accumulator drops: 8 where weights and operand have 16
         bits, else 0.
+    exponent : int
+        e: the biases are multiples of 2^e.
     """
 
     output: Output
@@ -119,6 +138,12 @@ class Part:
     type: WeightType
     extremes: npt.NDArray[np.int64]
     dropped: int = 0
+    exponent: int = 0
+
+    @property
+    def narrow(self) -> bool:
+        """Whether its biases may lose something."""
+        return min(self.type.bits, self.output.boundary.quantization.bits) <= NARROW
 
     @property
     def unit(self) -> int:
@@ -135,8 +160,9 @@ class Part:
 
     @cached_property
     def stored_bias(self) -> npt.NDArray[np.signedinteger[Any]]:
-        """The bias in the narrowest of int8, int16 and int32 that holds all of it."""
-        return self.bias.astype(narrowest(self.bias))
+        """The bias in its unit, in the narrowest of int8, int16 and int32 that holds all of it."""
+        codes = self.bias >> self.exponent
+        return codes.astype(narrowest(codes))
 
     @cached_property
     def contents(self) -> tuple[bytes, bytes]:
@@ -165,11 +191,12 @@ class Part:
         weight, kind = rounded.codes, WeightType(weight_bits)
         dropped = BYTE_BITS if kind.wide and operand.type.wide else 0
         scales = operand.scale * rounded.scales.astype(np.float64) * (1 << dropped)
-        codes = np.rint(rounded.bias / scales).astype(np.int64)
+        ratios = scales / result.quantization.scale
+        narrow = min(weight_bits, result.quantization.bits) <= NARROW
+        codes, exponent = _biases(rounded.bias / scales, ratios, BIAS_LOSS if narrow else 0.0)
         extremes = (accumulator(rounded.sums, operand) + (1 << dropped >> 1) >> dropped) + codes
         largest = int(np.abs(extremes).max())
         product = _intermediate(weight, operand, extremes - codes)
-        ratios = scales / result.quantization.scale
         requantization = Requantization.derive(
             ratios,
             np.abs(extremes).max(0),
@@ -184,7 +211,32 @@ class Part:
             )
         output = Output(operator.name, result, requantization, weight.shape[0], largest)
         bias = codes.astype(np.int32)
-        return cls(output, weight, rounded.scales, bias, kind, extremes, dropped)
+        return cls(output, weight, rounded.scales, bias, kind, extremes, dropped, exponent)
+
+
+def _biases(
+    exact: npt.NDArray[np.float64], ratios: npt.NDArray[np.float64], loss: float
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Biases of an operator in the accumulator's units, and e.
+
+    Parameters
+    ----------
+    exact : ndarray of float64, shape (outputs,)
+        Biases before rounding.
+    ratios : ndarray of float64, shape (outputs,)
+        Codes of the result per unit of the accumulator.
+    loss : float
+        Codes that a bias may lose.
+    """
+
+    def codes(exponent: int) -> npt.NDArray[np.int64]:
+        return np.rint(np.ldexp(exact, -exponent)).astype(np.int64)
+
+    most = math.frexp(2 * loss / float(ratios.max()))[1] - 1
+    most = min(max(most, 0), MAXIMUM_SHIFT)
+    least = narrowest(codes(most))
+    exponent = next(e for e in range(most + 1) if narrowest(codes(e)) == least)
+    return codes(exponent) << exponent, exponent
 
 
 def _intermediate(
@@ -289,6 +341,12 @@ class Linear(IntegerOperator):
         """One an operator."""
         return tuple(part.output for part in self.parts)
 
+    @cached_property
+    def exponents(self) -> tuple[int, ...]:
+        """Those of the biases of all parts, where any may differ from 0: by widths alone."""
+        narrow = any(part.narrow for part in self.parts)
+        return tuple(part.exponent for part in self.parts) if narrow else ()
+
     @property
     def form(self) -> tuple[object, ...]:
         """With the container of the weights."""
@@ -348,6 +406,8 @@ class Linear(IntegerOperator):
         whole = p.concatenate(stored) if len(stored) > 1 else stored[0]
         blocks = tuple(p.rows(whole, self.blocks))
         bias = p.concatenate(biases) if len(biases) > 1 else biases[0]
+        if given.units is not None:
+            bias = p.mul(bias, given.units)
         operand, stored_zeros = self.operands[0], self.zero_points
         zero_points: tuple[Value, ...]
         if operand.quantization.type.wide:

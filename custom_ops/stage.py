@@ -6,7 +6,7 @@ column.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from typing import Any, Generic
@@ -50,7 +50,7 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
     zero_points = p.split(zero_vector, [1] * len(stage.zero_points.values))
     multipliers = _multipliers(p, stage)
     prepared: dict[tuple[str, ...], Any] = {}
-    slot = 0
+    slot, first = 0, count
     for operator in stage.operators:
         own = tuple(next(multipliers) for _ in operator.multiplier_runs)
         zeros = tuple(zero_points[stage.zero_points.position(o)] for o in operator.operands)
@@ -65,6 +65,11 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
             wide = slots.mapped(partial(p.columns, positions=wanted, count=channels))
             zero = p.columns(zero_vector, places, channels)
             given = _given(p, operator, own, zeros, wide, zero)
+        if exponents := len(operator.exponents):
+            wanted = list(range(first, first + exponents))
+            units = p.columns(slots.shift.power, wanted, operator.results[0].channels)
+            given = replace(given, units=units)
+            first += exponents
         prepared[operator.outputs] = operator.prepare(p, given)
         slot += results
     return prepared
@@ -115,6 +120,8 @@ def _slots(p: Storing[Value], stage: Stage) -> _Slots[Value]:
         return _Slots(shift, clip, None)
     two = p.clip(p.sub(limit, p.constant(OPERAND_BITS)), p.constant(0), p.constant(1))
     word = p.mul(two, p.constant(WORD_BITS))
+    if extra := len(stage.shifts) - len(kept):
+        whole, _ = p.split(whole, (len(kept), extra))
     return _Slots(shift, clip, Words(p.shift(word), p.shift(p.sub(whole, word))))
 
 

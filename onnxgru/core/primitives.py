@@ -116,6 +116,8 @@ class Given(Generic[Value]):
         Of its results, where any needs it.
     words : Words, optional
         Of its results, where they have wide codes.
+    units : Value, optional
+        Powers of two that its stored biases are multiples of, where they are not 1.
     """
 
     multipliers: tuple[Value, ...]
@@ -123,6 +125,7 @@ class Given(Generic[Value]):
     finish: Finish[Value] | None = None
     clip: Clip[Value] | None = None
     words: Words[Value] | None = None
+    units: Value | None = None
 
     @property
     def result(self) -> Finish[Value]:

@@ -34,8 +34,6 @@ class Proof:
         Operator.
     minimum, maximum : int
         Exact extremes over all channels, rounding offset excluded; both are reached.
-    bits : int
-        Width of a two's complement register that holds them.
     """
 
     name: str
@@ -159,12 +157,16 @@ class IntegerOperator(ABC):
         return ()
 
     @property
+    def exponents(self) -> tuple[int, ...]:
+        """Further shifts it stores: e of its biases, by result, or none."""
+        return ()
+
+    @property
     def multiplier_runs(self) -> tuple[Runs, ...]:
         """How the multipliers of its results are handed to it: one value, of these runs."""
-        parameters = (result.requantization for result in self.results)
         runs = tuple(
             (small, sum(one.multipliers.size for one in run))
-            for small, run in groupby(parameters, attrgetter("small"))
+            for small, run in groupby((r.requantization for r in self.results), attrgetter("small"))
         )
         return (runs,) if runs else ()
 
@@ -199,9 +201,8 @@ class IntegerOperator(ABC):
     @property
     def form(self) -> tuple[object, ...]:
         """What `compute` does where it is general: equal forms differ in numbers alone."""
-        read = (operand.quantization.type.container for operand in self.operands)
-        made = (kind.container for kind in self.types)
-        return (type(self), self.inputs, self.outputs, *read, *made)
+        kinds = (*(operand.quantization.type for operand in self.operands), *self.types)
+        return (type(self), self.inputs, self.outputs, *(kind.container for kind in kinds))
 
     @property
     def gathers(self) -> int:
@@ -275,8 +276,7 @@ class ZeroPoints:
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        names = [*self._apart[False], *self._apart[True]]
-        return {name: place for place, name in enumerate(names)}
+        return {n: place for place, n in enumerate([*self._apart[False], *self._apart[True]])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,8 +304,9 @@ class Stage:
 
     @property
     def shifts(self) -> Codes:
-        """S of every slot."""
-        return np.asarray([r.requantization.shift for r in self.results], np.uint8)
+        """S of every slot, then the exponents of biases."""
+        exponents = [e for operator in self.operators for e in operator.exponents]
+        return np.asarray([r.requantization.shift for r in self.results] + exponents, np.uint8)
 
     @property
     def reaches(self) -> Codes:

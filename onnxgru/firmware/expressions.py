@@ -230,7 +230,7 @@ class Expressions:
     def columns(self, values: Expression, positions: Sequence[int], count: int) -> Expression:
         """Elements, each for so many columns."""
         picked = tuple(columns(values, position, 1) for position in positions)
-        return Beside(picked, (count,) * len(picked))
+        return picked[0] if len(picked) == 1 else Beside(picked, (count,) * len(picked))
 
     def power(self, exponent: Expression) -> Expression:
         """2**exponent."""

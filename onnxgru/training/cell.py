@@ -62,7 +62,8 @@ class LinearCell:
         weight, bias = operator.weight, operator.bias
         self._torch, self._part = torch, part
         fine = step * part.weight_scale.astype(np.float64) * part.unit
-        kept = np.rint(bias / fine) == part.bias
+        coarse = np.ldexp(fine, part.exponent)
+        kept = np.rint(bias / coarse) == part.bias >> part.exponent
         bias = np.where(kept, bias, (part.bias * fine).astype(np.float32))
         self.weight = torch.from_numpy(_within(weight, part)).requires_grad_()
         self.bias = torch.from_numpy(bias).requires_grad_()
@@ -71,10 +72,11 @@ class LinearCell:
     def quantized(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (outputs, inputs) and biases (outputs,) on their grids.
 
-        Biases are whole steps of the accumulator: products of a weight's scale and that of
-        what the weights are multiplied by, `step`.
+        Biases are whole steps of the accumulator, or a power of two of them: products of a
+        weight's scale and that of what the weights are multiplied by, `step`.
         """
-        fine = (step * self._quantizer.scales[:, 0]).detach() * self._part.unit
+        unit = self._part.unit << self._part.exponent
+        fine = (step * self._quantizer.scales[:, 0]).detach() * unit
         rounded = self._torch.round(self.bias.detach() / fine) * fine
         return self._quantizer(self.weight), self.bias + (rounded - self.bias.detach())
 

@@ -317,6 +317,34 @@ def test_linear(seed: int, inputs: int, bits: int, outputs: tuple[int, ...]) -> 
         assert (np.abs(result - wanted) <= bound + SLACK).all()
 
 
+@pytest.mark.parametrize(
+    ("weights", "bits", "stored"),
+    [(2, 2, "int8"), (2, 8, "int16"), (8, 2, "int8"), (5, 8, "int32"), (8, 8, "int32")],
+)
+def test_biases_of_narrow_widths_have_few_bytes(weights: int, bits: int, stored: str) -> None:
+    """Within a 16th of a code, in the least unit that allows so few bytes."""
+    rng = np.random.default_rng(bits)
+    operand = Quantization(2.0**-13, 100, 8)
+    result = Boundary("y", Quantization(4 / 2**bits, 1, bits))
+    scale = np.linspace(0.5, 1.0, 6, dtype=np.float32)
+    codes = WeightType(weights).nearest(rng.standard_normal((6, 3))).astype(np.int8)
+    bias = np.linspace(-4, 4, 6, dtype=np.float32)
+    spec = LinearOperator("y", "y", ("x",), 6, codes * scale[:, None], bias, "W")
+    part = Part.derive(spec, Rounded(codes, scale, bias), weights, operand, result)
+    unit = operand.scale * scale.astype(np.float64)
+    lost = np.abs(part.bias * unit - bias) / result.quantization.scale
+    assert part.stored_bias.dtype == stored
+    assert np.array_equal(part.stored_bias.astype(np.int64) << part.exponent, part.bias)
+    group = Linear((Boundary("x", operand),), ("x",), (part,), zero_points(result))
+    if min(weights, bits) > 4:
+        assert part.exponent == 0 and group.exponents == ()
+        return
+    assert group.exponents == (part.exponent,) and part.exponent > 0
+    assert lost.max() <= 1 / 16
+    finer = np.rint(bias / unit / 2 ** (part.exponent - 1))
+    assert np.abs(finer).max() > np.iinfo(stored).max
+
+
 @pytest.mark.parametrize("runtime", SOME_RUNTIMES)
 @pytest.mark.parametrize(("seed", "inputs", "bits", "outputs"), LINEAR)
 def test_graph_of_linear(

@@ -89,11 +89,13 @@ def test_sizes_by_role(bits: int) -> None:
     parts = [part for o in program.operators if isinstance(o, Linear) for part in o.parts]
     biases = [part.bias for part in parts]
     assert [b.size for b in biases] == [case.H] * 6
+    biases = [part.bias >> part.exponent for part in parts]
     assert total["bias"] == sum(case.H * held(bias.min(), bias.max()) for bias in biases)
     small = [part.output.requantization.small for part in parts]
     assert bits > 3 or all(small)
     assert bits < 7 or not any(small)
     assert total["multiplier"] == case.H * (12 - sum(small)) + 2 * (4 * 2 + 3)
-    assert total["shift"] == 6 + 4 + 3
+    exponents = sum(len(operator.exponents) for operator in program.operators)
+    assert total["shift"] == 6 + 4 + 3 + exponents
     assert total["table"] == 4 * 2**bits
     assert total["scale"] == 8
