@@ -6,7 +6,7 @@ low one first. The graph unpacks both with standard operators on 8-bit and 32-bi
 runtimes fold when they load it::
 
     flag  = (stream[:, None] & [1, 2, 4, .. 128]) / [1, 2, 4, .. 128]      one bit an element
-    code  = sum_k flag[..., k] d 2^k,  with an axis of b flags             uint8, + 128 - m
+    code  = sum_k flag[n, k] d 2^k,  reshaped to (n, b) before             uint8, + 128 - m
     value = sum_k byte[n, k] 256^k                                         int32
 
 d is what lies between two codes, m the largest of them.
@@ -150,7 +150,7 @@ class _Unpacking:
 
     def _sum(self, digits: ir.Value, base: int, count: int, factor: int = 1) -> ir.Value:
         weighted = self._op("Mul", digits, self._row(base, count, np.int32, factor))
-        return self._op("ReduceSum", weighted, self.tape.axes(-1), keepdims=0)
+        return self._op("ReduceSum", weighted, self.tape.axes(1), keepdims=0)
 
     def words(self, packed: ir.Value, *, signed: bool) -> ir.Value:
         """int32 values (N,) from their two bytes each."""
@@ -173,6 +173,7 @@ class _Unpacking:
             flags = self._op("Reshape", flags, axes(-1))
             flags = self._op("Slice", flags, axes(0), axes(count * bits), axes(0))
         kind = WeightType(bits)
-        codes = self._sum(self._op("Reshape", flags, axes(*shape, bits)), 2, bits, kind.spacing)
+        codes = self._sum(self._op("Reshape", flags, axes(count, bits)), 2, bits, kind.spacing)
         codes = self._op("Add", codes, self.tape.scalar(WEIGHT_OFFSET - kind.maximum))
-        return self._op("Cast", codes, to=ir.DataType.UINT8)
+        codes = self._op("Cast", codes, to=ir.DataType.UINT8)
+        return self._op("Reshape", codes, axes(*shape))

@@ -15,7 +15,7 @@ import pytest
 
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import VerificationError
-from onnxgru.core.scheme import Scheme
+from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.passes import source
 from onnxgru.passes.form import Form
@@ -52,6 +52,18 @@ def test_uniform(reset: int, bits: int) -> None:
 def test_mixed(reset: int, seed: int) -> None:
     model, inputs = made(PLAIN[reset])
     require_exact(model, model.mixed(seed), inputs)
+
+
+def test_weights_of_several_widths_in_one_product() -> None:
+    """OpenVINO 2026.4 mixes up unpacked weights that no Reshape gives their two axes."""
+    model, inputs = made(grus.Case(I=28, H=16))
+    scheme = Scheme.uniform(model.layers, 8)
+    narrow = {
+        n: replace(scheme.linear(n), weight_bits=3)
+        for n in scheme.operators
+        if "new." in n and isinstance(scheme.operators[n], LinearScheme)
+    }
+    require_exact(model, model.lower(Scheme(scheme.inputs, {**scheme.operators, **narrow})), inputs)
 
 
 @pytest.mark.parametrize("form", [None, Form("unrolled", steps=5)])
