@@ -27,7 +27,7 @@ from onnxgru.core.integers import Quantization
 from onnxgru.core.scheme import Scheme
 from onnxgru.custom_ops.vocabulary import LOOKUPS, Vocabulary
 from onnxgru.onnxruntime import library
-from onnxgru.onnxruntime.operators import Operator, matched
+from onnxgru.onnxruntime.operators import CompiledOperator, matched
 from onnxgru.passes import source
 from onnxgru.passes.batch import Batch
 from onnxgru.passes.emit import Emit
@@ -67,7 +67,7 @@ def handing_on(message: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def session(
-    message: onnx.ModelProto, saved: Path | None = None, operators: Sequence[Operator] = ()
+    message: onnx.ModelProto, saved: Path | None = None, operators: Sequence[CompiledOperator] = ()
 ) -> onnxruntime.InferenceSession:
     """On one thread; `saved` receives what onnxruntime makes of the graph."""
     options = onnxruntime.SessionOptions()
@@ -87,7 +87,7 @@ def caller(
     batch: int,
     steps: int,
     state: Quantization | None,
-    operators: Sequence[Operator] = (),
+    operators: Sequence[CompiledOperator] = (),
 ) -> Callable[[], object]:
     """One call on random data; states begin at 0.0."""
     opened = session(message, operators=operators)

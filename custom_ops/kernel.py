@@ -18,8 +18,8 @@ from onnxgru.custom_ops.loops import (
     Call,
     Element,
     Expression,
+    Literal,
     Loop,
-    Number,
     Segment,
 )
 
@@ -97,7 +97,7 @@ class Printer:
                 return f"{self._rows[name]}[j]"
             case Accumulator():
                 return f"{ACCUMULATOR}[j]"
-            case Number(value):
+            case Literal(value):
                 return f"np.int32({value})"
 
 

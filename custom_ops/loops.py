@@ -66,7 +66,7 @@ class Element:
 
 
 @dataclass(frozen=True)
-class Number:
+class Literal:
     """A number."""
 
     value: int
@@ -80,7 +80,7 @@ class Call:
     operands: "tuple[Expression, ...]"
 
 
-Expression = Accumulator | Element | Number | Argument | Call
+Expression = Accumulator | Element | Literal | Argument | Call
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Expressions:
     def matmul(self, codes: Expression, zero_point: Expression, weights: Expression) -> Expression:
         """The product of the segment, all blocks of it."""
         first = isinstance(weights, Argument) and weights.path == FIRST_BLOCK
-        return Accumulator() if first else Number(0)
+        return Accumulator() if first else Literal(0)
 
     def matmul_words(
         self, codes: Expression, zero_points: Sequence[Expression], weights: Expression

@@ -39,7 +39,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Course:
+class DirectionLoops:
     """A direction of a layer.
 
     Parameters
@@ -64,7 +64,7 @@ class Course:
     emits: str
 
 
-def text(course: Course) -> str:
+def text(direction: DirectionLoops) -> str:
     """Source of the kernel.
 
     Its arguments: ``x`` (T, B, I), ``ends`` (B,) (steps of every sequence), ``together`` (whether
@@ -74,12 +74,12 @@ def text(course: Course) -> str:
     carry (B, its width), which is overwritten; then for every segment its `STORES`, and where it
     has a product ``weights`` and ``begin``, and ``begin_low`` where that reads wide codes.
     """
-    return _Text(course).text()
+    return _Text(direction).text()
 
 
-def memory(course: Course) -> dict[str, int]:
+def memory(direction: DirectionLoops) -> dict[str, int]:
     """How many values a kernel needs memory for, by type."""
-    return _Text(course).memory
+    return _Text(direction).memory
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,16 @@ class _Value:
 class _Text:
     """Writes the text of one direction."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, direction: DirectionLoops) -> None:
         self.memory = dict.fromkeys(("uint8", "uint16", "int32"), 0)
-        self._course = course
-        self._carries = [f"carry{place}" for place in range(len(course.carries))]
+        self._direction = direction
+        self._carries = [f"carry{place}" for place in range(len(direction.carries))]
         self._values: dict[str, _Value] = {}
-        self._add(course.input, course.container, "x.shape[2]")
-        for index, segment in enumerate(course.segments):
+        self._add(direction.input, direction.container, "x.shape[2]")
+        for index, segment in enumerate(direction.segments):
             for loop in segment.loops:
                 self._add(loop.target, loop.container, f"widths[{index}]")
-        for carry, written in course.carries:
+        for carry, written in direction.carries:
             self._add(carry, self._values[written].container, self._values[written].width)
         self._names = ["x", "ends", "together", "reverse", "silence", "widths", "emitted"]
         self._names += [*self.memory, "scratch", *self._carries]
@@ -111,7 +111,7 @@ class _Text:
             f"{value.rows} = {self._taken(value.container)}" for value in self._values.values()
         ]
         self._step: list[str] = []
-        for index, pair in enumerate(zip(course.segments, course.products, strict=True)):
+        for index, pair in enumerate(zip(direction.segments, direction.products, strict=True)):
             self._segment(index, *pair)
 
     def _add(self, name: str, container: str, width: str) -> None:
@@ -129,10 +129,11 @@ class _Text:
 
     def _through_time(self) -> list[str]:
         """Loops over sequences and steps."""
-        course, values = self._course, self._values
+        direction, values = self._direction, self._values
+        emitted = values[direction.emits].rows
         carries = [
             (carry, values[name], values[written])
-            for carry, (name, written) in zip(self._carries, course.carries, strict=True)
+            for carry, (name, written) in zip(self._carries, direction.carries, strict=True)
         ]
         inner = [
             f"rows = {ROWS} if together and x.shape[1] - b >= {ROWS} else 1",
@@ -140,9 +141,9 @@ class _Text:
             *(_move(own.rows, "0", carry, "b", own.width) for carry, own, _ in carries),
             "for i in range(steps):",
             "    t = steps - 1 - i if reverse else i",
-            f"    {_move(values[course.input].rows, '0', 'x[t]', 'b', 'x.shape[2]')}",
+            f"    {_move(values[direction.input].rows, '0', 'x[t]', 'b', 'x.shape[2]')}",
             *_indented(self._step),
-            f"    {_move('emitted[t]', 'b', values[course.emits].rows, '0', 'emitted.shape[2]')}",
+            f"    {_move('emitted[t]', 'b', emitted, '0', 'emitted.shape[2]')}",
             *(f"    {_move(o.rows, '0', w.rows, '0', o.width)}" for _, o, w in carries),
             "for t in range(steps, x.shape[0]):",
             "    emitted[t, b : b + rows] = silence",

@@ -115,7 +115,7 @@ class SpeechRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class Recordings:
+class SpeechRecordings:
     """What an archive holds, in the order of words and file names.
 
     Parameters
@@ -131,7 +131,7 @@ class Recordings:
     speakers: npt.NDArray[np.str_]
 
 
-def read(path: Path) -> Recordings:
+def read(path: Path) -> SpeechRecordings:
     """Read the keywords of a tar archive; nothing is unpacked to disk.
 
     Parameters
@@ -141,7 +141,7 @@ def read(path: Path) -> Recordings:
 
     Returns
     -------
-    Recordings
+    SpeechRecordings
         All 4,074.
 
     Raises
@@ -168,7 +168,7 @@ def read(path: Path) -> Recordings:
         listed = ", ".join(f"{word} {counts.get(word, 0)}" for word in KEYWORDS)
         raise damaged(path, f"it holds {listed} recordings")
     keys = sorted(found)
-    return Recordings(
+    return SpeechRecordings(
         np.stack([found[key][1] for key in keys]),
         np.array([word for word, _ in keys]),
         np.array([found[key][0] for key in keys]),

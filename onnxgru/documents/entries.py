@@ -57,7 +57,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputEntry:
     """One output of the model, on validation data.
 
     Parameters
@@ -106,7 +106,7 @@ class Accumulator:
 
 
 @dataclass(frozen=True)
-class Operator:
+class OperatorEntry:
     """One operator of the quantised model.
 
     Parameters
@@ -386,7 +386,7 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Course:
+class EliminatedByStep:
     """What is eliminated along the sequences.
 
     Parameters
@@ -419,11 +419,11 @@ class Delta:
         In all, by role.
     operands : tuple of Operand
         The values that are read where they changed.
-    over_time : Course
+    over_time : EliminatedByStep
         Along the sequences.
     """
 
     accumulator_bytes: int
     roles: Mapping[str, Share]
     operands: tuple[Operand, ...]
-    over_time: Course
+    over_time: EliminatedByStep

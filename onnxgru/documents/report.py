@@ -15,9 +15,9 @@ from onnxgru.documents.entries import (
     Distance,
     Judging,
     LayerEntry,
-    Operator,
+    OperatorEntry,
     Outlier,
-    Output,
+    OutputEntry,
     Quality,
     Refused,
     Sizes,
@@ -238,7 +238,7 @@ class Report:
         What programs were judged by.
     quality : mapping of str to Quality
         Figures by role, those of hold-out data first.
-    outputs : tuple of Output
+    outputs : tuple of OutputEntry
         Every output of the model.
     drift : mapping of str to tuple of float or None
         SQNR in dB of tenths of the recordings, by output.
@@ -246,7 +246,7 @@ class Report:
         What the program costs.
     files : mapping of str to int
         Bytes of graphs by name of the file.
-    operators : tuple of Operator
+    operators : tuple of OperatorEntry
         All operators.
     distance : Distance or None
         From the integer graph to the annotated one.
@@ -284,11 +284,11 @@ class Report:
     versions: Mapping[str, str]
     metric: Judging = field(default_factory=lambda: Judging("", ""))
     quality: Mapping[str, Quality] = field(default_factory=dict)
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[OutputEntry, ...] = ()
     drift: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     sizes: Sizes = field(default_factory=Sizes)
     files: Mapping[str, int] = field(default_factory=dict)
-    operators: tuple[Operator, ...] = ()
+    operators: tuple[OperatorEntry, ...] = ()
     distance: Distance | None = named("annotated_distance_codes", default=None)
     verification: Verified | None = None
     states: tuple[StepState, ...] = ()

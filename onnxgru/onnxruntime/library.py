@@ -22,7 +22,7 @@ from onnx.helper import np_dtype_to_tensor_dtype
 from onnxgru.core import cache
 from onnxgru.core.errors import OutputError, UsageError
 from onnxgru.onnxruntime.entry import Entry
-from onnxgru.onnxruntime.operators import Operator
+from onnxgru.onnxruntime.operators import CompiledOperator
 
 SOURCE = "operator.c"
 FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
@@ -112,7 +112,7 @@ def _loaded(path: Path) -> Any:
     return found
 
 
-def register(session_options: Any, operators: Sequence[Operator]) -> None:
+def register(session_options: Any, operators: Sequence[CompiledOperator]) -> None:
     """Register operators with the options of sessions.
 
     Raises
@@ -137,7 +137,7 @@ def register(session_options: Any, operators: Sequence[Operator]) -> None:
             ) from error
 
 
-def _describe(found: Any, one: Operator) -> None:
+def _describe(found: Any, one: CompiledOperator) -> None:
     first = next(iter(one.directions.values()))
     inputs, outputs = list(first.inputs), list(first.outputs)
     if one.masked:

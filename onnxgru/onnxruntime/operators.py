@@ -65,7 +65,7 @@ class Direction:
 
 
 @dataclass(frozen=True, eq=False)
-class Operator:
+class CompiledOperator:
     """One function of a graph.
 
     Parameters
@@ -92,13 +92,13 @@ class Described:
 
     Parameters
     ----------
-    operators : tuple of Operator
+    operators : tuple of CompiledOperator
         Those that kernels compute.
     left : tuple of str
         Why others are left to their bodies.
     """
 
-    operators: tuple[Operator, ...]
+    operators: tuple[CompiledOperator, ...]
     left: tuple[str, ...]
 
 
@@ -149,7 +149,7 @@ def _operator(
     graph: onnx.ModelProto,
     program: IntegerProgram,
     typed: Mapping[str, np.dtype[Any]],
-) -> Operator | str:
+) -> CompiledOperator | str:
     """The operator in the place of a function, or why there is none."""
     known = {
         recurrence.name: Direction(layer, recurrence)
@@ -173,4 +173,4 @@ def _operator(
         if len(states) > MOST_STATES or len(name.encode()) > LONGEST:
             return f"{name} has more than {MOST_STATES} states, or more than {LONGEST} letters"
         directions[name] = direction
-    return Operator(function.name, len(function.input), masked, directions)
+    return CompiledOperator(function.name, len(function.input), masked, directions)

@@ -49,7 +49,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenMember:
     """A member of a front.
 
     Parameters
@@ -151,12 +151,12 @@ class Result:
         }
 
     @property
-    def members(self) -> tuple[Choice, ...]:
+    def members(self) -> tuple[ChosenMember, ...]:
         """The front by size; nothing where there was no search."""
         if self.front is None:
             return ()
         return tuple(
-            Choice(m.index, m.flash_bytes, m.mean_bits, m.validation, m.holdout)
+            ChosenMember(m.index, m.flash_bytes, m.mean_bits, m.validation, m.holdout)
             for m in Front.parse(self.front).members
         )
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from onnxgru.data.metrics import Metric
-from onnxgru.documents.entries import Operator
+from onnxgru.documents.entries import OperatorEntry
 from onnxgru.documents.front import ROUNDING, Front, Member, Scored
 from onnxgru.report.front import around, view
-from onnxgru.report.plot import DIAMOND, DOT, SQUARE, STAR, Mark, Panel, Scale, texts
+from onnxgru.report.plot import DIAMOND, DOT, SQUARE, STAR, AxisScale, Mark, Panel, texts
 
 DRAWN = 4000
 """Evaluations drawn at most: evenly taken from all, so that large searches stay quick to open."""
@@ -155,7 +155,9 @@ def front_charts(front: Front, evaluations: Sequence[Evaluation], chosen: int) -
         "all": (around(everything), _padded(front, evaluations)),
     }
     return {
-        label: _front_chart(front, evaluations, chosen, Scale(*x), Scale(*y), label == "all")
+        label: _front_chart(
+            front, evaluations, chosen, AxisScale(*x), AxisScale(*y), label == "all"
+        )
         for label, (x, y) in views.items()
     }
 
@@ -164,8 +166,8 @@ def _front_chart(
     front: Front,
     evaluations: Sequence[Evaluation],
     chosen: int,
-    x: Scale,
-    y: Scale,
+    x: AxisScale,
+    y: AxisScale,
     far: bool,
 ) -> Chart:
     """One view of the front; from afar the uniform widths are in it, otherwise beside it."""
@@ -181,7 +183,7 @@ def _front_chart(
     panels, below = [main], [front.size_title]
     order = sorted(front.uniform, key=lambda entry: entry.bits)
     if not far:
-        beside = Panel(Scale(-0.7, len(order) - 0.3), y, "panel beside")
+        beside = Panel(AxisScale(-0.7, len(order) - 0.3), y, "panel beside")
         beside.across(ticks, labels=False)
         beside.along(range(len(order)), [str(entry.bits) for entry in order])
         panels.append(beside)
@@ -278,8 +280,8 @@ def _thinned(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
 def generations_chart(front: Front, evaluations: Sequence[Evaluation]) -> Chart:
     """Everything evaluated, coloured by generation."""
     shown = _thinned(evaluations)
-    y = Scale(*around([e.quality for e in shown]))
-    x = Scale(*around([e.size for e in shown]))
+    y = AxisScale(*around([e.quality for e in shown]))
+    x = AxisScale(*around([e.size for e in shown]))
     panel = Panel(x, y)
     panel.across(y.ticks(5))
     panel.along(x.ticks(4), texts(x.ticks(4)))
@@ -333,7 +335,7 @@ def progress_chart(
     best = progress(front, evaluations, max_drop)
     if not best:
         return None
-    x, y = Scale(0.5, max(2, *best) + 0.5), Scale(*around(list(best.values())))
+    x, y = AxisScale(0.5, max(2, *best) + 0.5), AxisScale(*around(list(best.values())))
     panel = Panel(x, y)
     panel.across(y.ticks(5))
     generations = [tick for tick in x.ticks(6) if tick == int(tick)]
@@ -352,7 +354,7 @@ def shares(flash: Mapping[str, int]) -> list[tuple[str, int, float]]:
     return [(role.replace("_", " "), size, 100 * size / top) for role, size in found]
 
 
-def operators(rows: Sequence[Operator]) -> list[tuple[Operator, float]]:
+def operators(rows: Sequence[OperatorEntry]) -> list[tuple[OperatorEntry, float]]:
     """Operators, the noisiest first, with the length of a bar for their SQNR; exact ones last."""
     known = [row.sqnr_db for row in rows if row.sqnr_db is not None]
     top = max([1.0, *known])

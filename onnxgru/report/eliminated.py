@@ -4,7 +4,7 @@ from onnxgru.documents.entries import Operand
 from onnxgru.documents.remarks import TITLES, points, signed
 from onnxgru.documents.report import Report
 from onnxgru.report.charts import HEIGHTS, Chart
-from onnxgru.report.plot import DOT, Mark, Panel, Scale, texts
+from onnxgru.report.plot import DOT, AxisScale, Mark, Panel, texts
 
 COLOURS = 6
 """Operands that a chart has colours for."""
@@ -98,7 +98,7 @@ def chart(report: Report) -> Chart | None:
     if found is None or len(found.over_time.steps) < 2:
         return None
     time = found.over_time
-    x, y = Scale(-0.5, time.steps[-1] + 0.5), Scale(0.0, 100.0)
+    x, y = AxisScale(-0.5, time.steps[-1] + 0.5), AxisScale(0.0, 100.0)
     panel = Panel(x, y)
     panel.across(y.ticks(5))
     ticks = [tick for tick in x.ticks(6) if tick == int(tick) and tick >= 0]

@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """A range of values along an axis.
 
     Parameters
@@ -84,13 +84,13 @@ class Panel:
 
     Parameters
     ----------
-    x, y : Scale
+    x, y : AxisScale
         Its axes.
     name : str
         Class of the element.
     """
 
-    def __init__(self, x: Scale, y: Scale, name: str = "panel") -> None:
+    def __init__(self, x: AxisScale, y: AxisScale, name: str = "panel") -> None:
         self.x, self.y = x, y
         self.root = Element("svg", {"class": name})
         self._grid = SubElement(self.root, "g", {"class": "grid"})

@@ -13,7 +13,7 @@ from onnxgru.custom_ops import kernel, sequence, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.loops import Segment, cuts, segments
-from onnxgru.custom_ops.sequence import CHUNK, LANES, ROWS, Course, Product
+from onnxgru.custom_ops.sequence import CHUNK, LANES, ROWS, DirectionLoops, Product
 from onnxgru.runtime.dots import FASTEST, Way, begun, padded
 from onnxgru.runtime.drive import Lengths, Watch, drive
 from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
@@ -71,8 +71,8 @@ def written(
             for part, made in zip(stages, found, strict=True)
             for segment in made
         )
-        course = Course((*found[0], *found[1]), products, *ends)
-        _KNOWN[key] = KernelText(found, sequence.text(course), sequence.memory(course))
+        direction = DirectionLoops((*found[0], *found[1]), products, *ends)
+        _KNOWN[key] = KernelText(found, sequence.text(direction), sequence.memory(direction))
     return _KNOWN[key]
 
 

@@ -26,7 +26,7 @@ from onnxgru.runtime.host import MOST, Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.session import outputs
 from onnxgru.session.model import Model
-from onnxgru.session.outputs import Choice
+from onnxgru.session.outputs import Judged
 
 Array = npt.NDArray[Any]
 
@@ -145,7 +145,7 @@ def evaluate(
     hosts = [_host(file, model, told) for file, model in zip(files, read, strict=True)]
     host, described = hosts[0]
     loaded = _recorded(data, host)
-    choice: Choice | None = None
+    choice: Judged | None = None
     first: dict[str, Array] = {}
     sums: list[Sums | None] = []
     rows: list[ModelRow] = []
@@ -201,12 +201,12 @@ def evaluate(
 
 
 def _chosen(
-    described: Sequence[outputs.Output],
+    described: Sequence[outputs.ModelOutput],
     found: Mapping[str, Array],
     data: Recorded,
     metric: str | Function,
     output_name: str | None,
-) -> Choice:
+) -> Judged:
     try:
         return outputs.choose(described, found, data.labels, metric, outputs.split(output_name))
     except DataError as error:
@@ -253,7 +253,9 @@ def _noted(model: ir.Model) -> Wishes | None:
     return Wishes(json.loads(noted), None if handed_on is None else json.loads(handed_on))
 
 
-def _host(origin: Origin, model: ir.Model, told: Wishes) -> tuple[Host, tuple[outputs.Output, ...]]:
+def _host(
+    origin: Origin, model: ir.Model, told: Wishes
+) -> tuple[Host, tuple[outputs.ModelOutput, ...]]:
     """A model that can be run, and its outputs: as the metadata say, where onnxgru wrote it.
 
     Other models are read as the first of those was: its user may have said what the inputs are.
@@ -267,7 +269,7 @@ def _host(origin: Origin, model: ir.Model, told: Wishes) -> tuple[Host, tuple[ou
     kept = json.loads(model.metadata_props.get(metadata.OUTPUTS, "[]"))
     host = Host(model, (), noted)
     return host, tuple(
-        outputs.Output(o.name, o.maker, o.name in kept, o.state)
+        outputs.ModelOutput(o.name, o.maker, o.name in kept, o.state)
         for o in outputs.describe(model.graph, (), host.interface.states.values())
     )
 

@@ -33,9 +33,9 @@ from onnxgru.session.quantizer import Quantizer, uniform
 from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 from onnxgru.training.checkpoint import Checkpoint
-from onnxgru.training.course import Epoch
 from onnxgru.training.finetune import Finetuning, FinetuningSettings, check
 from onnxgru.training.host import require_gradients
+from onnxgru.training.state import Epoch
 from onnxgru.training.trace import import_torch
 
 Array = npt.NDArray[Any]
@@ -398,7 +398,7 @@ def _identity(
     lesson: Lesson,
     settings: FinetuningSettings,
 ) -> str:
-    """Digest of everything that the course of a fine-tuning depends on."""
+    """Digest of everything that a fine-tuning depends on."""
     from onnxgru import __version__
 
     began = finetuning.result()

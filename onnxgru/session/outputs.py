@@ -43,7 +43,7 @@ ONE_CLASS, MANY = 0.95, 20
 
 
 @dataclass(frozen=True)
-class Output:
+class ModelOutput:
     """One output of a model.
 
     Parameters
@@ -65,7 +65,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Judged:
     """What is judged.
 
     Parameters
@@ -85,7 +85,7 @@ class Choice:
 
 def describe(
     graph: ir.Graph, layers: Sequence[Layer], taken_back: Collection[str] = ()
-) -> tuple[Output, ...]:
+) -> tuple[ModelOutput, ...]:
     """Outputs of a normalised graph, in its order.
 
     Parameters
@@ -103,22 +103,22 @@ def describe(
         name = str(value.name)
         made = maker(graph, name, layers)
         state = made.last_state or name in taken_back
-        found.append(Output(name, made, name in depending, state))
+        found.append(ModelOutput(name, made, name in depending, state))
     return tuple(found)
 
 
 def choose(
-    outputs: Sequence[Output],
+    outputs: Sequence[ModelOutput],
     arrays: Mapping[str, Array],
     labels: Array | None,
     metric: str | Function = "auto",
     names: Sequence[str] = (),
-) -> Choice:
+) -> Judged:
     """Choose what is judged.
 
     Parameters
     ----------
-    outputs : sequence of Output
+    outputs : sequence of ModelOutput
         All of the model's.
     arrays : mapping of str to array
         What the float model computes for the data, the batch first.
@@ -170,19 +170,19 @@ def choose(
     return _choice(fitting, chosen, f"--metric {metric} was given")
 
 
-def _candidates(outputs: Sequence[Output]) -> list[Output]:
+def _candidates(outputs: Sequence[ModelOutput]) -> list[ModelOutput]:
     """What may be judged: what layers reach, and of that what is no state, where there is any."""
     depending = [output for output in outputs if output.reached] or list(outputs)
     return [output for output in depending if not output.state] or depending
 
 
 def _by_labels(
-    candidates: Sequence[Output],
+    candidates: Sequence[ModelOutput],
     arrays: Mapping[str, Array],
     labels: Array,
     metric: str,
     whole: Mapping[str, bool],
-) -> Choice:
+) -> Judged:
     """The output that labels fit: classes of it, or its values."""
     shapes = {output.name: arrays[output.name].shape for output in candidates}
     for name, shape in shapes.items():
@@ -213,8 +213,8 @@ def _by_labels(
 
 
 def _by_targets(
-    candidates: Sequence[Output], arrays: Mapping[str, Array], labels: Array, metric: str
-) -> Choice:
+    candidates: Sequence[ModelOutput], arrays: Mapping[str, Array], labels: Array, metric: str
+) -> Judged:
     """The output that labels are compared with."""
     chosen = metrics.resolve(metric, labels.astype(np.float64), False)
     fitting = [output for output in candidates if arrays[output.name].shape == labels.shape]
@@ -230,12 +230,12 @@ def _by_targets(
 
 
 def _by_reference(
-    candidates: Sequence[Output],
+    candidates: Sequence[ModelOutput],
     arrays: Mapping[str, Array],
     whole: Mapping[str, bool],
     *,
     named: bool,
-) -> Choice:
+) -> Judged:
     """Outputs that are compared with the float model's, and the metric that suits all of them."""
     scores = [o for o in candidates if whole[o.name] or _scores(o, arrays[o.name])]
     numbers = [o for o in candidates if o not in scores]
@@ -253,7 +253,7 @@ def _by_reference(
     return _choice(real, metrics.METRICS["sqnr"], reason)
 
 
-def _scores(output: Output, array: Array) -> bool:
+def _scores(output: ModelOutput, array: Array) -> bool:
     """Whether an output of real numbers is scores of classes."""
     if output.maker.operator in SCORES:
         return True
@@ -272,7 +272,7 @@ def _called(name: str) -> bool:
     return any(word.lower() in CALLED for word in words)
 
 
-def _scores_because(output: Output, whole: bool, per_frame: bool) -> str:
+def _scores_because(output: ModelOutput, whole: bool, per_frame: bool) -> str:
     if whole:
         return f"output {output.name!r} holds classes"
     if output.maker.operator in SCORES:
@@ -283,17 +283,17 @@ def _scores_because(output: Output, whole: bool, per_frame: bool) -> str:
     return f"{ends} per sequence, as logits do"
 
 
-def _first(candidates: Sequence[Output], names: Sequence[str]) -> str:
+def _first(candidates: Sequence[ModelOutput], names: Sequence[str]) -> str:
     if names or len(candidates) == 1:
         return "a metric of your own was given"
     return f"a metric of your own was given; it sees the first of {len(candidates)} outputs"
 
 
-def _choice(outputs: Iterable[Output], metric: Metric, reason: str) -> Choice:
-    return Choice(tuple(output.name for output in outputs), metric, reason)
+def _choice(outputs: Iterable[ModelOutput], metric: Metric, reason: str) -> Judged:
+    return Judged(tuple(output.name for output in outputs), metric, reason)
 
 
-def _list(outputs: Sequence[Output]) -> str:
+def _list(outputs: Sequence[ModelOutput]) -> str:
     return ("output " if len(outputs) == 1 else "outputs ") + ", ".join(
         repr(output.name) for output in outputs
     )

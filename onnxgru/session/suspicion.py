@@ -40,7 +40,7 @@ BLOCK = 2**18
 
 
 @dataclass
-class Scale:
+class ValueScale:
     """How large the values of one input are.
 
     Parameters
@@ -79,7 +79,7 @@ class Summary:
         Where they come from.
     recordings : dict of bytes to int
         Digests of the recordings, and how often each occurs.
-    scales : dict of str to Scale
+    scales : dict of str to ValueScale
         Of every real input that is no state.
     glitches : list of Glitch
         Values that no tail explains, at most one entry for each input; not in `scales`.
@@ -87,7 +87,7 @@ class Summary:
 
     source: str
     recordings: dict[bytes, int] = field(default_factory=dict)
-    scales: dict[str, Scale] = field(default_factory=dict)
+    scales: dict[str, ValueScale] = field(default_factory=dict)
     glitches: list[Glitch] = field(default_factory=list)
 
     @property
@@ -116,7 +116,7 @@ def summarise(batches: Iterable[Dataset], source: str, states: Iterable[str] = (
         for name, array in batch.inputs.items():
             axis = batch.batch_axes.get(name, 0)
             if array.dtype.kind == "f" and array.size and name not in left and axis is not None:
-                _measure(found.scales.setdefault(name, Scale()), np.moveaxis(array, axis, 0))
+                _measure(found.scales.setdefault(name, ValueScale()), np.moveaxis(array, axis, 0))
                 extremes.setdefault(name, Extremes(name)).update(batch)
     for name, seen in extremes.items():
         glitch = seen.glitch()
@@ -144,7 +144,7 @@ def _digests(batch: Dataset, left: set[str]) -> Iterator[bytes]:
         yield digest.digest()
 
 
-def _measure(scale: Scale, array: Array) -> None:
+def _measure(scale: ValueScale, array: Array) -> None:
     """Take recordings, along axis 0, some at a time: copies of them all would double the memory."""
     most = max(1, BLOCK * len(array) // max(1, array.size))
     for start in range(0, len(array), most):

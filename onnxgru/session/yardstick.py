@@ -14,7 +14,7 @@ from onnxgru.runtime.host import Host
 from onnxgru.session import outputs
 from onnxgru.session.judge import Judge
 from onnxgru.session.model import Model
-from onnxgru.session.outputs import Choice, Output
+from onnxgru.session.outputs import Judged, ModelOutput
 from onnxgru.session.recordings import VALIDATION, Recordings
 from onnxgru.settings.config import Config
 
@@ -54,9 +54,9 @@ class Yardstick:
         Data by role.
     floats : Reference
         What the float model computes.
-    outputs : tuple of Output
+    outputs : tuple of ModelOutput
         All outputs of the model.
-    choice : Choice
+    choice : Judged
         Which are judged, and by which metric.
     fused : bool
         Run programs on compiled kernels, which many of them are worth.
@@ -67,8 +67,8 @@ class Yardstick:
     host: Host
     data: Recordings
     floats: Reference
-    outputs: tuple[Output, ...]
-    choice: Choice
+    outputs: tuple[ModelOutput, ...]
+    choice: Judged
     fused: bool
     device: str
     _judges: dict[str, Judge] = field(default_factory=dict, init=False, repr=False)

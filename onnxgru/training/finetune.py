@@ -28,10 +28,10 @@ from onnxgru.core.weights import Tuned
 from onnxgru.data.dataset import Dataset
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.checkpoint import Checkpoint
-from onnxgru.training.course import Course, Epoch
 from onnxgru.training.descent import Descent, one_thread
 from onnxgru.training.host import HostGraph
 from onnxgru.training.quantizers import Tensor
+from onnxgru.training.state import Epoch, TrainingState
 from onnxgru.training.trace import import_torch
 
 Array = npt.NDArray[Any]
@@ -176,17 +176,17 @@ class Finetuning:
         """
         settings = self._settings
         with one_thread():
-            course = Course(self._descent(data), settings.seed)
+            training = TrainingState(self._descent(data), settings.seed)
             saved = checkpoint.load(identity) if checkpoint else None
             if saved is None:
-                course.add(Epoch(0, settings.epochs, math.nan, judge(self.result())))
+                training.add(Epoch(0, settings.epochs, math.nan, judge(self.result())))
             else:
-                course.restore(saved)
-            for epoch in course.epochs:
+                training.restore(saved)
+            for epoch in training.epochs:
                 report(epoch)
-            for number in range(len(course.epochs), settings.epochs + 1):
-                losses = self._pass(data, teacher, course)
-                with course.descent.averaged():
+            for number in range(len(training.epochs), settings.epochs + 1):
+                losses = self._pass(data, teacher, training)
+                with training.descent.averaged():
                     result = self.result()
                 if not (math.isfinite(losses[-1]) and _is_sound(result)):
                     raise DivergedError(
@@ -194,14 +194,14 @@ class Finetuning:
                         f"{settings.learning_rate:g}"
                     )
                 epoch = Epoch(number, settings.epochs, float(np.mean(losses)), judge(result))
-                course.add(epoch)
+                training.add(epoch)
                 if checkpoint:
-                    checkpoint.save(identity, course.state())
+                    checkpoint.save(identity, training.state())
                 report(epoch)
-            least = min(epoch.error for epoch in course.epochs)
+            least = min(epoch.error for epoch in training.epochs)
             limit = least + (uncertainty(least) if math.isfinite(least) else 0.0)
-            kept = max(epoch.number for epoch in course.epochs if epoch.error <= limit)
-            with course.descent.replaced(course.candidates[kept]):
+            kept = max(epoch.number for epoch in training.epochs if epoch.error <= limit)
+            with training.descent.replaced(training.candidates[kept]):
                 return kept, self.result()
 
     def _descent(self, data: Dataset) -> Descent:
@@ -215,13 +215,13 @@ class Finetuning:
             settings.averaging,
         )
 
-    def _pass(self, data: Dataset, teacher: Array, course: Course) -> list[float]:
+    def _pass(self, data: Dataset, teacher: Array, training: TrainingState) -> list[float]:
         """Go through the data once, in an order drawn anew; the losses of the steps."""
-        order, size = course.generator.permutation(data.size), self._settings.batch_size
+        order, size = training.generator.permutation(data.size), self._settings.batch_size
         losses = []
         for start in range(0, data.size - size + 1, size):
             chosen = np.sort(order[start : start + size])
-            losses.append(course.descent.follow(self._loss(data.pick(chosen), teacher[chosen])))
+            losses.append(training.descent.follow(self._loss(data.pick(chosen), teacher[chosen])))
         return losses
 
     def outputs(self, data: Dataset) -> Floats:

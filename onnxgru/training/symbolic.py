@@ -12,7 +12,7 @@ Tensor = Any
 
 
 @dataclass(frozen=True)
-class Operator:
+class TorchLayer:
     """How a class of torch's layers is written in ONNX.
 
     Parameters
@@ -34,9 +34,9 @@ class Operator:
 
 
 OPERATORS = (
-    Operator("GRU", (1, 0, 2), attributes={"linear_before_reset": 1}),
-    Operator("LSTM", (0, 3, 1, 2), carries=2),
-    Operator("RNN", (0,)),
+    TorchLayer("GRU", (1, 0, 2), attributes={"linear_before_reset": 1}),
+    TorchLayer("LSTM", (0, 3, 1, 2), carries=2),
+    TorchLayer("RNN", (0,)),
 )
 """Those of ``torch.nn``."""
 
@@ -104,7 +104,7 @@ def symbolic_layers(torch: Any, module: Module) -> Iterator[None]:
                 del layer.forward
 
 
-def _weights(torch: Any, layer: Module, operator: Operator, number: int) -> dict[str, Tensor]:
+def _weights(torch: Any, layer: Module, operator: TorchLayer, number: int) -> dict[str, Tensor]:
     """W (D, G H, I), R (D, G H, H) and B (D, 2 G H) of one of a module's layers."""
 
     def stacked(kind: str) -> Tensor:
@@ -120,7 +120,7 @@ def _weights(torch: Any, layer: Module, operator: Operator, number: int) -> dict
     return weights
 
 
-def _attributes(layer: Module, operator: Operator) -> dict[str, Any]:
+def _attributes(layer: Module, operator: TorchLayer) -> dict[str, Any]:
     found: dict[str, Any] = {
         "direction": "bidirectional" if layer.bidirectional else "forward",
         "hidden_size": layer.hidden_size,
@@ -131,7 +131,7 @@ def _attributes(layer: Module, operator: Operator) -> dict[str, Any]:
     return found
 
 
-def _forward(torch: Any, layer: Module, operator: Operator) -> Callable[..., Any]:
+def _forward(torch: Any, layer: Module, operator: TorchLayer) -> Callable[..., Any]:
     """``layer.forward`` in terms of ONNX operators; what they cannot hold stays torch's."""
     original = layer.forward
     directions = 1 + layer.bidirectional

@@ -175,7 +175,7 @@ def test_training_on_drawn_sounds(monkeypatch):
     """The whole way from recordings to augmented batches, without the published ones."""
     generator = np.random.default_rng(0)
     words = np.array(["yes", "no"] * 20)
-    found = speech.Recordings(
+    found = speech.SpeechRecordings(
         generator.integers(-3000, 3000, (40, 16_000)).astype(np.int16),
         words,
         np.array([f"{index:08x}" for index in range(20)] * 2),

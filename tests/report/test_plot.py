@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from onnxgru.report.plot import DOT, DOWN, UP, Mark, Panel, Scale, texts
+from onnxgru.report.plot import DOT, DOWN, UP, AxisScale, Mark, Panel, texts
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from onnxgru.report.plot import DOT, DOWN, UP, Mark, Panel, Scale, texts
     ],
 )
 def test_ticks_are_round_and_within(low, high, count, told):
-    assert texts(Scale(low, high).ticks(count)) == told
+    assert texts(AxisScale(low, high).ticks(count)) == told
 
 
 def test_marks_have_places_in_percent_and_tell_what_they_are():
-    panel = Panel(Scale(0, 10), Scale(0, 100))
+    panel = Panel(AxisScale(0, 10), AxisScale(0, 100))
     panel.mark(Mark(2.5, 75, DOT, "member", "one <b>\ntwo", 3))
     panel.mark(Mark(5, -20, DOT, "low", "below"))
     panel.mark(Mark(5, 120, DOT, "high", "above"))
@@ -38,7 +38,7 @@ def test_marks_have_places_in_percent_and_tell_what_they_are():
 
 
 def test_lines_and_clouds_lie_in_a_stretched_picture():
-    panel = Panel(Scale(0, 10), Scale(0, 100))
+    panel = Panel(AxisScale(0, 10), AxisScale(0, 100))
     panel.cloud([(1, 50), (20, 50), (10, 100)], "cloud")
     panel.cloud([], "nothing")
     panel.steps([(0, 0), (5, 50), (10, 100)], "steps")

@@ -5,14 +5,14 @@ import pytest
 
 from onnxgru.core.errors import DataError, UsageError
 from onnxgru.passes.reach import Maker
-from onnxgru.session.outputs import Output, choose, one_hot, split
+from onnxgru.session.outputs import ModelOutput, choose, one_hot, split
 
 N, T = 40, 7
 GENERATOR = np.random.default_rng(5)
 
 
-def output(name="out", operator="Relu", features=None, *, reached=True, state=False) -> Output:
-    return Output(name, Maker(operator, features), reached, state)
+def output(name="out", operator="Relu", features=None, *, reached=True, state=False) -> ModelOutput:
+    return ModelOutput(name, Maker(operator, features), reached, state)
 
 
 def numbers(*shape: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The course of a fine-tuning: its epochs, what may still come of them, and where it stands."""
+"""The state of a fine-tuning: its epochs, what may still come of them, and where it stands."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Epoch:
     error: float
 
 
-class Course:
+class TrainingState:
     """Everything that changes while a model is fine-tuned.
 
     Parameters
