@@ -226,7 +226,7 @@ def _named(
     else:
         raise DataError(
             f"{where}: must be a dict of arrays by input name, or a tuple of arrays in the order "
-            f"of the inputs ({_list(names)}), it is a {type(batch).__name__}"
+            f"of the inputs ({_list(names)}), it is of type {type(batch).__name__}"
         )
     known = {*names, LABELS}
     if len(names) == 1 and len(others := [name for name in arrays if name not in known]) == 1:
@@ -398,7 +398,7 @@ def _checked_labels(value: object, size: int, where: str) -> Array:
 def _array(value: object, name: str, where: str) -> Array:
     if not isinstance(value, np.ndarray):
         raise DataError(
-            f"{where}: {name!r} must be a NumPy array, it is a {type(value).__name__}; "
+            f"{where}: {name!r} must be a NumPy array, it is of type {type(value).__name__}; "
             "use numpy.asarray"
         )
     return value

@@ -166,7 +166,7 @@ def test_what_holds_no_data(value: object) -> None:
         ([None], "batch 0: must be a dict of arrays by input name, or a tuple of arrays in"),
         ([[1.0, 2.0]], "must have 3 axes"),
         ((ROWS, CLASSES, CLASSES), "must hold 1 arrays in the order of the inputs (rows)"),
-        ([{"rows": "text"}], "'rows' must be a NumPy array, it is a str"),
+        ([{"rows": "text"}], "'rows' must be a NumPy array, it is of type str"),
         (lambda: 3, "calling it raised TypeError: it returned a int"),
         ([].pop, "calling it raised IndexError"),
         ([], "must hold at least one batch"),
