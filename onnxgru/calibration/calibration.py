@@ -145,7 +145,7 @@ class Calibration:
         name : str
             Operator.
         observer : str
-            One of `onnxgru.calibration.observers.OBSERVERS`.
+            One of `onnxgru.core.choices.OBSERVERS`.
         bits : int
             Width of the codes, 2 to 8.
         percentile : float
@@ -199,7 +199,7 @@ class Calibration:
         codomain : Quantization
             Of the whole codomain.
         observer : str
-            One of `onnxgru.calibration.observers.OBSERVERS`.
+            One of `onnxgru.core.choices.OBSERVERS`.
 
         Returns
         -------

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.calibration.histogram import Histogram
+from onnxgru.core.choices import OBSERVERS
 from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.integers import IntegerType, Quantization
 
@@ -447,8 +448,6 @@ _RANGES: dict[str, Callable[[Histogram, int, float], Range]] = {
     "entropy": _entropy,
 }
 
-OBSERVERS = tuple(_RANGES)
-
 
 def require_observer(observer: str) -> None:
     """Check the name of an observer.
@@ -456,7 +455,7 @@ def require_observer(observer: str) -> None:
     Parameters
     ----------
     observer : str
-        Should be one of `OBSERVERS`.
+        Should be one of `onnxgru.core.choices.OBSERVERS`.
 
     Raises
     ------
@@ -477,8 +476,9 @@ def observe(
     histogram : Histogram
         Values of one tensor, at least one.
     observer : str
-        One of `OBSERVERS`: "minmax" keeps every value, "percentile" most, "mse" has the least
-        squared error of quantisation, "entropy" the least Kullback-Leibler divergence.
+        One of `onnxgru.core.choices.OBSERVERS`: "minmax" keeps every value, "percentile" most,
+        "mse" has the least squared error of quantisation, "entropy" the least Kullback-Leibler
+        divergence.
     bits : int
         Width of the codes, 2 to 8.
     percentile : float

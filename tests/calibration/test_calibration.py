@@ -11,7 +11,8 @@ import pytest
 from onnxgru.calibration import calibration as module
 from onnxgru.calibration.calibration import Calibration
 from onnxgru.calibration.histogram import Histogram
-from onnxgru.calibration.observers import OBSERVERS, observe
+from onnxgru.calibration.observers import observe
+from onnxgru.core.choices import OBSERVERS
 from onnxgru.core.errors import DataError, OutputError, SchemeError, UsageError
 
 MODEL = "0123456789abcdef" * 4

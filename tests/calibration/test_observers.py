@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 
 from onnxgru.calibration.histogram import Histogram
 from onnxgru.calibration.observers import (
-    OBSERVERS,
     _divergences,
     observe,
     require_observer,
     squared_error,
 )
-from onnxgru.core.choices import WIDTHS
+from onnxgru.core.choices import OBSERVERS, WIDTHS
 from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.integers import Quantization
 

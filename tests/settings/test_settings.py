@@ -227,7 +227,7 @@ def test_choices_are_those_of_what_implements_them() -> None:
     from onnxgru.settings import search
     from onnxgru.study import encoding
 
-    assert observers.OBSERVERS == choices.OBSERVERS
+    assert tuple(observers._RANGES) == choices.OBSERVERS
     assert tuple(encoding._GROUPS) == search.SHARES
     assert [one for one in search.GENES if one != "bits"] == [
         encoding.OBSERVER[1:],
