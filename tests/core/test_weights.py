@@ -7,7 +7,7 @@ import pytest
 from onnxgru.core import weights
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.integers import WeightType
-from onnxgru.custom_ops.linear import BIAS_LIMIT, Part
+from onnxgru.custom_ops.linear import BIAS_LIMIT, BIAS_LOSS, Part
 from tests import grus
 from tests.pipeline import pipeline
 
@@ -134,9 +134,14 @@ def test_a_wholly_dead_operator(bias: float, weight: float) -> None:
 @pytest.mark.parametrize("bits", [2, 8])
 @pytest.mark.parametrize("bias", [0.0, 1e-6, 0.5, -300.0])
 def test_dead_channels(bias: float, bits: int) -> None:
-    """A bias over a row of (nearly) no weights neither overflows nor spoils other channels."""
+    """A bias over a row of (nearly) no weights neither overflows nor spoils other channels.
+
+    Biases of narrow widths may lose a 16th of a code.
+    """
     part, scale, wanted = update_input(bits, {1: 0.0, 2: 1e-30}, bias)
-    assert np.abs(part.bias * scale - wanted).max() <= 0.51 * scale.max()
+    lost = BIAS_LOSS * part.output.boundary.quantization.scale if part.exponent else 0.0
+    assert np.abs(part.bias * scale - wanted).max() <= max(0.51 * scale.max(), lost)
+    assert bits == 2 or part.exponent == 0
     ratios = scale / part.output.boundary.quantization.scale
     bound = part.output.requantization.error_bound(
         ratios, np.abs(part.extremes).max(0), part.output.boundary.quantization.bits
