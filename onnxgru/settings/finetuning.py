@@ -31,8 +31,8 @@ class Finetuning(Settings):
     teacher_epochs: int = setting(
         0,
         Whole(0),
-        "epochs, out of all, that first train an 8-bit version; the scheme starts from it and "
-        "learns from it",
+        "how many of the epochs first train an 8-bit version; the scheme starts from its weights "
+        "and learns from its outputs",
     )
     batch_size: int = setting(64, Whole(1), "sequences per training step")
     learning_rate: float = setting(

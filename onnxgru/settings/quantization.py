@@ -94,14 +94,14 @@ class Quantization(Settings):
     input_bits: int = setting(
         MAXIMUM_BITS,
         Whole(MINIMUM_BITS, MAXIMUM_BITS, also=WIDE_BITS),
-        "width of the codes that layers read of float values; 16 where quiet and loud values of an "
-        "input matter, such as spectra",
+        "width of the codes of a layer's float input; 16 helps where both quiet and loud values "
+        "matter, as in spectra",
     )
     cell_state: str = setting(
         CELL_STATES[0],
         Choice(CELL_STATES),
-        "codes of a cell state, which steps add to and no matrix product reads, such as an LSTM's; "
-        "wide: 16 bits, which a search may make fewer; plain: as everything else",
+        "width of a cell state, such as an LSTM's, which every step adds to and no matrix product "
+        "reads; wide: 16 bits, or fewer if a search finds them enough; plain: as everything else",
     )
     wide_states: bool = setting(
         False,
@@ -113,10 +113,10 @@ class Quantization(Settings):
     skip: tuple[str, ...] = setting(
         (),
         Texts("a list of linear operators or layers, such as new.hidden", "NAME"),
-        "leave these matrix products out of narrow widths: their weights and what they multiply "
-        "have 16 bits, and other operators read that in narrow codes; the name of an operator "
-        "such as new.hidden or /gru/forward/new.hidden, of a layer, or a shell pattern; with "
-        "first: before it, in the first layer only; in a search, 16 bits that may be chosen",
+        "keep these matrix products wide: their weights and inputs have 16 bits, and other "
+        "operators read narrow copies of the inputs; NAME is an operator such as new.hidden or "
+        "/gru/forward/new.hidden, a layer, or a shell pattern; with first: before it, only the "
+        "first layer is meant; a search may choose between 16 bits and narrow codes",
         unset="none",
         example=("*.hidden",),
     )
@@ -139,9 +139,9 @@ class Quantization(Settings):
     delta_drop: float | None = setting(
         None,
         Number("of at least 0", lambda value: value >= 0),
-        "with delta auto: choose thresholds that take the validation figure down by at most this "
-        "much, and of answers (accuracy, agreement) change at most four times as many, one "
-        "standard error included",
+        "with delta auto: how far thresholds may lower the validation figure; for accuracy and "
+        "agreement, the answers that change, plus one standard error, must also be at most four "
+        "times this many percent",
         unset="the default of max_drop",
         keyed=False,
         example=0.5,
