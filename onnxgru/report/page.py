@@ -80,7 +80,9 @@ def build(
     """
     search = report.search
     chosen = search.chosen.index if search is not None and front is not None else None
-    cards = _cards(report)
+    cards, widths = _cards(report), _widths(report)
+    members = [_member(entry, report) for entry in front.members] if front is not None else []
+    shown = [widths, *(member["widths"] for member in members)]
     text = _template(report.metric.unit).render(
         report=report,
         warnings=remarks(report),
@@ -115,6 +117,7 @@ def build(
         folded=FOLDED,
         shapes=SHAPES,
         cells=_cells(report.layers),
+        copied=any(copy for one in shown for _, _, copy in one.values()),
         box=BOX,
         palette=PALETTE,
         data={
@@ -122,10 +125,8 @@ def build(
             "command": f"onnxgru pick {shlex.quote(folder)} --index ",
             "chosen": chosen,
             "cards": {card["id"]: [card["value"], card["note"]] for card in cards},
-            "members": [_member(entry, report) for entry in front.members]
-            if front is not None
-            else [],
-            "widths": _widths(report),
+            "members": members,
+            "widths": widths,
         },
     )
     return encoded(text)

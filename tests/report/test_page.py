@@ -185,6 +185,8 @@ def test_copies_for_narrow_readers_are_shown(place):
     widths = outline(place / "skipped").data["widths"]
     assert widths["/gru/forward/state.sum"] == [16, None, 4]
     assert "| `/gru/forward/state.sum` | 16, copy 4 |" in (place / "skipped/report.md").read_text()
+    pages = [(place / n / "report.html").read_text("utf-8") for n in ("skipped", "plain")]
+    assert ["the copy that narrow operators read" in text for text in pages] == [True, False]
 
 
 @pytest.mark.parametrize("name", ["the front", "plain", "odd"])
