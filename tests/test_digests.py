@@ -130,6 +130,7 @@ def known() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::onnxgru.OnnxgruWarning")  # generated models have random data
 @pytest.mark.parametrize("seed", SEEDS)
 def test_generated_models(seed: int, known: dict[str, Any], tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
 from onnxgru.events import silent
 from tests import grus
 
+pytestmark = pytest.mark.slow
+
 CASE = grus.Case(T=5, B=8, I=3, H=4)
 DATA = {"X": np.random.default_rng(0).standard_normal((5, 64, 3)).astype(np.float32)}
 SHORT = {"search": True, "population": 4, "generations": 1, "jobs": 1}

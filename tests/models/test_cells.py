@@ -12,6 +12,8 @@ from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.training.export import export_module
 from onnxgru.training.trace import import_torch
 
+pytestmark = pytest.mark.slow
+
 torch = import_torch("testing")
 
 

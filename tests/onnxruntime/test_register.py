@@ -16,6 +16,8 @@ from onnxgru.events import silent
 from onnxgru.onnxruntime import library, operators
 from tests import grus
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 BOTH_WAYS = grus.Case(direction="bidirectional", lengths=(5, 2, 0), initial=True)
 LSTM = grus.Case(operator="LSTM", outputs=("Y", "Y_h", "Y_c"))

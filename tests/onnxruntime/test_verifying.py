@@ -13,6 +13,8 @@ from onnxgru.onnxruntime import library, verifying
 from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME
 from tests.onnxruntime.test_register import LSTM, needs_compiler, quantized
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ from onnxgru.runtime.sessions import onnxruntime_session
 from tests import grus
 from tests.runtime import streaming
 
+pytestmark = pytest.mark.slow
+
 DATA = np.random.default_rng(0).standard_normal((12, 4, 3)).astype(np.float32)
 
 

@@ -16,6 +16,8 @@ from onnxgru.report.states import table
 from onnxgru.runtime.sessions import onnxruntime_session
 from tests import grus
 
+pytestmark = pytest.mark.slow
+
 CASE = grus.Case(T=5, B=1, I=3, H=4)
 
 

@@ -27,6 +27,8 @@ from tests.passes.test_decompose import TOLERANCE, decompose, distance
 from tests.pipeline import Pipeline, first_job, pipeline
 from tests.runtime.exact import require_exact, to_step
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("onnxruntime (disabled)", "onnxruntime (all)", "onnx.reference")
 GATES = ("forget", "out", "new", "mixed")
 

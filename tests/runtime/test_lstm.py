@@ -22,6 +22,8 @@ from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distan
 from tests.pipeline import Pipeline, first_job, pipeline
 from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 
+pytestmark = pytest.mark.slow
+
 ALL = ("Y", "Y_h", "Y_c")
 PLAIN = grus.Case(operator="LSTM", outputs=ALL)
 QUICK = ("onnxruntime (disabled)", "onnxruntime (all)", "onnx.reference")

@@ -19,6 +19,8 @@ from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distan
 from tests.pipeline import first_job
 from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 
+pytestmark = pytest.mark.slow
+
 PLAIN = grus.Case(operator="RNN")
 QUICK = ("onnxruntime (disabled)", "onnxruntime (all)", "onnx.reference")
 GRID = [

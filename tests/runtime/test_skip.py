@@ -27,6 +27,8 @@ from tests.pipeline import Pipeline, dataset, first_job, pipeline, random_scheme
 from tests.runtime.exact import RUNTIMES, require_exact
 from tests.runtime.exact import made as make
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "reset after": (grus.Case(T=6, I=4, H=6), ("new.hidden",)),
     "reset before": (

@@ -30,6 +30,8 @@ from tests import grus
 from tests.pipeline import Pipeline, dataset, first_job
 from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 
+pytestmark = pytest.mark.slow
+
 CELL = ("cell.keep", "cell.new", "cell.sum")
 STATES = (*CELL, "state.output")
 MIXED = ("cell.sum", "cell.activation", "output.gate", "new.sum", "new.hidden", "input.peephole")

@@ -19,6 +19,8 @@ from onnxgru.session.toolchains import SAME
 from onnxgru.settings.config import Config
 from tests import grus
 
+pytestmark = pytest.mark.slow
+
 CASE = grus.Case(T=4, B=3, I=3, H=4)
 
 

@@ -19,6 +19,8 @@ from onnxgru.session import toolchains
 from onnxgru.session.toolchains import ABSENT, DIFFERS, REFUSES, SAME
 from tests import grus
 
+pytestmark = pytest.mark.slow
+
 INSTALLED = ["onnxruntime", "onnx.reference", "OpenVINO"]
 """What the test requirements hold."""
 

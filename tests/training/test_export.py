@@ -11,6 +11,8 @@ from onnxgru.core.errors import ModelError, OutputError, UsageError, Verificatio
 from onnxgru.training import symbolic, trace
 from onnxgru.training.export import export, export_module
 
+pytestmark = pytest.mark.slow
+
 torch = trace.import_torch("testing")
 
 
