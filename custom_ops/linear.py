@@ -16,8 +16,8 @@ nothing is lost where they fit anyway (e = 0)::
 
     2^(e-1) S_x S_W,j / S_y <= 1/16
 
-Multipliers have 8 bits where these are precise enough
-beside the rounding of weights or results, and 15 elsewhere: see `onnxgru.core.fixedpoint`.
+Multipliers have 8 bits where these are precise enough beside the rounding of weights or results,
+and 15 elsewhere: see `onnxgru.core.fixedpoint`.
 
 The zero point of x is corrected by the product itself (MatMulInteger), not by the bias. The
 accumulator's extremes over all codes q_x in 0 .. q_max are reached by choosing each q_x,i at the
@@ -89,6 +89,7 @@ BIAS_LIMIT = 2**30
 
 BIAS_LOSS = 1 / 16
 """Codes that a bias may lose to be stored in fewer bytes, at narrow widths."""
+
 NARROW = 4
 """Bits of narrow weights and results."""
 
