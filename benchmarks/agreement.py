@@ -22,12 +22,12 @@ from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.firmware.sources import Library
 from onnxgru.firmware.writing import vector
 from onnxgru.onnxruntime.operators import matched
-from onnxgru.passes import source
-from onnxgru.passes.emit import Emit
-from onnxgru.passes.form import Form
-from onnxgru.passes.functions import Functions
-from onnxgru.passes.pack import Pack
-from onnxgru.passes.step import Step
+from onnxgru.passes.emission.emit import Emit
+from onnxgru.passes.emission.functions import Functions
+from onnxgru.passes.emission.pack import Pack
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.forms.step import Step
+from onnxgru.passes.graph import source
 from onnxgru.runtime import oracle
 from onnxgru.runtime.engines import LayerEvaluator
 from tests.firmware.libraries import Called, compile_with, write

@@ -34,9 +34,9 @@ from benchmarks.measure import Bench, bench, medians, parser_of, show
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.scheme import Scheme
 from onnxgru.data.dataset import Dataset
-from onnxgru.passes import source
-from onnxgru.passes.emit import Emit
-from onnxgru.passes.pack import Pack
+from onnxgru.passes.emission.emit import Emit
+from onnxgru.passes.emission.pack import Pack
+from onnxgru.passes.graph import source
 from onnxgru.runtime import dots
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator

@@ -22,7 +22,7 @@ import onnxgru
 from benchmarks.latency import session
 from benchmarks.measure import arguments, bench, medians, show
 from onnxgru.core.choices import WIDTHS
-from onnxgru.passes.form import FORMS
+from onnxgru.passes.forms.form import FORMS
 
 HIDDEN, INPUTS, STEPS = 128, 28, 28
 LAYERS, SMALL = 14, 16

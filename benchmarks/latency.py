@@ -28,13 +28,13 @@ from onnxgru.core.scheme import Scheme
 from onnxgru.custom_ops.vocabulary import LOOKUPS, Vocabulary
 from onnxgru.onnxruntime import library
 from onnxgru.onnxruntime.operators import CompiledOperator, matched
-from onnxgru.passes import source
-from onnxgru.passes.batch import Batch
-from onnxgru.passes.emit import Emit
-from onnxgru.passes.form import FORMS, Form
-from onnxgru.passes.functions import Functions
-from onnxgru.passes.pack import Pack
-from onnxgru.passes.step import Step
+from onnxgru.passes.emission.emit import Emit
+from onnxgru.passes.emission.functions import Functions
+from onnxgru.passes.emission.pack import Pack
+from onnxgru.passes.forms.batch import Batch
+from onnxgru.passes.forms.form import FORMS, Form
+from onnxgru.passes.forms.step import Step
+from onnxgru.passes.graph import source
 
 HIDDEN, INPUTS, STEPS = 128, 28, 28
 BITS = 8

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.data.dataset import Dataset
-from onnxgru.passes.lower import Lowering
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.lowering.lower import Lowering
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate

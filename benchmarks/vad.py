@@ -29,7 +29,7 @@ from benchmarks.measure import parser_of, show
 from onnxgru.core.choices import MAXIMUM_BITS, WIDE_BITS
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 from onnxgru.data.wav import read
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize
 
 HOP, CONTEXT = 512, 64

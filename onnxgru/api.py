@@ -32,7 +32,7 @@ from onnxgru.output import writing as output
 from onnxgru.output.interrupts import Interrupts
 from onnxgru.output.members import study_of
 from onnxgru.output.result import Result
-from onnxgru.passes.source import Origin, origin
+from onnxgru.passes.graph.source import Origin, origin
 from onnxgru.runtime import devices
 from onnxgru.search.batches import Batches
 from onnxgru.search.nsga import Workers

@@ -15,13 +15,13 @@ from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme, operands
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.vocabulary import Vocabulary
 from onnxgru.data.dataset import Dataset
-from onnxgru.passes import source
-from onnxgru.passes.emit import Emit
-from onnxgru.passes.form import Form
-from onnxgru.passes.functions import Functions
-from onnxgru.passes.lower import Lowering
-from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.pack import Pack
+from onnxgru.passes.emission.emit import Emit
+from onnxgru.passes.emission.functions import Functions
+from onnxgru.passes.emission.pack import Pack
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.graph import source
+from onnxgru.passes.lowering.lower import Lowering
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes

@@ -47,6 +47,18 @@ ALLOWED = {
     "settings": {"runtimes", "search", "passes", "rounding", "training", "cost", "data", "core"},
     "runtime": {"passes", "calibration", "custom_ops", "data", "core", "runtimes"},
 }
+ROOMS = {
+    "passes": {
+        "graph": set(),
+        "bodies": {"graph"},
+        "normal": {"bodies", "graph"},
+        "recognize": {"normal", "bodies", "graph"},
+        "lowering": {"graph"},
+        "forms": {"graph"},
+        "emission": {"forms", "lowering", "graph"},
+    },
+}
+"""Rooms of a part, and which of them each may import."""
 LIBRARY = set(ALLOWED)
 ALLOWED["session"] = LIBRARY - {"search", "models"}
 ALLOWED["report"] = {"session", *LIBRARY}
@@ -199,6 +211,29 @@ def test_imports_run_downwards():
     assert not refused, "\n".join(sorted(refused))
 
 
+@pytest.mark.parametrize("part", ROOMS)
+def test_imports_between_rooms_run_downwards(part):
+    """A new room is drawn above first; nothing but the package's own file lies outside of them."""
+    rooms = ROOMS[part]
+    assert set(TopologicalSorter(rooms).static_order()) == set(rooms)
+    package = f"onnxgru.{part}"
+    here = {
+        module: module.name.split(".")[2]
+        for module in MODULES
+        if within(module.name, package) and module.name != package
+    }
+    assert set(here.values()) == set(rooms)
+    refused = [
+        f"{module}:{found.line}: {room} may not import {target}"
+        for module, room in here.items()
+        for found, target in internal(module)
+        if within(target, package)
+        and target != package
+        and target.split(".")[2] not in {room, *rooms[room]}
+    ]
+    assert not refused, "\n".join(refused)
+
+
 def test_modules_have_no_circle():
     graph = {
         module.name: {target for found, target in internal(module) if not found.deferred}
@@ -301,7 +336,7 @@ def test_documented_command_is_what_is_run(name):
     assert 0 < script.index(install) < script.index(f"\n{check}\n")
 
 
-KNOWING = {"passes/recurrent.py", "passes/recognize", "onnxgru/core/cells.py"}
+KNOWING = {"passes/graph/recurrent.py", "passes/recognize", "onnxgru/core/cells.py"}
 WRITING = {"onnxgru/training/symbolic.py"}
 """What writes a torch module as ONNX names the operator that it writes."""
 

@@ -1,7 +1,7 @@
 """The activation functions that ONNX lists for recurrent operators, as functions of float64 arrays.
 
 Source: ONNX operator specification, ``GRU``, attribute ``activations``; default ``alpha`` and
-``beta`` as onnxruntime applies them (measured, tests/passes/test_decompose.py).
+``beta`` as onnxruntime applies them (measured, tests/passes/emission/test_decompose.py).
 """
 
 from collections.abc import Callable, Mapping

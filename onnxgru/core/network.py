@@ -137,7 +137,9 @@ class ElementwiseOperator(Operator):
 
 @dataclass(frozen=True, eq=False)
 class DeltaOperator(Operator):
-    """The last propagated value of an operand, element by element; see `onnxgru.passes.delta`.
+    """The last propagated value of an operand, element by element.
+
+    See `onnxgru.passes.lowering.delta`.
 
     It reads the operand and the carry that holds its last propagated value.
 

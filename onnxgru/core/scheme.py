@@ -12,9 +12,10 @@
 ``bits`` is the width of an operator's output codes: 2 to 8, or 16. ``shape`` is there to be
 checked, not to be edited. The operators that write the state of one layer share one width, because
 its directions share one scale. ``threshold``, where there is one, makes the value an operand of a
-delta network (see `onnxgru.passes.delta`); ``0`` propagates every change and gives the same codes
-as none. ``copy`` of a value of 16 bits is the width of the codes that its narrow readers read (see
-`onnxgru.core.copies`); without it, all of them read 16 bits. ``weight_bits`` are 2 to 8, or 16.
+delta network (see `onnxgru.passes.lowering.delta`); ``0`` propagates every change and gives the
+same codes as none. ``copy`` of a value of 16 bits is the width of the codes that its narrow readers
+read (see `onnxgru.core.copies`); without it, all of them read 16 bits. ``weight_bits``
+are 2 to 8, or 16.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping

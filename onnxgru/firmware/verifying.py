@@ -22,7 +22,7 @@ from onnxgru.firmware.sources import Library, Vector
 from onnxgru.firmware.writing import STEPS, vector
 from onnxgru.onnxruntime.verifying import has_functions, operator_row
 from onnxgru.output.reopening import program_of
-from onnxgru.passes.states import first_values, recorded
+from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.runtime.probe import Probe
 from onnxgru.runtimes.process import Calls
 from onnxgru.runtimes.table import DEVICES, OPERATOR, RUNTIMES, Runtime

@@ -22,7 +22,7 @@ from onnxgru.data.reading import Source
 from onnxgru.events import Listener, Stage, warned
 from onnxgru.firmware.sources import Library, Vector
 from onnxgru.output.reopening import report_of, session_of
-from onnxgru.passes import source
+from onnxgru.passes.graph import source
 from onnxgru.runtime.engines import Given, LayerEvaluator, States
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host

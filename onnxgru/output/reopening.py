@@ -18,7 +18,7 @@ from onnxgru.documents import report as reports
 from onnxgru.documents.front import FORMAT, NAME, Front
 from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, silent
-from onnxgru.passes.source import origin
+from onnxgru.passes.graph.source import origin
 from onnxgru.session import finetuning
 from onnxgru.session.model import Model, read
 from onnxgru.session.quantizer import Quantizer

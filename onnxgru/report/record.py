@@ -18,7 +18,7 @@ from onnxgru.cost.account import account
 from onnxgru.data import intervals, metrics
 from onnxgru.documents.remarks import finite
 from onnxgru.documents.report import FORMAT
-from onnxgru.passes.states import recorded
+from onnxgru.passes.forms.states import recorded
 from onnxgru.report import drift, widening
 from onnxgru.runtime.observation import compare
 from onnxgru.runtime.verify import Verification

@@ -17,8 +17,8 @@ from onnx import helper
 from onnxgru.core.program import IntegerProgram
 from onnxgru.custom_ops.delta import Delta
 from onnxgru.custom_ops.linear import Linear
-from onnxgru.passes.delta import HELD
-from onnxgru.passes.functions import inlined
+from onnxgru.passes.emission.functions import inlined
+from onnxgru.passes.lowering.delta import HELD
 from onnxgru.runtime.sessions import onnxruntime_session
 
 Array = npt.NDArray[Any]

@@ -14,7 +14,7 @@ from onnx import TensorProto, TensorShapeProto, helper, shape_inference
 
 from onnxgru.core.errors import ModelError
 from onnxgru.core.metadata import DOMAIN
-from onnxgru.passes.codes import MOVEMENTS
+from onnxgru.passes.lowering.codes import MOVEMENTS
 
 CODES = frozenset(
     {TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.INT32}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxgru.passes.segment import reads
+from onnxgru.passes.graph.segment import reads
 from onnxgru.runtime.sessions import onnxruntime_session
 
 Array = npt.NDArray[Any]

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from onnxgru.core.errors import DataError
 from onnxgru.core.folder import GOLDEN as PREFIX
 from onnxgru.data.dataset import Recorded
-from onnxgru.passes.states import first_values, recorded
+from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.runtime.sessions import onnxruntime_session
 
 Array = npt.NDArray[Any]

@@ -14,9 +14,9 @@ from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerLayer
 from onnxgru.data.dataset import Corpus, Dataset, Recorded, Signature, joined
 from onnxgru.data.sources import join
-from onnxgru.passes import source
-from onnxgru.passes.axes import origins
-from onnxgru.passes.values import named
+from onnxgru.passes.graph import source
+from onnxgru.passes.graph.axes import origins
+from onnxgru.passes.graph.values import named
 from onnxgru.runtime.delays import Tracer
 from onnxgru.runtime.interface import Interface, Wishes, find
 from onnxgru.runtime.plan import LoopError, Plan

@@ -22,8 +22,8 @@ import onnx_ir as ir
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.network import Layer
 from onnxgru.data.dataset import InputSpec, Signature
-from onnxgru.passes.axes import origins
-from onnxgru.passes.values import named
+from onnxgru.passes.graph.axes import origins
+from onnxgru.passes.graph.values import named
 from onnxgru.runtime.sessions import Run
 from onnxgru.runtime.states import pair, starts
 

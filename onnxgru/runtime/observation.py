@@ -20,9 +20,9 @@ from onnxgru.core.integers import Codes, Floats, Quantization
 from onnxgru.core.network import Layer, Recurrence
 from onnxgru.core.program import IntegerProgram
 from onnxgru.data.dataset import Dataset, Recorded
-from onnxgru.passes import source
-from onnxgru.passes.decompose import Decompose
-from onnxgru.passes.values import named
+from onnxgru.passes.emission.decompose import Decompose
+from onnxgru.passes.graph import source
+from onnxgru.passes.graph.values import named
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.sessions import onnxruntime_session

@@ -15,7 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxgru.core.network import Layer, Ports
-from onnxgru.passes.segment import carve, reads
+from onnxgru.passes.graph.segment import carve, reads
 from onnxgru.runtime.delays import Line
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxgru.core.program import IntegerProgram
-from onnxgru.passes.recurrence import last_name
+from onnxgru.passes.forms.recurrence import last_name
 
 Array = npt.NDArray[Any]
 

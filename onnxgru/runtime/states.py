@@ -7,9 +7,9 @@ import onnx
 import onnx_ir as ir
 
 from onnxgru.data.dataset import InputSpec
-from onnxgru.passes import recurrent
-from onnxgru.passes.axes import origins
-from onnxgru.passes.codes import MOVEMENTS
+from onnxgru.passes.graph import recurrent
+from onnxgru.passes.graph.axes import origins
+from onnxgru.passes.lowering.codes import MOVEMENTS
 
 _SIDES = frozenset(
     {"in", "input", "out", "output", "next", "new", "prev", "previous", "last", "old", "initial"}

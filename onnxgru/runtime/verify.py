@@ -23,8 +23,8 @@ from onnxgru.core.errors import VerificationError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.data.dataset import Dataset, Recorded
-from onnxgru.passes.recurrence import last_name
-from onnxgru.passes.states import first_values, recorded
+from onnxgru.passes.forms.recurrence import last_name
+from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.runtime import oracle
 from onnxgru.runtime.engines import Engine, Given, States
 from onnxgru.runtime.host import Host

@@ -15,7 +15,7 @@ from onnxgru.core.errors import DataError
 from onnxgru.data import sources
 from onnxgru.data.dataset import InputSpec
 from onnxgru.data.reading import Source
-from onnxgru.passes.states import first_values, recorded
+from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 

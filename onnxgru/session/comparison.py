@@ -18,9 +18,9 @@ from onnxgru.data.dataset import Recorded
 from onnxgru.data.intervals import Interval, Sums
 from onnxgru.data.metrics import Function, Metric
 from onnxgru.data.reading import Source
-from onnxgru.passes import source
-from onnxgru.passes.axes import rank
-from onnxgru.passes.source import Origin
+from onnxgru.passes.graph import source
+from onnxgru.passes.graph.axes import rank
+from onnxgru.passes.graph.source import Origin
 from onnxgru.runtime import counting
 from onnxgru.runtime.host import MOST, Host
 from onnxgru.runtime.interface import Wishes

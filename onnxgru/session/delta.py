@@ -15,7 +15,7 @@ from onnxgru.data import intervals, metrics
 from onnxgru.data.dataset import Recorded
 from onnxgru.documents.remarks import finite
 from onnxgru.events import Listener, Notice, Stage, silent
-from onnxgru.passes.delta import thresholds
+from onnxgru.passes.lowering.delta import thresholds
 from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.recordings import VALIDATION, Recordings
 from onnxgru.session.yardstick import Yardstick

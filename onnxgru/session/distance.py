@@ -8,7 +8,7 @@ import onnx
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.data.dataset import Recorded
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.session.emission import Emission

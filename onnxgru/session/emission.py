@@ -14,20 +14,21 @@ from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
 from onnxgru.custom_ops.linear import Linear
 from onnxgru.custom_ops.vocabulary import Vocabulary
-from onnxgru.passes import native, source
-from onnxgru.passes.annotate import Annotate
-from onnxgru.passes.decompose import Decompose
-from onnxgru.passes.describe import describe, descriptions
-from onnxgru.passes.divisions import Divisions
-from onnxgru.passes.emit import Emit
-from onnxgru.passes.form import Form
-from onnxgru.passes.functions import Functions
-from onnxgru.passes.networks import networks
-from onnxgru.passes.pack import Pack
-from onnxgru.passes.quants import Quants
-from onnxgru.passes.shorten import Shorten
-from onnxgru.passes.unpacked import Unpacked
-from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
+from onnxgru.passes.emission import native
+from onnxgru.passes.emission.annotate import Annotate
+from onnxgru.passes.emission.decompose import Decompose
+from onnxgru.passes.emission.describe import describe, descriptions
+from onnxgru.passes.emission.divisions import Divisions
+from onnxgru.passes.emission.emit import Emit
+from onnxgru.passes.emission.functions import Functions
+from onnxgru.passes.emission.pack import Pack
+from onnxgru.passes.emission.quants import Quants
+from onnxgru.passes.emission.shorten import Shorten
+from onnxgru.passes.emission.unpacked import Unpacked
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.graph import source
+from onnxgru.passes.graph.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
+from onnxgru.passes.lowering.networks import networks
 from onnxgru.runtime import counting
 from onnxgru.runtimes.table import NUMBERS, UINT16
 from onnxgru.session import forms

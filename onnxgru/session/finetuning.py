@@ -26,7 +26,7 @@ from onnxgru.core.weights import Tuned
 from onnxgru.data import sources as datasets
 from onnxgru.data.dataset import Dataset
 from onnxgru.events import EpochEnded, Listener, Stage, silent
-from onnxgru.passes import source
+from onnxgru.passes.graph import source
 from onnxgru.rounding import given
 from onnxgru.session.model import Model, read
 from onnxgru.session.quantizer import Quantizer, uniform

@@ -8,12 +8,12 @@ from onnxgru.core.errors import DataError, ModelError
 from onnxgru.core.network import Layer
 from onnxgru.data.dataset import Recorded, Signature
 from onnxgru.events import Listener, Notice
-from onnxgru.passes.batch import Batch
-from onnxgru.passes.decompose import Decompose
-from onnxgru.passes.form import Form, length
-from onnxgru.passes.start import Start
-from onnxgru.passes.step import Step, time_axes
-from onnxgru.passes.values import named
+from onnxgru.passes.emission.decompose import Decompose
+from onnxgru.passes.forms.batch import Batch
+from onnxgru.passes.forms.form import Form, length
+from onnxgru.passes.forms.start import Start
+from onnxgru.passes.forms.step import Step, time_axes
+from onnxgru.passes.graph.values import named
 
 NODES = 54
 """Nodes of one unrolled step of one direction of a layer, about: 49 to 59 were counted."""

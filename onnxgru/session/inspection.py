@@ -9,10 +9,10 @@ import onnx_ir as ir
 from onnxgru.core import metadata
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.scheme import LinearScheme, Scheme
-from onnxgru.passes import recurrent, source
-from onnxgru.passes.elsewhere import Refusal
-from onnxgru.passes.estimate import estimate
-from onnxgru.passes.source import Origin
+from onnxgru.passes.graph import recurrent, source
+from onnxgru.passes.graph.source import Origin
+from onnxgru.passes.lowering.estimate import estimate
+from onnxgru.passes.normal.elsewhere import Refusal
 from onnxgru.session.model import Model
 
 FLOAT_BITS = 32

@@ -10,11 +10,11 @@ import onnx_ir as ir
 from onnxgru.core import files
 from onnxgru.core.network import Layer
 from onnxgru.core.weights import Tuned
-from onnxgru.passes import source
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.graph import source
+from onnxgru.passes.graph.source import Origin
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import Recognition, recognize, require
-from onnxgru.passes.retune import Retune
-from onnxgru.passes.source import Origin
+from onnxgru.passes.recognize.retune import Retune
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation
@@ -66,7 +66,7 @@ class Model:
         Parameters
         ----------
         given : path, Origin, bytes, ModelProto or onnx_ir.Model
-            As for `onnxgru.passes.source.origin`.
+            As for `onnxgru.passes.graph.source.origin`.
         include, exclude : sequence of str
             As for `recognize`.
         wishes : Wishes, optional

@@ -28,7 +28,7 @@ from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.network import Layer
 from onnxgru.data import metrics
 from onnxgru.data.metrics import Function, Metric
-from onnxgru.passes.reach import SCORES, Maker, maker, reached
+from onnxgru.passes.graph.reach import SCORES, Maker, maker, reached
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
-from onnxgru.passes.lower import Lowering, Rounding
+from onnxgru.passes.lowering.lower import Lowering, Rounding
 from onnxgru.rounding import given, methods
 from onnxgru.rounding.given import Given
 from onnxgru.session.model import Model

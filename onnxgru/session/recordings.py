@@ -59,7 +59,7 @@ class Recordings:
     listener : callable
         Is told what serves for what is missing.
     tables : mapping of str to int, optional
-        How many values integer inputs may take, `onnxgru.passes.tables`, for random ones.
+        How many values integer inputs may take, `onnxgru.passes.graph.tables`, for random ones.
 
     Raises
     ------

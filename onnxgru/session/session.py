@@ -12,9 +12,9 @@ from pathlib import Path
 from onnxgru.core.scheme import Scheme
 from onnxgru.data.dataset import Recorded
 from onnxgru.events import Listener, Notice, Teller, silent
-from onnxgru.passes import tables
-from onnxgru.passes.form import Form
-from onnxgru.passes.source import Origin
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.graph import tables
+from onnxgru.passes.graph.source import Origin
 from onnxgru.session import forms
 from onnxgru.session.emission import Emission
 from onnxgru.session.examination import Examination

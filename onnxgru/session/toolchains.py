@@ -22,7 +22,7 @@ from onnxgru.core.errors import DataError, ModelError, UsageError, VerificationE
 from onnxgru.data import sources
 from onnxgru.data.reading import Source
 from onnxgru.events import Listener, Stage
-from onnxgru.passes import source
+from onnxgru.passes.graph import source
 from onnxgru.runtime import golden
 from onnxgru.runtime.crossings import Crossings, crossings, from_codes, sized
 from onnxgru.runtime.sessions import Run, onnxruntime_session

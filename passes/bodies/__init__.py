@@ -2,5 +2,5 @@
 
 `terms` holds the equations, `reading` takes them from nodes, `hosts` knows what ``Scan`` and
 ``Loop`` do with a body, `tables` makes a cell of equations, and `canonical` writes the node that
-the normal form has for it.
+the normal form has for it (`onnxgru.passes.graph.description` says what that node holds).
 """

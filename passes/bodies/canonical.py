@@ -6,7 +6,7 @@ A ``Scan`` of one sequence, whose inputs and outputs have the axes of a recurren
       ->  last value of every carry (1, B, H), what is emitted (T, 1, B, H)
 
 Where sequences have lengths, these (B,) and a counter that begins at 0 are carried, too.
-Its body has the nodes of the cell's table; see `onnxgru.passes.bodies.description` for what its
+Its body has the nodes of the cell's table; see `onnxgru.passes.graph.description` for what its
 metadata hold.
 """
 
@@ -16,10 +16,10 @@ import onnx_ir as ir
 from onnxgru.core.cells import INPUT
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import KINDS
-from onnxgru.passes.bodies.description import CELL, Description
 from onnxgru.passes.bodies.moving import BACK, BATCH, FEATURES, ONE, TIME, Axes
 from onnxgru.passes.bodies.tables import Bound
-from onnxgru.passes.values import value_names
+from onnxgru.passes.graph.description import CELL, Description
+from onnxgru.passes.graph.values import value_names
 
 _VALUE = (ONE, BATCH, FEATURES)
 _SEQUENCE = (TIME, BATCH, FEATURES)

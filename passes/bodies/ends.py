@@ -13,7 +13,7 @@ from onnxgru.passes.bodies.equations import Equations
 from onnxgru.passes.bodies.lengths import Steps
 from onnxgru.passes.bodies.masks import Mask
 from onnxgru.passes.bodies.terms import UnknownError
-from onnxgru.passes.values import is_zero
+from onnxgru.passes.graph.values import is_zero
 
 
 def lengthened(found: Equations, given: Sequence[tuple[ir.Value, int]]) -> Equations:

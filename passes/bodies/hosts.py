@@ -18,7 +18,7 @@ from onnxgru.passes.bodies.masks import Held
 from onnxgru.passes.bodies.reading import Count, Features, Going, Limit, Read, Reader
 from onnxgru.passes.bodies.sequences import Sequences, joined
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
-from onnxgru.passes.values import constant_value
+from onnxgru.passes.graph.values import constant_value
 
 
 def equations(node: ir.Node) -> Equations:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxgru.passes.axes import origin
-from onnxgru.passes.values import constant_value
+from onnxgru.passes.graph.axes import origin
+from onnxgru.passes.graph.values import constant_value
 
 UNLIMITED = 2**30
 """A size from here on is larger than all."""

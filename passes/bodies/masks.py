@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from onnxgru.passes.bodies.lengths import Steps, steps
 from onnxgru.passes.bodies.terms import Term, UnknownError
-from onnxgru.passes.values import constant_value
+from onnxgru.passes.graph.values import constant_value
 
 _MOVES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 

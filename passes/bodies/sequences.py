@@ -17,7 +17,7 @@ from onnxgru.passes.bodies.masks import Mask, mask
 from onnxgru.passes.bodies.moving import BACK, FEATURES, ONE, TIME, Axes
 from onnxgru.passes.bodies.reading import Features
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
-from onnxgru.passes.values import constant_value
+from onnxgru.passes.graph.values import constant_value
 
 
 @dataclass(frozen=True, eq=False)

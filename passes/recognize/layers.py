@@ -20,12 +20,12 @@ from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.core.metadata import VERSION
 from onnxgru.core.network import Layer
 from onnxgru.passes import recognize as package
-from onnxgru.passes.bodies.description import description
-from onnxgru.passes.elsewhere import Refusal, elsewhere
+from onnxgru.passes.graph.description import description
+from onnxgru.passes.graph.recurrent import recurrent_nodes
+from onnxgru.passes.graph.values import value_names
+from onnxgru.passes.normal.elsewhere import Refusal, elsewhere
 from onnxgru.passes.recognize import raised
 from onnxgru.passes.recognize.stacked import OnnxCell, UnsuitableError
-from onnxgru.passes.recurrent import recurrent_nodes
-from onnxgru.passes.values import value_names
 
 PARTS = frozenset(
     {"forward", "reverse", "input", "output", "zero_point", "initial", "mask", "nonempty", "y"}

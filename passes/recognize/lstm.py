@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from onnxgru.core.cells import LSTMS, MEMORY, STATE, Cell
-from onnxgru.passes import recurrent
+from onnxgru.passes.graph import recurrent
 from onnxgru.passes.recognize.stacked import OnnxCell
 
 

@@ -4,9 +4,8 @@ import onnx_ir as ir
 
 from onnxgru.core.cells import Carry
 from onnxgru.core.network import Layer, Ports, Recurrence
-from onnxgru.passes import recurrent
-from onnxgru.passes.bodies import description
-from onnxgru.passes.values import is_zero
+from onnxgru.passes.graph import description, recurrent
+from onnxgru.passes.graph.values import is_zero
 
 
 def layer(node: ir.Node, prefix: str) -> Layer | None:

@@ -28,8 +28,8 @@ from onnxgru.core.network import (
     Recurrence,
     ScaleOperator,
 )
-from onnxgru.passes import recurrent
-from onnxgru.passes.values import constant_value
+from onnxgru.passes.graph import recurrent
+from onnxgru.passes.graph.values import constant_value
 
 _ATTRIBUTES = {
     "activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size",

@@ -15,7 +15,7 @@ from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import SchemeError
 from onnxgru.core.integers import Quantization
 from onnxgru.core.scheme import Scheme
-from onnxgru.passes.lower import Lowering
+from onnxgru.passes.lowering.lower import Lowering
 from tests import grus
 from tests.pipeline import Pipeline, pipeline
 

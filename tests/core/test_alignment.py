@@ -9,7 +9,7 @@ from onnxgru.core.alignment import aligned, is_aligned
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.integers import Quantization
 from onnxgru.core.scheme import Scheme
-from onnxgru.passes.lower import Lowering
+from onnxgru.passes.lowering.lower import Lowering
 from tests import grus
 from tests.pipeline import pipeline
 from tests.runtime.exact import expect, require_exact

@@ -19,8 +19,8 @@ from onnxgru.custom_ops.record import Recorder
 from onnxgru.custom_ops.storage import Storage
 from onnxgru.custom_ops.terms import Codes, Term
 from onnxgru.custom_ops.vocabulary import Vocabulary
-from onnxgru.passes import source
-from onnxgru.passes.pack import Pack
+from onnxgru.passes.emission.pack import Pack
+from onnxgru.passes.graph import source
 from onnxgru.runtime.sessions import runtimes
 
 Build = Callable[..., Sequence[Any]]

@@ -7,7 +7,7 @@ import pytest
 
 from onnxgru.core.cells import CELLS
 from onnxgru.models import cells
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.training.export import export_module
 from onnxgru.training.trace import import_torch

@@ -14,7 +14,7 @@ from onnxgru.output.members import _exceeded
 from onnxgru.output.writing import growth
 from onnxgru.runtime.verify import Verification
 from tests import grus
-from tests.passes.test_start import FIRST, expanded, with_state
+from tests.passes.forms.test_start import FIRST, expanded, with_state
 
 CASE = grus.Case(T=6, B=24, I=4, H=5)
 

@@ -15,31 +15,31 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxgru.passes.annotate import Annotate
-from onnxgru.passes.batch import Batch
-from onnxgru.passes.branches import Branches
-from onnxgru.passes.cancel import Cancel
-from onnxgru.passes.constants import Constants, Fold
-from onnxgru.passes.decompose import Decompose
-from onnxgru.passes.defaults import Defaults
-from onnxgru.passes.divisions import Divisions
-from onnxgru.passes.domains import Domains
-from onnxgru.passes.emit import Emit
-from onnxgru.passes.form import Form
-from onnxgru.passes.functions import Functions
-from onnxgru.passes.layout import Layout
-from onnxgru.passes.naming import Naming
-from onnxgru.passes.native import INT2, Native
-from onnxgru.passes.normalize import Normalize
-from onnxgru.passes.pack import Pack
-from onnxgru.passes.precision import Precision
-from onnxgru.passes.retune import Retune
-from onnxgru.passes.shapes import Shapes
-from onnxgru.passes.shorten import Shorten
-from onnxgru.passes.step import Step
-from onnxgru.passes.unpacked import Unpacked
-from onnxgru.passes.upgrade import Upgrade
-from onnxgru.passes.written import Written
+from onnxgru.passes.emission.annotate import Annotate
+from onnxgru.passes.emission.decompose import Decompose
+from onnxgru.passes.emission.divisions import Divisions
+from onnxgru.passes.emission.emit import Emit
+from onnxgru.passes.emission.functions import Functions
+from onnxgru.passes.emission.native import INT2, Native
+from onnxgru.passes.emission.pack import Pack
+from onnxgru.passes.emission.shorten import Shorten
+from onnxgru.passes.emission.unpacked import Unpacked
+from onnxgru.passes.forms.batch import Batch
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.forms.step import Step
+from onnxgru.passes.graph.cancel import Cancel
+from onnxgru.passes.graph.naming import Naming
+from onnxgru.passes.graph.shapes import Shapes
+from onnxgru.passes.graph.upgrade import Upgrade
+from onnxgru.passes.normal.branches import Branches
+from onnxgru.passes.normal.constants import Constants, Fold
+from onnxgru.passes.normal.defaults import Defaults
+from onnxgru.passes.normal.domains import Domains
+from onnxgru.passes.normal.layout import Layout
+from onnxgru.passes.normal.normalize import Normalize
+from onnxgru.passes.normal.precision import Precision
+from onnxgru.passes.normal.written import Written
+from onnxgru.passes.recognize.retune import Retune
 from tests import grus, scans
 from tests.pipeline import Pipeline, pipeline
 from tests.runtime.exact import every_node

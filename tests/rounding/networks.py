@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.network import Layer, LinearOperator, Recurrence
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
 from tests import grus
 

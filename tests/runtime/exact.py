@@ -10,9 +10,9 @@ import pytest
 
 from onnxgru.core.program import IntegerProgram
 from onnxgru.custom_ops.vocabulary import Vocabulary
-from onnxgru.passes.form import Form
-from onnxgru.passes.start import Start
-from onnxgru.passes.step import Step
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.forms.start import Start
+from onnxgru.passes.forms.step import Step
 from onnxgru.runtime.engines import States
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.probe import probe

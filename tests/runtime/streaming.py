@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxgru.data.dataset import Dataset
 from onnxgru.data.sources import load
-from onnxgru.passes.lower import Lowering
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.lowering.lower import Lowering
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.interface import Wishes

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from onnxgru.core.cells import INPUT, STATE, Carry, Cell, Row
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.passes.recognize import layers
 from onnxgru.passes.recognize.stacked import OnnxCell
 from onnxgru.runtime.engines import LayerEvaluator
@@ -23,7 +23,7 @@ from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine
 from onnxgru.runtime.verify import oracle_engine
 from tests import grus
-from tests.passes.test_decompose import TOLERANCE, decompose, distance
+from tests.passes.emission.test_decompose import TOLERANCE, decompose, distance
 from tests.pipeline import Pipeline, first_job, pipeline
 from tests.runtime.exact import require_exact, to_step
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxgru.core.program import IntegerProgram
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine

@@ -17,9 +17,9 @@ from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import VerificationError
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.custom_ops.vocabulary import Vocabulary
-from onnxgru.passes import source
-from onnxgru.passes.form import Form
-from onnxgru.passes.states import first_values, recorded
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.forms.states import first_values, recorded
+from onnxgru.passes.graph import source
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.sessions import require_equal, runtimes
 from tests import grus

@@ -10,7 +10,7 @@ import pytest
 import onnxgru
 from onnxgru.events import silent
 from onnxgru.firmware.verifying import verify
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.runtime import golden
 from onnxgru.session.toolchains import SAME
 from tests import grus

@@ -10,15 +10,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnxgru
 from onnxgru.core.cells import DENSE, DENSE_ACTIVATED
-from onnxgru.passes.form import Form
-from onnxgru.passes.reach import Maker, maker
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.graph.reach import Maker, maker
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine
 from onnxgru.runtime.verify import oracle_engine
 from onnxgru.session.model import NO_HEAD, Model
 from tests import grus
-from tests.passes.test_decompose import TOLERANCE, distance
+from tests.passes.emission.test_decompose import TOLERANCE, distance
 from tests.pipeline import Pipeline, dataset, pipeline
 from tests.runtime.exact import RUNTIMES, require_exact
 
@@ -89,8 +89,8 @@ def test_dense_layers_are_layers() -> None:
 def test_floats_are_those_of_the_model() -> None:
     import onnx_ir as ir
 
-    from onnxgru.passes import source
-    from onnxgru.passes.decompose import Decompose
+    from onnxgru.passes.emission.decompose import Decompose
+    from onnxgru.passes.graph import source
 
     model, inputs = made()
     clone = model.model.clone()

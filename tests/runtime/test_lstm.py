@@ -12,13 +12,13 @@ import onnxgru
 from onnxgru.core.activations import ACTIVATIONS
 from onnxgru.core.choices import WIDTHS
 from onnxgru.events import silent
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine
 from onnxgru.runtime.verify import oracle_engine
 from tests import grus
-from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distance
+from tests.passes.emission.test_decompose import PARAMETERS, TOLERANCE, decompose, distance
 from tests.pipeline import Pipeline, first_job, pipeline
 from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 

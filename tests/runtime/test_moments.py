@@ -6,7 +6,7 @@ import pytest
 
 from onnxgru.calibration.moments import Moments
 from onnxgru.core.errors import SchemeError
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.observation import Observation, calibrate, observe_moments

@@ -11,11 +11,11 @@ import pytest
 import onnxgru
 from onnxgru.core.activations import ACTIVATIONS
 from onnxgru.core.choices import WIDTHS
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
 from tests import grus
-from tests.passes.test_decompose import PARAMETERS, TOLERANCE, decompose, distance
+from tests.passes.emission.test_decompose import PARAMETERS, TOLERANCE, decompose, distance
 from tests.pipeline import first_job
 from tests.runtime.exact import RUNTIMES, made, require_exact, to_step
 

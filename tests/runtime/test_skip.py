@@ -10,12 +10,12 @@ from onnxgru.core.errors import SchemeError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
-from onnxgru.passes import source
-from onnxgru.passes.annotate import Annotate
-from onnxgru.passes.decompose import Decompose
-from onnxgru.passes.form import Form
-from onnxgru.passes.networks import networks
-from onnxgru.passes.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
+from onnxgru.passes.emission.annotate import Annotate
+from onnxgru.passes.emission.decompose import Decompose
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.graph import source
+from onnxgru.passes.graph.upgrade import WIDE_IR_VERSION, WIDE_OPSET, Upgrade
+from onnxgru.passes.lowering.networks import networks
 from onnxgru.runtime.dots import FASTEST, PAIRS
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator

@@ -6,7 +6,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxgru.core.errors import VerificationError
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.runtime.verify import verify
 from tests import grus
 from tests.pipeline import Pipeline, dataset, pipeline

@@ -18,9 +18,9 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
 from onnxgru.events import silent
-from onnxgru.passes import source
-from onnxgru.passes.form import Form
-from onnxgru.passes.recurrence import last_name
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.forms.recurrence import last_name
+from onnxgru.passes.graph import source
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from onnxgru.core.cells import STATE
-from onnxgru.passes.form import Form
-from onnxgru.passes.states import first_values, recorded
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.fused import FusedEngine
 from onnxgru.runtime.population import PopulationEngine

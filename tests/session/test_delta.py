@@ -14,8 +14,8 @@ from onnxgru.core.errors import UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.data import intervals
 from onnxgru.events import Notice, silent
-from onnxgru.passes.source import origin
-from onnxgru.passes.states import first_values, recorded
+from onnxgru.passes.forms.states import first_values, recorded
+from onnxgru.passes.graph.source import origin
 from onnxgru.session import delta
 from onnxgru.session.session import Session
 from tests import grus, journeys

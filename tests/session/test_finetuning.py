@@ -20,7 +20,7 @@ from onnxgru.core.folder import FINETUNED
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.data.dataset import Dataset
 from onnxgru.events import EpochEnded, Notice, silent
-from onnxgru.passes import source
+from onnxgru.passes.graph import source
 from onnxgru.session.finetuning import load_tuned
 from onnxgru.session.session import Session
 from onnxgru.settings.config import Config

@@ -10,7 +10,7 @@ from onnxgru import Config, quantize
 from onnxgru.core.errors import DataError, ModelError
 from onnxgru.events import Calibrated, Event, Notice
 from onnxgru.output import writing as output
-from onnxgru.passes.form import Form
+from onnxgru.passes.forms.form import Form
 from onnxgru.session import forms
 from tests import grus
 from tests.pipeline import pipeline

@@ -9,7 +9,7 @@ from onnx import helper
 import onnxgru
 from onnxgru.cli import terminal
 from onnxgru.cost.account import account
-from onnxgru.passes.estimate import estimate
+from onnxgru.passes.lowering.estimate import estimate
 from onnxgru.session.inspection import WIDTHS, Inspection, inspect
 from tests import grus
 from tests.pipeline import pipeline

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxgru.core.errors import DataError, UsageError
-from onnxgru.passes.reach import Maker
+from onnxgru.passes.graph.reach import Maker
 from onnxgru.session.outputs import ModelOutput, choose, one_hot, split
 
 N, T = 40, 7

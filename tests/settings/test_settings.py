@@ -241,7 +241,7 @@ def test_choices_are_those_of_what_implements_them() -> None:
 
 def test_defaults_are_the_same_on_every_floor() -> None:
     from onnxgru.core.scheme import LinearScheme, Scheme
-    from onnxgru.passes.form import Form
+    from onnxgru.passes.forms.form import Form
     from onnxgru.search import nsga
     from onnxgru.study.allocation import Allocation
     from onnxgru.study.encoding import Encoding

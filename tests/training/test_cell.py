@@ -11,10 +11,10 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.linear import Linear, Part
-from onnxgru.passes import source
-from onnxgru.passes.lower import Lowering
+from onnxgru.passes.graph import source
+from onnxgru.passes.lowering.lower import Lowering
 from onnxgru.passes.recognize.layers import recognize, require
-from onnxgru.passes.retune import Retune
+from onnxgru.passes.recognize.retune import Retune
 from onnxgru.rounding.given import Given
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator

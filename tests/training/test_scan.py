@@ -7,7 +7,7 @@ import pytest
 
 from onnxgru.core.errors import UsageError
 from onnxgru.core.scheme import Scheme
-from onnxgru.passes import source
+from onnxgru.passes.graph import source
 from onnxgru.training.cell import QuantizedLayer
 from onnxgru.training.finetune import Finetuning, FinetuningSettings
 from onnxgru.training.functions import apply

@@ -3,11 +3,11 @@
 import onnx_ir as ir
 import pytest
 
-from onnxgru.passes import source
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.graph import source
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import Recognition, recognize
 from tests import grus, scans
-from tests.passes.test_decompose import TOLERANCE, decompose, distance
+from tests.passes.emission.test_decompose import TOLERANCE, decompose, distance
 
 COUNTED = "next_k = Add (k, one)"
 

@@ -6,12 +6,12 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper, parser
 
-from onnxgru.passes import source
-from onnxgru.passes.form import Form
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.forms.form import Form
+from onnxgru.passes.graph import source
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import Recognition, recognize
 from tests import grus, scans
-from tests.passes.test_decompose import TOLERANCE, decompose, distance
+from tests.passes.emission.test_decompose import TOLERANCE, decompose, distance
 from tests.pipeline import pipeline
 from tests.runtime.exact import require_exact
 from tests.scans import H, I

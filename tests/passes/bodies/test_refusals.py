@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from onnxgru.passes.normalize import Normalize
+from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize
 from tests import scans
 from tests.scans import B, H, I, whole

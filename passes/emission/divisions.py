@@ -1,0 +1,127 @@
+"""Divisions: an integer graph without BitwiseAnd, which several consumers lack.
+
+What BitwiseAnd does for a power of two p is a floor or a remainder, of which divisions make both.
+Runtimes truncate them toward zero, and OpenVINO computes them in float32, so that a quotient of
+large values may be some apart. What is left over shows this, and is small enough for an exact
+second division, where n p is added so that nothing is negative::
+
+    q = v / p
+    r = v - q p                      |r| < p + 256
+    floor = q + (r + n p) / p - n    n = 4 + 256 / p
+    v & -p = floor p,  v & (p - 1) = v - floor p
+
+That is exact in float32 for p of at most 2^20; of a larger one, the floor by a part of it comes
+first, and the floor of that by the rest.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxgru.core.errors import ModelError
+from onnxgru.core.tape import SHARED, Tape, digest
+from onnxgru.passes.graph.values import drop_unused, graphs
+
+LARGEST = 1 << 20
+"""Power of two that one floor divides by."""
+
+APART = 256
+"""A quotient of int32 numbers that was computed in float32, times its divisor, is less than this
+and the divisor from the dividend."""
+
+
+Record = Callable[[str, str, ir.Value, ir.Value], ir.Value]
+"""Records one node, of an operator, a role and two operands."""
+
+
+class Divisions(ir.passes.InPlacePass):
+    """Replace every BitwiseAnd with a stored mask, in bodies too.
+
+    Raises
+    ------
+    ModelError
+        If a mask is not stored, or is none of those of a power of two.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Record the divisions and remove the nodes."""
+        root = Tape(graph=model.graph)
+        found = [
+            (scope, node)
+            for scope in graphs(model.graph)
+            for node in scope
+            if node.op_type == "BitwiseAnd"
+        ]
+        masks = {v for _, node in found if (v := node.inputs[1]) and v.is_initializer()}
+        for scope, node in found:
+            _replace(scope, root, node)
+        for constant in root.constants.values():
+            if constant.name not in model.graph.initializers:
+                model.graph.register_initializer(constant)
+        if found:
+            drop_unused(model.graph, masks)
+        return ir.passes.PassResult(model, bool(found))
+
+
+def _replace(scope: ir.Graph, root: Tape, node: ir.Node) -> None:
+    value, mask = node.inputs
+    assert value is not None and mask is not None
+    if mask.const_value is None or mask.const_value.dtype != ir.DataType.INT32:
+        raise ModelError(
+            f"node {node.name!r} must have a stored int32 mask to do without BitwiseAnd, has none; "
+            "give --weights int8"
+        )
+    masks = mask.const_value.numpy().astype(np.int64)
+    floor = bool((masks < 0).all())
+    powers = -masks if floor else masks + 1
+    if (powers <= 0).any() or (powers & (powers - 1)).any():
+        raise ModelError(
+            f"node {node.name!r}: a mask of BitwiseAnd must be that of a power of two to do "
+            "without it; use --profile compilers"
+        )
+    tape = Tape(root)
+    record = partial(_recorded, tape, node.name or "and")
+    parts = np.maximum(powers // LARGEST, 1)
+    found = value
+    for divisors in (parts, powers // parts):
+        if (divisors > 1).any():
+            found = _floor(tape, record, found, divisors)
+    result = record("Mul", "product", found, _stored(tape, powers))
+    if not floor:
+        result = record("Sub", "difference", value, result)
+    old = node.outputs[0]
+    kept = old.name
+    result.shape, result.type = old.shape, old.type
+    ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)
+    old.name, result.name = None, kept
+    scope.insert_before(node, tape.nodes)
+    scope.remove(node, safe=True)
+
+
+def _recorded(
+    tape: Tape, name: str, operation: str, role: str, left: ir.Value, right: ir.Value
+) -> ir.Value:
+    """One node, named by that in whose place it stands and by its role."""
+    return tape.op(operation, left, right, label=f"{name}/{role}")
+
+
+def _floor(tape: Tape, record: Record, value: ir.Value, powers: npt.NDArray[np.int64]) -> ir.Value:
+    """The floor of a value over powers of two."""
+    power, more = _stored(tape, powers), 4 + -(-APART // powers)
+    quotient = record("Div", "quotient", value, power)
+    rest = record("Sub", "rest", value, record("Mul", "multiple", quotient, power))
+    raised = record("Add", "raised", rest, _stored(tape, more * powers))
+    divided = record("Div", "divided", raised, power)
+    exact = record("Sub", "exact", divided, _stored(tape, more))
+    return record("Add", "floor", quotient, exact)
+
+
+def _stored(tape: Tape, array: npt.NDArray[np.int64]) -> ir.Value:
+    """A constant, int32."""
+    if not array.ndim:
+        return tape.scalar(int(array))
+    kept = array.astype(np.int32)
+    return tape.shared(f"{SHARED}division/{digest(kept).hex()[:8]}", kept)

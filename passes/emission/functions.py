@@ -1,0 +1,375 @@
+"""Functions: every direction of a recurrent layer becomes one node with a local function.
+
+The body is the portable recurrence::
+
+    sequence, last... = onnxgru.Recurrence<recurrence>(x, mask?, first..., parameters...)
+
+Directions whose bodies differ in numbers alone share one function: each gives what a device stores
+for it, and the numbers that others have otherwise, as inputs. Numbers that all have alike are
+constants of the body. A runtime without an operator of this name takes the body.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxgru.core.metadata import DOMAIN, RECURRENCE
+from onnxgru.core.tape import SHARED, digest
+from onnxgru.passes.forms.regions import REGIONS, Region, marked
+from onnxgru.passes.graph.cancel import Cancel
+from onnxgru.passes.graph.upgrade import IR_VERSION
+from onnxgru.passes.graph.values import drop_unused, named, subgraphs, unique
+
+NAME = "Recurrence"
+"""Of the first function; further ones have a number behind it."""
+NUMBER = "number"
+"""Of a parameter that is a number of the arithmetic."""
+UP = "../"
+"""Of a function's inner name that belongs to the layer, and not to one direction of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Body:
+    """The nodes of a region, and what they read.
+
+    Parameters
+    ----------
+    region : Region
+        Which.
+    inputs, outputs : tuple of onnx_ir.Value
+        Of the region.
+    nodes : tuple of onnx_ir.Node
+        In an order that depends on nothing but what they compute.
+    stored : list of onnx_ir.Value
+        The initializer of every use of one, in this order.
+    key : tuple
+        What they compute, but for the numbers in initializers.
+    """
+
+    region: Region
+    inputs: tuple[ir.Value, ...]
+    outputs: tuple[ir.Value, ...]
+    nodes: tuple[ir.Node, ...]
+    stored: list[ir.Value]
+    key: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, region: Region, values: Mapping[str, ir.Value]) -> "_Body":
+        """That of a region of a graph with these values."""
+        inputs = tuple(values[name] for name in region.inputs)
+        outputs = tuple(values[name] for name in region.outputs)
+        nodes = tuple(_below(outputs, set(inputs)))
+        look = _Look({value: place for place, value in enumerate(inputs)})
+        found = [look.node(node) for node in nodes]
+        ends = [look.places[value] for value in outputs]
+        return cls(region, inputs, outputs, nodes, look.stored, (len(inputs), *found, *ends))
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """Describes nodes in a way that two of the same structure have in common."""
+
+    places: dict[ir.Value, int]
+    stored: list[ir.Value] = field(default_factory=list)
+
+    def node(self, node: ir.Node) -> tuple[Any, ...]:
+        """A node with its subgraphs."""
+        cast = node.op_type == "Cast"  # which takes any type
+        read = [None if v is None else self._operand(v, typed=not cast) for v in node.inputs]
+        attributes = sorted(node.attributes.values(), key=lambda attribute: attribute.name)
+        values = [(attribute.name, self._attribute(attribute)) for attribute in attributes]
+        for value in node.outputs:
+            self.places[value] = len(self.places)
+        return (node.domain, node.op_type, *read, *values, len(node.outputs))
+
+    def _operand(self, value: ir.Value, *, typed: bool) -> object:
+        if not value.is_initializer():
+            return self.places[value]
+        self.stored.append(value)
+        return str(value.dtype) if typed else "", str(value.shape)
+
+    def _attribute(self, attribute: ir.Attr) -> object:
+        if attribute.type is not ir.AttributeType.GRAPH:
+            return str(attribute.value)
+        graph = attribute.as_graph()
+        for value in graph.inputs:
+            self.places[value] = len(self.places)
+        nodes = [self.node(node) for node in graph]
+        ends = [self.places[value] for value in graph.outputs]
+        kinds = [(str(v.dtype), str(v.shape)) for v in (*graph.inputs, *graph.outputs)]
+        return (*nodes, *ends, *kinds)
+
+
+def _below(outputs: Sequence[ir.Value], given: set[ir.Value]) -> Iterator[ir.Node]:
+    """The nodes that compute values from others, operands first."""
+    seen: set[ir.Node] = set()
+    pending = [(value.producer(), False) for value in reversed(outputs) if value not in given]
+    while pending:
+        node, done = pending.pop()
+        if node is None:
+            continue
+        if done:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            pending.append((node, True))
+            operands = [value for value in _read(node) if value not in given]
+            pending += [(value.producer(), False) for value in reversed(operands)]
+
+
+def _read(node: ir.Node) -> Iterator[ir.Value]:
+    """What a node reads of the graph that it is in, in its subgraphs too."""
+    yield from (value for value in node.inputs if value is not None)
+    for graph in subgraphs(node):
+        inside = {value for one in graph for value in one.outputs} | set(graph.inputs)
+        yield from (value for one in graph for value in _read(one) if value not in inside)
+
+
+class _Copy:
+    """Copies of the nodes of a region, with names of a function's own.
+
+    Parameters
+    ----------
+    place : str
+        The recurrence, as seen from which names are.
+    stored : sequence of onnx_ir.Value
+        What stands for every use of an initializer, in the order of `_Body.stored`.
+    """
+
+    def __init__(self, place: str, stored: Sequence[ir.Value]) -> None:
+        self._place, self._stored = place, iter(stored)
+        self._names = {str(value.name) for value in stored}
+        self.values: dict[ir.Value, ir.Value] = {}
+
+    def value(self, old: ir.Value, wanted: str | None = None) -> ir.Value:
+        """A new value for one that a node or a graph makes, without its shape in a function."""
+        base = wanted or _relative(str(old.name), self._place)
+        name, count = base, 0
+        while name in self._names:
+            count += 1
+            name = f"{base}_{count}"
+        self._names.add(name)
+        made = self.values[old] = ir.Value(name=name)
+        return made
+
+    def node(self, node: ir.Node) -> ir.Node:
+        """A node with its subgraphs."""
+        read = [None if value is None else self._operand(value) for value in node.inputs]
+        attributes = [
+            self._graph(attribute) if attribute.type is ir.AttributeType.GRAPH else attribute
+            for attribute in sorted(node.attributes.values(), key=lambda each: each.name)
+        ]
+        outputs = [self.value(value) for value in node.outputs]
+        name = _relative(str(node.name or ""), self._place)
+        return ir.Node(node.domain, node.op_type, read, attributes, outputs=outputs, name=name)
+
+    def _operand(self, value: ir.Value) -> ir.Value:
+        return next(self._stored) if value.is_initializer() else self.values[value]
+
+    def _graph(self, attribute: ir.Attr) -> ir.Attr:
+        graph = attribute.as_graph()
+        inputs = [self.value(value) for value in graph.inputs]
+        nodes = [self.node(node) for node in graph]
+        outputs = [self.values[value] for value in graph.outputs]
+        for old in (*graph.inputs, *graph.outputs):
+            self.values[old].shape, self.values[old].type = old.shape, old.type
+        name = _relative(str(graph.name or ""), self._place)
+        return ir.AttrGraph(attribute.name, ir.Graph(inputs, outputs, nodes=nodes, name=name))
+
+
+def _relative(name: str, place: str) -> str:
+    """A name as seen from a recurrence: what belongs to the layer around it begins with ``../``."""
+    layer = place.rpartition("/")[0]
+    for prefix, left in ((f"{place}/", ""), (f"{layer}/", UP)):
+        if name.startswith(prefix):
+            return left + name.removeprefix(prefix)
+    return name
+
+
+def _absolute(name: str, place: str) -> str:
+    """What `_relative` was given."""
+    layer = place.rpartition("/")[0]
+    inside = name.removeprefix(UP)
+    return f"{place}/{name}" if inside == name else f"{layer}/{inside}"
+
+
+class _Sharing:
+    """One function for the bodies that have a structure in common.
+
+    Parameters
+    ----------
+    bodies : sequence of _Body
+        At least one; equal in what they compute, but for numbers.
+    """
+
+    def __init__(self, bodies: Sequence[_Body]) -> None:
+        self._bodies = bodies
+        together = zip(*(body.stored for body in bodies), strict=True)
+        slots: dict[tuple[ir.Value, ...], ir.Value] = {}
+        self._uses: list[ir.Value] = []
+        self.parameters: list[tuple[ir.Value, ...]] = []
+        self._constants: list[ir.Node] = []
+        self._inputs: list[ir.Value] = []
+        taken: set[str] = set()
+        for used in together:
+            if used not in slots:
+                name = self._named(used)
+                slots[used] = ir.Value(name=unique(name, taken))
+                if name.startswith(SHARED):
+                    self._constants.append(_constant(used[0], slots[used]))
+                else:
+                    self._inputs.append(slots[used])
+                    self.parameters.append(used)
+            self._uses.append(slots[used])
+
+    def _named(self, used: Sequence[ir.Value]) -> str:
+        """A name for what every body has in a place: as one of them calls it, if it is stored."""
+        name = str(used[0].name)
+        if name.startswith(SHARED):
+            return name if _alike(used) else NUMBER
+        places = [body.region.name for body in self._bodies]
+        names = [_relative(str(v.name), p) for v, p in zip(used, places, strict=True)]
+        return min(names, key=lambda each: each.startswith("/")).removeprefix(UP)
+
+    def function(self, name: str, opset: int) -> ir.Function:
+        """The function, called `name`."""
+        body = self._bodies[0]
+        copy = _Copy(body.region.name, self._uses)
+        carries = len(body.outputs) - 1
+        roles = ["x", *["mask"] * (len(body.inputs) - 1 - carries)]
+        roles += [f"first_{place}" for place in range(carries)]
+        inputs = [copy.value(v, role) for v, role in zip(body.inputs, roles, strict=True)]
+        nodes = [*self._constants, *(copy.node(node) for node in body.nodes)]
+        outputs: list[ir.Value] = []
+        for old in body.outputs:
+            value = copy.values[old]
+            if value in outputs or value in inputs:  # an output is made by a node, and once
+                nodes.append(ir.Node("", "Identity", [value], outputs=[copy.value(old)]))
+                value = copy.values[old]
+            outputs.append(value)
+        graph = ir.Graph(
+            [*inputs, *self._inputs], outputs, nodes=nodes, opset_imports={"": opset}, name=name
+        )
+        recurrence = ir.Attr(RECURRENCE, ir.AttributeType.STRING, None)
+        return ir.Function(DOMAIN, name, graph=graph, attributes=[recurrence])
+
+    def calls(self, name: str) -> Iterator[tuple[_Body, ir.Node]]:
+        """The node of every direction."""
+        for place, body in enumerate(self._bodies):
+            own = [used[place] for used in self.parameters]
+            told = ir.AttrString(RECURRENCE, body.region.name)
+            outputs = [ir.Value(name=value.name) for value in body.outputs]
+            yield (
+                body,
+                ir.Node(
+                    DOMAIN, name, [*body.inputs, *own], [told], outputs=outputs,
+                    name=body.region.name,
+                ),
+            )  # fmt: skip
+
+
+def _constant(value: ir.Value, made: ir.Value) -> ir.Node:
+    """The node that gives a number."""
+    assert value.const_value is not None
+    tensor = ir.tensor(value.const_value.numpy())
+    return ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[made], name="")
+
+
+def _alike(values: Sequence[ir.Value]) -> bool:
+    """Whether initializers hold the same."""
+    if all(value is values[0] for value in values):
+        return True
+    arrays = [v.const_value.numpy() for v in values if v.const_value is not None]
+    return len({digest(array) for array in arrays}) == 1
+
+
+class Functions(ir.passes.InPlacePass):
+    """Make functions of the regions that were marked in a graph."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Move the nodes of every region into a function, and put its node in their place."""
+        graph = model.graph
+        values, alike = named(graph), dict[tuple[Any, ...], list[_Body]]()
+        for region in marked(graph):
+            body = _Body.of(region, values)
+            alike.setdefault(body.key, []).append(body)
+        if not alike:
+            return ir.passes.PassResult(model, modified=False)
+        for place, bodies in enumerate(alike.values()):
+            name = f"{NAME}_{place + 1}" if place else NAME
+            sharing = _Sharing(bodies)
+            function = sharing.function(name, model.opset_imports[""])
+            model.functions[function.identifier()] = function
+            for body, node in sharing.calls(name):
+                _replace(graph, body, node)
+        graph.meta.pop(REGIONS)
+        model.opset_imports[DOMAIN] = 1
+        model.ir_version = max(model.ir_version, IR_VERSION)
+        Cancel()(model)
+        common.RemoveUnusedNodesPass()(model)
+        drop_unused(graph, graph.initializers.values())
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _replace(graph: ir.Graph, body: _Body, node: ir.Node) -> None:
+    """Put a node in the place of the nodes that compute the same."""
+    made = {value.producer() for value in body.outputs}
+    graph.insert_before(next(each for each in graph if each in made), node)
+    for old, new in zip(body.outputs, node.outputs, strict=True):
+        new.shape, new.type = old.shape, old.type
+        kept = old.name
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+        old.name, new.name = None, kept
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a graph with the bodies of its functions in the place of their nodes.
+
+    Values have the names again that they have without functions.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    functions = {
+        function.name: function for function in model.functions if function.domain == DOMAIN
+    }
+    del result.graph.node[:]
+    for node in model.graph.node:
+        if node.domain != DOMAIN or node.op_type not in functions:
+            result.graph.node.append(node)
+            continue
+        function = functions[node.op_type]
+        (place,) = (a.s.decode() for a in node.attribute if a.name == RECURRENCE)
+        names = {"": ""} | dict(zip(function.input, node.input, strict=True))
+        names |= dict(zip(function.output, node.output, strict=True))
+        _rename(function.node, names, place, result.graph.node)
+    kept = [function for function in model.functions if function.domain != DOMAIN]
+    del result.functions[:]
+    result.functions.extend(kept)
+    return result
+
+
+def _rename(
+    nodes: Sequence[onnx.NodeProto], names: dict[str, str], place: str, target: Any
+) -> None:
+    """Copies of nodes with the names that they have in the graph around a function."""
+
+    def found(name: str) -> str:
+        return names.setdefault(name, _absolute(name, place))
+
+    for node in nodes:
+        copy = target.add()
+        copy.CopyFrom(node)
+        copy.name = _absolute(node.name, place) if node.name else ""
+        copy.input[:] = map(found, node.input)
+        copy.output[:] = map(found, node.output)
+        for attribute in copy.attribute:
+            if attribute.HasField("g"):
+                inner = list(attribute.g.node)
+                del attribute.g.node[:]
+                _rename(inner, names, place, attribute.g.node)
+                for value in (*attribute.g.input, *attribute.g.output):
+                    value.name = found(value.name)

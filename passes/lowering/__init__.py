@@ -1,0 +1,1 @@
+"""From layers, calibration and scheme to the frozen integer program."""
