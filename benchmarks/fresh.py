@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxgru.core.errors import UsageError
+from onnxgru.models.digits import DigitsRecipe
 from onnxgru.models.make import make
 from onnxgru.models.task import (
     Examples,
@@ -42,6 +43,7 @@ from onnxgru.models.task import (
 STEPS, FEATURES = 29, 12
 VALIDATION_SIZE = 90
 CALIBRATION_SIZE = 90
+DIGITS = DigitsRecipe()
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ class VowelsRecipe(Recipe):
         Standard deviation of the noise added to standardised coefficients.
     """
 
-    hidden_size: int = 64
+    hidden_size: int = DIGITS.hidden_size
     epochs: int = 600
-    batch_size: int = 32
-    learning_rate: float = 4e-3
-    weight_decay: float = 0.05
-    noise: float = 0.05
+    batch_size: int = DIGITS.batch_size
+    learning_rate: float = DIGITS.learning_rate
+    weight_decay: float = DIGITS.weight_decay
+    noise: float = DIGITS.noise
 
 
 def load(recipe: VowelsRecipe, limit: int | None, _listener: Listener) -> Material:

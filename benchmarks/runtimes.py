@@ -37,6 +37,7 @@ from onnxgru.firmware.verifying import verify
 from onnxgru.runtimes import process, table
 from onnxgru.runtimes.profiles import PROFILES
 from onnxgru.session.toolchains import ABSENT, DIFFERS, SAME, RuntimeRow
+from tests import scans
 
 STEPS, BATCH, INPUTS, HIDDEN = 6, 2, 4, 8
 
@@ -302,6 +303,7 @@ def _recordings(steps: int) -> dict[str, Any]:
     return {"X": drawn.astype(np.float32)}
 
 
+_LIGRU = scans.LIGRU.nodes.replace("next_h", "next")  # the name in the graphs of the record
 LIGRU = f"""<ir_version: 9, opset_import: ["": 18]>
     ligru (float[T, B, {INPUTS}] X) => (float[T, B, {HIDDEN}] Y)
     <float one = {{1}}> {{
@@ -309,20 +311,7 @@ LIGRU = f"""<ir_version: 9, opset_import: ["": 18]>
       shape = Concat <axis = 0> (size, hidden)
       h0 = Expand (zero, shape)
       last, Y = Scan <num_scan_inputs = 1, body = step (float[B, {HIDDEN}] h, float[B, {INPUTS}] x)
-          => (float[B, {HIDDEN}] next, float[B, {HIDDEN}] out) {{
-            wx = MatMul (x, W)
-            rh = MatMul (h, R)
-            bare = Add (wx, rh)
-            sums = Add (bare, b)
-            zs, ns = Split <axis = -1, num_outputs = 2> (sums)
-            z = Sigmoid (zs)
-            n = Relu (ns)
-            keep = Mul (z, h)
-            rest = Sub (one, z)
-            new = Mul (rest, n)
-            next = Add (keep, new)
-            out = Identity (next)
-          }}> (h0, X)
+          => (float[B, {HIDDEN}] next, float[B, {HIDDEN}] out) {{ {_LIGRU} }}> (h0, X)
     }}"""
 
 

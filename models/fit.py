@@ -20,7 +20,7 @@ from onnxgru.data.metrics import accuracy
 from onnxgru.models.network import make_network
 from onnxgru.models.task import Examples, FitEpoch, Listener, Material, Recipe, Task
 from onnxgru.training.checkpoint import Checkpoint
-from onnxgru.training.descent import half_cosine, one_thread
+from onnxgru.training.descent import advance, blend, half_cosine, one_thread
 from onnxgru.training.trace import import_torch
 
 WATCHED = 1000
@@ -138,20 +138,10 @@ class _Training:
         loss = self._criterion(self._module(inputs), torch.from_numpy(self._labels[indices]))
         total = recipe.epochs * math.ceil(len(self._labels) / recipe.batch_size)
         rate = recipe.learning_rate * half_cosine(self._step, total)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._module.parameters(), recipe.gradient_norm)
-        self._optimizer.step()
+        found = advance(self._optimizer, loss, rate, recipe.gradient_norm)
+        blend(self.average.parameters(), self._module.parameters(), recipe.averaging, self._step)
         self._step += 1
-        # less in the first steps, which forgets the initial weights in short trainings too
-        decay = min(recipe.averaging, self._step / (self._step + 9))
-        with torch.no_grad():
-            pairs = zip(self.average.parameters(), self._module.parameters(), strict=True)
-            for kept, current in pairs:
-                kept.lerp_(current, 1 - decay)
-        return float(loss.detach())
+        return found
 
     def measure(self, examples: Examples) -> float:
         """Percent of right classes of the averaged weights."""

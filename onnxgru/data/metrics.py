@@ -313,21 +313,16 @@ def title(metric: str | Function) -> str:
     return f"{getattr(metric, '__module__', '?')}:{name}"
 
 
-def resolve(name: str | Function, labels: Array | None, output_is_distribution: bool) -> Metric:
-    """Choose the metric of a run.
+def resolve(name: str | Function, labels: Array | None) -> Metric:
+    """The metric of a name, as the labels of the data allow it.
 
     Parameters
     ----------
     name : str or callable
         A name in `METRICS`; a function ``(outputs, labels) -> float``, or ``package.module:name``
-        of one, higher is better, which gets the float model's outputs where there are no labels; or
-        "auto": accuracy for whole-number labels, SQNR against floating labels, and without
-        labels agreement with the float model where its output is a class distribution, else
-        SQNR against its output.
+        of one, higher is better, which gets the float model's outputs where there are no labels.
     labels : array or None
         The data's labels.
-    output_is_distribution : bool
-        Whether the model ends in class probabilities or scores.
 
     Returns
     -------
@@ -347,13 +342,6 @@ def resolve(name: str | Function, labels: Array | None, output_is_distribution: 
         if not callable(function):
             raise UsageError(f"metric must be a name or a function, got {function!r}")
         return Metric(title(name), "", True, function, against)
-    if name == "auto":
-        if classes:
-            name = "accuracy"
-        elif labels is None and output_is_distribution:
-            name = "agreement"
-        else:
-            name = "sqnr"
     if name not in METRICS:
         raise UsageError(
             f"metric {name!r}: must be auto, {', '.join(METRICS)} or package.module:name"

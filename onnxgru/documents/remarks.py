@@ -10,8 +10,13 @@ from collections.abc import Iterable, Sequence
 from onnxgru.documents.entries import Outlier, Quality, Widened
 from onnxgru.documents.report import Report
 
-TITLES = {"validation": "validation", "holdout": "hold-out", "calibration": "calibration"}
-"""How data are called for people."""
+TITLES = {
+    "validation": "validation",
+    "holdout": "hold-out",
+    "calibration": "calibration",
+    "training": "training",
+}
+"""What sentences call the data of each role."""
 
 RANDOM = (
     "No data were given: ranges and all figures come from random input, and say nothing of real "

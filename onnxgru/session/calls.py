@@ -1,7 +1,6 @@
 """What a written graph is given to verify it: recordings, call by call, or random numbers."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,26 +9,26 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
-from onnxgru.core import metadata
 from onnxgru.core.errors import DataError
 from onnxgru.data import sources
 from onnxgru.data.dataset import InputSpec
 from onnxgru.data.reading import Source
 from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.interface import Wishes
+from onnxgru.session import recordings
+from onnxgru.session.notes import noted
 
 Array = npt.NDArray[Any]
 Given = dict[str, Array]
 
 RECORDINGS = 8
-"""Recordings that are run."""
+"""Most recordings that are run."""
 
 STEPS = 64
-"""Calls of the step form that are made of them."""
+"""Most steps of each recording that the step form is called with."""
 
 SIZES = (2, 8)
-"""Sizes of axes without one, where numbers are random: of the first such name, and of others."""
+"""Sizes of free axes of random inputs: of the first name of an axis (the batch), and of others."""
 
 
 def from_data(
@@ -58,22 +57,18 @@ def from_data(
     DataError
         If the data do not fit the graph.
     """
-    noted = {entry.key: json.loads(entry.value) for entry in model.metadata_props
-             if entry.key in (metadata.BATCH_AXES, metadata.HANDED_ON)}  # fmt: skip
-    axes = noted.get(metadata.BATCH_AXES, {})
+    wishes = noted({entry.key: entry.value for entry in model.metadata_props})
     if states := recorded(model):
-        return _steps(model, data, axes, states)
-    wishes = Wishes(axes, noted.get(metadata.HANDED_ON)) if axes else None
+        return _steps(model, data, wishes.batch_axes if wishes else {}, states)
     host = Host(ir.from_proto(model), (), wishes)
-    read = list(host.continued(sources.stream(data, host.signature)))
-    loaded = sources.join(read, host.signature, sources.name_of(data)).parts[0]
+    loaded = recordings.recorded(host, data).parts[0]
     taken = loaded.take(STEPS if loaded.streams else RECORDINGS)
     calls = [_ordered(model, c.inputs) for c, _ in taken.calls(host.batch, RECORDINGS)]
     return calls, frozenset(range(len(calls))), {}
 
 
 def _steps(
-    model: onnx.ModelProto, data: Source, axes: dict[str, int | None], states: Sequence[Any]
+    model: onnx.ModelProto, data: Source, axes: Mapping[str, int | None], states: Sequence[Any]
 ) -> tuple[list[Given], frozenset[int], dict[str, str]]:
     """Calls of the step form: one per step of the recordings."""
     handed = {state["input"]: state["output"] for state in states}

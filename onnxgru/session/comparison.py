@@ -13,10 +13,9 @@ import onnx_ir as ir
 from onnxgru.core import metadata
 from onnxgru.core.errors import DataError, ModelError, UsageError
 from onnxgru.data import intervals, metrics
-from onnxgru.data import sources as datasets
 from onnxgru.data.dataset import Recorded
 from onnxgru.data.intervals import Interval, Sums
-from onnxgru.data.metrics import Function, Metric
+from onnxgru.data.metrics import Function
 from onnxgru.data.reading import Source
 from onnxgru.passes.graph import source
 from onnxgru.passes.graph.axes import rank
@@ -25,8 +24,11 @@ from onnxgru.runtime import counting
 from onnxgru.runtime.host import MOST, Host
 from onnxgru.runtime.interface import Wishes
 from onnxgru.session import outputs
+from onnxgru.session.judge import Judge
 from onnxgru.session.model import Model
+from onnxgru.session.notes import noted
 from onnxgru.session.outputs import Judged
+from onnxgru.session.recordings import recorded
 
 Array = npt.NDArray[Any]
 
@@ -74,7 +76,7 @@ class Comparison:
     Parameters
     ----------
     metric, unit : str
-        What `Row.quality` is.
+        Name and unit of the figure in `ModelRow.quality`.
     outputs : tuple of str
         The outputs that are judged; the figure is that of the worst.
     reason : str
@@ -82,9 +84,9 @@ class Comparison:
     sequences : int
         Sequences run.
     counted : int
-        Answers that count: as many as sequences, or frames.
+        Answers that the metric counts: the number of sequences, or of their frames.
     rows : tuple of ModelRow
-        One a model, in the order given.
+        One per model, in the order given.
     """
 
     metric: str
@@ -141,41 +143,32 @@ def evaluate(
     if not (isinstance(metric, str) or callable(metric)):
         raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
     read = [source.read(file) for file in files]
-    told = next((wishes for model in read if (wishes := _noted(model)) is not None), Wishes())
+    told = next(filter(None, (noted(model.metadata_props) for model in read)), Wishes())
     hosts = [_host(file, model, told) for file, model in zip(files, read, strict=True)]
     host, described = hosts[0]
-    loaded = _recorded(data, host)
-    choice: Judged | None = None
-    first: dict[str, Array] = {}
+    loaded = recorded(host, data)
+    found = _run(files[0].path, host, loaded)
+    choice = _chosen(described, found, loaded, metric, output_name)
+    first = {name: found[name] for name in choice.outputs}
+    labelled = choice.metric.target == "labels"
+    targets = dict.fromkeys(first, np.asarray(loaded.labels)) if labelled else first
+    judge = Judge(host, loaded, choice.metric, targets, fused=False)
     sums: list[Sums | None] = []
     rows: list[ModelRow] = []
-    counted = loaded.size
     for file, model, (host, _) in zip(files, read, hosts, strict=True):
-        path = file.path
-        found = _run(path, host, loaded)
-        if choice is None:
-            choice = _chosen(described, found, loaded, metric, output_name)
-            first = {name: found[name] for name in choice.outputs}
-        targets = (
-            {name: np.asarray(loaded.labels) for name in first}
-            if choice.metric.target == "labels"
-            else first
-        )
+        if rows:
+            found = _run(file.path, host, loaded)
         arrays = {
-            name: _matching(path, found, name, index, first[name])
+            name: _matching(file.path, found, name, index, first[name])
             for index, name in enumerate(first)
         }
-        own = [
-            intervals.sums_of(choice.metric, arrays[name], targets[name], loaded) for name in first
-        ]
-        worst = min if choice.metric.higher_is_better else max
-        quality = worst(_figure(choice.metric, arrays[n], targets[n], loaded.source) for n in first)
+        quality, own = judge.figure(arrays), judge.sums(arrays)
         finite = np.isfinite(quality)
         known = finite and bool(rows) and rows[0].quality is not None
         apart = intervals.difference(own, sums) if known else None
         rows.append(
             ModelRow(
-                str(path),
+                str(file.path),
                 len(file.content),
                 quality if finite else None,
                 intervals.interval(own) if finite else None,
@@ -185,10 +178,8 @@ def evaluate(
                 _eliminated(model, host, loaded),
             )
         )
-        if len(rows) == 1:
-            sums = own
-            counted = next((one.counted for one in own if one is not None), loaded.size)
-    assert choice is not None
+        sums = sums or own
+    counted = next((one.counted for one in sums if one is not None), loaded.size)
     return Comparison(
         choice.metric.name,
         choice.metric.unit,
@@ -211,13 +202,6 @@ def _chosen(
         return outputs.choose(described, found, data.labels, metric, outputs.split(output_name))
     except DataError as error:
         raise DataError(f"{data.source}: {error}") from error
-
-
-def _figure(metric: Metric, output: Array, target: Array, where: str) -> float:
-    try:
-        return metric(output, target)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
 
 
 def _matching(path: Path, found: Mapping[str, Array], name: str, index: int, first: Array) -> Array:
@@ -244,15 +228,6 @@ def _eliminated(model: ir.Model, host: Host, data: Recorded) -> float | None:
     return None if share is None else round(100 * share, 4)
 
 
-def _noted(model: ir.Model) -> Wishes | None:
-    """What onnxgru wrote down of the inputs of a graph that it made; None for other models."""
-    noted = model.metadata_props.get(metadata.BATCH_AXES)
-    if noted is None:
-        return None
-    handed_on = model.metadata_props.get(metadata.HANDED_ON)
-    return Wishes(json.loads(noted), None if handed_on is None else json.loads(handed_on))
-
-
 def _host(
     origin: Origin, model: ir.Model, told: Wishes
 ) -> tuple[Host, tuple[outputs.ModelOutput, ...]]:
@@ -260,14 +235,14 @@ def _host(
 
     Other models are read as the first of those was: its user may have said what the inputs are.
     """
-    noted = _noted(model)
-    if noted is None:
+    own = noted(model.metadata_props)
+    if own is None:
         read = Model.of(origin, model)
         read = replace(read, wishes=_fitting(told, read.normal))
         states = read.host.interface.states.values()
         return read.host, outputs.describe(read.normal.graph, read.recognition.layers, states)
     kept = json.loads(model.metadata_props.get(metadata.OUTPUTS, "[]"))
-    host = Host(model, (), noted)
+    host = Host(model, (), own)
     return host, tuple(
         outputs.ModelOutput(o.name, o.maker, o.name in kept, o.state)
         for o in outputs.describe(model.graph, (), host.interface.states.values())
@@ -283,12 +258,6 @@ def _fitting(told: Wishes, model: ir.Model) -> Wishes:
         for name, axis in told.batch_axes.items()
     )
     return told if fits and names.issuperset((told.states or {}).values()) else Wishes()
-
-
-def _recorded(data: Source, host: Host) -> Recorded:
-    """The data, with the states that the first model hands from call to call."""
-    batches = list(host.continued(datasets.stream(data, host.signature)))
-    return datasets.join(batches, host.signature, datasets.name_of(data))
 
 
 def _run(path: Path, host: Host, data: Recorded) -> dict[str, Array]:

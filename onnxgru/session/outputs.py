@@ -147,14 +147,14 @@ def choose(
     candidates = [known[name] for name in names] or _candidates(outputs)
     if not isinstance(metric, str) or metric not in ("auto", *metrics.METRICS):
         first = candidates[:1]
-        return _choice(first, metrics.resolve(metric, labels, False), _first(candidates, names))
+        return _choice(first, metrics.resolve(metric, labels), _first(candidates, names))
     if metric in ("auto", "accuracy", "macro_f1") and labels is not None:
         return _by_labels(candidates, arrays, labels, metric, whole)
     if labels is not None and labels.dtype.kind == "f" and metric in ("sqnr", "si_sdr"):
         return _by_targets(candidates, arrays, labels, metric)
     if metric == "auto":
         return _by_reference(candidates, arrays, whole, named=bool(names))
-    chosen = metrics.resolve(metric, labels, False)
+    chosen = metrics.resolve(metric, labels)
     if metric == "agreement":
         fitting = [o for o in candidates if whole[o.name] or arrays[o.name].shape[1:][-1:] > (1,)]
         scores = [o for o in fitting if whole[o.name] or _scores(o, arrays[o.name])]
@@ -194,7 +194,7 @@ def _by_labels(
             )
     if labels.dtype.kind == "f" and metric == "auto":
         return _by_targets(candidates, arrays, labels, "sqnr")
-    chosen = metrics.resolve("accuracy" if metric == "auto" else metric, labels, True)
+    chosen = metrics.resolve("accuracy" if metric == "auto" else metric, labels)
     fitting = [
         output
         for output in candidates
@@ -216,7 +216,7 @@ def _by_targets(
     candidates: Sequence[ModelOutput], arrays: Mapping[str, Array], labels: Array, metric: str
 ) -> Judged:
     """The output that labels are compared with."""
-    chosen = metrics.resolve(metric, labels.astype(np.float64), False)
+    chosen = metrics.resolve(metric, labels.astype(np.float64))
     fitting = [output for output in candidates if arrays[output.name].shape == labels.shape]
     if not fitting:
         shapes = ", ".join(f"{o.name!r} {arrays[o.name].shape}" for o in candidates)

@@ -12,12 +12,13 @@ from onnxgru.data import wav
 from onnxgru.data.dataset import Dataset, Recorded
 from onnxgru.data.intervals import recordings
 from onnxgru.data.reading import Source
+from onnxgru.documents.remarks import TITLES
 from onnxgru.events import Listener, Notice, Stage
 from onnxgru.runtime.host import Host
 from onnxgru.settings.config import Config
 
 SYNTHETIC = "random input"
-"""What stands for data that there are not."""
+"""Source of the numbers that are drawn where there are no data."""
 SYNTHETIC_SEQUENCES = 64
 SYNTHETIC_STEPS = 32
 CALIBRATION, VALIDATION, HOLDOUT = datasets.ROLES
@@ -109,14 +110,9 @@ class Recordings:
         for text in wav.compared(folders):
             listener(Stage(text))
         self._calibration = sources.pop(CALIBRATION)
-        self._judged = {role: self._loaded(source) for role, source in sources.items()}
+        self._judged = {role: recorded(host, source) for role, source in sources.items()}
         for data in self._judged.values():
             self._tell(data)
-
-    def _loaded(self, source: Source) -> Recorded:
-        signature = self._host.signature
-        batches = list(self._host.continued(datasets.stream(source, signature)))
-        return datasets.join(batches, signature, datasets.name_of(source))
 
     def _tell(self, data: Recorded) -> None:
         """Say that calls hand states on."""
@@ -206,9 +202,28 @@ class Recordings:
         return Dataset(inputs, None, SYNTHETIC, axes, bare=bare)
 
 
+def recorded(host: Host, source: Source) -> Recorded:
+    """Read recordings, with the states that a model hands from call to call.
+
+    Parameters
+    ----------
+    host : Host
+        Knows the model's inputs and computes its states.
+    source : str, path or object
+        The recordings, as `onnxgru.quantize` takes them.
+
+    Raises
+    ------
+    DataError
+        If they do not fit the model.
+    """
+    batches = list(host.continued(datasets.stream(source, host.signature)))
+    return datasets.join(batches, host.signature, datasets.name_of(source))
+
+
 def _missing(role: str, other: str) -> str:
     """What serves for data that are missing."""
-    title = "hold-out" if other == HOLDOUT else other
+    others = f"the {TITLES[other]} data"
     if role == VALIDATION:
-        return f"no validation data: accuracy is measured on the {title} data; give --validation"
-    return f"no calibration data: ranges come from the {title} data; give --calibration"
+        return f"no validation data: accuracy is measured on {others}; give --validation"
+    return f"no calibration data: ranges come from {others}; give --calibration"

@@ -15,6 +15,7 @@ from onnxgru.calibration.glitches import Extremes, Glitch
 from onnxgru.data import metrics
 from onnxgru.data.dataset import Dataset
 from onnxgru.data.intervals import wilson
+from onnxgru.documents.remarks import TITLES
 
 Array = npt.NDArray[Any]
 
@@ -28,12 +29,10 @@ BYTES = 255
 """The largest value of data that look like bytes, such as pixels."""
 
 FROM_BYTES = 128
+"""The largest value of such data is at least this."""
 
 ENOUGH = 20
 """Answers from which on chance is told from skill."""
-
-TITLES = {"holdout": "hold-out"}
-
 
 BLOCK = 2**18
 """Values of recordings that are looked at together."""
@@ -156,10 +155,6 @@ def _measure(scale: ValueScale, array: Array) -> None:
         scale.powers += np.sqrt(np.square(flat).mean(axis=1)).tolist()
 
 
-def _title(role: str) -> str:
-    return TITLES.get(role, role)
-
-
 def of_inputs(summaries: Mapping[str, Summary]) -> Iterator[str]:
     """What looks wrong with inputs, a sentence each.
 
@@ -172,7 +167,7 @@ def of_inputs(summaries: Mapping[str, Summary]) -> Iterator[str]:
         for name, scale in found.scales.items():
             if not scale.largest:
                 yield (
-                    f"{found.source}: input {name!r} is zero throughout the {_title(role)} data; "
+                    f"{found.source}: input {name!r} is zero throughout the {TITLES[role]} data; "
                     "store the recordings themselves"
                 )
     yield from _apart(summaries)
@@ -195,7 +190,7 @@ def _apart(summaries: Mapping[str, Summary]) -> Iterator[str]:
             yield (
                 f"{found.source}: input {name!r} spans {scale.low:g} to {scale.high:g} (typically "
                 f"{scale.typical:.3g}), but in {base.source} {known.low:g} to {known.high:g} "
-                f"(typically {known.typical:.3g}); prepare {_title(role)} and calibration data in "
+                f"(typically {known.typical:.3g}); prepare {TITLES[role]} and calibration data in "
                 "the same way, as the model was trained"
             )
 
@@ -220,13 +215,13 @@ def _shared(summaries: Mapping[str, Summary]) -> Iterator[str]:
                 # That one serves for calibration and validation is told elsewhere.
                 if role == "training":
                     yield (
-                        f"{own.source}: training and {_title(judged)} data are the same, so "
+                        f"{own.source}: training and {TITLES[judged]} data are the same, so "
                         "figures on them are optimistic; give other data for one of them"
                     )
             elif common:
                 yield (
-                    f"{own.source}: {common:,} of {own.count:,} {_title(judged)} recordings are in "
-                    f"{other.source} too, the {_title(role)} data, so figures on them are "
+                    f"{own.source}: {common:,} of {own.count:,} {TITLES[judged]} recordings are in "
+                    f"{other.source} too, the {TITLES[role]} data, so figures on them are "
                     "optimistic; leave them out of one"
                 )
 
@@ -251,7 +246,7 @@ def of_count(role: str, source: str, sequences: int) -> Iterator[str]:
     if sequences < FEW:
         some = "1 sequence" if sequences == 1 else f"{sequences} sequences"
         yield (
-            f"{source}: {some} of {_title(role)} data cannot tell schemes apart, because each "
+            f"{source}: {some} of {TITLES[role]} data cannot tell schemes apart, because each "
             f"sequence is {100 / sequences:.1f} % of the figure; give at least {FEW}, better some "
             "hundreds"
         )
@@ -284,7 +279,7 @@ def of_labels(role: str, source: str, outputs: Array, labels: Array) -> Iterator
     if len(np.unique(wanted)) == 1 and len(wanted) > 1:
         yield (
             f"{source}: all labels are class {int(wanted[0])}, so that a model which always says "
-            f"so is right; give {_title(role)} data of every class"
+            f"so is right; give {TITLES[role]} data of every class"
         )
     elif len(wanted) >= ENOUGH and number > 1 and wilson(right, len(wanted))[0] <= 100 / number:
         yield (

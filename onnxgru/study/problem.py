@@ -163,7 +163,7 @@ class Parts:
             If the metric is a user's function and cannot be imported here.
         """
         model = read(self.model, self.config)
-        metric = metrics.resolve(self.metric, self.data.labels, False)
+        metric = metrics.resolve(self.metric, self.data.labels)
         return Problem(
             encoding(model.layers, self.config),
             Quantizer.of(model, self.statistics, self.config),

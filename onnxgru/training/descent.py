@@ -1,7 +1,7 @@
-"""Adam on some tensors, with the running average of them, and where it stands."""
+"""Gradient descent: steps of an optimizer, the running average of tensors, and Adam with both."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import current_thread, main_thread
 from typing import Any
@@ -9,7 +9,10 @@ from typing import Any
 from onnxgru.training.quantizers import Tensor
 
 GRADIENT_NORM = 1.0
-WARM_UP = 0.05  # of the steps
+"""Largest Euclidean norm of the gradients of all tensors together."""
+
+WARM_UP = 0.05
+"""Share of the steps over which the learning rate rises."""
 
 
 class Descent:
@@ -32,7 +35,6 @@ class Descent:
     ) -> None:
         import torch
 
-        self._torch = torch
         self.trained = list(trained)
         self._rate, self._steps, self._averaging = rate, steps, averaging
         self._optimizer = torch.optim.Adam(self.trained, lr=rate)
@@ -46,17 +48,11 @@ class Descent:
 
     def follow(self, loss: Tensor) -> float:
         """Move the tensors one step against the gradient of a loss, which is returned."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * _pace(self._step, self._steps)
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._torch.nn.utils.clip_grad_norm_(self.trained, GRADIENT_NORM)
-        self._optimizer.step()
-        decay = min(self._averaging, (self._step + 1) / (self._step + 10))
-        for kept, tensor in zip(self.average, self.trained, strict=True):
-            kept.lerp_(tensor.detach(), 1 - decay)
+        rate = self._rate * _pace(self._step, self._steps)
+        found = advance(self._optimizer, loss, rate, GRADIENT_NORM)
+        blend(self.average, self.trained, self._averaging, self._step)
         self._step += 1
-        return float(loss.item())
+        return found
 
     def averaged(self) -> AbstractContextManager[None]:
         """The running average in the tensors, until the context ends."""
@@ -91,6 +87,56 @@ class Descent:
         self._put(state["trained"])
         self.average = list(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def advance(optimizer: Any, loss: Tensor, rate: float, norm: float) -> float:
+    """Take one step of an optimizer against the gradient of a loss.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Moves its tensors in place.
+    loss : tensor of float32, shape ()
+        What to reduce.
+    rate : float
+        The learning rate of this step.
+    norm : float
+        Gradients are scaled down where the Euclidean norm of all of them together is larger.
+
+    Returns
+    -------
+    float
+        The loss before the step.
+    """
+    import torch
+
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()
+    moved = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    torch.nn.utils.clip_grad_norm_(moved, norm)
+    optimizer.step()
+    return float(loss.item())
+
+
+def blend(average: Iterable[Tensor], tensors: Iterable[Tensor], decay: float, step: int) -> None:
+    """Move a running average towards tensors, in place.
+
+    The decay is smaller in the first steps, so that a short training forgets its first weights too.
+
+    Parameters
+    ----------
+    average, tensors : iterable of tensor
+        In the same order, with the same shapes.
+    decay : float
+        Share of the average that stays after many steps.
+    step : int
+        Number of the step, from 0.
+    """
+    share = 1 - min(decay, (step + 1) / (step + 10))
+    for kept, tensor in zip(average, tensors, strict=True):
+        kept.detach().lerp_(tensor.detach(), share)
 
 
 def _pace(step: int, steps: int) -> float:

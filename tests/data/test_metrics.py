@@ -175,21 +175,6 @@ def test_error_is_to_be_minimised():
     assert Metric("own", "", False, sqnr, "labels").error(3.0) == 3.0
 
 
-@pytest.mark.parametrize(
-    ("labels", "distribution", "name", "target"),
-    [
-        (np.zeros(3, np.int64), True, "accuracy", "labels"),
-        (np.zeros(3, np.int64), False, "accuracy", "labels"),
-        (np.zeros((3, 2)), True, "sqnr", "labels"),
-        (None, True, "agreement", "reference"),
-        (None, False, "sqnr", "reference"),
-    ],
-)
-def test_auto(labels, distribution, name, target):
-    metric = resolve("auto", labels, distribution)
-    assert (metric.name, metric.target) == (name, target)
-
-
 def test_uncertainty_is_that_of_a_share():
     accuracy, decibels = METRICS["accuracy"], METRICS["sqnr"]
     assert accuracy.uncertainty(2.0, 450) == pytest.approx(0.66, abs=0.001)
@@ -199,17 +184,17 @@ def test_uncertainty_is_that_of_a_share():
 
 def test_metrics_by_name():
     classes, targets = np.zeros(3, np.int64), np.zeros((3, 2))
-    assert resolve("macro_f1", classes, True) is METRICS["macro_f1"]
-    assert resolve("agreement", classes, True).target == "reference"
-    assert resolve("sqnr", classes, True).target == "reference"
-    assert resolve("sqnr", targets, True).target == "labels"
-    assert resolve("si_sdr", targets, True).target == "labels"
-    assert resolve("si_sdr", None, True).target == "reference"
+    assert resolve("macro_f1", classes) is METRICS["macro_f1"]
+    assert resolve("agreement", classes).target == "reference"
+    assert resolve("sqnr", classes).target == "reference"
+    assert resolve("sqnr", targets).target == "labels"
+    assert resolve("si_sdr", targets).target == "labels"
+    assert resolve("si_sdr", None).target == "reference"
     for labels, held in ((None, "none"), (targets, "float64")):
         with pytest.raises(UsageError, match=f"accuracy: needs whole-number labels.*{held}"):
-            resolve("accuracy", labels, True)
+            resolve("accuracy", labels)
     with pytest.raises(UsageError, match=r"'f1'.*auto, accuracy, macro_f1, agreement, sqnr"):
-        resolve("f1", classes, True)
+        resolve("f1", classes)
 
 
 def test_a_users_metric(tmp_path, monkeypatch):
@@ -219,15 +204,15 @@ def test_a_users_metric(tmp_path, monkeypatch):
         "def nothing(outputs, target):\n    return float('nan')\n"
     )
     monkeypatch.chdir(tmp_path)
-    metric = resolve("metric_of_test:largest", None, True)
+    metric = resolve("metric_of_test:largest", None)
     assert metric.target == "reference"
     assert metric(np.array([1.0, 2.0]), np.array([1.0, 5.0])) == -3.0
     assert metric.error(-3.0) == 3.0
-    assert resolve("metric_of_test:largest", np.zeros(2), True).target == "labels"
-    refused(resolve("metric_of_test:words", None, True), SCORES, SCORES, words=["'good'", "words"])
-    refused(resolve("metric_of_test:nothing", None, True), SCORES, SCORES, words=["NaN"])
+    assert resolve("metric_of_test:largest", np.zeros(2)).target == "labels"
+    refused(resolve("metric_of_test:words", None), SCORES, SCORES, words=["'good'", "words"])
+    refused(resolve("metric_of_test:nothing", None), SCORES, SCORES, words=["NaN"])
     with pytest.raises(UsageError, match="largest, nothing, words"):
-        resolve("metric_of_test:smallest", None, True)
+        resolve("metric_of_test:smallest", None)
 
 
 def test_infinite_decibels_are_limited():

@@ -1,0 +1,27 @@
+"""What onnxgru noted in the metadata of a graph that it wrote, about inputs and outputs."""
+
+import json
+from collections.abc import Mapping
+
+from onnxgru.core import metadata
+from onnxgru.runtime.interface import Wishes
+
+
+def noted(properties: Mapping[str, str]) -> Wishes | None:
+    """Batch axes and states of a graph, as `onnxgru.session.emission` noted them.
+
+    Parameters
+    ----------
+    properties : mapping of str to str
+        The graph's metadata.
+
+    Returns
+    -------
+    Wishes or None
+        None for a graph that onnxgru did not write.
+    """
+    axes = properties.get(metadata.BATCH_AXES)
+    if axes is None:
+        return None
+    states = properties.get(metadata.HANDED_ON)
+    return Wishes(json.loads(axes), None if states is None else json.loads(states))
