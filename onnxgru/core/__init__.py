@@ -1,1 +1,1 @@
-"""What every other part reads: errors, integer types, fixed point, cells, scheme, data, metrics."""
+"""What every other part reads: errors, files, integers, fixed point, cells, scheme, program."""

@@ -38,8 +38,8 @@ class FunctionForm:
         "unit" for [0, 1] and "symmetric" for [-1, 1], which fix the output's quantisation;
         None where it has to be calibrated.
     mirrors : bool
-        Whether it maps [0, 1] onto [0, 1] and leans on every code of it being exact: such a
-        function is an operator of a cell's table and no activation of ONNX.
+        Whether the function maps [0, 1] onto itself, as 1 - x does. Its codomain is then that of
+        its operand. It is an operator of a cell's table and no activation of ONNX.
     """
 
     formula: Callable[[Reals, float, float], Reals]
@@ -70,7 +70,7 @@ FORMS: Mapping[str, FunctionForm] = {
 """The functions by name."""
 
 ACTIVATIONS = tuple(name for name, form in FORMS.items() if not form.mirrors)
-"""Those that ONNX lists."""
+"""Names of the functions that ONNX lists for recurrent operators."""
 
 
 @dataclass(frozen=True)
@@ -112,21 +112,26 @@ class Activation:
 
     @property
     def mirrors(self) -> bool:
-        """Whether the function maps [0, 1] onto itself; see `Form`."""
+        """Whether the function maps [0, 1] onto itself; see `FunctionForm`."""
         return FORMS[self.name].mirrors
 
     def codomain(self, operand: str | None = None) -> str | None:
-        """Codomain, "unit" or "symmetric", given that of the operand; None if it is not fixed."""
+        """Codomain, by that of the operand: "unit", "symmetric", or None if it is not fixed."""
         form = FORMS[self.name]
         return "unit" if form.mirrors and operand == "unit" else form.codomain
 
     def quantization(self, bits: int, operand: str | None = None) -> Quantization | None:
         """The output's quantisation where the codomain fixes it, else None.
 
-        `operand` is the codomain of what the function reads.
-
         [0, 1] has the scale 1 / (2**b - 1) and zero point 0, so that 1.0 is exact; [-1, 1] has
         the scale 1 / (2**(b-1) - 1) and zero point 2**(b-1), so that -1, 0 and 1 are exact.
+
+        Parameters
+        ----------
+        bits : int
+            Width of the output's codes, b.
+        operand : str, optional
+            Codomain of what the function reads.
         """
         codomain = self.codomain(operand)
         if codomain == "unit":

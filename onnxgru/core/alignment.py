@@ -1,9 +1,9 @@
-"""Ranges on the grid of a sum: operands whose scale is the sum's, or a whole multiple of it.
+"""Scales on the grid of a sum: the sum's own scale, or a whole multiple of it.
 
-Codes of such scales are added without rounding. Where the sum is a recurrent state, what is
-rounded away comes back at every step, so that this matters: of three roundings a step (both
-products, and their sum) two remain, and none of them moves a state that should stand, as scales of
-nearly the same size do.
+Codes with such scales are added without rounding. This matters where the sum is a recurrent state,
+because a rounding error is added again at every step. Without alignment a step rounds three times:
+both products, and their sum. With alignment it rounds twice, and a state that should not move stays
+where it is. Scales that are only nearly equal let such a state drift.
 """
 
 import math
@@ -14,9 +14,9 @@ from onnxgru.core.integers import Quantization
 
 LARGEST = float(np.finfo(np.float32).max)
 CUT = 0.125
-"""Of the sum's scale: by so much an operand's may shrink to a multiple, and with it its range."""
+"""An operand's scale may shrink by this share of the sum's scale, and cut its range by as much."""
 TOLERANCE = 1e-6
-"""Of a multiple, because scales are float32."""
+"""Largest relative distance from a whole multiple: scales are float32."""
 
 
 def aligned(observed: Quantization, total: Quantization) -> Quantization:
@@ -25,16 +25,17 @@ def aligned(observed: Quantization, total: Quantization) -> Quantization:
     Parameters
     ----------
     observed : Quantization
-        What an observer chose.
+        The operand's quantisation as an observer chose it.
     total : Quantization
-        Of the sum.
+        The sum's quantisation.
 
     Returns
     -------
     Quantization
-        With the width and zero point of `observed`, and the least multiple of the sum's scale that
-        keeps its range; `observed` itself where it is the finer one and has more bits, so that the
-        sum has to be rounded anyway, or where float32 has no such scale.
+        Width and zero point of `observed`, with the least multiple of the sum's scale that keeps
+        the operand's range but for `CUT`. `observed` itself where its scale is finer than the sum's
+        and it has more bits, because the sum is rounded anyway then, and where the multiple is too
+        large for float32.
     """
     ratio = observed.scale / total.scale
     scale = max(1, math.ceil(ratio - CUT)) * total.scale

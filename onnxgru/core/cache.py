@@ -1,11 +1,11 @@
-"""The folder that keeps what can be made or fetched again."""
+"""The cache folder, which holds files that can be made or fetched again."""
 
 import os
 from pathlib import Path
 
 
 def folder() -> Path:
-    """Where it is: ``ONNXGRU_CACHE``, or a folder in the user's cache; it need not exist."""
+    """Path of the cache folder: ``ONNXGRU_CACHE``, or one in the user's cache; it may not exist."""
     given = os.environ.get("ONNXGRU_CACHE")
     if given:
         return Path(given)

@@ -22,8 +22,8 @@ LiGRU (Ravanelli et al. 2018), with its batch normalisation folded into W and b:
     n  = g(W_n x + b_Wn + R_n h + b_Rn)
     h' = z * h + (1 - z) * n
 
-SRU (Lei et al. 2018), whose steps multiply by no matrix; with no highway, the last term is left
-out, and h may be left out, too::
+SRU (Lei et al. 2018). Its steps have no matrix product. Without the highway, the last term of y is
+left out. The function h may be left out too::
 
     n = W_n x + b_n      f, r = f(W x + b + v * c)
     c' = f * c + (1 - f) * n
@@ -44,7 +44,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 INPUT = "input"
-"""What rows read of the sequence, at this step."""
+"""Name under which rows read the input sequence at this step."""
 STATE = "state"
 """The carry that a cell emits."""
 MEMORY = "cell"
@@ -65,8 +65,7 @@ class Row:
         Names of other rows, `INPUT` (the sequence at this step) or of a carry (of the step before).
     parameter : str
         For linear: matrix and gate, such as ``W.reset``. For scale: vector and gate, such as
-        ``P.forget``. For lookup: ``f``, ``g``, ``h`` or
-        ``complement``. Else empty.
+        ``P.forget``. For lookup: ``f``, ``g``, ``h`` or ``complement``. Else empty.
     """
 
     name: str
@@ -117,7 +116,7 @@ class Cell:
     emits: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The table as a JSON object, which `parse` reads."""
         return {
             "name": self.name,
             "rows": [[row.name, row.kind, list(row.inputs), row.parameter] for row in self.rows],
@@ -127,7 +126,7 @@ class Cell:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> "Cell":
-        """From JSON; the table of `CELLS` where it has the name of one."""
+        """The table from its JSON object; the one of `CELLS` where that has the same name."""
         return CELLS.get(document["name"]) or cls(
             document["name"],
             tuple(Row(name, kind, tuple(read), p) for name, kind, read, p in document["rows"]),
@@ -201,8 +200,8 @@ LIGRU = Cell(
 """No reset gate; its candidate is a rectifier."""
 
 
-def _seen(gate: str, memory: str) -> tuple[Row, ...]:
-    """A gate with a peephole to a value of the cell state."""
+def _gate_with_peephole(gate: str, memory: str) -> tuple[Row, ...]:
+    """A gate that also reads a value of the cell state."""
     product, hidden, total, function = _gate(gate)
     return (
         product,
@@ -216,7 +215,7 @@ def _seen(gate: str, memory: str) -> tuple[Row, ...]:
 
 def _lstm(*, coupled: bool, peepholes: bool) -> Cell:
     def gate(name: str, memory: str = MEMORY) -> tuple[Row, ...]:
-        return _seen(name, memory) if peepholes else _gate(name)
+        return _gate_with_peephole(name, memory) if peepholes else _gate(name)
 
     kept, words = "forget.gate", ["lstm"]
     forget = gate("forget")
@@ -280,14 +279,14 @@ SRUS = {
     for activation in (False, True)
     for highway in (False, True)
 }
-"""By whether a function is applied to the state before it leaves, and by the highway."""
+"""SRU tables by (activation, highway): whether the output has a function, and the last term."""
 
 LSTMS = {
     (coupled, peepholes): _lstm(coupled=coupled, peepholes=peepholes)
     for coupled in (False, True)
     for peepholes in (False, True)
 }
-"""By ``input_forget`` (the forget gate is 1 - i) and whether there are peepholes."""
+"""LSTM tables by (coupled, peepholes): coupled is ``input_forget``, a forget gate of 1 - i."""
 
 DENSE = Cell("dense", (Row("product", "linear", (INPUT,), "W.product"),), (), "product")
 """A dense layer, which carries nothing: y = W x + b."""

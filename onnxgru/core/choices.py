@@ -10,29 +10,28 @@ from onnxgru.core.errors import UsageError
 MINIMUM_BITS = 2
 MAXIMUM_BITS = 8
 WIDTHS = tuple(range(MINIMUM_BITS, MAXIMUM_BITS + 1))
-"""Of weights and of ordinary codes."""
+"""Widths of weights and of ordinary codes, in bits."""
 WIDE_BITS = 16
-"""Of wide codes, which a scheme may give to what an operator computes."""
+"""Width of wide codes, which a scheme may give to weights and to results of operators."""
 
 CELL_STATES = ("wide", "plain")
-"""Whether a cell state has wide codes where nothing else is said: see `Layer.cell_state`."""
+"""Whether a cell state has wide codes by default: see `Layer.cell_state`."""
 
 ACCUMULATOR_BITS = 32
-"""Of the widest accumulator."""
+"""Width of the widest accumulator."""
 
 GRANULARITIES = ("tensor", "gate", "channel")
-"""What shares a weight scale. A gene holds a position in this tuple."""
+"""Which weights share one scale. A gene holds a position in this tuple."""
 
 OBSERVERS = ("minmax", "percentile", "mse", "entropy")
 """How ranges are chosen from statistics. A gene holds a position in this tuple."""
 
-
 FIRST, INPUTS, HIDDEN = GROUPS = ("first", "inputs", "hidden")
-"""Operands that thresholds of a delta network are given for: the input of the first layer, those of
-the layers behind it, and what else linear operators read."""
+"""Groups of operands that have a threshold in a delta network: the input of the first layer, the
+inputs of the layers behind it, and everything else that linear operators read."""
 
 AUTO = "auto"
-"""Thresholds that are chosen on validation data."""
+"""Text of a setting that asks for thresholds chosen on validation data."""
 
 
 def thresholds(text: str) -> dict[str, int] | None:
@@ -41,7 +40,7 @@ def thresholds(text: str) -> dict[str, int] | None:
     Returns
     -------
     dict of str to int or None
-        By group, none of those that have no threshold. None for ``auto``.
+        Threshold by group, in codes; groups without a threshold are left out. None for ``auto``.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def widths(text: str) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Ascending, none twice.
+        Different widths in ascending order.
 
     Raises
     ------

@@ -1,11 +1,10 @@
-"""Copies: narrow readers of a value of wide codes read a copy of it in narrow codes.
+"""Copies: narrow operators that read a value of wide codes read a copy of it in narrow codes.
 
-Where a scheme gives a value of 16 bits a copy (``copy``), operators read the value itself if they
-are wide: linear operators with weights of 16 bits, others with results of 16 bits. All other
-operators read the copy, an operator of the kind `copy` (see `onnxgru.custom_ops.copy`), and so do
-those of a layer that reads the codes of another one. Names, for the value ``/gru/forward/state``:
-
-- ``/gru/forward/state.copy``: the operator, computed wherever the value is read.
+A scheme may give a value of 16 bits a copy (``copy``). Wide operators then read the value itself:
+linear operators with weights of 16 bits, others with results of 16 bits. All other operators read
+the copy, also in a layer that reads the codes of another one. The copy of ``/gru/forward/state`` is
+the operator ``/gru/forward/state.copy`` of the kind `copy` (see `onnxgru.custom_ops.copy`), which
+is computed in every recurrence that reads it.
 """
 
 from collections.abc import Mapping
@@ -16,18 +15,28 @@ from onnxgru.core.network import CopyOperator, Layer, LinearOperator, Operator, 
 from onnxgru.core.scheme import OutputScheme, Scheme
 
 COPY = ".copy"
-"""What follows the name of a value in that of its copy."""
+"""Suffix that makes the name of a copy from the name of a value."""
 
 
 def copied_input(layer: Layer, scheme: Scheme, source: Layer | None) -> OutputScheme:
-    """Entry of what a layer reads: its own, or that of the layer whose codes it reads."""
+    """Scheme entry of a layer's input.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    scheme : Scheme
+        The scheme.
+    source : Layer or None
+        The layer whose codes `layer` reads, if it reads codes.
+    """
     if source is None:
         return scheme.inputs[layer.name]
     return scheme.operators[source.recurrences[0].emits]
 
 
 def wanted(recurrence: Recurrence, scheme: Scheme, entry: OutputScheme) -> dict[str, OutputScheme]:
-    """Values of a recurrence that have copies, by name, with their entries.
+    """Values of a recurrence that have copies, by name, with their scheme entries.
 
     Parameters
     ----------
@@ -36,7 +45,7 @@ def wanted(recurrence: Recurrence, scheme: Scheme, entry: OutputScheme) -> dict[
     scheme : Scheme
         Says which operators' results have copies.
     entry : OutputScheme
-        Of what the layer reads.
+        Entry of the layer's input, see `copied_input`.
     """
     entries = {name: scheme.operators[name] for name in recurrence.widths}
     entries |= {c.name: scheme.operators[c.written_by] for c in recurrence.carries}
@@ -56,9 +65,9 @@ def copied(
     scheme : Scheme
         Says which operators are wide.
     names : mapping with keys of str
-        Values that have copies.
+        Names of the values that have copies, see `wanted`.
     widths : mapping of str to int
-        Features of these values.
+        Features of these values, by name.
     """
     made: set[str] = set()
     operators: list[Operator] = []

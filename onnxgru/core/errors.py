@@ -4,6 +4,7 @@
 
     OnnxgruError          1   anything below
     +-- UsageError        2   an option, configuration or argument is wrong
+    |   +-- DivergedError 2   fine-tuning diverged with the settings given
     +-- ModelError        1   the model cannot be read or quantised
     +-- DataError         1   calibration, validation or hold-out data do not fit
     +-- SchemeError       1   a scheme or calibration file does not fit the model
@@ -25,7 +26,7 @@ class OnnxgruError(Exception):
 
 
 class OnnxgruWarning(UserWarning):
-    """What a user should know, although the work goes on; one sentence."""
+    """A warning in one sentence; the work goes on."""
 
 
 class UsageError(OnnxgruError):
@@ -35,7 +36,7 @@ class UsageError(OnnxgruError):
 
 
 class DivergedError(UsageError):
-    """Fine-tuning went beyond all bounds with the settings given."""
+    """Fine-tuning diverged with the settings given."""
 
 
 class ModelError(OnnxgruError):

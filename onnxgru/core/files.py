@@ -1,4 +1,4 @@
-"""Reading and writing small files so that nothing is ever half-written."""
+"""Reading and writing small files; a file is written whole or not at all."""
 
 import hashlib
 import json
@@ -49,7 +49,8 @@ def lock(descriptor: int, *, wait: bool = False) -> bool | None:
     Returns
     -------
     bool or None
-        Whether this process has the lock now, or another one; None where there are no locks.
+        True if this process has the lock now, False if another one has it, None if the platform or
+        the file system has no locks.
     """
     try:
         import fcntl
@@ -76,17 +77,17 @@ def dump(document: object) -> bytes:
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8; bytes of file names that the locale could not decode are what they were."""
+    """Text as UTF-8; bytes of file names that the locale could not decode are kept."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def shown(path: Path) -> str:
-    """Path as text that every document can hold, whatever the locale."""
+    """Path as text that is valid UTF-8 in every locale."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def recorded(text: str) -> Path:
-    """Path that a document of ours names, as this process's locale has it."""
+    """Path that a document written by onnxgru names, decoded in this process's locale."""
     return Path(os.fsdecode(encoded(text)))
 
 

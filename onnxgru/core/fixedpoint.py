@@ -1,15 +1,15 @@
 r"""Requantisation of an int32 accumulator in int32 arithmetic, with a proved error bound.
 
-A real ratio m > 0 a channel (scales combined) takes an accumulator to codes::
+A real ratio m > 0 per channel (the combined scales) maps an accumulator to codes::
 
     v = clip((acc + 2^(p-1)) >> p, -2^c, 2^c)          p = max(0, k - 15), c = min(k, 15)
     y = (v M + 2^(s-1)) >> s                           M <= 2^15 - 1, 7 <= s <= 30
 
 with floor shifts: round half up. ``2^k`` is the least power of two beyond which every channel
 is either saturated or out of reach, so the clip never changes a code; it keeps ``v M`` below
-2^30. One ``k`` and one ``s`` serve all channels of an operator, ``M`` is a channel's own.
+2^30. All channels of an operator share ``k`` and ``s``; each channel has its own ``M``.
 
-For |acc| <= A, where A is the proved extreme or the saturation point, whichever is less::
+For |acc| <= A, where A is the smaller of the proved extreme and the saturation point::
 
     |y - acc m| <= 1/2 + [p > 0] M 2^-(s+1) + A |m - M 2^-(s+p)|
 
@@ -52,7 +52,7 @@ OPERAND_BITS = 15
 SMALL_BITS = 8
 """Bits of a small multiplier."""
 LEAST_LOSS = 1 / 16
-"""Codes that small multipliers may always cost."""
+"""Largest error, in codes, with which small multipliers are always used."""
 WORD_BITS = 8
 """Bits of the lower word, where the clipped accumulator has two."""
 WIDE_OPERAND_BITS = OPERAND_BITS + WORD_BITS
@@ -75,9 +75,9 @@ def multiplier(ratios: Ratios, lowest_shift: int, bits: int = OPERAND_BITS) -> t
     ratios : ndarray of float64, shape (N,)
         Positive reals.
     lowest_shift : int
-        The least shift allowed; ratios too large for it are limited to `bits` of multiplier.
+        The least shift allowed. Ratios that are too large for it get the largest multiplier.
     bits : int
-        Of the multipliers.
+        Width of the multipliers.
 
     Returns
     -------
@@ -128,7 +128,7 @@ class Requantization:
     Parameters
     ----------
     multipliers : ndarray of int64, shape (N,)
-        M, a channel each; N = 1 for one ratio.
+        M, one per channel; N = 1 where all channels have one ratio.
     shift : int
         s.
     reach : int
@@ -164,7 +164,7 @@ class Requantization:
     def derive(
         cls, ratios: Ratios, extremes: Integers, bits: int, tolerance: float | None = None
     ) -> "Requantization":
-        """Parameters for given ratios.
+        """Parameters from ratios and ranges of accumulators.
 
         Parameters
         ----------
@@ -175,7 +175,8 @@ class Requantization:
         bits : int
             Width of the output codes.
         tolerance : float, optional
-            Of small multipliers. Without it, and for wide codes, multipliers have 15 bits.
+            Largest relative error of a ratio with which small multipliers are used. Without it, and
+            for wide codes, multipliers have 15 bits.
         """
         needed = cls._needed(ratios, extremes, bits)
         reach = max(0, int(needed.max() - 1).bit_length())
@@ -196,12 +197,13 @@ class Requantization:
 
     @property
     def _actual(self) -> Ratios:
-        """The ratios that the multipliers stand for."""
+        """Ratios that the multipliers and shifts represent."""
         actual = np.ldexp(self.multipliers.astype(np.float64), -self.shift - self.pre_shift)
         return np.asarray(actual)
 
     @staticmethod
     def _needed(ratios: Ratios, extremes: Integers, bits: int) -> Integers:
+        """A of the module's docstring: the largest magnitude that matters, per channel."""
         saturation = np.ceil(np.minimum(2.0**bits / ratios, float(2**31)))
         return np.maximum(1, np.minimum(extremes, saturation.astype(np.int64)))
 

@@ -1,4 +1,4 @@
-"""Flash: what a device keeps of a program, array by array."""
+"""Flash: the arrays of a program that a device stores."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ class FlashItem:
     Parameters
     ----------
     name : str
-        Name of the initializer that carries it.
+        Name of the initializer that holds it.
     role : str
         ``weight``, ``bias``, ``multiplier``, ``shift``, ``reach``, ``zero_point``, ``scale``,
         ``table`` or ``threshold``.
     size : int
         Bytes.
     weights, weight_bits : int
-        For weights: elements, and elements times width; else 0.
+        For weights: number of elements, and that times their width; else 0.
     content : bytes
-        What is stored, in short. Items of the same content, of two nodes with the same weights,
-        are stored once, under the first one's name. Empty for what is never shared.
+        Digest of what is stored. Items with equal digests are stored once, under the name of the
+        first. Empty for items that are never shared.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The output folder: what is in it, and how it is written without ever losing anything."""
+"""The output folder: names of its files, and writing without losing earlier results."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ HEAT_MAP = "sensitivity.png"
 FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.calibration.json"})
 """Names of what fine-tuning adds; they belong to the report that they come with."""
 TEACHER, MEMBER = "teacher.checkpoint.pt", "finetuning.checkpoint.pt"
-"""Where the fine-tuning of a teacher, and of a scheme, stands until all is written."""
+"""Checkpoints of fine-tuning a teacher and a scheme; removed when the results are written."""
 
 GOLDEN = "test_data_set_"
-"""What the names of folders with inputs and outputs of the graph begin with; a number follows."""
+"""Prefix of folders with inputs and outputs of the graph; a number follows."""
 
 KNOWN = frozenset(
     {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
@@ -35,10 +35,10 @@ KNOWN = frozenset(
 """Names that `quantize` writes, and that ``--force`` may replace."""
 
 MEASURED = frozenset({SENSITIVITY, HEAT_MAP})
-"""Names that `measure_sensitivity` writes, beside all others or before them."""
+"""Names that `measure_sensitivity` writes, before the other files or beside them."""
 
 STAGED = ".partial-"
-"""What the names of folders with files that are being written begin with."""
+"""Prefix of folders that hold files while they are written."""
 
 
 class Folder:
@@ -54,14 +54,15 @@ class Folder:
         self.path = path
 
     def check(self, *, force: bool, resume: Collection[str] | None) -> None:
-        """Find out, before any work, whether the folder can be written.
+        """Check before any work that the folder can be written.
 
         Parameters
         ----------
         force : bool
             Earlier results may be replaced.
         resume : collection of str, optional
-            Names of files of which an interruption leaves one, to go on from; None to begin.
+            To resume: names of the files that an interrupted run may leave; one must be there. None
+            for a new run.
 
         Raises
         ------
@@ -89,7 +90,7 @@ class Folder:
         self._check_place()
 
     def check_beside(self, names: Iterable[str], *, force: bool) -> None:
-        """Find out whether files can be written beside whatever is there.
+        """Check that files can be written into the folder beside those that are there.
 
         Raises
         ------
@@ -125,9 +126,9 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep all others from this folder while work for it lasts.
+        """Keep other processes and threads from writing this folder inside the `with` block.
 
-        The lock is a file in the cache, so that nothing is made here before there are results.
+        The lock is a file in the cache, so that the folder is not made before there are results.
 
         Raises
         ------
@@ -168,7 +169,7 @@ class Folder:
             self.clear()
 
     def clear(self) -> None:
-        """Remove earlier results, and nothing else.
+        """Remove earlier results; other files stay.
 
         Raises
         ------
@@ -179,15 +180,15 @@ class Folder:
             self._clear({*KNOWN, *self._golden()})
 
     def write(self, contents: Mapping[str, bytes], *, force: bool = False) -> None:
-        """Write files, the last one of them last: all of them, or none.
+        """Write all files or none; the last one appears last.
 
-        They are written beside their places and moved there when all are whole, so that a full
-        disk leaves everything as it was.
+        Files are written to a temporary folder inside this one and moved when all are complete, so
+        that a full disk leaves everything as it was.
 
         Parameters
         ----------
         contents : mapping of str to bytes
-            By name; a name may have a folder in it.
+            Content by file name; a name may have a folder in it.
         force : bool
             Clear the folder of earlier results before the files are moved.
 
@@ -210,7 +211,7 @@ class Folder:
                         os.fsync(stream.fileno())
             with self._refusals():
                 if force:
-                    self._clear({*KNOWN, *self._golden()})
+                    self.clear()
                 elif REPORT in contents:
                     self._clear({REPORT, *FINETUNED, *self._golden()})
                 for name in contents:
@@ -225,7 +226,7 @@ class Folder:
                 self.path.rmdir()
 
     def _stage(self) -> tuple[Path, int | None]:
-        """A locked folder for files that are being written; what was abandoned is removed."""
+        """A locked folder for files that are being written; those of dead processes are removed."""
         _, alone = _lock(self.path, wait=True)
         try:
             for left in self.path.glob(f"{STAGED}*"):
@@ -240,12 +241,12 @@ class Folder:
                 os.close(alone)
 
     def _golden(self) -> set[str]:
-        """Names of the test data sets that are there."""
+        """Names of the test data sets in the folder."""
         found = {path.name for path in self.path.glob(f"{GOLDEN}*")}
         return {name for name in found if name.removeprefix(GOLDEN).isdigit()}
 
     def _clear(self, names: Iterable[str]) -> None:
-        """Remove files and folders, where they are there."""
+        """Remove files and folders if they exist."""
         for name in names:
             found = self.path / name
             if found.is_dir() and not found.is_symlink():
@@ -255,7 +256,7 @@ class Folder:
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """What the file system refuses, as one sentence."""
+        """Turn an error of the file system into one sentence."""
         try:
             yield
         except OSError as error:
@@ -266,7 +267,7 @@ class Folder:
 
 
 def _lock(folder: Path, *, wait: bool = False) -> tuple[bool, int | None]:
-    """Whether another process has a lock on a file or folder; the descriptor of ours, if any."""
+    """Whether another process holds the lock on a path, and the descriptor of our lock, if any."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""What to type where an optional library is missing: from a checkout, and from a wheel."""
+"""Commands that install optional libraries, for a checkout and for a wheel."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ LIBRARIES = {
     "distributed": '"distributed>=2025.1"',
     "zoo": "kaldi-native-fbank pooch requests scikit-learn",
 }
-"""What an extra installs, for pip; tests compare it with pyproject.toml."""
+"""Requirements of every extra, as arguments of pip; tests compare them with pyproject.toml."""
 
 
 def hint(extra: str) -> str:

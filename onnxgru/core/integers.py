@@ -19,7 +19,7 @@ from onnxgru.core.choices import MAXIMUM_BITS, MINIMUM_BITS, WIDE_BITS
 from onnxgru.core.errors import UsageError
 
 BYTE_BITS = 8
-"""Of the bytes that wide codes are split into."""
+"""Width of the bytes that wide codes are split into."""
 BYTE = (1 << BYTE_BITS) - 1
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -130,7 +130,7 @@ class WeightType(Width):
 
     @property
     def rounding(self) -> float:
-        """What rounding may take from a weight, of the largest one: half a step."""
+        """Largest rounding error of a weight, half a step, as a share of the largest weight."""
         return 0.5 * self.spacing / self.maximum
 
     def nearest(self, ratios: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

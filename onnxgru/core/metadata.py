@@ -7,10 +7,10 @@ SIZES = "onnxgru.sizes"
 BATCH_AXES = "onnxgru.batch_axes"
 HANDED_ON = "onnxgru.handed_on"
 OUTPUTS = "onnxgru.outputs"
-"""Of a model: outputs that it was judged by."""
+"""Key of a model: names of the outputs that the metric judged."""
 
 BITS = "onnxgru.bits"
-"""Of a quantiser or an initializer: the width, where it is less than the container's."""
+"""Key of a quantiser or an initializer: its width, where that differs from the container's."""
 
 DOMAIN = "onnxgru"
 """Domain of the functions that compute a recurrence, and of operators in their place."""

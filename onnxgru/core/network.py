@@ -1,7 +1,7 @@
-"""The recurrent layers of a model as bound operators: what every stage after recognition reads.
+"""The layers of a model as bound operators: what every stage after recognition reads.
 
-A `Layer` stands for one recurrent node of the host graph. It has one `Recurrence` per direction,
-each a cell's table bound to its weights and functions. Names are
+A `Layer` stands for one recurrent node or dense layer of the host graph. It has one `Recurrence`
+per direction, which is a cell's table bound to weights and functions. Names are
 ``/<layer>/<direction>/<operator>``.
 """
 
@@ -43,7 +43,7 @@ class Operator(ABC):
 
     @property
     def numbers(self) -> tuple[Floats, ...]:
-        """What can be trained: a weight and a bias, a vector, or nothing."""
+        """Trainable arrays: a weight and a bias, a vector, or none."""
         return ()
 
 
@@ -101,7 +101,7 @@ class ScaleOperator(Operator):
 
 @dataclass(frozen=True, eq=False)
 class LookupOperator(Operator):
-    """A function of one value.
+    """A function of one value, element by element.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class DeltaOperator(Operator):
 
     See `onnxgru.passes.lowering.delta`.
 
-    It reads the operand and the carry that holds its last propagated value.
+    Its inputs are the operand and the carry that holds the last propagated value.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class DeltaOperator(Operator):
 
 @dataclass(frozen=True, eq=False)
 class CopyOperator(Operator):
-    """A value of wide codes in narrow ones, for its other readers; see `onnxgru.core.copies`."""
+    """A value of wide codes in narrow codes, for narrow operators; see `onnxgru.core.copies`."""
 
     @property
     def kind(self) -> str:
@@ -170,13 +170,25 @@ class CopyOperator(Operator):
         return "copy"
 
 
-def by_local_name(prefix: str, carries: tuple[Carry, ...]) -> dict[str, Carry]:
-    """Carries with full names, by the names that they have in the layer."""
-    return {carry.name.removeprefix(f"{prefix}/"): carry for carry in carries}
+class Direction:
+    """What float and integer recurrences have in common."""
+
+    name: str
+    carries: tuple[Carry, ...]
+
+    @property
+    def input(self) -> str:
+        """Name of the input sequence as an operand."""
+        return f"{self.name}/input"
+
+    @cached_property
+    def bound(self) -> dict[str, Carry]:
+        """The carries by their names in the layer: the cell's, then those of a delta network."""
+        return {carry.name.removeprefix(f"{self.name}/"): carry for carry in self.carries}
 
 
 @dataclass(frozen=True, eq=False)
-class Recurrence:
+class Recurrence(Direction):
     """One direction of a layer.
 
     Parameters
@@ -199,11 +211,6 @@ class Recurrence:
     carries: tuple[Carry, ...]
     emits: str
 
-    @property
-    def input(self) -> str:
-        """Name of the input sequence as an operand."""
-        return f"{self.name}/input"
-
     @cached_property
     def by_name(self) -> dict[str, Operator]:
         """The operators by name."""
@@ -215,18 +222,13 @@ class Recurrence:
         return {operator.name: operator.width for operator in self.operators}
 
     @cached_property
-    def bound(self) -> dict[str, Carry]:
-        """The carries by their names in the layer: the cell's, then those of a delta network."""
-        return by_local_name(self.name, self.carries)
-
-    @cached_property
     def linears(self) -> tuple[LinearOperator, ...]:
-        """Those with weights."""
+        """The linear operators."""
         return tuple(o for o in self.operators if isinstance(o, LinearOperator))
 
     @cached_property
     def prologue(self) -> tuple[Operator, ...]:
-        """Operators that depend on no carry: computed for all steps at once."""
+        """Operators that depend on no carry; they are computed for all steps at once."""
         known = {self.input}
         operators = []
         for operator in self.operators:
@@ -237,18 +239,18 @@ class Recurrence:
 
     @cached_property
     def body(self) -> tuple[Operator, ...]:
-        """Operators computed step by step."""
+        """Operators that depend on a carry; they are computed step by step."""
         done = {operator.name for operator in self.prologue}
         return tuple(operator for operator in self.operators if operator.name not in done)
 
     @cached_property
     def reads_input(self) -> bool:
-        """Whether operators read the input step by step."""
+        """Whether operators of the body read the input."""
         return any(self.input in operator.inputs for operator in self.body)
 
     @cached_property
     def summands(self) -> dict[str, str]:
-        """Operators that are added up to a carry's next value: the operator that adds, by name."""
+        """Terms of sums that write a carry: name of the sum, by name of the term."""
         found: dict[str, str] = {}
         for carry in self.carries:
             writer = self.by_name[carry.written_by]
@@ -257,7 +259,7 @@ class Recurrence:
         return found
 
     def is_cell_state(self, carry: Carry) -> bool:
-        """Whether no function bounds a carry, no linear operator reads it and it is not emitted."""
+        """Whether a carry is a cell state, see `Layer.cell_state`."""
         writer = carry.written_by
         readers = (*self.readers(carry.name), *self.readers(writer))
         return (
@@ -268,13 +270,13 @@ class Recurrence:
 
     @cached_property
     def decays(self) -> dict[str, tuple[str, bool]]:
-        """Gates that states decay by, by name: d in h' = d h + ...; none of cell states.
+        """Gates that scale the old state, d in h' = d h + ..., except in cell states.
 
         Returns
         -------
         dict of str to (str, bool)
-            By the name of a gate: the operator that writes the state, and whether d is the
-            complement of the gate.
+            By name of the gate: the operator that writes the state, and whether d is the complement
+            of the gate.
         """
         found: dict[str, tuple[str, bool]] = {}
         states = {c.written_by: c.name for c in self.carries if not self.is_cell_state(c)}
@@ -299,7 +301,7 @@ class Recurrence:
         return operator.function.codomain(self.codomain(operator.inputs[0]))
 
     def fixed(self, name: str, bits: int) -> Quantization | None:
-        """Quantisation of a value where functions fix its codomain."""
+        """Quantisation of a value where functions fix its codomain, else None."""
         operator = self.by_name[name]
         if not isinstance(operator, LookupOperator):
             return None
@@ -315,13 +317,13 @@ class Ports:
     x : str
         The sequence (T, B, I).
     lengths : str
-        Steps of every sequence (B,); empty where all have all.
+        Number of steps of every sequence (B,); empty where all sequences have T steps.
     initial : mapping of str to str
-        First values (D, B, H) by name of the carry, for those that are given.
+        Initial values (D, B, H), by name of the carry; only those that the model gives.
     sequence : str
-        What leaves at every step (T, D, B, H); empty where nobody reads it.
+        Output of every step (T, D, B, H); empty where nothing reads it.
     last : mapping of str to str
-        Last values (D, B, H) by name of the carry, for those that somebody reads.
+        Last values (D, B, H), by name of the carry; only those that something reads.
     """
 
     x: str
@@ -333,7 +335,7 @@ class Ports:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One recurrent node of the host graph.
+    """One recurrent node, or one dense layer, of the host graph.
 
     Parameters
     ----------
@@ -350,7 +352,7 @@ class Layer:
     ports : Ports
         What it reads and writes.
     attributes : dict of str
-        What `inspect` shows of the node.
+        Attributes of the node that `inspect` shows.
     """
 
     name: str
@@ -364,7 +366,7 @@ class Layer:
 
     @property
     def recurrent(self) -> bool:
-        """Whether it carries anything from step to step; a dense layer knows no time."""
+        """Whether it has carries; a dense layer has none."""
         return bool(self.cell.carries)
 
     @property
@@ -374,12 +376,12 @@ class Layer:
 
     @cached_property
     def carries(self) -> dict[str, str]:
-        """Name of the quantisation of every carry, shared by all directions, by its own name."""
+        """Names of the carries' quantisations, by name of the carry; all directions share them."""
         return {carry.name: f"{self.name}/{carry.name}" for carry in self.cell.carries}
 
     @cached_property
     def output(self) -> str:
-        """Name of the quantisation of what is emitted: a carry's, or one of its own."""
+        """Name of the output's quantisation: that of the emitted carry, or one of its own."""
         written = {carry.written_by: carry.name for carry in self.cell.carries}
         if self.cell.emits in written:
             return self.carries[written[self.cell.emits]]
@@ -387,7 +389,7 @@ class Layer:
 
     @cached_property
     def grids(self) -> dict[str, str]:
-        """What has a quantisation that directions share: name of that by operator and operand."""
+        """Names of the shared quantisations, by full name of the operator or carry that has one."""
         found = {}
         for recurrence in self.recurrences:
             found[recurrence.emits] = self.output
@@ -397,7 +399,15 @@ class Layer:
         return found
 
     def grid(self, recurrence: Recurrence, carry: str) -> str:
-        """Name of the quantisation of a carry of one direction, by its name in the layer."""
+        """Name of the quantisation of a carry of one direction.
+
+        Parameters
+        ----------
+        recurrence : Recurrence
+            The direction.
+        carry : str
+            Name of the carry in the layer, a key of `Recurrence.bound`.
+        """
         held = recurrence.bound[carry].holds
         if not held:
             return self.carries[carry]
@@ -417,22 +427,23 @@ class Layer:
 
     @property
     def observed(self) -> tuple[str, ...]:
-        """Names that calibration has statistics of."""
+        """Names of the values that calibration observes."""
         operators = (operator.name for operator in self.operators)
         return (self.input, *dict.fromkeys([*self.carries.values(), self.output]), *operators)
 
     def fixed(self, grid: str, bits: int) -> Quantization | None:
-        """A shared quantisation where functions fix its codomain, the same in all directions."""
+        """A shared quantisation where functions fix the same codomain in all directions."""
         pairs = zip(self.recurrences, self.writers[grid], strict=True)
         found = {recurrence.fixed(writer, bits) for recurrence, writer in pairs}
         return found.pop() if len(found) == 1 else None
 
     @cached_property
     def cell_state(self) -> frozenset[str]:
-        """Operators of a cell state: those that write it, and those that are added up to it.
+        """Operators that write a cell state, and the terms of their sums.
 
-        A cell state is a carry that no function bounds, no linear operator reads and that is not
-        emitted: an LSTM's c. It sums up over many steps, so that narrow codes lose what is added.
+        A cell state is a carry that no function bounds, that no linear operator reads and that is
+        not emitted, such as c of an LSTM. It grows over many steps, so that narrow codes would lose
+        small terms.
         """
         found: set[str] = set()
         for recurrence in self.recurrences:
@@ -445,10 +456,15 @@ class Layer:
 
     @cached_property
     def summed_states(self) -> dict[str, bool]:
-        """Operators of states that steps add up: whether it is one that writes such a state.
+        """Operators of states that are sums, such as h of a GRU, but not of cell states.
 
-        Those that write it, and those that are added up to it; of a GRU ``h``, whose narrow codes
-        lose what is added too. No cell states, which have a width of their own.
+        Narrow codes of such a state lose small terms, as those of a cell state do.
+
+        Returns
+        -------
+        dict of str to bool
+            By name of the operator: True for one that writes the state, False for a term of its
+            sum.
         """
         found: dict[str, bool] = {}
         for recurrence in self.recurrences:
@@ -461,9 +477,9 @@ class Layer:
 
     @cached_property
     def writers(self) -> dict[str, tuple[str, ...]]:
-        """Operators that share a quantisation and its width, by name of the quantisation.
+        """Operators that share a quantisation, one per direction, by name of the quantisation.
 
-        Those that write a carry, and those whose values leave the layer.
+        They write a carry or emit the layer's output.
         """
         found = {self.output: tuple(recurrence.emits for recurrence in self.recurrences)}
         for place, grid in enumerate(self.carries.values()):

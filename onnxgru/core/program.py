@@ -1,7 +1,7 @@
 """The frozen integer program that everything after lowering reads.
 
-It is emitted as ONNX, evaluated, accounted and proved; none of these looks back at the float
-model. Operators are instances of the kinds in `onnxgru.custom_ops`.
+It is emitted as ONNX and C, evaluated, accounted and proved without the float model. Operators are
+instances of the kinds in `onnxgru.custom_ops`.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import Codes, IntegerType, Quantization
-from onnxgru.core.network import Ports, by_local_name
+from onnxgru.core.network import Direction, Ports
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 
 
@@ -33,7 +33,7 @@ class Proof:
     name : str
         Operator.
     minimum, maximum : int
-        Exact extremes over all channels, rounding offset excluded; both are reached.
+        Exact extremes over all channels, without the rounding offset; some input reaches each.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Work:
-    """Arithmetic of one elementary operator a step and sequence.
+    """Arithmetic of one elementary operator, per step and sequence.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class IntegerOperator(ABC):
 
     kind: ClassVar[str]
     vectors: ClassVar[tuple[str, ...]] = ()
-    """Places in its record of parameters of those that differ by channel; others are numbers."""
+    """Paths in its record of the parameters that differ by channel; others are one number."""
     inputs: tuple[str, ...]
     """Names of the values it reads."""
     operands: tuple[Boundary, ...]
@@ -153,17 +153,17 @@ class IntegerOperator(ABC):
 
     @property
     def results(self) -> tuple[Output, ...]:
-        """Those of its values that are requantised from an accumulator."""
+        """Values that are requantised from an accumulator."""
         return ()
 
     @property
     def exponents(self) -> tuple[int, ...]:
-        """Further shifts it stores: e of its biases, by result, or none."""
+        """Exponents e of its biases, one per result, stored behind the shifts; or none."""
         return ()
 
     @property
     def multiplier_runs(self) -> tuple[Runs, ...]:
-        """How the multipliers of its results are handed to it: one value, of these runs."""
+        """Multipliers that `prepare` gets: the runs that are joined to each value."""
         runs = tuple(
             (small, sum(one.multipliers.size for one in run))
             for small, run in groupby((r.requantization for r in self.results), attrgetter("small"))
@@ -172,7 +172,7 @@ class IntegerOperator(ABC):
 
     @abstractmethod
     def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Any:
-        """The record of parameters that `compute` takes: once, before the recurrence."""
+        """The record of parameters for `compute`, made once before the recurrence."""
 
     @abstractmethod
     def compute(
@@ -182,7 +182,7 @@ class IntegerOperator(ABC):
 
     @abstractmethod
     def flash(self) -> Iterator[FlashItem]:
-        """Parameters it keeps in flash beside those of its stage."""
+        """Parameters that it stores itself; its stage stores the others."""
 
     @abstractmethod
     def proofs(self) -> Iterator[Proof]:
@@ -191,7 +191,7 @@ class IntegerOperator(ABC):
     @property
     @abstractmethod
     def work(self) -> Iterator[Work]:
-        """What it computes per step, one entry per elementary operator."""
+        """Arithmetic per step and sequence, one entry per elementary operator."""
 
     @property
     def macs(self) -> int:
@@ -200,18 +200,18 @@ class IntegerOperator(ABC):
 
     @property
     def form(self) -> tuple[object, ...]:
-        """What `compute` does where it is general: equal forms differ in numbers alone."""
+        """Equal for operators whose general `compute` differs in numbers only."""
         kinds = (*(operand.quantization.type for operand in self.operands), *self.types)
         return (type(self), self.inputs, self.outputs, *(kind.container for kind in kinds))
 
     @property
     def gathers(self) -> int:
-        """Features of its operand where a result needs all of them, as a product does, else 0."""
+        """Features of its operand if every result reads all of them, as in a product; else 0."""
         return 0
 
     @property
     def products(self) -> int:
-        """Products that an element of its results is computed from."""
+        """Number of matrix products that a result is computed from."""
         return 0
 
     @property
@@ -222,14 +222,14 @@ class IntegerOperator(ABC):
 
 @dataclass(frozen=True, eq=False)
 class ZeroPoints:
-    """The zero points of one layer's values, stored side by side: bytes, then those of wide codes.
+    """The zero points of one layer's values, stored in two arrays: bytes, and words of wide codes.
 
     Parameters
     ----------
     name : str
         Initializer of the bytes.
     values : mapping of str to Quantization
-        By name of the boundary.
+        Quantisations by name of the boundary.
     """
 
     name: str
@@ -262,7 +262,7 @@ class ZeroPoints:
         return self._places[boundary.name]
 
     def flash(self) -> Iterator[FlashItem]:
-        """One byte each, two of wide codes."""
+        """One byte per zero point, two for wide codes."""
         yield FlashItem(self.name, "zero_point", self.codes.size)
         if self.words.size:
             yield FlashItem(self.words_name, "zero_point", self.words.nbytes)
@@ -281,7 +281,7 @@ class ZeroPoints:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Operators that are computed together, with their small parameters side by side.
+    """Operators that are computed together and store their small parameters in common arrays.
 
     Parameters
     ----------
@@ -299,33 +299,33 @@ class Stage:
 
     @cached_property
     def results(self) -> tuple[Output, ...]:
-        """Everything requantised, in order: the slots of shifts and reaches."""
+        """Requantised values of all operators, in the order of `shifts` and `reaches`."""
         return tuple(result for operator in self.operators for result in operator.results)
 
     @property
     def shifts(self) -> Codes:
-        """S of every slot, then the exponents of biases."""
+        """Shift s of every result, then the exponents of biases."""
         exponents = [e for operator in self.operators for e in operator.exponents]
         return np.asarray([r.requantization.shift for r in self.results] + exponents, np.uint8)
 
     @property
     def reaches(self) -> Codes:
-        """K of every slot."""
+        """Reach k of every result."""
         return np.asarray([r.requantization.reach for r in self.results], np.uint8)
 
     @property
     def stores_reaches(self) -> bool:
-        """Whether any slot needs its reach."""
+        """Whether any result needs its reach."""
         return any(result.reaches for result in self.results)
 
     @property
     def multipliers(self) -> npt.NDArray[np.int16]:
-        """M of all slots, one after the other, without the small ones."""
+        """Multipliers M of all results, without the small ones."""
         return self._multipliers(small=False).astype(np.int16)
 
     @property
     def small_multipliers(self) -> Codes:
-        """Those of 8 bits."""
+        """Multipliers M of 8 bits."""
         return self._multipliers(small=True).astype(np.uint8)
 
     def _multipliers(self, *, small: bool) -> npt.NDArray[np.int64]:
@@ -356,7 +356,7 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class IntegerRecurrence:
+class IntegerRecurrence(Direction):
     """One direction of a layer.
 
     Parameters
@@ -382,11 +382,6 @@ class IntegerRecurrence:
     carries: tuple[Carry, ...]
     emits: str
 
-    @property
-    def input(self) -> str:
-        """Name of the input codes as an operand."""
-        return f"{self.name}/input"
-
     @cached_property
     def widths(self) -> dict[str, int]:
         """Features of every value it computes, by name."""
@@ -394,13 +389,8 @@ class IntegerRecurrence:
         return {name: width for pair in pairs for name, width in pair}
 
     @cached_property
-    def bound(self) -> dict[str, Carry]:
-        """The carries by their names in the layer: the cell's, then those of a delta network."""
-        return by_local_name(self.name, self.carries)
-
-    @cached_property
     def writers(self) -> dict[str, IntegerOperator]:
-        """What computes every value, by name."""
+        """Operator that computes every value, by name of the value."""
         return {name: operator for operator in self.operators for name in operator.outputs}
 
     @cached_property
@@ -427,7 +417,7 @@ class IntegerRecurrence:
 
 @dataclass(frozen=True, eq=False)
 class IntegerLayer:
-    """One recurrent node of the host graph as integers.
+    """One recurrent node, or one dense layer, of the host graph as integers.
 
     Parameters
     ----------
@@ -436,14 +426,14 @@ class IntegerLayer:
     ports : Ports
         What it reads and writes.
     input : Boundary
-        The sequence it reads; that of another layer's output where it reads the codes of that.
+        Of the sequence it reads. It is another layer's output where this layer reads codes.
     carries : mapping of str to str
-        Name of the boundary of what the cell keeps from step to step, by name of the carry.
+        Names of the carries' boundaries, by name of the carry.
     output : str
-        Name of the boundary of what it emits.
+        Name of the output's boundary.
     grids : mapping of str to Boundary
-        These boundaries, which all directions share, by name; and those of what a delta network
-        holds copies of.
+        Boundaries that all directions share, by name: of the carries, of the output, and of the
+        operands of a delta network.
     recurrences : tuple of IntegerRecurrence
         One per direction.
     input_size, hidden_size : int
@@ -472,7 +462,7 @@ class IntegerLayer:
 
     @property
     def emitted(self) -> Quantization:
-        """Quantisation of what it emits."""
+        """Quantisation of the output."""
         return self.grids[self.output].quantization
 
     def carried(self, carry: str) -> Quantization:
@@ -480,14 +470,14 @@ class IntegerLayer:
         return self.grids[self.carries[carry]].quantization
 
     def grid(self, recurrence: IntegerRecurrence, carry: str) -> str:
-        """Name of the boundary of a carry of one direction, by its name in the layer."""
+        """Name of the boundary of a carry; `carry` is its name in the layer, see `bound`."""
         bound = recurrence.bound[carry]
         if not bound.holds:
             return self.carries[carry]
         return recurrence.writers[bound.written_by].operands[0].name
 
     def zeros(self, recurrence: IntegerRecurrence) -> dict[str, np.unsignedinteger[Any]]:
-        """Code of 0.0 of every carry of one direction, by its name in the layer."""
+        """Code of 0.0 of every carry, by its name in the layer."""
         grids = {carry: self.grid(recurrence, carry) for carry in recurrence.bound}
         return {carry: self.grids[grid].quantization.zero for carry, grid in grids.items()}
 
@@ -537,7 +527,7 @@ class IntegerProgram:
                 yield from recurrence.operators
 
     def flash(self) -> tuple[FlashItem, ...]:
-        """Everything a device keeps in flash; what several operators share is there once."""
+        """Everything that a device keeps in flash; shared contents are listed once."""
         items: dict[object, FlashItem] = {}
         for layer in self.layers:
             for item in layer.flash():

@@ -11,12 +11,12 @@ _PATTERN = re.compile(r"(\d{1,3}(?:[,_ ]\d{3})+|\d+)(\.\d+)?\s*([km]i?)?b?(?:yte
 
 
 def parse(value: object) -> int:
-    """Number of bytes: ``20k`` and ``20 kB`` are 20,000, ``20Ki`` and ``20KiB`` 20,480.
+    """Number of bytes: ``20k`` and ``20 kB`` are 20,000; ``20Ki`` and ``20KiB`` are 20,480.
 
     Parameters
     ----------
     value : str or int
-        A number, with ``,`` between thousands or without, and with a unit or without.
+        A number. As text it may have ``,`` between thousands, and a unit.
 
     Raises
     ------

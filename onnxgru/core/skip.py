@@ -1,8 +1,8 @@
-"""Skip: linear operators that are left out of narrow quantisation, in weights of 16 bits.
+"""Skip: linear operators that keep weights and operands of 16 bits.
 
 After the selected path skipping of Rezk et al. 2022, "Shrink and Eliminate" (Information 13:176):
-some linear operators, such as the candidate's product with the state, have weights and operands of
-16 bits. Other readers of the operand read a copy at the width that it had.
+some linear operators, such as the candidate's product with the state, are left out of narrow
+quantisation. Other operators that read the same operand read a copy of it at its earlier width.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,19 +15,20 @@ from onnxgru.core.network import Layer, LinearOperator, Recurrence
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme
 
 FIRST = "first:"
-"""Before a name: that of operators of the first recurrent layer alone."""
+"""Prefix of a name that stands for operators of the first recurrent layer only."""
 
 
 def named(layers: Sequence[Layer], names: Sequence[str]) -> tuple[str, ...]:
-    """Full names of the linear operators that users name.
+    """Full names of the linear operators that a user names.
 
     Parameters
     ----------
     layers : sequence of Layer
         The network.
     names : sequence of str
-        Each the name of an operator in its cell, such as ``new.hidden``, a full name, or the name
-        of a layer, with shell patterns; with ``first:`` before it, in the first recurrent layer.
+        Each is the name of an operator in its cell, such as ``new.hidden``, a full name, or the
+        name of a layer. Shell patterns are allowed. The prefix ``first:`` limits a name to the
+        first recurrent layer.
 
     Raises
     ------
@@ -59,12 +60,12 @@ def named(layers: Sequence[Layer], names: Sequence[str]) -> tuple[str, ...]:
 def applied(scheme: Scheme, layers: Iterable[Layer], names: Iterable[str]) -> Scheme:
     """The scheme with 16 bits for weights and operands of linear operators.
 
-    What a layer reads of another layer's codes keeps its width.
+    A layer that reads the codes of another layer still reads them at their width.
 
     Parameters
     ----------
     scheme : Scheme
-        Other widths. Those of the operands become the widths of their copies.
+        All other widths. The widths of the operands become those of their copies.
     layers : iterable of Layer
         The network.
     names : iterable of str
@@ -76,7 +77,7 @@ def applied(scheme: Scheme, layers: Iterable[Layer], names: Iterable[str]) -> Sc
             for operator in recurrence.linears:
                 if operator.name not in wanted:
                     continue
-                operators[operator.name] = _long(operators[operator.name])
+                operators[operator.name] = _with_wide_weights(operators[operator.name])
                 writers = _writers(layer, recurrence, operator)
                 if not writers:
                     inputs[layer.name] = _widened(inputs[layer.name])
@@ -86,9 +87,10 @@ def applied(scheme: Scheme, layers: Iterable[Layer], names: Iterable[str]) -> Sc
 
 
 def with_wide_states(scheme: Scheme, layers: Iterable[Layer]) -> Scheme:
-    """The scheme with 16 bits for states that steps add up, and for what is added up to them.
+    """The scheme with 16 bits for states that are sums and for their terms.
 
-    Narrow operators read copies of these states at the widths that they had.
+    Narrow operators read copies of these states at their earlier widths. See
+    `Layer.summed_states`.
     """
     operators = dict(scheme.operators)
     for layer in layers:
@@ -99,14 +101,14 @@ def with_wide_states(scheme: Scheme, layers: Iterable[Layer]) -> Scheme:
 
 
 def _writers(layer: Layer, recurrence: Recurrence, operator: LinearOperator) -> tuple[str, ...]:
-    """Operators that compute what an operator reads, in all directions that share it."""
+    """Operators that compute the operand, in all directions that share its quantisation."""
     (operand,) = operator.inputs
     if operand == recurrence.input:
         return ()
     return layer.writers.get(layer.grids.get(operand, ""), (operand,))
 
 
-def _long(entry: OutputScheme) -> OutputScheme:
+def _with_wide_weights(entry: OutputScheme) -> OutputScheme:
     return replace(entry, weight_bits=WIDE_BITS) if isinstance(entry, LinearScheme) else entry
 
 

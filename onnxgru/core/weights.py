@@ -5,9 +5,10 @@
     q_W = the code nearest to W / s                      from -m to m, see `WeightType`
     s   = argmin over f of sum (W - s_f q_W(s_f))^2,     s_f = f max|W| / m
 
-over a grid of factors f; one scale per channel, gate or matrix. No scale of an operator is
-below a 64th of its largest: all its channels share one shift, and a dead channel with a bias would
-take the others' precision. A weight is still rounded 64 times finer than the largest channel's.
+over a grid of factors f; one scale per channel, gate or matrix. No scale of an operator is below a
+64th of its largest, because all channels share one shift: without this bound, a dead channel with a
+bias would cost the others their precision. A channel can still be rounded 64 times finer than the
+largest one.
 """
 
 from collections.abc import Mapping
@@ -20,24 +21,24 @@ import numpy.typing as npt
 from onnxgru.core.integers import TINY, Floats, WeightCodes, WeightType
 
 FACTORS = np.linspace(0.2, 1.0, 81)
-"""Shrink factors tried, of the largest magnitude."""
+"""Factors f that are tried."""
 
 SPREAD = 2**6
-"""Largest quotient of two scales of one operator."""
+"""Largest ratio of two scales of one operator."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """Weights of a linear operator as integers, and what belongs to them.
+    """Weights of a linear operator as integers, with their scales and the bias.
 
     Parameters
     ----------
     codes : ndarray of int8, or int16 for 16 bits, shape (outputs, inputs)
         q_W, of the `WeightType` of their width.
     scales : ndarray of float32, shape (outputs,)
-        S_W.
+        s, one per channel.
     bias : ndarray of float32, shape (outputs,)
-        The operator's, or one that makes up for the rounding.
+        The operator's bias, or one that corrects the mean error of rounding.
     """
 
     codes: WeightCodes
@@ -46,23 +47,23 @@ class Rounded:
 
     @cached_property
     def sums(self) -> npt.NDArray[np.int64]:
-        """Sums of every channel's positive codes, and of its negative ones, shape (2, outputs)."""
+        """Sums of every channel's positive and negative codes, shape (2, outputs)."""
         return sums(self.codes)
 
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """What fine-tuning changes of a model.
+    """Everything that fine-tuning changes in a model.
 
     Parameters
     ----------
     rounded : mapping of str to Rounded
-        Integers of every linear operator.
+        Integers of every linear operator, by name.
     weights : mapping of str to tuple of ndarray of float32
-        What they were rounded from: weight (outputs, inputs) and bias (outputs,). Vectors
-        (outputs,) of products with a vector, if they have changed.
+        By name of the operator: the weight (outputs, inputs) and bias (outputs,) that were rounded,
+        or the vector (outputs,) of a product with a vector if it has changed.
     ranges : mapping of str to tuple of float
-        Smallest and largest value of calibrated values whose scales were learned.
+        Smallest and largest real value, by name of every value with a learned scale.
     initializers : mapping of str to ndarray of float32
         Weights of the float graph around the layers.
     """
@@ -81,12 +82,12 @@ def sums(codes: WeightCodes) -> npt.NDArray[np.int64]:
 
 
 def clipping(rows: Floats, bits: int) -> npt.NDArray[np.float64]:
-    """Largest magnitude kept of every row, so that its squared error is least.
+    """Magnitude at which to clip every row, so that its squared error is least.
 
     Parameters
     ----------
     rows : ndarray of float32, shape (N, K)
-        One scale per row.
+        Weights; each row gets one scale.
     bits : int
         Width, 2 to 8, or 16.
 
@@ -113,9 +114,9 @@ def scales(limits: npt.NDArray[np.float64], least: npt.NDArray[np.float64], bits
     Parameters
     ----------
     limits : ndarray of float64, shape (outputs,)
-        Largest magnitude that gets a code of its own.
+        Magnitudes at which weights are clipped, see `clipping`.
     least : ndarray of float64, shape (outputs,)
-        Lower bound of the scales, which keeps a dead channel's bias within int32.
+        Lower bounds of the scales, which keep the bias of a dead channel within int32.
     bits : int
         Width, 2 to 8, or 16.
 
