@@ -18,7 +18,7 @@ import numpy.typing as npt
 from benchmarks import latency, measure
 from onnxgru.core.cells import STATE
 from onnxgru.core.program import IntegerLayer, IntegerProgram
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.firmware.sources import Library
 from onnxgru.firmware.writing import vector
 from onnxgru.onnxruntime.operators import matched

@@ -24,7 +24,7 @@ from benchmarks.measure import parser_of, show
 from onnxgru.core import fixedpoint
 from onnxgru.core.program import IntegerProgram
 from onnxgru.cost.account import account
-from onnxgru.custom_ops import linear
+from onnxgru.custom_ops.kinds import linear
 from onnxgru.data.metrics import sqnr
 from onnxgru.models.zoo import TASKS
 from onnxgru.runtime.observation import compare

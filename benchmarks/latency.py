@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 from benchmarks.measure import Bench, bench, medians, parser_of, show
 from onnxgru.core.integers import Quantization
 from onnxgru.core.scheme import Scheme
-from onnxgru.custom_ops.vocabulary import LOOKUPS, Vocabulary
+from onnxgru.custom_ops.integer_graph.vocabulary import LOOKUPS, Vocabulary
 from onnxgru.onnxruntime import library
 from onnxgru.onnxruntime.operators import CompiledOperator, matched
 from onnxgru.passes.emission.emit import Emit

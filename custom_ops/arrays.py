@@ -10,7 +10,7 @@ import numpy.typing as npt
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift
-from onnxgru.custom_ops.planes import joined
+from onnxgru.custom_ops.kinds.planes import joined
 
 Array = npt.NDArray[Any]
 CODE_PRODUCT = 255 * 128
@@ -116,7 +116,7 @@ class ArrayPrimitives:
         return upper * np.int32(BYTE + 1) + lower
 
     def joined(self, product: Array, byte: Shift[Array], count: int, dropped: int) -> Array:
-        """As `onnxgru.custom_ops.planes` does."""
+        """As `onnxgru.custom_ops.kinds.planes` does."""
         return joined(self, product, byte, count, dropped)
 
     def add(self, left: Array, right: Array) -> Array:

@@ -12,8 +12,8 @@ from onnxgru.core.choices import GRANULARITIES, WIDTHS
 from onnxgru.core.network import Layer, LinearOperator
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.core.scheme import LinearScheme, OutputScheme, Scheme, operands
-from onnxgru.custom_ops.linear import Linear
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
+from onnxgru.custom_ops.kinds.linear import Linear
 from onnxgru.data.dataset import Dataset
 from onnxgru.passes.emission.emit import Emit
 from onnxgru.passes.emission.functions import Functions

@@ -48,6 +48,12 @@ ALLOWED = {
     "runtime": {"passes", "calibration", "custom_ops", "data", "core", "runtimes"},
 }
 ROOMS = {
+    "custom_ops": {
+        "kinds": set(),
+        "arrays": {"kinds"},
+        "integer_graph": {"kinds"},
+        "kernels": {"kinds"},
+    },
     "passes": {
         "graph": set(),
         "bodies": {"graph"},
@@ -358,3 +364,12 @@ def test_recognition_alone_knows_recurrent_operators() -> None:
                 if literal.search(line):
                     found.append(f"{name}:{number}: {line.strip()}")
     assert found == []
+
+
+@pytest.mark.parametrize("part", ROOMS)
+def test_contributing_draws_the_rooms(part):
+    """Its tables of rooms name each one, and what it imports."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z_]+)(?:/|\.py)` \| .+ \| (.+) \|$", text, re.MULTILINE)
+    drawn = {name: set(re.findall(r"`(\w+)`", imported)) for name, imported in rows}
+    assert {room: drawn.get(room) for room in ROOMS[part]} == ROOMS[part]

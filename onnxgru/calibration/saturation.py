@@ -36,7 +36,7 @@ from onnxgru.calibration.observers import (
 )
 from onnxgru.core.activations import Activation
 from onnxgru.core.integers import IntegerType, Quantization
-from onnxgru.custom_ops import lookup
+from onnxgru.custom_ops.kinds import lookup
 
 Doubles = npt.NDArray[np.float64]
 

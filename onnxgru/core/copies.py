@@ -3,8 +3,8 @@
 A scheme may give a value of 16 bits a copy (``copy``). Wide operators then read the value itself:
 linear operators with weights of 16 bits, others with results of 16 bits. All other operators read
 the copy, also in a layer that reads the codes of another one. The copy of ``/gru/forward/state`` is
-the operator ``/gru/forward/state.copy`` of the kind `copy` (see `onnxgru.custom_ops.copy`), which
-is computed in every recurrence that reads it.
+the operator ``/gru/forward/state.copy`` of the kind `copy` (see `onnxgru.custom_ops.kinds.copy`),
+which is computed in every recurrence that reads it.
 """
 
 from collections.abc import Mapping

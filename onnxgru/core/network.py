@@ -39,7 +39,7 @@ class Operator(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """A key of `onnxgru.custom_ops.kinds.KINDS`."""
+        """A key of `onnxgru.custom_ops.kinds.table.KINDS`."""
 
     @property
     def numbers(self) -> tuple[Floats, ...]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.primitives import Shift
-from onnxgru.custom_ops.planes import joined
+from onnxgru.custom_ops.kinds.planes import joined
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class Expressions:
     def joined(
         self, product: Expression, byte: Shift[Expression], count: int, dropped: int
     ) -> Expression:
-        """As `onnxgru.custom_ops.planes` does."""
+        """As `onnxgru.custom_ops.kinds.planes` does."""
         return joined(self, product, byte, count, dropped)
 
     def add(self, left: Expression, right: Expression) -> Expression:

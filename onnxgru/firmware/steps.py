@@ -11,7 +11,7 @@ from typing import Any
 from onnxgru.core.integers import IntegerType, WeightType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
 from onnxgru.core.schedule import CARRY, CODES, NEXT, STEPS, SUMS, ComputedValue, Memory, Schedule
-from onnxgru.custom_ops import stage
+from onnxgru.custom_ops.kernels import stage
 from onnxgru.firmware.arrays import Arrays, Names
 from onnxgru.firmware.calls import chain, require_fit, spread
 from onnxgru.firmware.expressions import (

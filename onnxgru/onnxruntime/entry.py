@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
-from onnxgru.custom_ops.sequence import LANES, ROWS
+from onnxgru.custom_ops.kernels.sequence import LANES, ROWS
 from onnxgru.runtime.dots import FASTEST
 from onnxgru.runtime.fused import Direction
 from onnxgru.runtime.kernels import imported

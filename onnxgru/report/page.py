@@ -14,7 +14,7 @@ from typing import Any
 
 from onnxgru.core.cells import Cell
 from onnxgru.core.files import encoded
-from onnxgru.custom_ops.kinds import KINDS
+from onnxgru.custom_ops.kinds.table import KINDS
 from onnxgru.data.intervals import Interval
 from onnxgru.documents.entries import LayerEntry, Quality
 from onnxgru.documents.front import Front, Member

@@ -15,8 +15,8 @@ import onnx
 from onnx import helper
 
 from onnxgru.core.program import IntegerProgram
-from onnxgru.custom_ops.delta import Delta
-from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.kinds.delta import Delta
+from onnxgru.custom_ops.kinds.linear import Linear
 from onnxgru.passes.emission.functions import inlined
 from onnxgru.passes.lowering.delta import HELD
 from onnxgru.runtime.sessions import onnxruntime_session

@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from onnxgru.custom_ops.sequence import LANES, ROWS
+from onnxgru.custom_ops.kernels.sequence import LANES, ROWS
 from onnxgru.runtime.intrinsics import has
 
 Array = npt.NDArray[Any]
@@ -270,7 +270,7 @@ def apart(codes: Any, upper: Any, lower: Any, rows: int) -> None:
 
 @_compile
 def join_planes(products: Any, rows: int, count: int) -> None:
-    """Products of both planes of 16-bit weights: see `onnxgru.custom_ops.planes`."""
+    """Products of both planes of 16-bit weights: see `onnxgru.custom_ops.kinds.planes`."""
     for r in range(rows):
         for j in range(count):
             products[r, j] = np.int32(products[r, j] << 8) + products[r, count + j]

@@ -1,10 +1,10 @@
 """Eliminated operations: multiplications of a delta network whose operand did not change.
 
 A device that keeps the accumulators of its matrix products multiplies only the elements of an
-operand that were propagated at a step (see `onnxgru.custom_ops.delta`). The share of the others,
-weighted by the multiplications that each element takes part in, is what is eliminated (Rezk et al.
-2022, "Shrink and Eliminate", call it EO). It is counted over all steps of all sequences, the first
-step included, before which the code of 0.0 is held.
+operand that were propagated at a step (see `onnxgru.custom_ops.kinds.delta`). The share of the
+others, weighted by the multiplications that each element takes part in, is what is eliminated (Rezk
+et al. 2022, "Shrink and Eliminate", call it EO). It is counted over all steps of all sequences, the
+first step included, before which the code of 0.0 is held.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
-from onnxgru.custom_ops.delta import Delta
-from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.kinds.delta import Delta
+from onnxgru.custom_ops.kinds.linear import Linear
 from onnxgru.data.dataset import Recorded
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.fused import FusedEngine

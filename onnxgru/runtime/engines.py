@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence
-from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
+from onnxgru.custom_ops.kernels import stage
 from onnxgru.runtime.drive import Lengths, drive
 
 Array = npt.NDArray[Any]

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from onnxgru.core.integers import BYTE, BYTE_BITS, Codes
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence
-from onnxgru.custom_ops import kernel, sequence, stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
-from onnxgru.custom_ops.linear import Linear
-from onnxgru.custom_ops.loops import Segment, cuts, segments
-from onnxgru.custom_ops.sequence import CHUNK, LANES, ROWS, DirectionLoops, Product
+from onnxgru.custom_ops.kernels import kernel, sequence, stage
+from onnxgru.custom_ops.kernels.loops import Segment, cuts, segments
+from onnxgru.custom_ops.kernels.sequence import CHUNK, LANES, ROWS, DirectionLoops, Product
+from onnxgru.custom_ops.kinds.linear import Linear
 from onnxgru.runtime.dots import FASTEST, Way, begun, padded
 from onnxgru.runtime.drive import Lengths, Watch, drive
 from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
@@ -91,7 +91,7 @@ class Direction:
     Attributes
     ----------
     kernel : callable
-        The compiled function: see `onnxgru.custom_ops.sequence.text`.
+        The compiled function: see `onnxgru.custom_ops.kernels.sequence.text`.
     memory : mapping of str to int
         How many values it needs memory for, by type.
     codes, sums : int

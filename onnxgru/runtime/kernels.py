@@ -53,7 +53,7 @@ def compiled(text: str, way: str) -> Callable[..., None]:
     Parameters
     ----------
     text : str
-        As `onnxgru.custom_ops.sequence.text` gives it.
+        As `onnxgru.custom_ops.kernels.sequence.text` gives it.
     way : str
         Name of the way in which products are made; see `onnxgru.runtime.dots`.
     """

@@ -13,14 +13,14 @@ import numpy.typing as npt
 from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer, IntegerOperator, IntegerRecurrence, Output
-from onnxgru.custom_ops.add import Add
-from onnxgru.custom_ops.copy import Copy
-from onnxgru.custom_ops.delta import Delta
-from onnxgru.custom_ops.interpolation import Interpolation
-from onnxgru.custom_ops.linear import Linear, Part
-from onnxgru.custom_ops.lookup import Lookup
-from onnxgru.custom_ops.mul import Mul
-from onnxgru.custom_ops.scale import Scale
+from onnxgru.custom_ops.kinds.add import Add
+from onnxgru.custom_ops.kinds.copy import Copy
+from onnxgru.custom_ops.kinds.delta import Delta
+from onnxgru.custom_ops.kinds.interpolation import Interpolation
+from onnxgru.custom_ops.kinds.linear import Linear, Part
+from onnxgru.custom_ops.kinds.lookup import Lookup
+from onnxgru.custom_ops.kinds.mul import Mul
+from onnxgru.custom_ops.kinds.scale import Scale
 
 Wide = npt.NDArray[np.int64]
 INT32 = np.iinfo(np.int32)

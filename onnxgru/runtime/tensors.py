@@ -18,11 +18,11 @@ from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift, leaves, mapped
 from onnxgru.core.program import IntegerOperator, Stage
-from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import CODE_PRODUCT, ArrayPrimitives
-from onnxgru.custom_ops.kernel import CURVE, TABLE, padded
-from onnxgru.custom_ops.linear import Linear
-from onnxgru.custom_ops.planes import joined
+from onnxgru.custom_ops.kernels import stage
+from onnxgru.custom_ops.kernels.kernel import CURVE, TABLE, padded
+from onnxgru.custom_ops.kinds.linear import Linear
+from onnxgru.custom_ops.kinds.planes import joined
 
 Tensor = Any
 Stacked = tuple[tuple[IntegerOperator, Any], ...]
@@ -91,7 +91,7 @@ class TensorPrimitives:
         return upper * (BYTE + 1) + lower
 
     def joined(self, product: Tensor, byte: Shift[Tensor], count: int, dropped: int) -> Tensor:
-        """As `onnxgru.custom_ops.planes` does."""
+        """As `onnxgru.custom_ops.kinds.planes` does."""
         return joined(self, product, byte, count, dropped)
 
     def add(self, left: Tensor, right: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Profile:
     serves : tuple of str
         Names of consumers, whose lacks are avoided.
     lookup : str
-        One of `onnxgru.custom_ops.vocabulary.LOOKUPS`.
+        One of `onnxgru.custom_ops.integer_graph.vocabulary.LOOKUPS`.
     without : frozenset of str
         Operators that integer arithmetic does not use.
     """

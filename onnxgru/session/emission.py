@@ -12,8 +12,8 @@ from onnxgru.core.errors import ModelError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
-from onnxgru.custom_ops.linear import Linear
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
+from onnxgru.custom_ops.kinds.linear import Linear
 from onnxgru.passes.emission import native
 from onnxgru.passes.emission.annotate import Annotate
 from onnxgru.passes.emission.decompose import Decompose
@@ -54,7 +54,7 @@ class Emission:
     without : frozenset of str
         Operators that it does not use.
     lookup : str
-        Which operator of `onnxgru.custom_ops.vocabulary.LOOKUPS` reads its tables.
+        Which operator of `onnxgru.custom_ops.integer_graph.vocabulary.LOOKUPS` reads its tables.
     functions : bool
         Whether each direction of a recurrent layer is a node with a local function.
     """

@@ -28,7 +28,7 @@ from onnxgru.core import weights
 from onnxgru.core.choices import MAXIMUM_BITS
 from onnxgru.core.integers import WeightType
 from onnxgru.core.network import Layer, LinearOperator, LookupOperator, Operator, Recurrence
-from onnxgru.custom_ops.interpolation import table_bytes
+from onnxgru.custom_ops.kinds.interpolation import table_bytes
 from onnxgru.search.genome import Genome
 from onnxgru.study.encoding import Encoding
 

@@ -25,8 +25,8 @@ from onnxgru.core.network import (
 from onnxgru.core.program import IntegerLayer
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.copy import Copy
-from onnxgru.custom_ops.linear import Linear, Part
+from onnxgru.custom_ops.kinds.copy import Copy
+from onnxgru.custom_ops.kinds.linear import Linear, Part
 from onnxgru.training.quantizers import Tensor, ValueQuantizer, WeightQuantizer
 from onnxgru.training.scan import Grid, ScanPlan, ScanStage, scan
 

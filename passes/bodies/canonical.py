@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from onnxgru.core.cells import INPUT
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops.kinds import KINDS
+from onnxgru.custom_ops.kinds.table import KINDS
 from onnxgru.passes.bodies.moving import BACK, BATCH, FEATURES, ONE, TIME, Axes
 from onnxgru.passes.bodies.tables import Bound
 from onnxgru.passes.graph.description import CELL, Description

@@ -23,7 +23,7 @@ from onnxgru.core.integers import Quantization, WeightType
 from onnxgru.core.metadata import BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.tape import OPERATOR, Tape
-from onnxgru.custom_ops.linear import Linear, Part
+from onnxgru.custom_ops.kinds.linear import Linear, Part
 
 
 class Annotate(ir.passes.InPlacePass):

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnxgru.core.network import Layer, Operator, Recurrence
 from onnxgru.core.tape import OPERATOR, Tape
-from onnxgru.custom_ops.kinds import KINDS
+from onnxgru.custom_ops.kinds.table import KINDS
 from onnxgru.passes.forms.arithmetic import Arithmetic
 from onnxgru.passes.forms.form import Form
 from onnxgru.passes.forms.recurrence import expand

@@ -21,9 +21,9 @@ from onnxgru.core.program import (
     IntegerRecurrence,
 )
 from onnxgru.core.tape import SHARED, Tape
-from onnxgru.custom_ops.record import Recorder
-from onnxgru.custom_ops.storage import Storage
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.record import Recorder
+from onnxgru.custom_ops.integer_graph.storage import Storage
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.passes.emission.columns import Columns
 from onnxgru.passes.emission.plan import Plan, agreement
 from onnxgru.passes.emission.unread import Unread

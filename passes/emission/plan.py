@@ -9,14 +9,15 @@ import numpy.typing as npt
 
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.program import IntegerLayer, IntegerRecurrence
-from onnxgru.custom_ops import merge, stage
-from onnxgru.custom_ops.affine import gathered
-from onnxgru.custom_ops.constants import Constants
-from onnxgru.custom_ops.encode import Encoding
-from onnxgru.custom_ops.graph import GraphPrimitives
-from onnxgru.custom_ops.record import frontier, separated
-from onnxgru.custom_ops.terms import Codes, Term
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph import merge
+from onnxgru.custom_ops.integer_graph.affine import gathered
+from onnxgru.custom_ops.integer_graph.constants import Constants
+from onnxgru.custom_ops.integer_graph.encode import Encoding
+from onnxgru.custom_ops.integer_graph.primitives import GraphPrimitives
+from onnxgru.custom_ops.integer_graph.record import frontier, separated
+from onnxgru.custom_ops.integer_graph.terms import Codes, Term
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
+from onnxgru.custom_ops.kernels import stage
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,9 @@
 
 After Neil et al. 2017, "Delta networks for optimized recurrent network computation". The table of
 a recurrence becomes another one: every operand with a threshold gets an operator of the kind
-`delta` (see `onnxgru.custom_ops.delta`) and a carry that holds what it propagated last, and the
-linear operators that read the operand read that operator instead. Other operators read the operand
-itself. Names, for the operand ``/gru/forward/state``:
+`delta` (see `onnxgru.custom_ops.kinds.delta`) and a carry that holds what it propagated last, and
+the linear operators that read the operand read that operator instead. Other operators read the
+operand itself. Names, for the operand ``/gru/forward/state``:
 
 - ``/gru/forward/state.held``: the carry, which operators read as the value of the step before;
 - ``/gru/forward/state.delta``: the operator, the value at this step.

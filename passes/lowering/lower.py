@@ -44,8 +44,8 @@ from onnxgru.core.program import (
 )
 from onnxgru.core.scheme import OutputScheme, Scheme
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.kinds import KINDS
-from onnxgru.custom_ops.linear import BIAS_LIMIT, Linear, Part
+from onnxgru.custom_ops.kinds.linear import BIAS_LIMIT, Linear, Part
+from onnxgru.custom_ops.kinds.table import KINDS
 from onnxgru.passes.graph.values import named
 from onnxgru.passes.lowering.codes import code_source, dequantized
 from onnxgru.passes.lowering.networks import changed

@@ -11,7 +11,7 @@ from onnxgru.core.activations import Activation
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import DataError
 from onnxgru.core.integers import Quantization
-from onnxgru.custom_ops import lookup
+from onnxgru.custom_ops.kinds import lookup
 
 SIGMOID, TANH, RELU = (Activation(name) for name in ("Sigmoid", "Tanh", "Relu"))
 

@@ -9,7 +9,7 @@ from onnxgru.core.activations import FORMS, Activation
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import UsageError
 from onnxgru.core.integers import IntegerType, Quantization, WeightType, narrowest
-from onnxgru.custom_ops.lookup import entries
+from onnxgru.custom_ops.kinds.lookup import entries
 
 widths = st.sampled_from(WIDTHS)
 magnitudes = st.floats(-30, 30).map(lambda e: float(np.float32(2.0**e)))

@@ -7,7 +7,7 @@ import pytest
 from onnxgru.core import weights
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.integers import WeightType
-from onnxgru.custom_ops.linear import BIAS_LIMIT, BIAS_LOSS, Part
+from onnxgru.custom_ops.kinds.linear import BIAS_LIMIT, BIAS_LOSS, Part
 from tests import grus
 from tests.pipeline import pipeline
 

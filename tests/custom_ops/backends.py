@@ -12,13 +12,13 @@ from onnxgru.core.integers import IntegerType
 from onnxgru.core.primitives import Storing
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.arrays import ArrayPrimitives
-from onnxgru.custom_ops.constants import Constant
-from onnxgru.custom_ops.encode import Encoding
-from onnxgru.custom_ops.graph import GraphPrimitives
-from onnxgru.custom_ops.record import Recorder
-from onnxgru.custom_ops.storage import Storage
-from onnxgru.custom_ops.terms import Codes, Term
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.constants import Constant
+from onnxgru.custom_ops.integer_graph.encode import Encoding
+from onnxgru.custom_ops.integer_graph.primitives import GraphPrimitives
+from onnxgru.custom_ops.integer_graph.record import Recorder
+from onnxgru.custom_ops.integer_graph.storage import Storage
+from onnxgru.custom_ops.integer_graph.terms import Codes, Term
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.passes.emission.pack import Pack
 from onnxgru.passes.graph import source
 from onnxgru.runtime.sessions import runtimes

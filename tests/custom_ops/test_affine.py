@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from onnxgru.custom_ops.affine import gathered
-from onnxgru.custom_ops.constants import Constant, Constants
-from onnxgru.custom_ops.terms import BYTES, Term, Terms
+from onnxgru.custom_ops.integer_graph.affine import gathered
+from onnxgru.custom_ops.integer_graph.constants import Constant, Constants
+from onnxgru.custom_ops.integer_graph.terms import BYTES, Term, Terms
 
 
 def made() -> tuple[Constants, Terms, Term, list[Term]]:

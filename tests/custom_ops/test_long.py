@@ -10,9 +10,9 @@ from onnxgru.core.integers import WeightType
 from onnxgru.core.network import CopyOperator, LinearOperator
 from onnxgru.core.program import Boundary
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.copy import Copy
-from onnxgru.custom_ops.linear import Linear, Part
-from onnxgru.custom_ops.planes import planes
+from onnxgru.custom_ops.kinds.copy import Copy
+from onnxgru.custom_ops.kinds.linear import Linear, Part
+from onnxgru.custom_ops.kinds.planes import planes
 from tests.custom_ops.backends import arrays, require_same
 from tests.custom_ops.test_operators import SLACK, by_oracle, description, steps, zero_points
 from tests.custom_ops.test_wide import boundary, every_runtime, some

@@ -25,13 +25,13 @@ from onnxgru.core.network import (
 from onnxgru.core.primitives import Given, Storing
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops import stage
-from onnxgru.custom_ops.add import Add
-from onnxgru.custom_ops.delta import Delta
-from onnxgru.custom_ops.linear import TOLERANCE, Linear, Part
-from onnxgru.custom_ops.lookup import Lookup
-from onnxgru.custom_ops.mul import Mul
-from onnxgru.custom_ops.scale import Scale
+from onnxgru.custom_ops.kernels import stage
+from onnxgru.custom_ops.kinds.add import Add
+from onnxgru.custom_ops.kinds.delta import Delta
+from onnxgru.custom_ops.kinds.linear import TOLERANCE, Linear, Part
+from onnxgru.custom_ops.kinds.lookup import Lookup
+from onnxgru.custom_ops.kinds.mul import Mul
+from onnxgru.custom_ops.kinds.scale import Scale
 from onnxgru.runtime import oracle
 from tests.custom_ops.backends import RUNTIMES, arrays, require_same
 

@@ -24,14 +24,14 @@ from onnxgru.core.network import (
 )
 from onnxgru.core.program import Boundary
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.add import Add
-from onnxgru.custom_ops.delta import Delta
-from onnxgru.custom_ops.interpolation import FLAT, Interpolation, exact
-from onnxgru.custom_ops.kinds import KINDS
-from onnxgru.custom_ops.linear import Linear, Part
-from onnxgru.custom_ops.lookup import Lookup
-from onnxgru.custom_ops.mul import Mul
-from onnxgru.custom_ops.scale import Scale
+from onnxgru.custom_ops.kinds.add import Add
+from onnxgru.custom_ops.kinds.delta import Delta
+from onnxgru.custom_ops.kinds.interpolation import FLAT, Interpolation, exact
+from onnxgru.custom_ops.kinds.linear import Linear, Part
+from onnxgru.custom_ops.kinds.lookup import Lookup
+from onnxgru.custom_ops.kinds.mul import Mul
+from onnxgru.custom_ops.kinds.scale import Scale
+from onnxgru.custom_ops.kinds.table import KINDS
 from tests.custom_ops.backends import RUNTIMES, arrays, require_same
 from tests.custom_ops.test_operators import SLACK, by_oracle, description, steps, zero_points
 

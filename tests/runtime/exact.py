@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from onnxgru.core.program import IntegerProgram
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.passes.forms.form import Form
 from onnxgru.passes.forms.start import Start
 from onnxgru.passes.forms.step import Step

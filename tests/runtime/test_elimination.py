@@ -8,7 +8,7 @@ from onnx import helper
 
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
-from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.kinds.linear import Linear
 from onnxgru.runtime import counting
 from onnxgru.runtime.elimination import Measuring
 from onnxgru.runtime.evaluator import Evaluator

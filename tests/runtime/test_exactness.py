@@ -16,7 +16,7 @@ import pytest
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.errors import VerificationError
 from onnxgru.core.scheme import LinearScheme, Scheme
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.passes.forms.form import Form
 from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.passes.graph import source

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from onnxgru.core.choices import WIDTHS
-from onnxgru.custom_ops import stage
 from onnxgru.custom_ops.arrays import ArrayPrimitives
+from onnxgru.custom_ops.kernels import stage
 from onnxgru.runtime import dots
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator

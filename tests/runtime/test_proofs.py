@@ -13,7 +13,7 @@ from onnxgru.core.network import LinearOperator
 from onnxgru.core.program import Boundary, IntegerProgram, Proof, ZeroPoints
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.linear import Linear, Part
+from onnxgru.custom_ops.kinds.linear import Linear, Part
 from onnxgru.passes.lowering.lower import Lowering
 from onnxgru.runtime import oracle
 from onnxgru.runtime.engines import LayerEvaluator

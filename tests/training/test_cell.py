@@ -10,7 +10,7 @@ from onnxgru.core.integers import WeightType
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.linear import Linear, Part
+from onnxgru.custom_ops.kinds.linear import Linear, Part
 from onnxgru.passes.graph import source
 from onnxgru.passes.lowering.lower import Lowering
 from onnxgru.passes.recognize.layers import recognize, require

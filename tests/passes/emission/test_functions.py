@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnxgru
 from onnxgru.core.metadata import DOMAIN, RECURRENCE
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.passes.emission.functions import inlined
 from onnxgru.passes.emission.plan import agreement
 from onnxgru.passes.forms.form import Form

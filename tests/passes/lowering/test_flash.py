@@ -10,7 +10,7 @@ import pytest
 
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.program import IntegerProgram
-from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.kinds.linear import Linear
 from tests import grus
 from tests.pipeline import Pipeline, pipeline, random_scheme, singles, thresholded
 

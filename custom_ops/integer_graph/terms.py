@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM
 from onnxgru.core.integers import BYTE_BITS, IntegerType
-from onnxgru.custom_ops.constants import Constant, Constants, Integers
+from onnxgru.custom_ops.integer_graph.constants import Constant, Constants, Integers
 
 BYTES = IntegerType(BYTE_BITS)
 LOWEST = -INT32_MAXIMUM - 1

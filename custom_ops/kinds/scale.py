@@ -11,8 +11,8 @@ product is below 2^23, so the sum is exact in every runtime whatever the shift. 
 
     |q_y - exact| <= 1/2 + |q_x - Z_x| |v S_x / S_y - M 2^-s|
 
-Wide codes are split into bytes, q_x - Z_x = 2^8 u + w, as in `onnxgru.custom_ops.add`, with the
-same bound for M_j 2^-(s+8)::
+Wide codes are split into bytes, q_x - Z_x = 2^8 u + w, as in `onnxgru.custom_ops.kinds.add`, with
+the same bound for M_j 2^-(s+8)::
 
     q_y,j = clip(Z_y + ((M_j u + ((M_j w + 2^(s+7)) >> 8)) >> s), 0, 2^b - 1)
     M_j = round(2^8 v_j S_x / S_y 2^s)
@@ -31,9 +31,9 @@ from onnxgru.core.network import ScaleOperator
 from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof, Work
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops import requantize
-from onnxgru.custom_ops.single import Requantized
-from onnxgru.custom_ops.words import Words, byte_shift, split
+from onnxgru.custom_ops.kinds import requantize
+from onnxgru.custom_ops.kinds.single import Requantized
+from onnxgru.custom_ops.kinds.words import Words, byte_shift, split
 
 
 def equation(tape: Tape, operator: ScaleOperator, x: ir.Value) -> ir.Value:

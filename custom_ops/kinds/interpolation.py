@@ -33,7 +33,7 @@ from onnxgru.core.integers import IntegerType, Quantization
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
 from onnxgru.core.program import Boundary, Proof, Work
-from onnxgru.custom_ops.single import Chosen
+from onnxgru.custom_ops.kinds.single import Chosen
 
 FLAT = 1 / 16
 """Codes by which the function may move beyond the table."""

@@ -1,15 +1,16 @@
 """Sequence: one direction of a layer through all of its steps, as source text for Numba.
 
-The loops are those of `onnxgru.custom_ops.loops`. Here they stand inside one function that also
-makes the products and goes through time, so that a layer costs one call whatever its length. Up to
-`ROWS` sequences run side by side, because a product then reads its weights once for all of them.
+The loops are those of `onnxgru.custom_ops.kernels.loops`. Here they stand inside one function that
+also makes the products and goes through time, so that a layer costs one call whatever its length.
+Up to `ROWS` sequences run side by side, because a product then reads its weights once for all of
+them.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from onnxgru.custom_ops.kernel import STORES, Printer, unpacked
-from onnxgru.custom_ops.loops import Segment
+from onnxgru.custom_ops.kernels.kernel import STORES, Printer, unpacked
+from onnxgru.custom_ops.kernels.loops import Segment
 
 ROWS = 4
 """Sequences that run side by side."""

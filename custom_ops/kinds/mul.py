@@ -28,9 +28,9 @@ from onnxgru.core.network import ElementwiseOperator
 from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops import requantize
-from onnxgru.custom_ops.single import Requantized
-from onnxgru.custom_ops.words import byte_shift, split
+from onnxgru.custom_ops.kinds import requantize
+from onnxgru.custom_ops.kinds.single import Requantized
+from onnxgru.custom_ops.kinds.words import byte_shift, split
 
 
 def equation(

@@ -7,10 +7,10 @@ import onnx_ir as ir
 
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops.constants import Constant, Constants
-from onnxgru.custom_ops.storage import Storage
-from onnxgru.custom_ops.terms import BYTES, Codes, Term, Terms, below
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.constants import Constant, Constants
+from onnxgru.custom_ops.integer_graph.storage import Storage
+from onnxgru.custom_ops.integer_graph.terms import BYTES, Codes, Term, Terms, below
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 
 _WITH = {
     "and": ("BitwiseAnd", "floor"),

@@ -35,7 +35,8 @@ Wide codes are multiplied byte by byte, with q - Z = 2^8 u + v as differences of
 Both sums are computed as above, in blocks below 2^24, and the extremes are proved with the upper
 one alone too, so that no intermediate leaves int32. Operators with results in bytes and those with
 wide results are in groups of their own, and so are those with weights of 16 bits. The latter are
-computed in two planes of bytes, with both planes' extremes proved: see `onnxgru.custom_ops.planes`.
+computed in two planes of bytes, with both planes' extremes proved: see
+`onnxgru.custom_ops.kinds.planes`.
 """
 
 import math
@@ -80,9 +81,9 @@ from onnxgru.core.program import (
 )
 from onnxgru.core.tape import Tape, digest
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops import requantize
-from onnxgru.custom_ops.planes import planes
-from onnxgru.custom_ops.words import byte_shift, split
+from onnxgru.custom_ops.kinds import requantize
+from onnxgru.custom_ops.kinds.planes import planes
+from onnxgru.custom_ops.kinds.words import byte_shift, split
 
 BIAS_LIMIT = 2**30
 """Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""

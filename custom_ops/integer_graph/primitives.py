@@ -1,6 +1,6 @@
 """Graph back end of the primitives: terms, from which the nodes of the integer graph are recorded.
 
-Nothing is recorded here: `onnxgru.custom_ops.encode` chooses the operators.
+Nothing is recorded here: `onnxgru.custom_ops.integer_graph.encode` chooses the operators.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift
-from onnxgru.custom_ops.constants import Constant, Constants
-from onnxgru.custom_ops.planes import joined
-from onnxgru.custom_ops.terms import BYTES, Codes, Term, Terms
+from onnxgru.custom_ops.integer_graph.constants import Constant, Constants
+from onnxgru.custom_ops.integer_graph.terms import BYTES, Codes, Term, Terms
+from onnxgru.custom_ops.kinds.planes import joined
 
 Value = Constant | Term | Codes
 
@@ -26,7 +26,7 @@ class GraphPrimitives:
     Parameters
     ----------
     agreed : mapping of str to ndarray of bool, optional
-        See `onnxgru.custom_ops.constants.Constants`.
+        See `onnxgru.custom_ops.integer_graph.constants.Constants`.
     """
 
     general = True
@@ -149,7 +149,7 @@ class GraphPrimitives:
         return self.add(self.mul(upper, power), lower)
 
     def joined(self, product: Value, byte: Shift[Value], count: int, dropped: int) -> Value:
-        """As `onnxgru.custom_ops.planes` does."""
+        """As `onnxgru.custom_ops.kinds.planes` does."""
         return joined(self, product, byte, count, dropped)
 
     def add(self, left: Value, right: Value) -> Value:

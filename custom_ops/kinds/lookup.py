@@ -6,7 +6,7 @@ all tables::
     q_y = T[q_x]        T[q] = clip(round(f(S_x (q - Z_x)) / S_y) + Z_y, 0, 2^b_y - 1)
 
 The table is computed in float64 when the program is made; the arithmetic is a gather. Wide results
-have two bytes an entry. For operands with wide codes see `onnxgru.custom_ops.interpolation`.
+have two bytes an entry. For operands with wide codes see `onnxgru.custom_ops.kinds.interpolation`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from onnxgru.core.network import LookupOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import Boundary, Work
 from onnxgru.core.tape import Tape, digest
-from onnxgru.custom_ops.single import Chosen
+from onnxgru.custom_ops.kinds.single import Chosen
 
 
 def equation(tape: Tape, operator: LookupOperator, x: ir.Value) -> ir.Value:

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxgru.core.fixedpoint import EXACT_IN_FLOAT32, INT32_MAXIMUM
-from onnxgru.custom_ops.constants import Constant
-from onnxgru.custom_ops.terms import Pair, Term, Terms, below
-from onnxgru.custom_ops.vocabulary import Vocabulary
+from onnxgru.custom_ops.integer_graph.constants import Constant
+from onnxgru.custom_ops.integer_graph.terms import Pair, Term, Terms, below
+from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 
 LONGEST = 2048
 """Entries of a table that goes on beyond its ends, at most."""

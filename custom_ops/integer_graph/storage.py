@@ -11,7 +11,7 @@ from onnxgru.core.integers import BYTE_BITS
 from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops.constants import Constant
+from onnxgru.custom_ops.integer_graph.constants import Constant
 
 
 class Storage:

@@ -18,7 +18,7 @@ from typing import Any
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.primitives import Shift, mapped
 from onnxgru.core.program import IntegerOperator, Stage
-from onnxgru.custom_ops.linear import Linear
+from onnxgru.custom_ops.kinds.linear import Linear
 
 FIRST_BLOCK = "weights.0"
 

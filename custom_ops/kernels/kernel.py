@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from onnxgru.core.primitives import taken
 from onnxgru.core.program import Stage
-from onnxgru.custom_ops.loops import (
+from onnxgru.custom_ops.kernels.loops import (
     Accumulator,
     Argument,
     Call,
@@ -147,8 +147,8 @@ def values(
     stage : Stage
         The program's.
     prepared : mapping
-        By the operators' outputs, from `onnxgru.custom_ops.stage.prepare` over general array
-        primitives.
+        By the operators' outputs, from `onnxgru.custom_ops.kernels.stage.prepare` over general
+        array primitives.
     width : int
         Of the segment.
     """

@@ -12,8 +12,8 @@ saves little, and its constants would make the file larger.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnxgru.custom_ops.constants import Constant
-from onnxgru.custom_ops.terms import Pair, Term, Terms, below
+from onnxgru.custom_ops.integer_graph.constants import Constant
+from onnxgru.custom_ops.integer_graph.terms import Pair, Term, Terms, below
 
 
 @dataclass(frozen=True)

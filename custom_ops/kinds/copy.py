@@ -20,8 +20,8 @@ from onnxgru.core.network import CopyOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof, Work
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops import requantize
-from onnxgru.custom_ops.single import Requantized
+from onnxgru.custom_ops.kinds import requantize
+from onnxgru.custom_ops.kinds.single import Requantized
 
 
 def equation(tape: Tape, operator: CopyOperator, x: ir.Value) -> ir.Value:

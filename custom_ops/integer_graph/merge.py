@@ -1,9 +1,10 @@
 """Merge: operators of one kind that do not need each other are computed side by side.
 
-Their codes are columns of one value, and each keeps its own numbers: `onnxgru.custom_ops.constants`
-calls them members. The arithmetic is that of one operator, so that merging needs no rule of its own
-for any kind; it only has to know which operators do the same to their columns. Of linear operators
-that is what follows the product, whose columns read all features.
+Their codes are columns of one value, and each keeps its own numbers:
+`onnxgru.custom_ops.integer_graph.constants` calls them members. The arithmetic is that of one
+operator, so that merging needs no rule of its own for any kind; it only has to know which operators
+do the same to their columns. Of linear operators that is what follows the product, whose columns
+read all features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,10 @@ from typing import Any
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.primitives import leaves, mapped, taken
 from onnxgru.core.program import IntegerOperator
-from onnxgru.custom_ops.constants import Constant, Constants
-from onnxgru.custom_ops.graph import GraphPrimitives, Value
-from onnxgru.custom_ops.linear import Linear
-from onnxgru.custom_ops.terms import Codes, Term
+from onnxgru.custom_ops.integer_graph.constants import Constant, Constants
+from onnxgru.custom_ops.integer_graph.primitives import GraphPrimitives, Value
+from onnxgru.custom_ops.integer_graph.terms import Codes, Term
+from onnxgru.custom_ops.kinds.linear import Linear
 
 PRODUCT = ("weights.", "zero_points.", "byte.")
 """Places of what a linear operator's product takes in its record."""

@@ -13,8 +13,8 @@ import onnx_ir as ir
 
 from onnxgru.core.network import LookupOperator
 from onnxgru.core.program import Boundary, IntegerOperator
-from onnxgru.custom_ops import add, copy, delta, linear, lookup, mul, scale
-from onnxgru.custom_ops.interpolation import Interpolation
+from onnxgru.custom_ops.kinds import add, copy, delta, linear, lookup, mul, scale
+from onnxgru.custom_ops.kinds.interpolation import Interpolation
 
 
 @dataclass(frozen=True)

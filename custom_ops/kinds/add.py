@@ -43,9 +43,9 @@ from onnxgru.core.network import ElementwiseOperator
 from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof, Runs
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops import requantize
-from onnxgru.custom_ops.single import Requantized
-from onnxgru.custom_ops.words import Words, byte_shift, split
+from onnxgru.custom_ops.kinds import requantize
+from onnxgru.custom_ops.kinds.single import Requantized
+from onnxgru.custom_ops.kinds.words import Words, byte_shift, split
 
 
 def equation(

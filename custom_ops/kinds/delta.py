@@ -28,7 +28,7 @@ from onnxgru.core.network import DeltaOperator
 from onnxgru.core.primitives import Computing, Given, Storing, Value
 from onnxgru.core.program import Boundary, Work
 from onnxgru.core.tape import Tape
-from onnxgru.custom_ops.single import Chosen
+from onnxgru.custom_ops.kinds.single import Chosen
 
 
 def equation(tape: Tape, operator: DeltaOperator, x: ir.Value, held: ir.Value) -> ir.Value:

@@ -1,0 +1,1 @@
+"""Compiled kernels: loops over units, from which `kernel` and `sequence` print source for Numba."""
