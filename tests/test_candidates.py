@@ -1,6 +1,7 @@
 """Searches that judge their candidates fine-tuned, and how sure the choice of an epoch is."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,12 @@ def test_candidates_are_judged_fine_tuned(place):
     for role in ("validation", "holdout"):
         found = first.report["quality"][role]["integer"]
         assert found == pytest.approx(chosen[role], abs=1e-4)
-    two = onnxgru.quantize("digits_row.onnx", config.merged({"jobs": 2, "output": "two-jobs"}))
+    two = onnxgru.quantize("digits_row.onnx", replace(config, jobs=2, output="two-jobs"))
     assert two.front == first.front
     journal = place / "each" / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[: len(lines) // 2]))
-    again = onnxgru.quantize("digits_row.onnx", config.merged({"resume": True}))
+    again = onnxgru.quantize("digits_row.onnx", replace(config, resume=True))
     assert again.front == first.front
     other = next(m for m in first.front["members"] if m["index"] != chosen["index"])
     onnxgru.finetune("each", "more.npz", epochs=2)  # leaves the search as it is
@@ -107,7 +108,7 @@ def test_one_teacher_is_enough_for_all(place):
         assert found == pytest.approx(chosen["holdout"], abs=1e-4)
         assert made.report["finetuning"]["teacher"]["epochs"] == 1
     with pytest.raises(DivergedError, match="diverged"):  # and not one candidate after the other
-        onnxgru.quantize("digits_row.onnx", config.merged({"learning_rate": 1e6, "output": "no"}))
+        onnxgru.quantize("digits_row.onnx", replace(config, learning_rate=1e6, output="no"))
     assert not Path("no").exists()
 
 
@@ -133,10 +134,10 @@ def test_a_candidate_that_diverges_is_infeasible(place):
     )  # fmt: skip
     session = Session.open(Path("digits_row.onnx"), config)
     data = training_data(session.model, session.yardstick, config)
-    study = Study(*session.parts, make=Candidates(*session.parts, data))
+    study = Study(*session.parts, tune=Candidates(*session.parts, data))
     narrow, wide = (study.encoding.uniform(bits) for bits in (3, 4))
     assert study.evaluate(wide).feasible
-    wild = (session.quantizer, session.yardstick, config.merged({"learning_rate": 1e6}))
+    wild = (session.quantizer, session.yardstick, replace(config, learning_rate=1e6))
     study = Study(*wild, make=Candidates(*wild, data))
     assert not study.evaluate(narrow).feasible
 
@@ -171,7 +172,7 @@ def test_a_folder_made_of_given_weights_can_be_fine_tuned(place):
         scheme=first / "scheme.json", calibration_file=first / "finetuned.calibration.json",
         weights_file=first / "finetuned.weights.npz", output="given",
     )  # fmt: skip
-    result = onnxgru.quantize(first / "finetuned.onnx", config.merged(data))
+    result = onnxgru.quantize(first / "finetuned.onnx", replace(config, **data))
     assert not (place / "given" / "moments.npz").exists()
     assert "weights as " in (place / "given" / "report.md").read_text("utf-8")
     again = onnxgru.finetune("given", "few.npz", settings={"epochs": 1})

@@ -168,7 +168,7 @@ def test_moments_beside_a_calibration_file_are_used(model, tmp_path):
     same = api.quantize(model, again, listener=silent)
     assert same.integer.read_bytes() == first.integer.read_bytes()
     (tmp_path / "a" / "moments.npz").unlink()  # then they are those of the data there are
-    measured = again.merged({"output": tmp_path / "c"})
+    measured = replace(again, output=tmp_path / "c")
     other = api.quantize(model, measured, listener=silent)
     assert other.integer.read_bytes() != first.integer.read_bytes()
     # Another model's are refused.
@@ -177,7 +177,7 @@ def test_moments_beside_a_calibration_file_are_used(model, tmp_path):
     onnx.save(changed, model)
     with pytest.raises(SchemeError, match=r"moments\.npz: must be the moments of this model"):
         file = tmp_path / "b" / "calibration.json"
-        wrong = again.merged({"calibration_file": file, "output": tmp_path / "d"})
+        wrong = replace(again, calibration_file=file, output=tmp_path / "d")
         api.quantize(model, wrong, listener=silent)
 
 

@@ -154,10 +154,14 @@ def _check_choice(index: object, max_bytes: int | None, max_drop: object, widen:
             "--widen spends what a member leaves of --max-bytes SIZE; give that instead of "
             "--index or --max-drop"
         )
-    if index is not None and type(index) is not int:
-        raise UsageError(f"--index must be a whole number, got {index!r}")
+    _check_index(index)
     if max_drop is not None and type(max_drop) not in (int, float):
         raise UsageError(f"--max-drop must be a number, got {max_drop!r}")
+
+
+def _check_index(index: object) -> None:
+    if index is not None and type(index) is not int:
+        raise UsageError(f"--index must be a whole number, got {index!r}")
 
 
 def finetune(
@@ -271,8 +275,7 @@ def _tuning_target(
     """Where a fine-tuning goes, found free."""
     if resume and force:
         raise UsageError("resume and force exclude each other; give one of them")
-    if index is not None and type(index) is not int:
-        raise UsageError(f"--index must be a whole number, got {index!r}")
+    _check_index(index)
     name = "finetuned" if index is None else f"member-{index:02d}-finetuned"
     return _target(place, name, where, force, [MEMBER, TEACHER] if resume else None)
 

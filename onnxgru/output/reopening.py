@@ -73,10 +73,35 @@ def session_of(
     *,
     force: bool,
 ) -> Session:
-    """The session that wrote a folder, with some settings changed."""
-    settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
-    for key in {field.name for field in fields(Config)} & before.config.keys():
-        settings[key] = before.config[key]
+    """Open the session that wrote a folder, with some settings changed.
+
+    Parameters
+    ----------
+    place : Path
+        The output folder.
+    before : Report
+        Its report.
+    model : path or model, optional
+        The float model, where it has moved.
+    changed : mapping of str to object
+        Settings of `Config` that take precedence over those of the report.
+    listener : callable
+        Receives the events of `onnxgru.events`.
+    force : bool
+        Whether results may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If the folder lacks a file that its weights were made from.
+    ModelError
+        If the float model is not there any more.
+    UsageError
+        If the float model is another one, or a setting does not fit it.
+    DataError
+        If the validation data cannot be read again.
+    """
+    settings = _settings_of(before)
     settings |= {"force": force, "resume": False, "calibration_file": place / "calibration.json"}
     settings["output"] = None
     given = settings.get("weights_file") is not None
@@ -86,11 +111,8 @@ def session_of(
     config = Config(**settings)
     if before.outdated is not None:
         listener(Notice(f"{place} {before.outdated}"))
-    if config.needs_moments and not given and not (place / MOMENTS).is_file():
-        raise OutputError(
-            f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
-            "there; restore it, or quantise again"
-        )
+    if not given:
+        _check_moments(place, config)
     session = Session.open(_model_of(place, before, model), config, listener)
     if session.model.digest != before.model.sha256:
         raise UsageError(
@@ -128,9 +150,7 @@ def program_of(place: Path, model: object = None) -> tuple[Model, IntegerProgram
         If the float model is not there any more.
     """
     before = report_of(place)
-    names = {field.name for field in fields(Config)} & before.config.keys()
-    settings: dict[str, Any] = {"rounding": "nearest", "ranges": "plain"}  # once the defaults
-    settings |= {name: before.config[name] for name in names}
+    settings = _settings_of(before)
     tuned = (place / finetuning.MODEL).is_file()
     settings |= {name: None for name in (*ROLES, "training_data", "output")}
     settings |= dict.fromkeys(("search", "resume", "finetune_candidates"), False)
@@ -142,11 +162,7 @@ def program_of(place: Path, model: object = None) -> tuple[Model, IntegerProgram
         "weights_file": place / finetuning.WEIGHTS if tuned else settings.get("weights_file"),
     }
     config = Config(**settings)
-    if config.needs_moments and not (place / MOMENTS).is_file():
-        raise OutputError(
-            f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
-            "there; restore it, or quantise again"
-        )
+    _check_moments(place, config)
     given = place / finetuning.MODEL if tuned else _model_of(place, before, model)
     found = read(given, config)
     scheme = Scheme.load(place / "scheme.json")
@@ -157,6 +173,31 @@ def program_of(place: Path, model: object = None) -> tuple[Model, IntegerProgram
 
     statistics = Statistics.collect(found, collect, config, silent)
     return found, Quantizer.of(found, statistics, config)(scheme)
+
+
+def _settings_of(before: Report) -> dict[str, Any]:
+    """Settings that a folder was written with, by name.
+
+    A folder of an early version does not name rounding and ranges, which had other defaults then.
+    """
+    names = {field.name for field in fields(Config)} & before.config.keys()
+    written = {name: before.config[name] for name in names}
+    return {"rounding": "nearest", "ranges": "plain"} | written
+
+
+def _check_moments(place: Path, config: Config) -> None:
+    """Refuse a folder whose weights cannot be rounded again.
+
+    Raises
+    ------
+    OutputError
+        If its file of moments is missing and the rounding depends on it.
+    """
+    if config.needs_moments and not (place / MOMENTS).is_file():
+        raise OutputError(
+            f"{place}: must have {MOMENTS}, from which its weights were rounded, but it is not "
+            "there; restore it, or quantise again"
+        )
 
 
 def _model_of(place: Path, before: Report, model: object) -> Any:

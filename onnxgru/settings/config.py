@@ -1,7 +1,7 @@
 """The configuration of a quantisation: the settings of all themes in one object."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 from onnxgru.settings import manual
@@ -29,7 +29,7 @@ class Config(Quantization, Search, Finetuning, Data, Graphs, Run):
     """
 
     def contradictions(self) -> Iterator[tuple[bool, str]]:
-        """What settings of different themes must not say together."""
+        """Contradictions between settings of different themes."""
         asked = [name for name in TASKS if getattr(self, name) not in (None, False)]
         tunes = self.training_data is not None
         yield len(asked) > 1, f"{' and '.join(asked)} exclude each other; give one of them"
@@ -56,10 +56,6 @@ class Config(Quantization, Search, Finetuning, Data, Graphs, Run):
             "weights_file holds the integers of one scheme; give that scheme, and leave out "
             "training_data",
         )
-
-    def merged(self, settings: Mapping[str, Any]) -> "Config":
-        """Configuration with other values for the settings named."""
-        return replace(self, **settings)
 
     def document(self) -> dict[str, Any]:
         """Every setting by its name, as JSON can hold it."""

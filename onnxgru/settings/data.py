@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnxgru.settings.declare import About, Settings, setting
-from onnxgru.settings.kinds import Function, Location, Recordings, Text, Texts
+from onnxgru.settings.kinds import DataSource, Function, Location, Text, Texts
 
 if TYPE_CHECKING:
     from onnxgru.data.reading import Source
@@ -25,7 +25,7 @@ class Data(Settings):
     # The journal's key has hashes of the recordings and of the calibration instead.
     calibration: "Source" = setting(
         None,
-        Recordings(),
+        DataSource(),
         "recordings that ranges are measured on",
         unset="<model>.calibration.npz",
         basic=True,
@@ -34,7 +34,7 @@ class Data(Settings):
     )
     validation: "Source" = setting(
         None,
-        Recordings(),
+        DataSource(),
         "recordings that schemes are judged and chosen by",
         unset="<model>.validation.npz",
         basic=True,
@@ -43,7 +43,7 @@ class Data(Settings):
     )
     holdout: "Source" = setting(
         None,
-        Recordings(),
+        DataSource(),
         "recordings for the final figures; no choice depends on them",
         unset="<model>.holdout.npz",
         basic=True,

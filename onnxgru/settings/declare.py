@@ -19,7 +19,7 @@ _KEY = "setting"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of one setting; see `setting` for the parameters."""
+    """The declaration of one setting; see `setting` for the parameters."""
 
     name: str
     default: Any
@@ -33,21 +33,21 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """Its long flag."""
+        """The long flag of the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def optional(self) -> bool:
-        """Whether it may be left open with None."""
+        """Whether it may be left open, as None."""
         return self.default is None
 
     def check(self, value: object) -> None:
-        """Check a value, apart from all other settings.
+        """Check a value by itself, without the other settings.
 
         Raises
         ------
         UsageError
-            If it is none that the setting takes.
+            If the setting does not take this value.
         """
         if value is None and self.optional:
             return
@@ -72,27 +72,27 @@ def setting(
     Parameters
     ----------
     default : object
-        Its default; None where it may be left open.
+        The default value; None where the setting may be left open.
     kind : Kind
-        What values it takes.
+        The values that it takes.
     help : str
-        What it says, in words, without its choices and its default.
+        The meaning in words, without the choices and the default, which are added.
     unset : str
-        What is done where it is left open, for help.
+        For help: what happens where the setting is left open.
     short : str
         A short flag beside the long one, such as ``-o``.
     basic : bool
-        Whether most users need it: ``--help`` shows it.
+        Whether most users need the setting: ``--help`` shows it, and ``--help-all`` all others.
     keyed : bool
-        Whether the evaluations of a search depend on its value: then it is in the key of the
-        search's journal, and a search continues with the same value only.
+        Whether the evaluations of a search depend on the value. It is then part of the key of the
+        search's journal, and a search continues only with the same value.
     example : object
         A value for the commented TOML file, where the default is None.
 
     Returns
     -------
     object
-        The field.
+        The field, which type checkers take for a value of the default's type.
     """
     declared = Setting("", default, kind, help, unset, short, basic, keyed, example)
     made: T = field(default=default, metadata={_KEY: declared})
@@ -101,7 +101,7 @@ def setting(
 
 @dataclass(frozen=True)
 class About:
-    """What a theme is.
+    """A theme of settings in help and in files.
 
     Parameters
     ----------
@@ -110,9 +110,9 @@ class About:
     title : str
         Its title in help.
     note : str
-        What help says below the title.
+        A line below the title in help.
     switch : str
-        The setting without which the others mean nothing; none where left out.
+        Name of the setting without which the others have no effect, if there is one.
     """
 
     section: str
@@ -122,18 +122,18 @@ class About:
 
 
 class Settings:
-    """Settings that are checked when they are made: the base of themes and of what joins them.
+    """Base of every theme, and of the class that joins them; checks values when it is made.
 
     Raises
     ------
     UsageError
-        If there is no such setting, a value is wrong, or two contradict each other.
+        If a setting is unknown, a value is wrong, or two settings contradict each other.
     """
 
     about: ClassVar[About]
 
     def __new__(cls, *_values: object, **settings: object) -> "Settings":
-        """Refuse settings that there are not, in one sentence."""
+        """Refuse unknown settings, with the nearest known name."""
         check_names(cls, settings)
         return super().__new__(cls)
 
@@ -149,7 +149,7 @@ class Settings:
                         raise UsageError(sentence)
 
     def contradictions(self) -> Iterator[tuple[bool, str]]:
-        """What settings must not say together, and whether they do."""
+        """Every contradiction between settings: whether it is there, and the error's sentence."""
         return iter(())
 
 
@@ -186,7 +186,7 @@ def keyed(cls: type[Settings]) -> tuple[str, ...]:
 
 
 def dependent(theme: type[Settings]) -> tuple[str, ...]:
-    """Names of a theme's settings that mean nothing without its switch."""
+    """Names of a theme's settings that have no effect without its switch."""
     return tuple(name for name in declared(theme) if name != theme.about.switch)
 
 
@@ -196,7 +196,7 @@ def defaults(cls: type[Settings], names: Iterable[str]) -> dict[str, Any]:
 
 
 def check_names(cls: type[Settings], settings: Iterable[str], where: str = "") -> None:
-    """Refuse names that are none of a setting.
+    """Refuse names that no setting has.
 
     Parameters
     ----------
@@ -205,12 +205,12 @@ def check_names(cls: type[Settings], settings: Iterable[str], where: str = "") -
     settings : iterable of str
         Names.
     where : str
-        What the sentence begins with.
+        The beginning of the error's sentence.
 
     Raises
     ------
     UsageError
-        If there is no setting of such a name.
+        If no setting has one of the names.
     """
     known = declared(cls)
     for name in settings:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnxgru.settings.declare import About, Settings, setting
-from onnxgru.settings.kinds import Choice, Number, Recordings, Whole
+from onnxgru.settings.kinds import Choice, DataSource, Number, Whole
 from onnxgru.training import LEARNED_SCALES
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Finetuning(Settings):
 
     training_data: "Source" = setting(
         None,
-        Recordings(),
+        DataSource(),
         "fine-tune the scheme on these recordings, or the member that a search chooses",
         basic=True,
         keyed=False,  # the key has a hash of them instead
@@ -53,7 +53,7 @@ class Finetuning(Settings):
     )
 
     def contradictions(self) -> Iterator[tuple[bool, str]]:
-        """The epochs of a teacher are a part."""
+        """Contradiction: a teacher that takes all epochs."""
         yield (
             self.teacher_epochs >= self.epochs,
             f"teacher_epochs are a part of epochs, {self.epochs}, and must be fewer, got "

@@ -94,7 +94,7 @@ class Graphs(Settings):
         return replace(profile, **{n: value for n, value in given.items() if value is not None})
 
     def contradictions(self) -> Iterator[tuple[bool, str]]:
-        """Some settings belong to one form."""
+        """Contradictions: settings that belong to another form of the recurrence."""
         recurrence = self.chosen().recurrence
         for name, form in (("steps", "unrolled"), ("float_state", "step")):
             yield (

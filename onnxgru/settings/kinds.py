@@ -1,7 +1,7 @@
-"""What values a setting may have: one class a kind.
+"""Kinds of values that settings take, one class per kind.
 
-A kind says in words and as a test what a value must be, how a command-line flag reads it, and how
-it is written in a TOML file.
+A kind describes its values in words for messages, tests a value, and says how a command-line flag
+reads it and how the configuration keeps it.
 """
 
 import json
@@ -17,21 +17,21 @@ from onnxgru.core.errors import UsageError
 
 
 class Kind(ABC):
-    """What values a setting may have."""
+    """Values that a setting takes."""
 
     metavar: str
-    """What stands for the value in help."""
+    """Placeholder of the value in help."""
 
     @abstractmethod
     def wanted(self) -> str:
-        """What a value must be, in words."""
+        """The values in words, as the end of "... must be"."""
 
     @abstractmethod
     def fits(self, value: Any) -> bool:
-        """Whether a value is one of them."""
+        """Whether a value is one of these."""
 
     def examine(self, value: Any) -> None:
-        """Raise `UsageError` with a sentence of its own for a value that fits only in form."""
+        """Check the content of a value that `fits`; raise `UsageError` where it is wrong."""
         return
 
     def kept(self, value: Any) -> Any:
@@ -39,15 +39,15 @@ class Kind(ABC):
         return value
 
     def beside(self, value: Any, _folder: Path) -> Any:
-        """The value from a file in a folder that relative paths are relative to."""
+        """The value as a settings file in a folder means it: paths are relative to the folder."""
         return value
 
     def flag(self) -> dict[str, Any]:
-        """How a flag of argparse reads it."""
+        """Arguments of ``add_argument`` for a flag of this kind."""
         return {}
 
     def choices(self) -> tuple[str, ...]:
-        """The values, where they are few; for help."""
+        """For help: all values, where there are few."""
         return ()
 
 
@@ -55,7 +55,7 @@ class Switch(Kind):
     """True or false."""
 
     def wanted(self) -> str:
-        """Both."""
+        """True or false."""
         return "true or false"
 
     def fits(self, value: Any) -> bool:
@@ -63,7 +63,7 @@ class Switch(Kind):
         return isinstance(value, bool)
 
     def flag(self) -> dict[str, Any]:
-        """A flag without a value."""
+        """Arguments of a flag without a value."""
         return {"action": "store_true"}
 
 
@@ -74,13 +74,13 @@ class Whole(Kind):
     Parameters
     ----------
     minimum : int
-        The smallest.
+        The smallest value.
     maximum : int, optional
-        The largest.
+        The largest value, if there is a limit.
     metavar : str
-        What stands for it in help.
+        Placeholder of the value in help.
     also : int, optional
-        One more, beyond the largest.
+        One more value, above `maximum`.
     """
 
     minimum: int
@@ -104,7 +104,7 @@ class Whole(Kind):
         return f"a whole number {self._reach}"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is an int, no bool, in the range."""
+        """Whether a value is an int in the range, and not a bool."""
         return (
             type(value) is int
             and self.minimum <= value
@@ -112,11 +112,11 @@ class Whole(Kind):
         )
 
     def flag(self) -> dict[str, Any]:
-        """Read as int."""
+        """Arguments of a flag that reads an int."""
         return {"type": int}
 
     def choices(self) -> tuple[str, ...]:
-        """The range, where it has two ends."""
+        """The range, where it has a largest value."""
         return () if self.maximum is None else (self._range,)
 
 
@@ -127,9 +127,9 @@ class Number(Kind):
     Parameters
     ----------
     reach : str
-        Which numbers, in words that follow "a number".
+        The range in words that follow "a number", such as "of at least 0".
     within : callable
-        Whether a number is one of them.
+        Tells whether a number is in the range.
     """
 
     reach: str
@@ -141,11 +141,11 @@ class Number(Kind):
         return f"a number {self.reach}"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is an int or float, no bool, in the range."""
+        """Whether a value is an int or float in the range, and not a bool."""
         return type(value) in (int, float) and self.within(value)
 
     def flag(self) -> dict[str, Any]:
-        """Read as float."""
+        """Arguments of a flag that reads a float."""
         return {"type": float}
 
 
@@ -167,7 +167,7 @@ class Choice(Kind):
         return f"one of {', '.join(self.names)}"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is one of the names."""
+        """Whether a value is one of the names."""
         return value in self.names
 
     def choices(self) -> tuple[str, ...]:
@@ -177,18 +177,18 @@ class Choice(Kind):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A text of some form.
+    """A text of a given form.
 
     Parameters
     ----------
     form : str
-        Which texts, in words.
+        The form in words, as the end of "... must be".
     metavar : str
-        What stands for it in help.
+        Placeholder of the value in help.
     pattern : str
-        Regular expression that a text must match as a whole.
+        Regular expression that the whole text must match.
     parse : callable, optional
-        Raises `UsageError` for a text that is wrong although it matches.
+        Raises `UsageError` for a text that matches and is wrong all the same.
     """
 
     form: str
@@ -201,7 +201,7 @@ class Text(Kind):
         return self.form
 
     def fits(self, value: Any) -> bool:
-        """Whether it is a text that matches."""
+        """Whether a value is a text that matches."""
         return isinstance(value, str) and re.fullmatch(self.pattern, value, re.ASCII) is not None
 
     def examine(self, value: Any) -> None:
@@ -220,7 +220,7 @@ class Thresholds(Kind):
         return "auto, a number of codes, or a text such as hidden=8,inputs=2"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is a text or a whole number that is not negative."""
+        """Whether a value is a text or a whole number of at least 0."""
         return isinstance(value, str) or (type(value) is int and value >= 0)
 
     def examine(self, value: Any) -> None:
@@ -234,14 +234,14 @@ class Thresholds(Kind):
 
 @dataclass(frozen=True)
 class Texts(Kind):
-    """A tuple of texts; a flag that can be repeated, a list in TOML.
+    """A tuple of texts: a flag that can be repeated, or a list in TOML.
 
     Parameters
     ----------
     form : str
-        Which texts, in words.
+        The form in words, as the end of "... must be".
     metavar : str
-        What stands for one of them in help.
+        Placeholder of one text in help.
     """
 
     form: str
@@ -252,7 +252,7 @@ class Texts(Kind):
         return self.form
 
     def fits(self, value: Any) -> bool:
-        """Whether it is a tuple or list of str."""
+        """Whether a value is a tuple or list of str."""
         return isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
 
     def kept(self, value: Any) -> Any:
@@ -260,7 +260,7 @@ class Texts(Kind):
         return tuple(value)
 
     def flag(self) -> dict[str, Any]:
-        """Repeated."""
+        """Arguments of a flag that can be repeated."""
         return {"action": "append"}
 
 
@@ -271,7 +271,7 @@ class Location(Kind):
     Parameters
     ----------
     metavar : str
-        What stands for it in help.
+        Placeholder of the value in help.
     """
 
     metavar: str = "FILE"
@@ -281,27 +281,27 @@ class Location(Kind):
         return "a path"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is a path that is not empty."""
+        """Whether a value is a path that is not empty."""
         return isinstance(value, str | Path) and str(value) != ""
 
     def beside(self, value: Any, folder: Path) -> Any:
-        """Below the folder, if it is relative."""
+        """The path, which is relative to the folder unless it is absolute."""
         return folder / value
 
 
-class Recordings(Kind):
-    """Recordings: a path, a name ``package.module:name``, or an object of Python."""
+class DataSource(Kind):
+    """Recordings: a path, a name ``package.module:name``, or a Python object."""
 
     metavar = "DATA"
 
     def wanted(self) -> str:
-        """What `onnxgru.data.reading` understands."""
+        """Everything that `onnxgru.data.reading` reads."""
         from onnxgru.data.reading import KINDS
 
         return KINDS
 
     def fits(self, value: Any) -> bool:
-        """Whether it can be read."""
+        """Whether a value can be read."""
         if isinstance(value, str | Path):
             return str(value) != ""
         try:
@@ -310,32 +310,32 @@ class Recordings(Kind):
             return False
 
     def kept(self, value: Any) -> Any:
-        """A `Held` around an object of Python."""
+        """The path or name as it is; a Python object in a `Held`."""
         from onnxgru.data.reading import Held
 
         return value if value is None or isinstance(value, str | Path | Held) else Held(value)
 
     def beside(self, value: Any, folder: Path) -> Any:
-        """Below the folder, if it is a relative path."""
+        """A path relative to the folder; a name as it is."""
         return value if ":" in str(value) else folder / value
 
 
 class Function(Kind):
-    """The name of a function, or a function."""
+    """A function, or the name of one."""
 
     metavar = "NAME"
 
     def wanted(self) -> str:
-        """Either."""
+        """A name or a function."""
         return "a name or a function"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is a text or can be called."""
+        """Whether a value is a text or can be called."""
         return isinstance(value, str) or callable(value)
 
 
 def shown(value: object) -> str:
-    """A value in a message: never an array in full."""
+    """A value in a message; its type where it is long, such as an array."""
     text = repr(value)
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
 

@@ -1,6 +1,6 @@
-"""What is written of settings for people: help, docstrings, a page of the documentation.
+"""Texts about settings: help, docstrings, and the tables of ``docs/settings.md``.
 
-``python -m onnxgru.settings`` prints that page.
+``python -m onnxgru.settings`` prints these tables.
 """
 
 import inspect
@@ -12,7 +12,7 @@ from onnxgru.settings.kinds import Switch
 
 
 def explained(one: Setting) -> str:
-    """What a setting says, its choices and its default, in a sentence for help."""
+    """The meaning of a setting with its choices and its default, for help."""
     text = meaning(one)
     if isinstance(one.kind, Switch):
         return text
@@ -21,7 +21,7 @@ def explained(one: Setting) -> str:
 
 
 def meaning(one: Setting) -> str:
-    """What a setting says, and its choices."""
+    """The meaning of a setting with its choices."""
     names = one.kind.choices()
     if not names or all(name in one.help for name in names):
         return one.help

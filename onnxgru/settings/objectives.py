@@ -1,4 +1,4 @@
-"""The kind of the setting ``objectives``: a list of names, one of which may hold a path."""
+"""Values of the setting ``objectives``: a list of names, one of which may contain a path."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ class Objectives(Text):
     metavar: str = "NAMES"
 
     def examine(self, value: Any) -> None:
-        """Parse it."""
+        """Parse the names."""
         from onnxgru.cost import objectives
 
         objectives.parse(value)
 
     def beside(self, value: Any, folder: Path) -> Any:
-        """Find the cost table below the folder."""
+        """The names, with the path of a cost table relative to the folder."""
         from onnxgru.cost import objectives
 
         cost = objectives.COST

@@ -27,7 +27,7 @@ from onnxgru.settings.kinds import (
 )
 
 AUTO = "auto"
-"""Ranges as the data suggest: aligned where recordings are long, else saturating."""
+"""Value of `ranges`: aligned where recordings are long, else saturating."""
 
 BITS = 8
 """Width of all weights and outputs where nothing else is asked for."""
@@ -164,11 +164,11 @@ class Quantization(Settings):
 
     @property
     def needs_moments(self) -> bool:
-        """Whether weights or biases depend on what linear operators read in calibration."""
+        """Whether weights or biases are computed from the inputs of linear operators."""
         return self.weights_file is None and (self.rounding != "nearest" or self.bias_correction)
 
     def contradictions(self) -> Iterator[tuple[bool, str]]:
-        """A scheme says more than widths."""
+        """Contradictions: settings that a scheme holds too, and a drop without thresholds."""
         usual = declared(Quantization)
         yield (
             self.delta_drop is not None and self.delta != AUTO,

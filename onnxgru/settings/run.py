@@ -44,5 +44,5 @@ class Run(Settings):
     )
 
     def contradictions(self) -> Iterator[tuple[bool, str]]:
-        """What is there is either kept or replaced."""
+        """Contradiction: replacing and resuming."""
         yield self.resume and self.force, "resume and force exclude each other; give one of them"

@@ -16,14 +16,14 @@ SHARES = ("none", "layer", "kind", "gate", "operator")
 """Genomes, genes and groups that `onnxgru.study.encoding.Encoding` knows."""
 
 AUTO = "auto"
-"""Groups as the number of layers suggests."""
+"""Value of `share`: operator where there are many recurrent layers, else none."""
 
 PROCESSOR = "cpu"
-"""The device that everything runs on where nothing else is asked for."""
+"""The default of `device`."""
 
 
 def _genes(text: str) -> None:
-    """Check what genes decide."""
+    """Check the setting `genes`."""
     names = [name.strip() for name in text.split(",")]
     if names[0] != "bits" or len(set(names)) < len(names) or not set(names) <= set(GENES):
         raise UsageError(
@@ -127,7 +127,7 @@ class Search(Settings):
     )
 
     def contradictions(self) -> Iterator[tuple[bool, str]]:
-        """Candidates are evaluated in one place, and only by a search."""
+        """Contradictions between where candidates are evaluated, objectives, and no search."""
         on_device, on_cluster = self.device != PROCESSOR, self.scheduler is not None
         yield (
             on_device and not self.search,

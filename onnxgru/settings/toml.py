@@ -1,6 +1,6 @@
-"""Settings in a TOML file: how a file is read, and a complete file with comments.
+"""Settings in a TOML file: reading a file, and writing a complete one with comments.
 
-A file has a section for every theme. A setting may also stand above all sections, in no section.
+A file has one section per theme. A setting may also stand above all sections.
 """
 
 import textwrap
@@ -40,7 +40,7 @@ def load(path: Path, cls: type[Settings] = Config) -> dict[str, Any]:
         If the file is missing, is not TOML, or has an unknown key, a key in the wrong section or
         twice, or a value that its key does not take.
     """
-    import tomllib  # here, for help does without it
+    import tomllib  # imported here, because help does not need it
 
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

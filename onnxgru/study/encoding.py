@@ -114,7 +114,7 @@ class Encoding:
         self._wide_states = wide_states
         self._layers, self._skipped = tuple(layers), frozenset(skipped)
         self._coupled, self._inputs = coupled, inputs
-        self._observers, self._granularities, self._share = observers, granularities, share
+        self._granularities, self._share = granularities, share
         self._granularity, self._observer, self._input_bits = granularity, observer, input_bits
         self.thresholds = thresholds
         self.widths = tuple(widths)

@@ -18,6 +18,7 @@ from onnxgru.cost import objectives
 from onnxgru.cost.account import Account, account
 from onnxgru.cost.objectives import Size
 from onnxgru.data import intervals, metrics
+from onnxgru.data.sources import ROLES
 from onnxgru.documents import front as fronts
 from onnxgru.documents.front import ROUNDING, Front, Uniform
 from onnxgru.documents.remarks import finite
@@ -68,13 +69,13 @@ class Outcome:
         return self.front.members[self.front.chosen].parsed()
 
 
-Make = Callable[[Quantizer, Scheme], tuple[Yardstick, IntegerProgram]]
-"""What a scheme is measured as: a program, and the yardstick that judges it."""
+Tune = Callable[[Quantizer, Scheme], tuple[Yardstick, IntegerProgram]]
+"""Fine-tunes a scheme: gives the yardstick that judges the program, and the program."""
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """Evaluates genomes whose schemes are made into something of their own first.
+class TunedProblem:
+    """Evaluates genomes, with every scheme fine-tuned before it is judged.
 
     Parameters
     ----------
@@ -82,21 +83,21 @@ class Made:
         Of the model.
     encoding : Encoding
         From genomes to schemes.
-    make : callable
-        From schemes to what is measured.
+    tune : callable
+        Fine-tunes a scheme.
     sizes : tuple of Size
         The objectives beside the error.
     """
 
     quantizer: Quantizer
     encoding: Encoding
-    make: Make
+    tune: Tune
     sizes: tuple[Size, ...]
 
     def __call__(self, genome: Genome) -> Member:
         """Objectives of a genome's scheme, the error first."""
         try:
-            yardstick, program = self.make(self.quantizer, self.encoding.scheme(genome))
+            yardstick, program = self.tune(self.quantizer, self.encoding.scheme(genome))
         except (OverflowProofError, DivergedError):
             return Member(genome, (WORST,) * (1 + len(self.sizes)), violation=1.0)
         error = yardstick.metric.error(yardstick.quality(program, _ROLE))
@@ -116,10 +117,10 @@ class Study:
         What to search, and how.
     listener : callable, optional
         Receives events.
-    make : callable, optional
-        What schemes are measured as; as they are rounded where left out.
+    tune : callable, optional
+        Fine-tunes every scheme before it is judged; schemes are only rounded where left out.
     trained_on : str
-        Hash of what `make` depends on besides these.
+        Hash of the training data of `tune`.
     """
 
     def __init__(
@@ -128,11 +129,11 @@ class Study:
         yardstick: Yardstick,
         config: Config,
         listener: Listener = silent,
-        make: Make | None = None,
+        tune: Tune | None = None,
         trained_on: str = "",
     ) -> None:
         self._quantizer, self._yardstick, self._config = quantizer, yardstick, config
-        self._tell, self._make, self._trained_on = listener, make, trained_on
+        self._tell, self._tune, self._trained_on = listener, tune, trained_on
         self.seen: list[Member] = []
         """What `run` has evaluated so far."""
         self.sizes = objectives.sizes(config.objectives)
@@ -143,7 +144,7 @@ class Study:
     def parts(self) -> dict[str, Any]:
         """Everything that an evaluation depends on besides its genome, by the user's names."""
         statistics, settings = self._quantizer.statistics, self._config.document()
-        tunes, tuning = self._make is not None, dependent(Finetuning)
+        tunes, tuning = self._tune is not None, dependent(Finetuning)
         parts = {
             "model": self._quantizer.model.digest,
             "validation data": self._yardstick.data[_ROLE].digest(),
@@ -220,10 +221,10 @@ class Study:
         return metric.default_drop(metric.quality(self.baseline))
 
     def _made(self, quantizer: Quantizer, scheme: Scheme) -> tuple[Yardstick, IntegerProgram]:
-        """What a scheme is measured as."""
-        if self._make is None:
+        """The program of a scheme, fine-tuned where candidates are, and the yardstick for it."""
+        if self._tune is None:
             return self._yardstick, quantizer(scheme)
-        return self._make(quantizer, scheme)
+        return self._tune(quantizer, scheme)
 
     def _uniform(self, bits: int) -> Scheme:
         """Uniform bits as the search has them, whether or not it may use that width."""
@@ -292,10 +293,10 @@ class Study:
             return None
 
     @cached_property
-    def evaluate(self) -> Problem | Made:
+    def evaluate(self) -> Problem | TunedProblem:
         """Objectives of a genome's scheme, the error on validation first."""
-        if self._make is not None:
-            return Made(self._quantizer, self.encoding, self._make, self.sizes)
+        if self._tune is not None:
+            return TunedProblem(self._quantizer, self.encoding, self._tune, self.sizes)
         return Problem(self.encoding, self._quantizer, self._yardstick.judge(_ROLE), self.sizes)
 
     def portable(self) -> Portable:
@@ -307,11 +308,11 @@ class Study:
             If the model is larger than 2 GiB.
         """
         quantizer, yardstick = self._quantizer, self._yardstick
-        no_data = dict.fromkeys(("calibration", "validation", "holdout", "training_data"))
+        no_data: dict[str, Any] = dict.fromkeys((*ROLES, "training_data"))
         return Portable(
             Parts(
                 quantizer.model.serialized(),
-                self._config.merged(no_data),
+                replace(self._config, **no_data),
                 quantizer.statistics,
                 yardstick.data[_ROLE],
                 yardstick.metric.name,
@@ -387,7 +388,7 @@ class Study:
         wide = self._quantizer.unbounded
         widths = tuple(reversed(WIDTHS))
         # Fine-tuning a candidate is not for threads.
-        with ThreadPoolExecutor(1 if self._make else config.jobs or os.cpu_count()) as workers:
+        with ThreadPoolExecutor(1 if self._tune else config.jobs or os.cpu_count()) as workers:
             figures = workers.map(lambda bits: self._measured(wide, self._uniform(bits)), widths)
             uniform = [
                 Uniform(bits=bits, **known) for bits, known in zip(widths, figures, strict=True)
@@ -425,7 +426,7 @@ class Study:
             "chosen": best.summary(),
             "uniform_8": uniform[0].document(),
         }
-        if self._make is None:
+        if self._tune is None:
             schemes = (self.encoding.scheme(found[chosen].genome), self._uniform(MAXIMUM_BITS))
             apart = _apart(yardstick, *(wide(scheme) for scheme in schemes))
             summary["to_uniform_8"] = {"index": chosen, **apart}

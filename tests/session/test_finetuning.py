@@ -100,7 +100,7 @@ def test_it_beats_plain_rounding_on_the_holdout(place, bits):
     plain = onnxgru.quantize("digits_row.onnx", config)
     heard = []
     settings = {"training_data": "train.npz", "epochs": EPOCHS, "output": f"fine-{bits}"}
-    tuned = onnxgru.quantize("digits_row.onnx", config.merged(settings), listener=heard.append)
+    tuned = onnxgru.quantize("digits_row.onnx", replace(config, **settings), listener=heard.append)
     before, after = (result.report["quality"]["holdout"] for result in (plain, tuned))
     assert before["float"] == after["float"]
     assert after["integer"] > before["integer"] + (1.5 if bits == 2 else 0.2), (before, after)
@@ -409,13 +409,13 @@ def test_fixed_batches_are_respected(tmp_path):
     with pytest.raises(DataError, match=r"odd.npz: the model takes 8 sequences at a time"):
         onnxgru.quantize(tmp_path / "m.onnx", config, listener=silent)
     with pytest.raises(UsageError, match="batch_size must be a multiple of 8"):
-        onnxgru.quantize(tmp_path / "m.onnx", config.merged({"batch_size": 12}), listener=silent)
+        onnxgru.quantize(tmp_path / "m.onnx", replace(config, batch_size=12), listener=silent)
     assert not (tmp_path / "o").exists()
     np.savez(tmp_path / "m.calibration.npz", X=x[:, :8])
-    whole = config.merged({"batch_size": 16, "training_data": tmp_path / "m.validation.npz"})
+    whole = replace(config, batch_size=16, training_data=tmp_path / "m.validation.npz")
     fixed = onnxgru.quantize(tmp_path / "m.onnx", whole, listener=silent).report["finetuning"]
     onnx.save(small("Softmax"), tmp_path / "m.onnx")
-    free = onnxgru.quantize(tmp_path / "m.onnx", whole.merged({"force": True}), listener=silent)
+    free = onnxgru.quantize(tmp_path / "m.onnx", replace(whole, force=True), listener=silent)
     assert fixed["validation_by_epoch"] == free.report["finetuning"]["validation_by_epoch"]
 
 

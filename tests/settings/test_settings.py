@@ -148,7 +148,7 @@ def test_a_configuration_serves_as_any_theme() -> None:
     assert isinstance(config.calibration, Held)
     assert Config(include=["a", "b"]).include == ("a", "b")
     assert pickle.loads(pickle.dumps(Config(bits=4))) == Config(bits=4)
-    assert replace(Config(bits=4), bits=5) == Config(bits=4).merged({"bits": 5}) == Config(bits=5)
+    assert replace(Config(bits=4), bits=5) == Config(bits=5)
     with pytest.raises(
         UsageError, match="input_bits must be a whole number from 2 to 8, or 16, got 9"
     ):

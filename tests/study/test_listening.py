@@ -1,5 +1,7 @@
 """What the outputs hear of each operator: measured within a budget, and followed by allocation."""
 
+from dataclasses import replace
+
 import pytest
 
 from onnxgru.events import Stage
@@ -29,7 +31,7 @@ def test_widths_are_spread(count: int, found: tuple[int, ...]) -> None:
 
 
 def allocated(session: Session, **settings: object) -> Allocation:
-    config = session.config.merged(settings)
+    config = replace(session.config, **settings)
     layers = session.model.layers
     return Allocation(layers, session.quantizer.statistics.calibration, encoding(layers, config))
 
