@@ -50,7 +50,10 @@ LENGTHS = (16, 32, 64)
 SECONDS = 5.0
 """Limit of one step of an unrolled graph in one runtime, where it is more than that of a graph."""
 
-FORMS = ("step", "unrolled", "scan")
+FUNCTIONS = {"functions": "step", "functions scan": "scan"}
+"""Recurrences of graphs whose layers are model-local functions."""
+
+FORMS = ("step", "unrolled", "scan", *FUNCTIONS)
 
 FLEXIBLE = ("onnxruntime", "onnx.reference", "OpenVINO", "onnxruntime-web")
 COMPILERS = ("Apache TVM", "IREE", "tract", "tinygrad", "emx-onnx-cgen")
@@ -62,6 +65,8 @@ MEASURED: dict[tuple[str, str], tuple[str, ...]] = {
     ("host", "scan"): FLEXIBLE,
     ("compilers", "step"): (*FLEXIBLE, *COMPILERS),
     ("compilers", "unrolled"): (*FLEXIBLE, *COMPILERS),
+    ("onnxruntime", "functions"): (*FLEXIBLE, "operator", *COMPILERS),
+    ("onnxruntime", "functions scan"): (*FLEXIBLE, "operator"),
     ("plain", "step"): (*FLEXIBLE, *COMPILERS, "onnx2c", "LiteRT", "C"),
 }
 """Runtimes by profile and form."""
@@ -292,7 +297,7 @@ def quantized(place: Path, sample: Sample, kind: tuple[str, str]) -> tuple[Path,
                 entry["bits"] = 16
         (place / "scheme.json").write_text(json.dumps(scheme), "utf-8")
         given = {**given, "bits": None, "scheme": place / "scheme.json"}
-    given["recurrence"] = form
+    given |= {"recurrence": FUNCTIONS.get(form, form), "functions": form in FUNCTIONS}
     if form == "unrolled":
         given["steps"] = sample.steps
     return api.quantize(path, output=place / "out", **given).folder, data
@@ -355,7 +360,7 @@ def build(operator: str) -> onnx.ModelProto:
 
 def _figures(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """How many graphs each runtime takes."""
-    for runtime in (*table.RUNTIMES, *table.DEVICES):
+    for runtime in (*table.RUNTIMES, table.OPERATOR, *table.DEVICES):
         rows = [found[runtime.name] for found in record["rows"].values() if runtime.name in found]
         if rows:
             same = sum(row["verdict"] == SAME for row in rows)

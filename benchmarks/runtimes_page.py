@@ -12,6 +12,8 @@ WORDS = {SAME: "same", DIFFERS: "**DIFFERS**", REFUSES: "refuses", ABSENT: ""}
 FORMS = {
     "step": "one step per call, `--recurrence step`",
     "scan": "a loop, `--recurrence scan`",
+    "functions": "one step per call, `--recurrence step --functions`",
+    "functions scan": "a loop, `--recurrence scan --functions`",
     "unrolled": "no loop, `--recurrence unrolled`, six steps, or as many as a column says",
 }
 
@@ -36,7 +38,8 @@ The models have one layer of eight units and four inputs, at 4 bits: the operato
 (with a cell state of 16 bits); LiGRU, written out in the body of a `Scan`; a GRU with a state of 16
 bits; a GRU as a delta network; a GRU and a dense layer quantised with `--head`. Runtimes that
 compile for fixed sizes get the graph with the sizes of the call, as `--batch` sets them. C is the
-code of `onnxgru c`, on this machine and under QEMU; it is the same for all profiles and forms.
+code of `onnxgru c`, on this machine and under QEMU; it is the same for all profiles and forms. The
+operator is that of `onnxgru.onnxruntime.register`, in the place of the functions of `--functions`.
 """
 
 ONNX2C = """
@@ -80,7 +83,7 @@ def _versions(record: Mapping[str, Any]) -> Iterator[str]:
     yield "| runtime | version | how it is installed |"
     yield "|---|---|---|"
     seen = set()
-    for runtime in (*table.RUNTIMES, *table.DEVICES):
+    for runtime in (*table.RUNTIMES, table.OPERATOR, *table.DEVICES):
         name = runtime.name
         if name.startswith("onnxruntime ("):
             name = name.partition(" (")[0]
@@ -141,7 +144,7 @@ ORDER += tuple(f"GRU, {steps} steps" for steps in (16, 32, 64))
 
 def _groups() -> Iterator[tuple[str, list[str]]]:
     """Rows of a table: all levels of onnxruntime in one."""
-    names = [runtime.name for runtime in (*table.RUNTIMES, *table.DEVICES)]
+    names = [runtime.name for runtime in (*table.RUNTIMES, table.OPERATOR, *table.DEVICES)]
     first = [name for name in names if name.startswith("onnxruntime (")]
     yield "onnxruntime, all levels", first
     yield from ((name, [name]) for name in names if name not in first)
