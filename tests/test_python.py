@@ -158,7 +158,8 @@ def test_sizes(value: object, bytes_: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "k", "big", "6,13", "-5", "0", 0, 1.5, True, None, [1], "9x"]
+    "value",
+    ["", "k", "big", "6,13", "-5", "0", 0, 1.5, float("inf"), float("nan"), True, None, [1], "9x"],
 )
 def test_sizes_that_are_none(value: object) -> None:
     with pytest.raises(UsageError, match=r"such as 20480, 6,013, 20k, 20 kB or 20KiB"):

@@ -1,5 +1,6 @@
 """Numbers of bytes as people write them."""
 
+import math
 import re
 from numbers import Real
 from typing import Any
@@ -28,7 +29,7 @@ def parse(value: object) -> int:
         whole, part, unit = match.groups()
         number = float(re.sub("[,_ ]", "", whole) + (part or ""))
         found = int(number * _UNITS[unit or ""])
-    elif not isinstance(value, bool) and isinstance(value, Real):
+    elif not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value):
         exact: Any = value
         found = int(exact) if exact == int(exact) else None
     if found is None or found < 1:

@@ -1,4 +1,4 @@
-"""Recording of graph nodes with names that follow the operators."""
+"""Recording of graph nodes, with names that follow the operators."""
 
 import hashlib
 from collections.abc import Sequence
@@ -35,10 +35,11 @@ class Tape:
     graph : onnx_ir.Graph, optional
         For an outermost tape: the graph whose names are taken.
     small : bool
-        For an outermost tape: nodes without a name get none, so that the file is smaller.
+        For an outermost tape: nodes without a label stay without a name, so that the file is
+        smaller.
     within : str
-        What labels begin with and nodes of this graph are called without, as all of them belong to
-        one recurrence.
+        Prefix that is removed from the names of nodes, where all nodes of a graph belong to one
+        recurrence.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Tape:
         return name
 
     def _anonymous(self) -> str:
-        """A short name for a value that nobody looks for."""
+        """A short name for a value that nothing refers to by name."""
         count = len(self._names)
         name = np.base_repr(count, 36).lower() if self._small else str(count)
         while name in self._names or name in self._avoided:
@@ -107,9 +108,20 @@ class Tape:
         label: str | None = None,
         **attributes: Any,
     ) -> list[ir.Value]:
-        """Record a node with several outputs; `names` are theirs, None for short ones.
+        """Record a node with several outputs.
 
-        The node is called `label`, or as its first output; nothing where that has a short name.
+        Parameters
+        ----------
+        op_type : str
+            Operator of ONNX's own domain.
+        inputs : sequence of onnx_ir.Value or None
+            Its inputs; None for one that is left out.
+        names : sequence of str or None
+            Names of the outputs; None for a short one.
+        label : str, optional
+            Name of the node; the first output's name where left out.
+        **attributes
+            Its attributes.
         """
         outputs = [ir.Value(name=self.name(n) if n else self._anonymous()) for n in names]
         node = ir.Node(
@@ -124,7 +136,7 @@ class Tape:
         return outputs
 
     def _called(self, label: str | None, name: str, *, named: bool) -> str:
-        """Name of a node; onnx_ir's own are long, and take a tenth of a small file."""
+        """Name of a node: names that onnx_ir gives by itself take a tenth of a small file."""
         if label is None:
             return name if named or not self._small else ""
         base = label + self.suffix
@@ -140,11 +152,11 @@ class Tape:
         label: str | None = None,
         **attributes: Any,
     ) -> ir.Value:
-        """Record a node with one output, which has the node's name unless that has a label."""
+        """Record a node with one output called `name`; see `multiple`."""
         return self.multiple(op_type, inputs, [name], label=label, **attributes)[0]
 
     def constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
-        """Initializer of the outermost graph, made once per name."""
+        """An initializer of the outermost graph, made once per name."""
         if name not in self.constants:
             free = self.name(name) if name.startswith(SHARED) else name
             self._names.add(free)
@@ -158,8 +170,14 @@ class Tape:
         return self.constants[name]
 
     def shared(self, name: str, array: npt.NDArray[np.generic], bits: int = 0) -> ir.Value:
-        """Initializer of the outermost graph, made once per content: under the first name."""
+        """An initializer of the outermost graph, made once per content under the first name."""
         return self.constant(self._contents.setdefault(digest(array, bits), name), array)
+
+    def register(self, graph: ir.Graph) -> None:
+        """Make the constants initializers of the outermost graph, where they are not yet."""
+        for constant in self.constants.values():
+            if constant.name not in graph.initializers:
+                graph.register_initializer(constant)
 
     def axes(self, *axes: int) -> ir.Value:
         """Shape, axis or length tensor: int64, shape (len(axes),)."""

@@ -33,6 +33,7 @@ FUNCTIONS = (
 )  # fmt: skip
 """Operators that are functions of a cell."""
 _DEFAULTS = {"Elu": 1.0, "HardSigmoid": 0.2, "LeakyRelu": 0.01, "ThresholdedRelu": 1.0}
+"""Defaults of alpha, which differ from those of a recurrent operator's activations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,10 +279,15 @@ def _gemm(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) ->
 
 def _function(terms: Terms, node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:
     (features,) = operands
+    return Features(terms.lookup(features.term, function(node)), features.axes)
+
+
+def function(node: ir.Node) -> Activation:
+    """The function that a node of `FUNCTIONS` computes, with its operator's defaults."""
     name, attributes = node.op_type, node.attributes
     alpha = attributes.get_float("alpha", _DEFAULTS.get(name, 0.0))
     beta = attributes.get_float("beta", 0.5 if FORMS[name].beta is not None else 0.0)
-    return Features(terms.lookup(features.term, Activation(name, alpha, beta)), features.axes)
+    return Activation(name, alpha, beta)
 
 
 def _clip(terms: Terms, _node: ir.Node, operands: list[Any], _value: ir.Value) -> Read:

@@ -1,18 +1,18 @@
 """Annotate: the decomposed graph with quantisers at the scheme's widths (QCDQ).
 
-Every operator's value gets ``QuantizeLinear -> Clip -> DequantizeLinear``; the Clip is left out at
-8 and at 16 bits, where the container does it. Both sides read the same scale and zero point, and
-the Clip's bounds have rank 0, so that tools can read the width back (from -3 .. 3 of weights of 2
-bits they read 3). Weights are float values, multiples of their scale, before the same three nodes
-with zero point 0, for tools read their width in no other pattern. Biases are int32 codes behind a
-DequantizeLinear. Codes of 16 bits need opset 21; weights of 16 bits are int16 codes behind a
-DequantizeLinear, because runtimes have no Clip of int16.
+Every operator's value gets ``QuantizeLinear -> Clip -> DequantizeLinear``. The Clip is left out at
+8 and 16 bits, where the container limits codes. Both quantisers read the same scale and zero point,
+and the Clip's bounds have rank 0, so that tools can read the width back (for weights of 2 bits,
+-3 .. 3, they read 3 bits). Weights are floats, multiples of their scale, followed by the same three
+nodes with zero point 0, because tools read their width from no other pattern. Biases are int32
+codes followed by a DequantizeLinear. Codes of 16 bits need opset 21. Weights of 16 bits are int16
+codes followed by a DequantizeLinear, because runtimes have no Clip of int16.
 
-This is the float view of the quantised model: operators compute in float32 between quantisers.
-How far it is from the integer graph is reported in codes.
+This graph is the float view of the quantised model: operators compute in float32 between
+quantisers. The report gives its distance from the integer graph in codes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from onnxgru.core.metadata import BITS
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.tape import OPERATOR, Tape
 from onnxgru.custom_ops.kinds.linear import Linear, Part
+from onnxgru.passes.graph.values import uses_by_graph
 
 
 class Annotate(ir.passes.InPlacePass):
@@ -59,9 +60,7 @@ class Annotate(ir.passes.InPlacePass):
         modified = bool(marked)
         for name, (part, operand) in self._parts.items():
             modified |= self._parameters(graph, tape, name, part, operand)
-        for constant in tape.constants.values():
-            if constant.name not in graph.initializers:
-                graph.register_initializer(constant)
+        tape.register(graph)
         return ir.passes.PassResult(model, modified)
 
     @staticmethod
@@ -120,8 +119,8 @@ class Annotate(ir.passes.InPlacePass):
 def _read(
     tape: Tape, value: ir.Value, codes: ir.Value, parameters: Sequence[ir.Value], bits: int
 ) -> None:
-    """Let all uses of a parameter read its codes."""
-    for place, uses in _uses(value):
+    """Make all readers of a parameter read its codes."""
+    for place, uses in uses_by_graph(value).items():
         inner = Tape(tape)
         real = inner.op(
             "DequantizeLinear",
@@ -140,10 +139,10 @@ def _quantized(
     parameters: Sequence[ir.Value],
     kind: WeightType,
 ) -> None:
-    """Let all uses of weights read them through quantisers; they get the values of their codes."""
+    """Give weights the values of their codes, and put quantisers between them and their readers."""
     value.const_value = ir.tensor(real, name=value.name)
     axis = _columns(value)
-    for place, uses in _uses(value):
+    for place, uses in uses_by_graph(value).items():
         inner = Tape(tape)
         name = str(value.name)
         codes = inner.op("QuantizeLinear", value, *parameters, name=f"{name}/quantized", axis=axis)
@@ -167,7 +166,7 @@ def _insert(
     result: ir.Value,
     bits: int,
 ) -> None:
-    """Put nodes in front of a graph, and let what used a parameter use their result."""
+    """Insert nodes at the front of a graph, whose result the readers of a parameter read."""
     for added in inner.nodes:
         added.metadata_props[BITS] = str(bits)
     for node, index in uses:
@@ -177,14 +176,6 @@ def _insert(
 
 def _annotated(node: ir.Node) -> bool:
     return any(use.op_type == "QuantizeLinear" for use, _ in node.outputs[0].uses())
-
-
-def _uses(value: ir.Value) -> Iterator[tuple[ir.Graph, list[tuple[ir.Node, int]]]]:
-    places: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
-    for node, index in value.uses():
-        if isinstance(node.graph, ir.Graph):
-            places.setdefault(node.graph, []).append((node, index))
-    yield from places.items()
 
 
 def _parameters(tape: Tape, name: str, quantization: Quantization) -> tuple[ir.Value, ir.Value]:

@@ -42,9 +42,7 @@ class Columns(ir.passes.InPlacePass):
                 if len(spreads) > 1:
                     read += [value for s in spreads for value in s.expand.inputs if value]
                     _together(scope, root, spreads)
-        for constant in root.constants.values():
-            if constant.name not in model.graph.initializers:
-                model.graph.register_initializer(constant)
+        root.register(model.graph)
         drop_unused(model.graph, dict.fromkeys(read))
         return ir.passes.PassResult(model, bool(read))
 

@@ -1,17 +1,17 @@
 """Divisions: an integer graph without BitwiseAnd, which several consumers lack.
 
-What BitwiseAnd does for a power of two p is a floor or a remainder, of which divisions make both.
-Runtimes truncate them toward zero, and OpenVINO computes them in float32, so that a quotient of
-large values may be some apart. What is left over shows this, and is small enough for an exact
-second division, where n p is added so that nothing is negative::
+For a power of two p, BitwiseAnd computes a floor or a remainder. Divisions compute both. Runtimes
+truncate quotients toward zero, and OpenVINO computes them in float32, so that the quotient of a
+large value may be wrong by a few. The remainder r shows the error, and it is small enough for an
+exact second division, where n p is added so that nothing is negative::
 
     q = v / p
     r = v - q p                      |r| < p + 256
     floor = q + (r + n p) / p - n    n = 4 + 256 / p
     v & -p = floor p,  v & (p - 1) = v - floor p
 
-That is exact in float32 for p of at most 2^20; of a larger one, the floor by a part of it comes
-first, and the floor of that by the rest.
+This is exact in float32 for p of at most 2^20. A larger p is split into two factors, with one floor
+after the other.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,13 @@ import onnx_ir as ir
 
 from onnxgru.core.errors import ModelError
 from onnxgru.core.tape import SHARED, Tape, digest
-from onnxgru.passes.graph.values import drop_unused, graphs
+from onnxgru.passes.graph.values import drop_unused, graphs, take_place
 
 LARGEST = 1 << 20
-"""Power of two that one floor divides by."""
+"""Largest power of two that one floor divides by."""
 
 APART = 256
-"""A quotient of int32 numbers that was computed in float32, times its divisor, is less than this
-and the divisor from the dividend."""
+"""Bound of |r| - p: how far a float32 quotient of int32 numbers, times p, is from the dividend."""
 
 
 Record = Callable[[str, str, ir.Value, ir.Value], ir.Value]
@@ -58,9 +57,7 @@ class Divisions(ir.passes.InPlacePass):
         masks = {v for _, node in found if (v := node.inputs[1]) and v.is_initializer()}
         for scope, node in found:
             _replace(scope, root, node)
-        for constant in root.constants.values():
-            if constant.name not in model.graph.initializers:
-                model.graph.register_initializer(constant)
+        root.register(model.graph)
         if found:
             drop_unused(model.graph, masks)
         return ir.passes.PassResult(model, bool(found))
@@ -92,11 +89,7 @@ def _replace(scope: ir.Graph, root: Tape, node: ir.Node) -> None:
     result = record("Mul", "product", found, _stored(tape, powers))
     if not floor:
         result = record("Sub", "difference", value, result)
-    old = node.outputs[0]
-    kept = old.name
-    result.shape, result.type = old.shape, old.type
-    ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)
-    old.name, result.name = None, kept
+    take_place(node.outputs[0], result)
     scope.insert_before(node, tape.nodes)
     scope.remove(node, safe=True)
 
@@ -104,7 +97,7 @@ def _replace(scope: ir.Graph, root: Tape, node: ir.Node) -> None:
 def _recorded(
     tape: Tape, name: str, operation: str, role: str, left: ir.Value, right: ir.Value
 ) -> ir.Value:
-    """One node, named by that in whose place it stands and by its role."""
+    """Record one node, named after the node that it replaces and its role."""
     return tape.op(operation, left, right, label=f"{name}/{role}")
 
 

@@ -22,7 +22,7 @@ from onnxgru.core.tape import SHARED, digest
 from onnxgru.passes.forms.regions import REGIONS, Region, marked
 from onnxgru.passes.graph.cancel import Cancel
 from onnxgru.passes.graph.upgrade import IR_VERSION
-from onnxgru.passes.graph.values import drop_unused, named, subgraphs, unique
+from onnxgru.passes.graph.values import drop_unused, named, reads, take_place, unique
 
 NAME = "Recurrence"
 """Of the first function; further ones have a number behind it."""
@@ -117,16 +117,8 @@ def _below(outputs: Sequence[ir.Value], given: set[ir.Value]) -> Iterator[ir.Nod
         elif node not in seen:
             seen.add(node)
             pending.append((node, True))
-            operands = [value for value in _read(node) if value not in given]
+            operands = [value for value in reads(node) if value not in given]
             pending += [(value.producer(), False) for value in reversed(operands)]
-
-
-def _read(node: ir.Node) -> Iterator[ir.Value]:
-    """What a node reads of the graph that it is in, in its subgraphs too."""
-    yield from (value for value in node.inputs if value is not None)
-    for graph in subgraphs(node):
-        inside = {value for one in graph for value in one.outputs} | set(graph.inputs)
-        yield from (value for one in graph for value in _read(one) if value not in inside)
 
 
 class _Copy:
@@ -320,10 +312,7 @@ def _replace(graph: ir.Graph, body: _Body, node: ir.Node) -> None:
     made = {value.producer() for value in body.outputs}
     graph.insert_before(next(each for each in graph if each in made), node)
     for old, new in zip(body.outputs, node.outputs, strict=True):
-        new.shape, new.type = old.shape, old.type
-        kept = old.name
-        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-        old.name, new.name = None, kept
+        take_place(old, new)
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:

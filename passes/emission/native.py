@@ -1,7 +1,7 @@
 """Native: narrow weights in ONNX's own types of 2 and 4 bits.
 
-Weights of 2 bits are int2 (opset 25), of 3 and 4 bits int4 (opset 21); wider ones keep a byte.
-16-bit parameters are int16 or uint16. The graph makes of them what the arithmetic reads::
+Weights of 2 bits are int2 (opset 25), those of 3 and 4 bits int4 (opset 21); wider ones keep a
+byte. 16-bit parameters are int16 or uint16. The graph converts them to what the arithmetic reads::
 
     code  = d value + o         d is 2 and o 1 at 2 bits, whose codes are -3, -1, 1 and 3
     byte  = code + 128          uint8
@@ -15,6 +15,7 @@ from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
 from onnxgru.passes.emission.pack import PACKED
+from onnxgru.passes.graph.values import uses_by_graph
 
 INT2, INT4 = (25, 13), (21, 10)
 """Opset and IR version that have a type."""
@@ -31,7 +32,7 @@ class Native(ir.passes.InPlacePass):
     """Store every initializer whose metadata ``onnxgru.bits`` is narrow in a type of its own."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Replace the initializers and record how they are read, wherever they are."""
+        """Replace the initializers, and record their conversion in every graph that reads them."""
         graph = model.graph
         root = Tape(graph=graph)
         modified = False
@@ -42,8 +43,7 @@ class Native(ir.passes.InPlacePass):
                 continue
             modified = True
             self._replace(graph, root, value, bits)
-        for constant in root.constants.values():
-            graph.register_initializer(constant)
+        root.register(graph)
         return ir.passes.PassResult(model, modified)
 
     @staticmethod
@@ -69,11 +69,7 @@ class Native(ir.passes.InPlacePass):
             const_value=tensor,
             metadata_props={PACKED: str(bits)},
         )
-        users: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
-        for node, index in value.uses():
-            if isinstance(node.graph, ir.Graph):
-                users.setdefault(node.graph, []).append((node, index))
-        for place, uses in users.items():
+        for place, uses in uses_by_graph(value).items():
             tape = Tape(root)
             found = tape.op("Cast", stored, to=ir.DataType.INT32)
             if spacing is not None and offset is not None:

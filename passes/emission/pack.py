@@ -1,15 +1,15 @@
 """Pack: initializers narrower than their container are stored at their true width.
 
-Weights of b bits become one bit stream of ``ceil(n b / 8)`` bytes, least significant bit first,
-of unsigned codes, 0 for the smallest. 16-bit multipliers become two bytes each, the
-low one first. The graph unpacks both with standard operators on 8-bit and 32-bit integers, which
-runtimes fold when they load it::
+n weights of b bits become one bit stream of ``ceil(n b / 8)`` bytes, the least significant bit
+first. Their codes in it are unsigned, 0 for the smallest. 16-bit parameters become two bytes each,
+the low one first. The graph unpacks both with standard operators on 8-bit and 32-bit integers,
+which runtimes fold when they load it::
 
     flag  = (stream[:, None] & [1, 2, 4, .. 128]) / [1, 2, 4, .. 128]      one bit an element
     code  = sum_k flag[n, k] d 2^k,  reshaped to (n, b) before             uint8, + 128 - m
     value = sum_k byte[n, k] 256^k                                         int32
 
-d is what lies between two codes, m the largest of them.
+d is the distance of neighbouring codes, and m the largest code.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from onnxgru.core.integers import Codes, WeightType
 from onnxgru.core.metadata import BITS
 from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import SHARED, Tape
-from onnxgru.passes.graph.values import graphs
+from onnxgru.passes.graph.values import graphs, uses_by_graph
 
 PACKED = "onnxgru.packed"
 """Metadata key of an initializer that is packed: the bits of an element."""
@@ -34,13 +34,6 @@ def pack(codes: npt.NDArray[np.integer], bits: int) -> Codes:
     flat = codes.reshape(-1, 1).astype(np.uint8)
     unpacked = (flat >> np.arange(bits, dtype=np.uint8)) & 1
     return np.packbits(unpacked.reshape(-1).astype(np.uint8), bitorder="little")
-
-
-def unpack(stream: Codes, bits: int, count: int) -> Codes:
-    """The first `count` codes of a bit stream, uint8."""
-    flags = np.unpackbits(stream, bitorder="little")[: count * bits].reshape(count, bits)
-    codes: Codes = (flags << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
-    return codes
 
 
 class Pack(ir.passes.InPlacePass):
@@ -63,13 +56,12 @@ class Pack(ir.passes.InPlacePass):
             _unpack(value, stored, root)
             del graph.initializers[str(value.name)]
             graph.register_initializer(stored)
-        for constant in root.constants.values():
-            graph.register_initializer(constant)
+        root.register(graph)
         return ir.passes.PassResult(model, bool(packed))
 
 
 def _packed(value: ir.Value, array: npt.NDArray[np.generic], bits: int) -> ir.Value:
-    """An initializer that holds what another one does at its true width."""
+    """An initializer with the values of another one, stored at their true width."""
     if array.dtype == np.uint8:
         kind = WeightType(bits)
         codes = array.astype(np.int16) - WEIGHT_OFFSET
@@ -91,11 +83,7 @@ def _unpack(value: ir.Value, packed: ir.Value, root: Tape) -> None:
     if value.const_value is None:
         return
     array = value.const_value.numpy()
-    users: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
-    for node, index in value.uses():
-        if isinstance(node.graph, ir.Graph):
-            users.setdefault(node.graph, []).append((node, index))
-    for place, uses in users.items():
+    for place, uses in uses_by_graph(value).items():
         unpacking = _Unpacking(Tape(root))
         if array.dtype == np.uint8:
             bits = int(packed.metadata_props[PACKED])
@@ -108,7 +96,7 @@ def _unpack(value: ir.Value, packed: ir.Value, root: Tape) -> None:
 
 
 def _unpack_together(node: ir.Node, packed: Mapping[ir.Value, ir.Value], root: Tape) -> None:
-    """Unpack matrices of one width and size at once, where they are put side by side."""
+    """Unpack matrices of equal width and size together, where a Concat joins them."""
     stored = [packed.get(value) for value in node.inputs if value is not None]
     streams = [value for value in stored if value is not None]
     widths = {int(value.metadata_props[PACKED]) for value in streams}

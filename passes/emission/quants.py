@@ -2,8 +2,8 @@
 
 ``Quant`` rounds x / s + z, limits it to the integers of its width and gives (q - z) s, with s, z
 and the width as float inputs. Weights of 2 bits, whose codes are -3, -1, 1 and 3 steps of s, are
-the four integers of 2 bits at the scale 2 s and the zero point -1/2. Where x / s is a tie and z is
-odd, ``Quant`` rounds to another side than QuantizeLinear, which adds z after it has rounded.
+the four integers of 2 bits with the scale 2 s and the zero point -1/2. Where x / s is a tie and z
+is odd, ``Quant`` rounds to the other side than QuantizeLinear, which adds z after rounding.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from onnxgru.core.metadata import BITS
 from onnxgru.core.tape import Tape
-from onnxgru.passes.graph.values import drop_unused
+from onnxgru.passes.graph.values import drop_unused, take_place
 
 Array = npt.NDArray[Any]
 
@@ -33,9 +33,7 @@ class Quants(ir.passes.InPlacePass):
             if BITS in node.metadata_props:
                 modified = True
                 _replace(model.graph, tape, node)
-        for constant in tape.constants.values():
-            if constant.name not in model.graph.initializers:
-                model.graph.register_initializer(constant)
+        tape.register(model.graph)
         if modified:
             model.opset_imports[DOMAIN] = 1
             drop_unused(model.graph, model.graph.initializers.values())
@@ -43,7 +41,7 @@ class Quants(ir.passes.InPlacePass):
 
 
 def _replace(graph: ir.Graph, tape: Tape, node: ir.Node) -> None:
-    """Put one Quant in the place of a DequantizeLinear and of what is in front of it."""
+    """Replace a DequantizeLinear and the nodes in front of it by one Quant."""
     codes, scale, zero = node.inputs
     assert codes is not None and scale is not None and zero is not None
     bits = int(node.metadata_props[BITS])
@@ -73,13 +71,11 @@ def _replace(graph: ir.Graph, tape: Tape, node: ir.Node) -> None:
         attributes=ir.convenience.convert_attributes(
             {"signed": int(signed), "narrow": int(narrow), "rounding_mode": "ROUND"}
         ),
-        outputs=[ir.Value(name=None, shape=result.shape, type=result.type)],
+        outputs=[ir.Value(name=None)],
         name=f"{prefix}/quant",
         metadata_props={BITS: str(bits)},
     )
-    kept = result.name
-    ir.convenience.replace_all_uses_with(result, quant.outputs[0], replace_graph_outputs=True)
-    result.name, quant.outputs[0].name = None, kept
+    take_place(result, quant.outputs[0])
     place = node.graph
     assert isinstance(place, ir.Graph)
     place.insert_before(node, [quant])
@@ -88,7 +84,7 @@ def _replace(graph: ir.Graph, tape: Tape, node: ir.Node) -> None:
 
 
 def _source(graph: ir.Graph, codes: ir.Value, factors: Array) -> tuple[ir.Value, list[ir.Node]]:
-    """The float value in front of codes, and the nodes between; stored codes become floats."""
+    """The float value that codes come from, and the nodes between; stored codes become floats."""
     removed = []
     value = codes
     while (node := value.producer()) is not None and node.op_type in ("Clip", "QuantizeLinear"):

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxgru.core.errors import ModelError, UsageError
-
-FORMS = ("scan", "step", "unrolled")
+from onnxgru.passes import FORMS
 
 MANY = 32
-"""Recordings per call from which a step of a scan had better compute everything itself."""
+"""Recordings per call from which it is faster that a step of a scan computes everything itself."""
 
 
 @dataclass(frozen=True)

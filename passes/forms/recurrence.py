@@ -90,9 +90,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
                 self._replace(value, [last[place] for _, last in found], grid, name, 0)
         self.graph.insert_before(self.node, tape.nodes)
         self.graph.remove(self.node, safe=True)
-        for constant in tape.constants.values():
-            if constant.name not in self.graph.initializers:
-                self.graph.register_initializer(constant)
+        tape.register(self.graph)
 
     def _label(self, name: str, carry: str) -> str:
         """A name for something of a carry: that of the first one has no suffix."""

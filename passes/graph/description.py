@@ -39,8 +39,8 @@ class Description:
 
     Parameters
     ----------
-    host : str
-        The operator that it stands for, ``Scan`` or ``Loop``.
+    operator : str
+        The operator that it stands for: ``Scan``, ``Loop``, or ``Gemm`` and ``MatMul`` of a head.
     cell : Cell
         Its table.
     functions : mapping of str to Activation
@@ -55,7 +55,7 @@ class Description:
         What the names of its initializers and of the values in its body begin with.
     """
 
-    host: str
+    operator: str
     cell: Cell
     functions: Mapping[str, Activation]
     input_size: int
@@ -68,7 +68,7 @@ class Description:
         """As metadata hold it."""
         return json.dumps(
             {
-                "host": self.host,
+                "operator": self.operator,
                 "cell": self.cell.to_dict(),
                 "functions": {k: [f.name, f.alpha, f.beta] for k, f in self.functions.items()},
                 "input_size": self.input_size,
@@ -87,7 +87,7 @@ class Description:
         functions = {letter: Activation(*f) for letter, f in found["functions"].items()}
         sizes = found["input_size"], found["hidden_size"]
         rest = found["reverse"], found["lengths"], found["place"]
-        return cls(found["host"], cell, functions, *sizes, *rest)
+        return cls(found["operator"], cell, functions, *sizes, *rest)
 
     def operators(self, prefix: str, numbers: Numbers) -> tuple[Operator, ...]:
         """The rows as operators.

@@ -1,15 +1,16 @@
-"""Reach: what depends on the recurrent layers of a graph, and how its outputs are made.
+"""Reach: which graph outputs depend on recurrent layers, and which operator makes each output.
 
-Followed forwards from the layers' outputs, through what subgraphs capture as well, and backwards
-from the graph's outputs through operators that only move values.
+The first is followed forwards from the layers' outputs, also through values that subgraphs capture.
+The second is followed backwards from the graph's outputs, through operators that only move values.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from onnxgru.core.network import Layer, LookupOperator
+from onnxgru.passes.graph.values import reads
 
 SCORES = ("Softmax", "LogSoftmax", "Hardmax")
 """Operators whose results are scores of classes."""
@@ -18,11 +19,11 @@ _MOVING = frozenset(
     {"Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Cast", "Dropout"}
 )
 _TAKING = frozenset({"Gather", "Slice"})
-"""Operators that take a part: followed where the last axis stays whole, as for the last step."""
+"""Operators that take a part; followed where the last axis stays whole, as for the last step."""
 
 _JOINING = frozenset({"Concat", "Split"})
 RECURRENCE = "a recurrence"
-"""Maker of values that are nothing but states of layers."""
+"""`Maker.operator` of values that are states of layers."""
 _SLICED = 3
 
 
@@ -33,12 +34,12 @@ class Maker:
     Parameters
     ----------
     operator : str
-        The operator that computes its values, before others move them: empty for a graph input or
+        The operator that computes its values, before others move them. Empty for a graph input or
         an initializer.
     features : int, optional
-        Of a dense layer without a function behind it: how many it has.
+        Number of features of a dense layer that no function follows.
     last_state : bool
-        Whether it is nothing but the last states of layers.
+        Whether it consists of last states of layers only.
     """
 
     operator: str
@@ -59,25 +60,9 @@ def reached(graph: ir.Graph, layers: Iterable[Layer]) -> frozenset[str]:
     nodes = {layer.node for layer in layers}
     known: set[ir.Value] = set()
     for node in graph:
-        if node.name in nodes or any(value in known for value in _reads(node)):
+        if node.name in nodes or any(value in known for value in reads(node)):
             known.update(node.outputs)
     return frozenset(str(value.name) for value in graph.outputs if value in known)
-
-
-def _reads(node: ir.Node) -> Iterator[ir.Value]:
-    """Values that a node reads, those that its subgraphs capture included."""
-    yield from (value for value in node.inputs if value is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            graphs = [attribute.as_graph()]
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            graphs = list(attribute.as_graphs())
-        else:
-            continue
-        for graph in graphs:
-            for inner in graph:
-                yield from _reads(inner)
-            yield from graph.outputs
 
 
 def maker(graph: ir.Graph, name: str, layers: Collection[Layer]) -> Maker:
@@ -94,7 +79,7 @@ def maker(graph: ir.Graph, name: str, layers: Collection[Layer]) -> Maker:
             *_, end = layer.operators
             if isinstance(end, LookupOperator):
                 return Maker(end.function.name)
-            return Maker(layer.attributes["host"], layer.hidden_size)
+            return Maker(layer.attributes["operator"], layer.hidden_size)
     return Maker(node.op_type, _features(node))
 
 
@@ -143,7 +128,7 @@ def _features(node: ir.Node) -> int | None:
 
 
 def _is_last_state(value: ir.Value | None, last: set[str]) -> bool:
-    """Whether a value is last states of layers, moved, joined or taken apart."""
+    """Whether a value consists of last states of layers, moved, joined or split."""
     if value is None:
         return False
     if value.name in last:

@@ -1,4 +1,4 @@
-"""What a graph holds: values by name, names of every scope, values that are constant."""
+"""What a graph holds: values by name, names of every scope, readers, values that are constant."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -36,6 +36,40 @@ def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
+def reads(node: ir.Node) -> Iterator[ir.Value]:
+    """Values of its graph that a node reads, those that its subgraphs capture included."""
+    yield from (value for value in node.inputs if value is not None)
+    for graph in subgraphs(node):
+        inside = {value for one in graph for value in one.outputs} | set(graph.inputs)
+        captured = (*(value for one in graph for value in reads(one)), *graph.outputs)
+        yield from (value for value in captured if value not in inside)
+
+
+def uses_by_graph(value: ir.Value) -> dict[ir.Graph, list[tuple[ir.Node, int]]]:
+    """Nodes that read a value, with the index of the input, by the graph that they are in."""
+    found: dict[ir.Graph, list[tuple[ir.Node, int]]] = {}
+    for node, index in value.uses():
+        if isinstance(node.graph, ir.Graph):
+            found.setdefault(node.graph, []).append((node, index))
+    return found
+
+
+def take_place(old: ir.Value, new: ir.Value, former: str | None = None) -> None:
+    """Put a value into the place of another one: uses, name, shape and type.
+
+    Parameters
+    ----------
+    old, new : onnx_ir.Value
+        The values.
+    former : str, optional
+        Name of the old value from now on; none where its node is removed at once.
+    """
+    new.shape, new.type = old.shape, old.type
+    kept = old.name
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    old.name, new.name = former, kept
+
+
 def value_names(graph: ir.Graph) -> set[str]:
     """Names of every value in a graph and its subgraphs."""
     names: set[str] = set()
@@ -47,7 +81,7 @@ def value_names(graph: ir.Graph) -> set[str]:
 
 
 def unique(wanted: str, taken: set[str]) -> str:
-    """`wanted`, or with a number behind it a name that is not taken; it is taken from now on."""
+    """A name that is not taken: `wanted`, or that with a number. It is added to `taken`."""
     name, count = wanted, 0
     while not name or name in taken:
         name = f"{wanted}_{count}"
@@ -57,7 +91,7 @@ def unique(wanted: str, taken: set[str]) -> str:
 
 
 def constant(name: str, array: npt.NDArray[np.generic]) -> ir.Value:
-    """Initializer of an array."""
+    """An initializer that holds an array."""
     if array.dtype.kind == "O":
         words = [word if isinstance(word, bytes) else str(word).encode() for word in array.flat]
         tensor: ir.TensorProtocol = ir.StringTensor(words, shape=ir.Shape(array.shape), name=name)
@@ -72,9 +106,9 @@ def constant(name: str, array: npt.NDArray[np.generic]) -> ir.Value:
 
 
 def move(value: ir.Value, source: ir.Graph, target: ir.Graph, name: str) -> None:
-    """Give an initializer another graph or name.
+    """Move an initializer to another graph or name.
 
-    As a new value: a name given to an old one would rename its tensor too, which clones share.
+    It becomes a new value: renaming the old one would rename its tensor too, which clones share.
     """
     del source.initializers[str(value.name)]
     if value.const_value is None:
@@ -86,7 +120,7 @@ def move(value: ir.Value, source: ir.Graph, target: ir.Graph, name: str) -> None
 
 
 def constant_value(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
-    """The array that a value always has, evaluated through constant nodes; None if it varies."""
+    """The array of a constant value, computed through nodes if needed; None if it varies."""
     if value is None or value.is_graph_input():
         return None
     if value.const_value is not None:
@@ -103,7 +137,7 @@ def constant_value(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
 
 
 def _computable(node: ir.Node) -> bool:
-    """Whether everything a node is computed from is constant; every node is looked at once."""
+    """Whether everything that a node is computed from is constant."""
     pending, seen = [node], {node}
     while pending:
         current = pending.pop()
@@ -140,9 +174,9 @@ def is_zero(value: ir.Value | None) -> bool:
 
 
 def drop_unused(graph: ir.Graph, values: Iterable[ir.Value]) -> None:
-    """Remove initializers that no node of the graph or of its bodies reads.
+    """Remove initializers that no node of the graph or of its subgraphs reads.
 
-    A value also knows uses by nodes that are in no graph any more.
+    `onnx_ir.Value.uses` would not tell: it lists nodes that have been removed from a graph too.
     """
     read = {operand for scope in graphs(graph) for node in scope for operand in node.inputs}
     read.update(output for scope in graphs(graph) for output in scope.outputs)

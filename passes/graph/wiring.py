@@ -1,7 +1,7 @@
-"""Whether the nodes of a graph can be put into an order: every value is made once, and before use.
+"""Sorting of graphs, and the reason where a graph cannot be sorted.
 
-``onnx.checker`` calls every other order invalid, also the unsorted ones that runtimes take and that
-are sorted here; what cannot be sorted is told apart from them by this.
+``onnx.checker`` refuses every graph whose nodes are not sorted, although runtimes accept some of
+them. A graph that can be sorted is sorted here; `fault` says why another one cannot.
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,11 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
+from onnxgru.passes.graph.segment import reads
+
 
 def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str | None:
-    """Say what keeps a graph from being sorted.
+    """The reason why a graph cannot be sorted.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str 
     known = given | makers.keys() | outside
     order: TopologicalSorter[int] = TopologicalSorter()
     for index, node in enumerate(graph.node):
-        order.add(index, *(makers[name] for name in _read(node) if name in makers))
+        order.add(index, *(makers[name] for name in reads(node) if name in makers))
         for name in filter(None, node.input):
             if name not in known:
                 return f"{_named(node)} reads {name!r}, which nothing makes"
@@ -50,7 +52,7 @@ def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str 
 
 
 def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
-    """All names of a graph and its subgraphs; bytes where one is no text."""
+    """All names of a graph and its subgraphs; bytes for a name that is not UTF-8."""
     for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
         yield value.name
     for node in graph.node:
@@ -60,12 +62,12 @@ def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
 
 
 def sort(graph: onnx.GraphProto) -> None:
-    """Put the nodes of a graph without `fault` into an order; inner graphs stay as they are."""
+    """Sort the nodes of a graph that has no `fault`; subgraphs stay as they are."""
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
     makers.pop("", None)
     order = TopologicalSorter(
         {
-            index: [makers[name] for name in _read(node) if name in makers]
+            index: [makers[name] for name in reads(node) if name in makers]
             for index, node in enumerate(graph.node)
         }
     )
@@ -93,12 +95,3 @@ def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
-
-
-def _read(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that a node reads, and what its subgraphs may read of those around them."""
-    yield from filter(None, node.input)
-    for graph in _graphs(node):
-        for inner in graph.node:
-            yield from _read(inner)
-        yield from (value.name for value in graph.output)

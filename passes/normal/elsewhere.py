@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxgru.passes.graph.values import graphs, subgraphs
-from onnxgru.passes.normal.written import is_host, reason
+from onnxgru.passes.normal.canonicalize import is_iteration, reason
 
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 _GATES = frozenset({"Sigmoid", "Tanh", "HardSigmoid"})
@@ -81,7 +81,7 @@ def _nodes(graph: ir.Graph, place: str, quantized: frozenset[str], later: str) -
             where = f"a subgraph of {node.op_type} node {name!r}"
             found |= any(_RECURRENT.search(n.op_type) for s in graphs(inner) for n in s)
             yield from _nodes(inner, where + (f" in {place}" if place else ""), quantized, later)
-        if own and not found and is_host(node) and _multiplies(node):
+        if own and not found and is_iteration(node) and _multiplies(node):
             why = f"it lies in {place}" if place else reason(node) or later
             yield Refusal(name, f"the body of this {node.op_type} is no cell; {why}{LOOP_CURE}")
 

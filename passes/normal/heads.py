@@ -1,9 +1,9 @@
 """Heads: dense layers around recurrent layers become canonical, so that they are quantised too.
 
-A dense layer is ``Gemm``, or ``MatMul`` and ``Add``, with constant weights, and an activation
-behind it that nobody else reads past. It becomes the canonical node (`passes.bodies.canonical`) of
-a table without carries, whose sequence (T, B, I) is the input: (1, B, I) where that has two axes.
-What such a node computes does not depend on other steps, so that it knows no time.
+A dense layer is ``Gemm``, or ``MatMul`` and ``Add``, with constant weights, and an activation that
+alone reads its result, if there is one. It becomes the canonical node
+(`onnxgru.passes.bodies.canonical`) of a table without carries. Its sequence (T, B, I) is the input;
+an input of two axes becomes (1, B, I). No step of such a node depends on another.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxgru.core.activations import FORMS, Activation
+from onnxgru.core.activations import Activation
 from onnxgru.core.cells import DENSE, DENSE_ACTIVATED, Cell
 from onnxgru.core.integers import Floats
 from onnxgru.core.tape import Tape
 from onnxgru.passes.bodies import canonical
+from onnxgru.passes.bodies.reading import FUNCTIONS, function
 from onnxgru.passes.bodies.tables import Bound
 from onnxgru.passes.graph.description import CELL, Description
 from onnxgru.passes.graph.recurrent import recurrent_nodes
-from onnxgru.passes.graph.values import constant_value
+from onnxgru.passes.graph.values import constant_value, take_place
 
 MATRIX, SEQUENCE = 2, 3
 """Axes that the input of a dense layer may have."""
@@ -33,17 +34,17 @@ class Dense:
     Parameters
     ----------
     nodes : tuple of onnx_ir.Node
-        Product, bias and activation, as far as they are there.
+        Product, bias and activation, without those that are missing.
     x, y : onnx_ir.Value
-        What it reads and makes.
+        Its input and its output.
     weight : ndarray of float32, shape (outputs, inputs)
         Weights.
     bias : ndarray of float32, shape (outputs,)
         Biases.
     function : Activation, optional
-        What follows.
+        The activation.
     name : str
-        Its own: that of its weights in torch, without ``.weight``, or of its first node.
+        Name of its weights in torch without ``.weight``, or of its first node.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -61,7 +62,7 @@ class Dense:
 
 
 class Heads(ir.passes.InPlacePass):
-    """Rewrite the dense layers that recurrent layers reach, or that reach one."""
+    """Rewrite the dense layers that are before or behind a recurrent layer."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite them; the graph must have shapes."""
@@ -144,7 +145,7 @@ def _matrix(node: ir.Node) -> Floats | None:
 
 
 def _vector(value: ir.Value | None, size: int) -> Floats | None:
-    """A constant that is added to the last axis alone, as (size,)."""
+    """A constant that differs along the last axis only, as (size,)."""
     array = constant_value(value)
     if array is None or array.dtype != np.float32 or array.size not in (1, size):
         return None
@@ -161,19 +162,14 @@ def _only_reader(value: ir.Value) -> ir.Node | None:
 
 
 def _function(node: ir.Node) -> Activation | None:
-    """An activation of one input with its parameters."""
-    form = FORMS.get(node.op_type)
-    if form is None or form.mirrors or node.domain != "" or len(node.inputs) != 1:
+    """The function that a node computes; None where it is none of one input."""
+    if node.op_type not in FUNCTIONS or node.domain != "" or len(node.inputs) != 1:
         return None
-    parameters = [
-        0.0 if default is None else node.attributes.get_float(name, default)
-        for name, default in (("alpha", form.alpha), ("beta", form.beta))
-    ]
-    return Activation(node.op_type, *parameters)
+    return function(node)
 
 
 def _near(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes that a recurrent node reaches, or that reach one."""
+    """Nodes that a recurrent node depends on, or that depend on one."""
     recurrent = list(recurrent_nodes(graph))
 
     def spread(step: Callable[[ir.Node], Iterator[ir.Node]]) -> set[ir.Node]:
@@ -214,16 +210,11 @@ def _replace(graph: ir.Graph, found: Dense) -> None:
     x = tape.op("Unsqueeze", found.x, tape.axes(0), name=f"{name}/x") if flat else found.x
     (made,) = canonical.write(tape, name, bound, described, [x])
     y = tape.op("Squeeze", made, tape.axes(*((0, 1) if flat else (1,))), name=f"{name}/result")
-    y.shape, y.type = found.y.shape, found.y.type
-    kept = found.y.name
-    ir.convenience.replace_all_uses_with(found.y, y, replace_graph_outputs=True)
-    found.y.name, y.name = tape.name(f"{kept}/replaced"), kept
+    take_place(found.y, y, tape.name(f"{found.y.name}/replaced"))
     graph.insert_before(last, tape.nodes)
     for node in reversed(found.nodes):
         graph.remove(node, safe=True)
     host = made.producer()
     if host is not None and CELL in host.metadata_props:
         host.name = name
-    for constant in tape.constants.values():
-        if constant.name not in graph.initializers:
-            graph.register_initializer(constant)
+    tape.register(graph)

@@ -7,7 +7,7 @@
 3. recurrences compute in float32 (`Precision`);
 4. weights, biases and first values of recurrent nodes are initializers where they are constant,
    zero states left out, and every recurrent node has ``layout=0`` (`Fold`, `Layout`);
-5. recurrences written out in ``Scan`` or ``Loop`` are canonical (`Written`);
+5. recurrences written out in ``Scan`` or ``Loop`` are canonical (`Canonicalize`);
 6. dense layers around recurrent ones are canonical, where that is wanted (`Heads`);
 7. unused nodes are removed, and shapes inferred.
 
@@ -22,13 +22,13 @@ from onnxgru.passes.graph.naming import Naming
 from onnxgru.passes.graph.shapes import Shapes
 from onnxgru.passes.graph.upgrade import OPSET, Upgrade
 from onnxgru.passes.normal.branches import Branches
+from onnxgru.passes.normal.canonicalize import Canonicalize
 from onnxgru.passes.normal.constants import Constants, Fold
 from onnxgru.passes.normal.defaults import Defaults
 from onnxgru.passes.normal.domains import Domains
 from onnxgru.passes.normal.heads import Heads
 from onnxgru.passes.normal.layout import Layout
 from onnxgru.passes.normal.precision import Precision
-from onnxgru.passes.normal.written import Written
 
 
 class Normalize(ir.passes.InPlacePass):
@@ -59,7 +59,7 @@ class Normalize(ir.passes.InPlacePass):
             Precision(),
             Fold(),
             Layout(),
-            Written(),
+            Canonicalize(),
             *((Shapes(), Heads()) if self._heads else ()),
             common.RemoveUnusedNodesPass(),
             Shapes(),

@@ -24,7 +24,7 @@ from onnxgru.passes.graph.description import description
 from onnxgru.passes.graph.recurrent import recurrent_nodes
 from onnxgru.passes.graph.values import value_names
 from onnxgru.passes.normal.elsewhere import Refusal, elsewhere
-from onnxgru.passes.recognize import raised
+from onnxgru.passes.recognize import canonical
 from onnxgru.passes.recognize.stacked import OnnxCell, UnsuitableError
 
 PARTS = frozenset(
@@ -128,7 +128,7 @@ def recognize(
                 raise UnsuitableError("it is not named by --include")
             if any(_matches(name, pattern) for pattern in exclude):
                 raise UnsuitableError("it is named by --exclude")
-            if (found := raised.layer(node, prefixes[name])) is not None:
+            if (found := canonical.layer(node, prefixes[name])) is not None:
                 layers.append(found)
                 continue
             cell = known[node.op_type]

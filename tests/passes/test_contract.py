@@ -32,13 +32,13 @@ from onnxgru.passes.graph.naming import Naming
 from onnxgru.passes.graph.shapes import Shapes
 from onnxgru.passes.graph.upgrade import Upgrade
 from onnxgru.passes.normal.branches import Branches
+from onnxgru.passes.normal.canonicalize import Canonicalize
 from onnxgru.passes.normal.constants import Constants, Fold
 from onnxgru.passes.normal.defaults import Defaults
 from onnxgru.passes.normal.domains import Domains
 from onnxgru.passes.normal.layout import Layout
 from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.normal.precision import Precision
-from onnxgru.passes.normal.written import Written
 from onnxgru.passes.recognize.retune import Retune
 from tests import grus, scans
 from tests.pipeline import Pipeline, pipeline
@@ -94,7 +94,7 @@ CONTRACTS = {
     "Precision": raw(Precision),
     "Fold": raw(Fold),
     "Layout": raw(Layout),
-    "Written": raw(Written, Constants, Naming),
+    "Canonicalize": raw(Canonicalize, Constants, Naming),
     "Shapes": raw(Shapes),
     "Decompose": Contract(lambda made: Decompose(made.layers)),
     "Decompose unrolled": Contract(lambda made: Decompose(made.layers, Form("unrolled", steps=5))),
@@ -202,7 +202,7 @@ CHANGED = {
     "Precision": ["half"],
     "Fold": ["foreign"],
     "Layout": ["layout 1"],
-    "Written": ["written"],
+    "Canonicalize": ["written"],
     "Shapes": ["foreign"],
     "Normalize": ["old", "foreign", "branch", "half", "layout 1", "written"],
 }

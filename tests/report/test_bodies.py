@@ -23,7 +23,7 @@ def test_a_cell_without_a_table_of_ours_is_drawn(tmp_path: Path) -> None:
     assert main(places) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     (layer,) = report["layers"]
-    assert layer["host"] == "Scan"
+    assert layer["operator"] == "Scan"
     cell = Cell.parse(layer["table"])
     assert cell.name == layer["cell"]
     assert cell.to_dict() == layer["table"]

@@ -101,6 +101,17 @@ def test_floats_are_those_of_the_model() -> None:
     assert distance(grus.run(surrounded()[0], inputs), before) < TOLERANCE
 
 
+def test_functions_have_the_defaults_of_their_operators() -> None:
+    """ThresholdedRelu has an alpha of 1; as an activation of a recurrent operator it has 0."""
+    import onnx_ir as ir
+
+    message, inputs = surrounded()
+    message.graph.node[2].op_type = "ThresholdedRelu"
+    model = pipeline(message, inputs, heads=True)
+    found = grus.run(ir.to_proto(model.model), inputs)
+    assert distance(grus.run(message, inputs), found) < TOLERANCE
+
+
 @pytest.mark.parametrize("form", [Form(), Form("unrolled", steps=4)], ids=str)
 @pytest.mark.parametrize("seed", range(2))
 def test_integers_are_the_oracles(form: Form, seed: int) -> None:

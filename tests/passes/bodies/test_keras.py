@@ -54,7 +54,7 @@ def test_layers_are_found_and_compute_the_same(name: str) -> None:
         (layer.cell.name, layer.attributes["direction"], layer.attributes["activations"])
         for layer in recognition.layers
     ]
-    assert all(layer.attributes["host"] == "Loop" for layer in recognition.layers)
+    assert all(layer.attributes["operator"] == "Loop" for layer in recognition.layers)
     assert all(not layer.ports.initial for layer in recognition.layers)
     assert distance(grus.run(message, inputs), grus.run(decompose(message), inputs)) < TOLERANCE
 

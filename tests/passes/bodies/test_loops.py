@@ -65,7 +65,7 @@ def test_floats_are_those_of_onnxruntime(name: str) -> None:
     assert distance(wanted, grus.run(decompose(message), inputs)) < TOLERANCE
     (layer,) = found(name).layers
     assert layer.cell.name == "rnn"
-    assert layer.attributes["host"] == "Loop"
+    assert layer.attributes["operator"] == "Loop"
     assert layer.recurrences[0].reverse == (name == "turned")
     assert all(node.op_type != "Loop" for node in model.graph)
 

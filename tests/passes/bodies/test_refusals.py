@@ -119,7 +119,7 @@ def test_odd_bodies(wanted: str) -> None:
 
 
 PAIR = f"float[B, {H}] h, float[B, {H}] g"
-ODD_HOSTS = {
+ODD_LOOPS = {
     "its sequences run in different directions": whole(
         LEAVING, attributes="num_scan_inputs = 1, scan_input_directions = [1]"
     ),
@@ -198,9 +198,9 @@ ODD_HOSTS = {
 }
 
 
-@pytest.mark.parametrize("wanted", ODD_HOSTS)
-def test_odd_hosts(wanted: str) -> None:
-    assert reason(ODD_HOSTS[wanted]) == wanted
+@pytest.mark.parametrize("wanted", ODD_LOOPS)
+def test_odd_loops(wanted: str) -> None:
+    assert reason(ODD_LOOPS[wanted]) == wanted
 
 
 def test_a_carry_that_nobody_reads_is_left_out() -> None:

@@ -1,7 +1,7 @@
-"""Written: a recurrence written out in the body of a ``Scan`` or ``Loop`` becomes canonical.
+"""Canonicalize: a recurrence written out in the body of a ``Scan`` or ``Loop`` becomes canonical.
 
-See `onnxgru.passes.bodies.canonical`. A body that cells are not made of is left as it is;
-`onnxgru.passes.normal.elsewhere` tells the reason. Graphs that onnxgru wrote are left alone.
+See `onnxgru.passes.bodies.canonical`. A node whose body is no cell is left as it is, and
+`onnxgru.passes.normal.elsewhere` gives the reason. Graphs that onnxgru wrote are left alone.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnxgru.core.metadata import VERSION
 from onnxgru.core.tape import Tape
-from onnxgru.passes.bodies import canonical, hosts, moving, tables
+from onnxgru.passes.bodies import canonical, iteration, moving, tables
 from onnxgru.passes.bodies.equations import Carried, Equations
 from onnxgru.passes.bodies.lengths import turned
 from onnxgru.passes.bodies.moving import Axes
@@ -20,21 +20,21 @@ from onnxgru.passes.bodies.terms import UnknownError
 from onnxgru.passes.graph import description
 from onnxgru.passes.graph.description import Description
 from onnxgru.passes.graph.shapes import Shapes
-from onnxgru.passes.graph.values import constant_value, graphs, subgraphs
+from onnxgru.passes.graph.values import constant_value, graphs, subgraphs, take_place
 
 
-class Written(ir.passes.InPlacePass):
+class Canonicalize(ir.passes.InPlacePass):
     """Rewrite every ``Scan`` and ``Loop`` of the main graph that is a recurrent layer."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite those that are not canonical yet."""
-        nodes = [node for node in model.graph if is_host(node)]
+        nodes = [node for node in model.graph if is_iteration(node)]
         if not nodes or VERSION in model.metadata_props:
             return ir.passes.PassResult(model, modified=False)
         modified = Shapes()(model).modified
         for node in nodes:
             try:
-                found = hosts.equations(node)
+                found = iteration.equations(node)
                 bound = tables.bound(found)
             except UnknownError:
                 continue
@@ -43,16 +43,16 @@ class Written(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-def is_host(node: ir.Node) -> bool:
+def is_iteration(node: ir.Node) -> bool:
     """Whether a node is a ``Scan`` or ``Loop`` that is not canonical."""
-    own = node.op_type in hosts.HOSTS and node.domain in ("", "ai.onnx")
+    own = node.op_type in iteration.ITERATING and node.domain in ("", "ai.onnx")
     return own and description.CELL not in node.metadata_props
 
 
 def reason(node: ir.Node) -> str:
     """Why a ``Scan`` or ``Loop`` is not rewritten; empty where it can be."""
     try:
-        tables.bound(hosts.equations(node))
+        tables.bound(iteration.equations(node))
     except UnknownError as error:
         return str(error)
     return ""
@@ -98,7 +98,8 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
         places = [(old, axes), *(_turned_again(old, axes) if sequence else ())]
         for each, letters in places:
             new = canonical.left(tape, value, letters, f"{name}/{label}", sequence=sequence)
-            _take_place(tape, each, tape.op("Identity", new) if new is value else new)
+            placed = tape.op("Identity", new) if new is value else new
+            take_place(each, placed, tape.name(f"{each.name}/replaced"))
     for old, first in found.kept:
         ir.convenience.replace_all_uses_with(old, first, replace_graph_outputs=True)
     graph.insert_before(node, tape.nodes)
@@ -109,9 +110,7 @@ def _replace(graph: ir.Graph, node: ir.Node, found: Equations, bound: Bound) -> 
     scan = made[0].producer()
     if scan is not None:
         scan.name = name
-    for constant in tape.constants.values():
-        if constant.name not in graph.initializers:
-            graph.register_initializer(constant)
+    tape.register(graph)
 
 
 def _first(tape: Tape, carried: Carried, name: str) -> ir.Value:
@@ -121,16 +120,8 @@ def _first(tape: Tape, carried: Carried, name: str) -> ir.Value:
     return value if array is None else tape.constant(name, array)
 
 
-def _take_place(tape: Tape, old: ir.Value, new: ir.Value) -> None:
-    """Put a value into the place of another one, under its name."""
-    new.shape, new.type = old.shape, old.type
-    kept = old.name
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    old.name, new.name = tape.name(f"{kept}/replaced"), kept
-
-
 def _turned_again(value: ir.Value, axes: Axes) -> Iterator[tuple[ir.Value, Axes]]:
-    """Copies of a value with time turned around, where it runs backwards, and their axes."""
+    """Copies of a sequence that runs backwards with time turned around, and their axes."""
     pending = [(value, axes)] if moving.BACK in axes else []
     while pending:
         current, places = pending.pop()

@@ -1,4 +1,4 @@
-"""Hosts: what ``Scan`` and ``Loop`` give to their bodies, and take from them.
+"""Iteration: what ``Scan`` and ``Loop`` give to their bodies, and take from them.
 
 Source: ONNX operator specification. A ``Scan`` says what is a sequence; in a ``Loop`` a sequence is
 what ``Gather`` takes at the counter, and the number of steps must be that of the sequence.
@@ -46,8 +46,8 @@ class _Kept:
 
 
 @dataclass
-class _Host:
-    """What both have in common."""
+class _Iteration:
+    """What `Scan` and `Loop` have in common."""
 
     node: ir.Node
     body: ir.Graph
@@ -181,7 +181,7 @@ def _number(each: _Kept) -> int:
 def _scan(node: ir.Node) -> Equations:
     body = node.attributes["body"].as_graph()
     count = node.attributes.get_int("num_scan_inputs", 0)
-    host = _Host(node, body)
+    iteration = _Iteration(node, body)
     states = len(node.inputs) - count
     given = [value for value in node.inputs if value is not None]
     joined = len(node.outputs) - states
@@ -190,7 +190,7 @@ def _scan(node: ir.Node) -> Equations:
     placed = list(attributes.get_ints("scan_output_axes", ())) or [0] * joined
     backwards = _directions(node, count, joined)
     for inner, outer, axis in zip(body.inputs[states:], given[states:], axes, strict=True):
-        host.reader.know(inner, host.sequences.step(outer, axis))
+        iteration.reader.know(inner, iteration.sequences.step(outer, axis))
     kept = [
         _Kept(*values)
         for values in zip(
@@ -199,7 +199,7 @@ def _scan(node: ir.Node) -> Equations:
         )
     ]  # fmt: skip
     emitted = list(zip(body.outputs[states:], node.outputs[states:], placed, strict=True))
-    return host.read(kept, emitted, reverse=backwards)
+    return iteration.read(kept, emitted, reverse=backwards)
 
 
 def _directions(node: ir.Node, given: int, made: int) -> bool:
@@ -214,13 +214,13 @@ def _directions(node: ir.Node, given: int, made: int) -> bool:
 
 def _loop(node: ir.Node) -> Equations:
     body = node.attributes["body"].as_graph()
-    host = _Host(node, body)
+    iteration = _Iteration(node, body)
     trips, condition, *given = node.inputs
     if condition is not None and not _holds(condition):
         raise UnknownError(f"its condition {condition.name} may be false before the first step")
     counter, going, *inner = body.inputs
-    host.reader.know(counter, Count(0))
-    host.reader.know(going, Going(frozenset()))
+    iteration.reader.know(counter, Count(0))
+    iteration.reader.know(going, Going(frozenset()))
     count = len(given)
     kept = [
         _Kept(*values)
@@ -233,8 +233,8 @@ def _loop(node: ir.Node) -> Equations:
         (value, outer, 0)
         for value, outer in zip(body.outputs[count + 1 :], node.outputs[count:], strict=True)
     ]
-    found = host.read(kept, emitted)
-    goes_on = host.reader(body.outputs[0])
+    found = iteration.read(kept, emitted)
+    goes_on = iteration.reader(body.outputs[0])
     limits: set[Limit] = set()
     if isinstance(goes_on, Going):
         limits |= goes_on.limits
@@ -242,7 +242,7 @@ def _loop(node: ir.Node) -> Equations:
         raise UnknownError("its condition may end it before the last step")
     if trips is not None:
         limits.add(Limit(_steps(trips), 0))
-    _require_all_steps(host.sequences, limits)
+    _require_all_steps(iteration.sequences, limits)
     return found
 
 
@@ -305,5 +305,5 @@ def _holds(value: ir.Value) -> bool:
 
 
 _SCAN_OR_LOOP = {"Scan": _scan, "Loop": _loop}
-HOSTS = tuple(_SCAN_OR_LOOP)
+ITERATING = tuple(_SCAN_OR_LOOP)
 """Operators that have a body."""

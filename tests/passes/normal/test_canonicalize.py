@@ -52,7 +52,7 @@ def test_floats_are_those_of_onnxruntime(name: str, reverse: bool, initial: bool
 def test_known_cells_have_their_tables(name: str) -> None:
     _, recognition = found(scans.model(scans.BODIES[name]))
     assert recognition.layers[0].cell is CELLS[TABLES[name]]
-    assert recognition.layers[0].attributes["host"] == "Scan"
+    assert recognition.layers[0].attributes["operator"] == "Scan"
 
 
 def test_the_normal_form_is_stable() -> None:

@@ -43,7 +43,7 @@ def layer(node: ir.Node, prefix: str) -> Layer | None:
     )
     shown = {
         "direction": direction,
-        "host": found.host,
+        "operator": found.operator,
         "activations": ", ".join(function.name for function in found.functions.values()),
     }
     return Layer(
