@@ -81,44 +81,48 @@ class Progress:
         match event:
             case Notice(text):
                 self._console.print(f"warning: {text}", style="yellow")
-            case Stage(text) if not self._quiet:
+            case _ if self._quiet:
+                pass
+            case Stage(text):
                 self._stop()
                 self._console.print(f"{text} ...", style="dim")
                 self._started = time.monotonic()
-            case Searched() if not self._quiet:
+            case Searched():
                 self._searched(event)
-            case Measured() if not self._quiet:
+            case Measured():
                 self._share(event.done, event.total, "measurements")
-            case Verified(done, total) if total > 1 and not self._quiet:
+            case Verified(done, total) if total > 1:
                 self._share(done, total, "calls")
-            case Widened(size, limit) if not self._quiet:
+            case Widened(size, limit):
                 self._share(size, limit, "flash bytes")
-            case EpochEnded() if not self._quiet:
+            case EpochEnded():
                 loss = "" if math.isnan(event.loss) else f", loss {event.loss:.4f}"
                 self._console.print(
                     f"epoch {event.epoch}/{event.epochs}{loss}, validation {event.quality:.2f}"
                 )
-            case FitEpoch() if not self._quiet:
+            case FitEpoch():
                 self._stop()
                 self._console.print(
                     f"epoch {event.number}/{event.epochs}, loss {event.loss:.3f}, validation "
                     f"{event.validation:.1f} %, {event.seconds:.1f} s"
                 )
-            case Download() if not self._quiet:
+            case Download():
                 self._share(event.done, event.total, f"bytes of {event.name}")
-            case Calibrated() | Stage() | Searched() | Measured() | Verified() | Widened():
+            case Calibrated() | Verified():
                 pass
-            case EpochEnded() | FitEpoch() | Download():
-                pass
+
+    def _show(self, view: RenderableType) -> None:
+        """Renew what a terminal shows below its lines."""
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+        self._live.update(view)
 
     def _share(self, done: int, total: int, what: str) -> None:
         """A line that is renewed on a terminal; elsewhere one for every tenth of the way."""
         line = f"{done:,}/{total:,} {what}"
         if self._console.is_terminal:
-            if self._live is None:
-                self._live = Live(console=self._console, refresh_per_second=8, transient=True)
-                self._live.start()
-            self._live.update(Text(line, style="dim"))
+            self._show(Text(line, style="dim"))
             if done == total:
                 self._stop()
         elif done * 10 // total > self._tenths:
@@ -136,10 +140,7 @@ class Progress:
             self._front = grown(self._front, (event.size, event.quality))
         ended = progress.evaluations == progress.total
         if self._console.is_terminal:
-            if self._live is None:
-                self._live = Live(console=self._console, refresh_per_second=8, transient=True)
-                self._live.start()
-            self._live.update(self._view(event))
+            self._show(self._view(event))
         if ended:
             self._stop()
             self._console.print(self._line(event))
@@ -188,9 +189,9 @@ class Progress:
 
 
 def _best(event: Searched) -> str:
-    """The smallest member that may be chosen so far; the best figure that it is measured by grows.
+    """The smallest member so far within the allowed drop below the best figure so far.
 
-    So the size may grow, too: a better member raises the floor.
+    Its size may grow from one evaluation to the next, because a better figure raises the floor.
     """
     goal = event.goal
     if event.best_size is None:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxgru.cli import flags, options
 from onnxgru.core.errors import OnnxgruError, OutputError, UsageError
@@ -24,6 +24,9 @@ from onnxgru.settings.config import TASKS, Config
 from onnxgru.settings.declare import declared, dependent
 from onnxgru.settings.finetuning import Finetuning
 from onnxgru.settings.search import Search
+
+if TYPE_CHECKING:
+    from onnxgru.output.result import Result
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -141,11 +144,9 @@ def _c(arguments: argparse.Namespace) -> None:
     _show(arguments, lambda: asdict(written), lambda: terminal.show_c(written))
 
 
-def _print_result(result: "object", arguments: argparse.Namespace) -> None:
+def _print_result(result: "Result", arguments: argparse.Namespace) -> None:
     from onnxgru.cli import terminal
-    from onnxgru.output.result import Result
 
-    assert isinstance(result, Result)
     _show(
         arguments,
         lambda: result.report | {"folder": str(result.folder)},

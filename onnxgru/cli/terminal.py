@@ -319,11 +319,15 @@ def show_comparison(found: Comparison) -> None:
             figure(row.quality, found.unit),
             between(row.interval),
             apart,
-            "" if row.agreement_sqnr is None else f"{row.agreement_sqnr:.2f}",
+            "exact" if row.equal else _decibels(row.agreement_sqnr),
         )
     console.print(table)
     for sentence in found.sentences():
         say(console, sentence)
+
+
+def _decibels(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.2f}"
 
 
 def show_verdicts(found: Verdicts) -> None:

@@ -227,8 +227,8 @@ class StepState:
     ----------
     input, output, type : str
         Names in the graph, and type of the elements.
-    shape : tuple of int or None
-        Its shape; None for the batch.
+    shape : tuple of int, str or None
+        Its shape (B, H); a name or None where B may be any number.
     scale : float
         Value of one code.
     zero_point : int
@@ -240,7 +240,7 @@ class StepState:
     input: str
     output: str
     type: str
-    shape: tuple[int | None, ...]
+    shape: tuple[int | str | None, ...]
     scale: float
     zero_point: int
     first: Any

@@ -70,8 +70,8 @@ def _value(hint: Any, value: Any) -> Any:
     if origin is UnionType:
         if value is None:
             return None
-        (hint,) = (one for one in inner if one is not NoneType)
-        return _value(hint, value)
+        others = [one for one in inner if one is not NoneType]
+        return _value(others[0], value) if len(others) == 1 else value
     if isinstance(hint, type) and is_dataclass(hint):
         return read(hint, value)
     if origin is tuple:

@@ -87,7 +87,7 @@ def _c(states: Sequence[StepState]) -> list[str]:
     names = ["state" if len(states) == 1 else f"state{index}" for index in range(len(states))]
     kinds = [C_TYPES[state.type] for state in states]
     resets = [
-        f"    for (int i = 0; i < {state.shape[1]}; i++) {name}[i] = {_element(state, name)};"
+        f"    for (int i = 0; i < {_size(state)}; i++) {name}[i] = {_element(state, name)};"
         for state, name in zip(states, names, strict=True)
     ]
     copies = [f"    memcpy({name}, next_{name}, sizeof {name});" for name in names]
@@ -96,7 +96,7 @@ def _c(states: Sequence[StepState]) -> list[str]:
     return [
         "```c",
         *(
-            f"static {kind} {name}[{state.shape[1]}], next_{name}[{state.shape[1]}];"
+            f"static {kind} {name}[{_size(state)}], next_{name}[{_size(state)}];"
             for state, name, kind in zip(states, names, kinds, strict=True)
         ),
         "",
@@ -114,17 +114,28 @@ def _c(states: Sequence[StepState]) -> list[str]:
 
 def _array(state: StepState, index: int) -> str:
     """A first value as Python has it, for one recording or the fixed number of a call."""
-    rows = state.shape[0] if isinstance(state.shape[0], int) else 1
-    shape = f"({rows}, {state.shape[1]})"
+    shape = f"({_rows(state)}, {state.shape[1]})"
     if isinstance(state.first, list):
         return f'np.broadcast_to(states[{index}]["first"], {shape}).astype("{state.type}")'
     return f'np.full({shape}, {state.first}, "{state.type}")'
 
 
+def _rows(state: StepState) -> int:
+    """Recordings of a call: the fixed number, or one where any number will do."""
+    return state.shape[0] if isinstance(state.shape[0], int) else 1
+
+
+def _size(state: StepState) -> int:
+    """Elements of a state."""
+    return _rows(state) * int(state.shape[1] or 1)
+
+
 def _element(state: StepState, name: str) -> str:
-    """A first value of a unit as C has it."""
+    """A first value of a unit as C has it; one row of first values serves every recording."""
     if isinstance(state.first, list):
-        return f'first_{name}[i] /* "first" in report.json */'
+        one_row = _rows(state) > 1 and not isinstance(state.first[0], list)
+        index = f"i % {state.shape[1]}" if one_row else "i"
+        return f'first_{name}[{index}] /* "first" in report.json */'
     return str(state.first)
 
 

@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model's figures.
+    """Figures of one model.
 
     Parameters
     ----------
@@ -44,19 +44,22 @@ class ModelRow:
     file_bytes : int
         Its size.
     quality : float or None
-        The metric; None for the SQNR of outputs that are those of the first model exactly.
+        The figure of the metric; None for an infinite SQNR, of outputs that equal their reference.
     interval : tuple of float or None
-        Its 95 % interval; None where nothing is known of it.
+        95 % interval of the figure; None where it is not known.
     difference : float or None
-        How much higher the metric is than the first model's; None for the first, and where one of
-        the two is None.
+        The figure less that of the first model; None for the first, and where one of the two
+        figures is None.
     difference_interval : tuple of float or None
-        95 % interval of that, paired over the same recordings.
+        95 % interval of the difference, paired over the same recordings.
     agreement_sqnr : float or None
-        SQNR of its outputs against the first model's, dB; None for the first, and where the outputs
-        hold classes.
+        SQNR in dB of its outputs against those of the first model; None for the first model, where
+        the outputs hold classes, and where they are equal.
     eliminated : float or None
-        Per cent of the multiplications that a delta network eliminates; None of other models.
+        Percent of the multiplications that a delta network eliminates; None for other models.
+    equal : bool
+        Whether its judged outputs equal those of the first model, element for element; False for
+        the first model itself.
     """
 
     path: str
@@ -67,6 +70,7 @@ class ModelRow:
     difference_interval: Interval | None
     agreement_sqnr: float | None
     eliminated: float | None = None
+    equal: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,11 @@ class Comparison:
     metric, unit : str
         Name and unit of the figure in `ModelRow.quality`.
     outputs : tuple of str
-        The outputs that are judged; the figure is that of the worst.
+        The outputs that are judged; the figure is that of the worst of them.
     reason : str
-        Why these, and by this metric.
+        Why these outputs and this metric were chosen, as part of a sentence.
     sequences : int
-        Sequences run.
+        Number of recordings.
     counted : int
         Answers that the metric counts: the number of sequences, or of their frames.
     rows : tuple of ModelRow
@@ -98,7 +102,7 @@ class Comparison:
     rows: tuple[ModelRow, ...]
 
     def sentences(self) -> Iterator[str]:
-        """What is told of it besides its figures."""
+        """Sentences for people beside the table of figures."""
         for row in self.rows:
             if row.eliminated is not None:
                 yield f"{row.path}: {row.eliminated:.1f} % of its multiplications are eliminated"
@@ -176,6 +180,7 @@ def evaluate(
                 None if apart is None else apart[1],
                 _sqnr(first, arrays) if rows else None,
                 _eliminated(model, host, loaded),
+                bool(rows) and all(np.array_equal(first[n], arrays[n]) for n in first),
             )
         )
         sums = sums or own
@@ -218,7 +223,8 @@ def _matching(path: Path, found: Mapping[str, Array], name: str, index: int, fir
 
 def _sqnr(first: Mapping[str, Array], found: Mapping[str, Array]) -> float | None:
     names = [name for name, array in first.items() if not metrics.holds_classes(array)]
-    return min((metrics.sqnr(first[name], found[name]) for name in names), default=None)
+    least = min((metrics.sqnr(first[name], found[name]) for name in names), default=np.inf)
+    return None if np.isinf(least) else least
 
 
 def _eliminated(model: ir.Model, host: Host, data: Recorded) -> float | None:

@@ -67,3 +67,12 @@ def test_first_values_of_single_units_are_in_the_report() -> None:
     text = "\n".join(table([state]))
     assert 'np.broadcast_to(states[0]["first"], (1, 2)).astype("uint8")' in text
     assert 'state[i] = first_state[i] /* "first" in report.json */;' in text
+
+
+def test_states_of_several_recordings_are_whole() -> None:
+    """The C code has an element for every unit of every recording of a call."""
+    zero = "\n".join(table([StepState("h", "next_h", "uint8", (4, 2), 0.5, 3, 3)]))
+    assert "static uint8_t state[8], next_state[8];" in zero
+    assert "for (int i = 0; i < 8; i++) state[i] = 3;" in zero
+    units = "\n".join(table([StepState("h", "next_h", "uint8", (4, 2), 0.5, 3, [3, 4])]))
+    assert "for (int i = 0; i < 8; i++) state[i] = first_state[i % 2]" in units

@@ -72,6 +72,14 @@ def test_one_path_is_enough(tmp_path: Path) -> None:
         onnxgru.evaluate([], tmp_path / "d.npz")
 
 
+def test_equal_outputs_are_said_to_be_equal(tmp_path: Path) -> None:
+    """Their SQNR is infinite, which JSON cannot hold."""
+    message, data = grus.model(grus.Case()), grus.feeds(grus.Case())
+    first, second = onnxgru.evaluate([message, message], data).rows
+    assert (first.equal, second.equal) == (False, True)
+    assert second.agreement_sqnr is second.quality is None
+
+
 def test_a_graph_that_onnxgru_wrote_is_judged_by_what_it_was_judged_by(tmp_path: Path) -> None:
     """What no GRU reaches stays out, though the graph alone does not tell that."""
     message = grus.model(grus.Case(outputs=("Y",)))
