@@ -1,8 +1,7 @@
-"""Preparation of a stage: small parameters, stored side by side, handed to each operator.
+"""Preparation of a stage: its small parameters, which it stores together, for each operator.
 
-Shifts and reaches of all operators are turned into powers of two, masks and rounding offsets in
-one go. An operator of one result gets numbers; a group of linear operators gets a number a
-column.
+The shifts and reaches of all operators become powers of two, masks and rounding offsets together.
+An operator with one result gets numbers. A group of linear operators gets one number per column.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,20 +11,20 @@ from operator import itemgetter
 from typing import Any, Generic
 
 from onnxgru.core.fixedpoint import OPERAND_BITS, WORD_BITS
-from onnxgru.core.primitives import Clip, Finish, Given, Other, Shift, Storing, Value, Words
+from onnxgru.core.primitives import Clip, Finish, Other, Prepared, Shift, Storing, Value, Words
 from onnxgru.core.program import IntegerOperator, Stage
 
 
 @dataclass(frozen=True)
 class _Slots(Generic[Value]):
-    """Vectors over the slots of a stage; see `Finish`, `Clip` and `Words`."""
+    """Vectors over the results of a stage; see `Finish`, `Clip` and `Words`."""
 
     shift: Shift[Value]
     clip: Clip[Value] | None
     words: Words[Value] | None
 
     def mapped(self, change: Callable[[Value], Other]) -> "_Slots[Other]":
-        """The same of other values."""
+        """The same with changed values."""
 
         def shift(given: Shift[Value]) -> Shift[Other]:
             return Shift(change(given.power), change(given.mask), change(given.half))
@@ -42,7 +41,7 @@ class _Slots(Generic[Value]):
 def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
     """Parameters of every operator of a stage, by the names of its outputs."""
     if not stage.results:
-        return {o.outputs: o.prepare(p, Given((), ())) for o in stage.operators}
+        return {o.outputs: o.prepare(p, Prepared((), ())) for o in stage.operators}
     count = len(stage.results)
     slots = _slots(p, stage)
     split = slots.mapped(lambda vector: p.split(vector, [1] * count))
@@ -56,7 +55,7 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
         zeros = tuple(zero_points[stage.zero_points.position(o)] for o in operator.operands)
         results = len(operator.results)
         places = [stage.zero_points.position(r.boundary) for r in operator.results]
-        given: Given[Value] = Given(own, zeros)
+        given: Prepared[Value] = Prepared(own, zeros)
         if results == 1:
             one = split.mapped(itemgetter(slot))
             given = _given(p, operator, own, zeros, one, zero_points[places[0]])
@@ -76,7 +75,7 @@ def prepare(p: Storing[Value], stage: Stage) -> dict[tuple[str, ...], Any]:
 
 
 def _multipliers(p: Storing[Value], stage: Stage) -> Iterator[Value]:
-    """Multipliers of all operators, as each is handed them."""
+    """Multipliers of all operators in the form that each asks for; see `multiplier_runs`."""
     handed = [runs for operator in stage.operators for runs in operator.multiplier_runs]
     counts = [
         [n for runs in handed for small, n in runs if small == kind] for kind in (False, True)
@@ -98,9 +97,9 @@ def _given(
     zero_points: tuple[Value, ...],
     slots: _Slots[Value],
     zero_point: Value,
-) -> Given[Value]:
+) -> Prepared[Value]:
     finish = Finish(slots.shift, zero_point, p.constant(0), _top(p, operator))
-    return Given(multipliers, zero_points, finish, slots.clip, slots.words)
+    return Prepared(multipliers, zero_points, finish, slots.clip, slots.words)
 
 
 def _slots(p: Storing[Value], stage: Stage) -> _Slots[Value]:

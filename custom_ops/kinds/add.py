@@ -1,12 +1,12 @@
 """Add: y = a + b, element by element.
 
-Integer, with the example of Miccini et al. 2024 (arXiv 2402.12263) in fixed point::
+In integers, the float example of Miccini et al. 2024 (arXiv 2402.12263) in fixed point::
 
     q_y = clip(Z_y + ((M_a (q_a - Z_a) + M_b (q_b - Z_b) + 2^(s-1)) >> s), 0, 2^b - 1)
     M_i = round(S_i / S_y 2^s), at most 15 bits, one shift for both
 
-The zero points' share and the rounding term are one offset, computed beforehand. Both products
-are below 2^23, so the sum is exact in every runtime whatever the shift. Error::
+The terms of the zero points and of rounding are one offset, computed beforehand. Both products
+are below 2^23, so that the sum is exact in every runtime for every shift. Error::
 
     |q_y - exact| <= 1/2 + sum_i |q_i - Z_i| |S_i / S_y - M_i 2^-s|
 
@@ -16,9 +16,9 @@ q - Z = 2^8 u + v with u = floor(q / 2^8) - floor(Z / 2^8); other operands are u
     q_y = clip(Z_y + ((sum_i M_i u_i + ((sum_i M_i v_i + 2^(s+7)) >> 8)) >> s), 0, 2^b - 1)
     M_i = round(2^8 S_i / S_y 2^s) for wide operands, round(S_i / S_y 2^s) for others
 
-This equals one sum of 32 bits and more, shifted once, so that the error bound is the same with
-M_i 2^-(s+8) for wide operands. All magnitudes are below 2^24 but for the rounding term, which meets
-a shift of 8, and sums that meet a shift of 7 or more.
+This equals one sum of more than 32 bits that is shifted once. So the error bound is the same, with
+M_i 2^-(s+8) for wide operands. All magnitudes are below 2^24, except for the rounding term, which
+is shifted by 8, and for sums that are shifted by 7 or more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,12 +40,12 @@ from onnxgru.core.fixedpoint import (
 )
 from onnxgru.core.integers import BYTE_BITS
 from onnxgru.core.network import ElementwiseOperator
-from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
+from onnxgru.core.primitives import Computing, Finish, Prepared, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof, Runs
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import requantize
 from onnxgru.custom_ops.kinds.single import Requantized
-from onnxgru.custom_ops.kinds.words import Words, byte_shift, split
+from onnxgru.custom_ops.kinds.words import LowerWord, byte_shift, split
 
 
 def equation(
@@ -80,14 +80,14 @@ class Parameters(Generic[Value]):
         M of each operand.
     finish : Finish
         Shift, zero point and bounds of the sum.
-    words : Words, optional
+    words : LowerWord, optional
         Of wide operands.
     """
 
     offset: Value
     multipliers: tuple[Value, ...]
     finish: Finish[Value]
-    words: Words[Value] | None = None
+    words: LowerWord[Value] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +128,11 @@ class Add(Requantized):
 
     @property
     def multiplier_runs(self) -> tuple[Runs, ...]:
-        """One an operand."""
+        """One multiplier per operand."""
         return (((False, 1),), ((False, 1),))
 
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
-        """The terms that no code changes: rounding and zero points as one offset."""
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
+        """The multipliers, and rounding and zero points as one offset."""
         p = primitives
         if any(self._wide):
             return self._prepare_words(p, given)
@@ -145,7 +145,7 @@ class Add(Requantized):
     def _wide(self) -> tuple[bool, ...]:
         return tuple(operand.quantization.type.wide for operand in self.operands)
 
-    def _prepare_words(self, p: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+    def _prepare_words(self, p: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
         byte = byte_shift(p)
         upper, lower = p.constant(0), p.mul(given.result.shift.power, byte.half)
         for zero_point, factor, wide in zip(
@@ -154,7 +154,7 @@ class Add(Requantized):
             high, low = split(p, zero_point, byte) if wide else (zero_point, None)
             upper = p.sub(upper, p.mul(high, factor))
             lower = lower if low is None else p.sub(lower, p.mul(low, factor))
-        return Parameters(upper, given.multipliers, given.result, Words(lower, byte))
+        return Parameters(upper, given.multipliers, given.result, LowerWord(lower, byte))
 
     def compute(
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
@@ -175,7 +175,7 @@ class Add(Requantized):
         return (requantize.finish(p, parameters.finish, total, kind),)
 
     def proofs(self) -> Iterator[Proof]:
-        """Range of the weighted sum; of its upper word with what the lower one carries."""
+        """Range of the weighted sum, or of its upper word after the lower one is added."""
         low = high = 0
         words = any(self._wide)
         for boundary, scale, wide in zip(

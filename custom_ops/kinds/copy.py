@@ -1,11 +1,11 @@
-"""Copy: a value of wide codes in narrow ones, y = x.
+"""Copy: y = x, a value of wide codes in narrow codes.
 
 ::
 
     q_y = clip(Z_y + requantize(q_x - Z_x, S_x / S_y), 0, 2^b - 1)
 
-The error is that of the requantisation, see `onnxgru.core.fixedpoint`: at most half a code and what
-the pre-shift adds, half of a step of q_x or two, where the value is within the copy's range.
+The error is that of the requantisation, see `onnxgru.core.fixedpoint`: within the copy's range, at
+most half a code plus the rounding of the pre-shift, which is at most one step of q_x.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.network import CopyOperator
-from onnxgru.core.primitives import Computing, Given, Storing, Value
+from onnxgru.core.primitives import Computing, Prepared, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import requantize
@@ -68,7 +68,7 @@ class Copy(Requantized):
         output = Output(operator.name, result, made, operator.width, extreme)
         return cls(operands, inputs, output)
 
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
         """The operand's zero point, and the requantisation."""
         (zero_point,) = given.zero_points
         return Parameters(zero_point, requantize.Parameters.of(given))

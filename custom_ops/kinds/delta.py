@@ -1,18 +1,18 @@
 """Delta: the last propagated value of an operand, element by element (Neil et al. 2017).
 
-A linear operator of a delta network reads what was last propagated of its operand instead of the
+A linear operator of a delta network reads the last propagated value of its operand instead of the
 operand itself::
 
     y = x    where |x - h| > t,    else h
 
-h is the y of the step before, the code of 0.0 before the first step. Where y = h, a device that
-keeps its accumulators has nothing to multiply. On codes, with t a whole number of them::
+h is y of the step before, and 0.0 before the first step. Where y = h, a device that keeps its
+accumulators multiplies nothing. On codes, with a whole number t::
 
     d = q_x - q_h       s = clip(d - clip(d, -t, t), -1, 1)       q_y = q_h + s^2 d
 
-s^2 is 1 where d leaves -t .. t, else 0. All values keep the quantisation of x, so that nothing is
-rounded: t = 0 gives q_y = q_x. The float graph compares with (t + 1/2) S_x, halfway between t and
-t + 1 codes.
+s^2 is 1 where d is outside -t .. t, else 0. All values have the quantisation of x, so that nothing
+is rounded, and t = 0 gives q_y = q_x. The float graph compares with (t + 1/2) S_x, halfway between
+t and t + 1 codes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,14 +25,14 @@ import onnx_ir as ir
 from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import IntegerType
 from onnxgru.core.network import DeltaOperator
-from onnxgru.core.primitives import Computing, Given, Storing, Value
+from onnxgru.core.primitives import Computing, Prepared, Storing, Value
 from onnxgru.core.program import Boundary, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds.single import Chosen
 
 
 def equation(tape: Tape, operator: DeltaOperator, x: ir.Value, held: ir.Value) -> ir.Value:
-    """Float nodes: Where the distance is greater than the threshold."""
+    """Float nodes: Where, with a distance greater than the threshold as its condition."""
     name = operator.name
     limit = np.asarray((operator.threshold + 0.5) * operator.step, np.float32)
     distance = tape.op("Abs", tape.op("Sub", x, held, name=f"{name}/difference"))
@@ -68,7 +68,7 @@ class Delta(Chosen):
     name : str
         Operator.
     operands : tuple of Boundary
-        Of the operand and of what is held: the same.
+        Of the operand and of its last propagated value: the same.
     inputs : tuple of str
         Names of both as values.
     channels : int
@@ -88,17 +88,17 @@ class Delta(Chosen):
         operands: tuple[Boundary, ...],
         result: Boundary,
     ) -> "Delta":
-        """The threshold; result and operands have one quantisation."""
+        """The operator; the result must have the quantisation of its operands."""
         if any(operand.quantization != result.quantization for operand in operands):
             raise ValueError(f"{operator.name} must keep the quantisation of its operand")
         return cls(operator.name, operands, inputs, operator.width, operator.threshold)
 
     @property
     def types(self) -> tuple[IntegerType, ...]:
-        """Of what is propagated: that of the operand."""
+        """Type of the operand."""
         return (self.operands[0].quantization.type,)
 
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
         """The threshold with both signs."""
         p = primitives
         (kind,), name = self.types, f"{self.name}/threshold"
@@ -111,7 +111,7 @@ class Delta(Chosen):
     def compute(
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
     ) -> Sequence[Value]:
-        """Codes of what is propagated, of the operands' shape."""
+        """Last propagated codes, of the operands' shape."""
         p = primitives
         x, held = map(p.widen, operands)
         difference = p.sub(x, held)
@@ -126,5 +126,5 @@ class Delta(Chosen):
 
     @property
     def work(self) -> Iterator[Work]:
-        """A comparison an element, which costs what an addition does."""
+        """One comparison per element, which costs as much as an addition."""
         yield Work("add", self.channels, self.operand_bits)

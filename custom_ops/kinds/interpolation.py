@@ -1,27 +1,27 @@
-"""Interpolation: y = f(x) for a function of wide codes, as a table with lines between its entries.
+"""Interpolation: y = f(x) for wide codes, as a table with straight lines between its entries.
 
-A table of every code would have 2^16 entries. This one has 2^n + 2, for segments of 2^g codes::
+A table of all codes would have 2^16 entries. This one has 2^n + 2, for segments of 2^g codes::
 
     u = clip(q_x - L, 0, (2^n + 1) 2^g - 1)      j = u >> g,  r = u - 2^g j
     q_y = (2^g T[j] + r (T[j+1] - T[j]) + 2^(F+g-1)) >> (F + g)
     T[j] = clip(round(2^F (f(S_x (L + 2^g j - Z_x)) / S_y + Z_y)), 0, 2^F (2^b_y - 1))
 
-with F = 16 - b_y bits behind the codes of the result, n = 8, and n = 9 for wide results. L and the
-least g are chosen so that, beyond the table, the function is within a 16th of a code of its ends.
-L - Z_x is a multiple of 2^g: a bend at zero, as that of Relu, is an entry. Everything is below
-2^24 and not negative. With h = 2^g S_x, and t the value before rounding to a code::
+where entries have F = 16 - b_y fractional bits. n is 8, or 9 for wide results. L and the least g
+are chosen so that the function stays within a 16th of a code of its end values outside the table.
+L - Z_x is a multiple of 2^g, so that a bend at zero, as Relu has one, is an entry. All values are
+below 2^24 and not negative. With h = 2^g S_x, and t the value before rounding to a code::
 
     |q_y - t| <= 1/2 + 2^-(F+1) + max(1/16, h^2 / 8 max|f''| / S_y)
 
-where f bends smoothly, and h / 4 |jump of f'| / S_y for the last term at a bend elsewhere. For
-tanh, sigmoid and others that level off, the last term is at most a 16th for results of 8 bits, and
-below 6 of 65,536 codes for wide ones.
+where f is smooth. At a bend inside a segment, h / 4 |jump of f'| / S_y takes the place of the last
+term. For tanh, sigmoid and other functions that level off, the last term is at most a 16th of a
+code for results of 8 bits, and below 6 of 65,536 codes for wide ones.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Generic
+from typing import Generic
 
 import numpy as np
 import numpy.typing as npt
@@ -31,18 +31,18 @@ from onnxgru.core.choices import WIDE_BITS
 from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import IntegerType, Quantization
 from onnxgru.core.network import LookupOperator
-from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
-from onnxgru.core.program import Boundary, Proof, Work
-from onnxgru.custom_ops.kinds.single import Chosen
+from onnxgru.core.primitives import Computing, Prepared, Shift, Storing, Value
+from onnxgru.core.program import Boundary
+from onnxgru.custom_ops.kinds.single import Looked
 
 FLAT = 1 / 16
-"""Codes by which the function may move beyond the table."""
+"""Largest change of the function outside the table, in codes."""
 
 ORIGIN_BYTES = 3
-"""Of where a table begins, and of the length of its segments."""
+"""Bytes of the start of a table and of the length of its segments."""
 
 SEGMENTS, WIDE_SEGMENTS = 2**8, 2**9
-"""2^n, of results with codes of bytes and with wide codes."""
+"""2^n for narrow and for wide results."""
 
 
 def table_bytes(bits: int) -> int:
@@ -52,7 +52,7 @@ def table_bytes(bits: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A table with lines between its entries.
+    """A table whose entries are joined by lines.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Curve:
 
 
 def exact(function: Activation, codes: Reals, operand: Quantization, result: Quantization) -> Reals:
-    """Values of the function at codes, in codes of the result before rounding."""
+    """Values of the function at codes, in unrounded codes of the result."""
     x = (codes - operand.zero_point) * operand.scale
     found = function(x) / result.scale + result.zero_point
     return np.asarray(np.clip(found, 0, result.type.maximum))
@@ -120,27 +120,17 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Interpolation(Chosen):
+class Interpolation(Looked):
     """A function of one wide code.
 
     Parameters
     ----------
-    name : str
-        Operator.
-    operands : tuple of Boundary
-        What it reads, one.
-    inputs : tuple of str
-        Name of the operand as a value.
-    channels : int
-        Features: H.
-    result : Quantization
-        Of what it computes.
+    name, operands, inputs, channels, result
+        See `onnxgru.custom_ops.kinds.single.Looked`.
     curve : Curve
         The table.
     """
 
-    kind: ClassVar[str] = "lookup"
-    result: Quantization
     curve: Curve
 
     @classmethod
@@ -155,12 +145,7 @@ class Interpolation(Chosen):
         made = curve(operator.function, operands[0].quantization, result.quantization)
         return cls(operator.name, operands, inputs, operator.width, result.quantization, made)
 
-    @property
-    def types(self) -> tuple[IntegerType, ...]:
-        """Of the function's value."""
-        return (self.result.type,)
-
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
         """The table, its first value, and the length of a segment."""
         p, made = primitives, self.curve
         size = p.bytes(f"{self.name}/segment", np.asarray([made.segment], np.uint8))
@@ -193,16 +178,7 @@ class Interpolation(Chosen):
         return (p.narrow(found, self.result.type),)
 
     def flash(self) -> Iterator[FlashItem]:
-        """Two bytes per entry, two for its beginning and one for the segment."""
+        """Two bytes per entry, two for the origin and one for the segment."""
         yield FlashItem(f"{self.name}/table", "table", self.curve.entries.nbytes)
         yield FlashItem(f"{self.name}/origin", "table", self._origin.nbytes)
         yield FlashItem(f"{self.name}/segment", "table", 1)
-
-    def proofs(self) -> Iterator[Proof]:
-        """A line between two entries accumulates nothing that grows with the input."""
-        return iter(())
-
-    @property
-    def work(self) -> Iterator[Work]:
-        """One element per channel."""
-        yield Work(self.kind, self.channels, self.operand_bits)

@@ -1,4 +1,4 @@
-"""Linear: y = W x + b, one or several over the same x in one product.
+"""Linear: y = W x + b; operators that read the same x share one product.
 
 Float equation::
 
@@ -70,7 +70,7 @@ from onnxgru.core.integers import (
     narrowest,
 )
 from onnxgru.core.network import LinearOperator
-from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
+from onnxgru.core.primitives import Computing, Prepared, Shift, Storing, Value
 from onnxgru.core.program import (
     Boundary,
     IntegerOperator,
@@ -95,7 +95,7 @@ NARROW = 4
 """Bits of narrow weights and results."""
 
 TOLERANCE = 32
-"""Ratios are off by at most this part of what rounding may take from a channel's largest weight."""
+"""Small multipliers err by at most this fraction of the rounding error of the largest weight."""
 
 
 def equation(tape: Tape, operator: LinearOperator, x: ir.Value) -> ir.Value:
@@ -144,17 +144,17 @@ class Part:
 
     @property
     def narrow(self) -> bool:
-        """Whether its biases may lose something."""
+        """Whether its biases may be rounded to fit fewer bytes."""
         return min(self.type.bits, self.output.boundary.quantization.bits) <= NARROW
 
     @property
     def unit(self) -> int:
-        """What one unit of the accumulator counts: products of two codes."""
+        """Products of two codes per unit of the accumulator."""
         return 1 << self.dropped
 
     @cached_property
     def planes(self) -> dict[str, WeightCodes]:
-        """Matrices of bytes that are stored, by name of the initializer."""
+        """Stored matrices of bytes, by name of the initializer."""
         name = f"{self.output.name}/weight"
         if not self.type.wide:
             return {name: self.weight}
@@ -162,13 +162,13 @@ class Part:
 
     @cached_property
     def stored_bias(self) -> npt.NDArray[np.signedinteger[Any]]:
-        """The bias in its unit, in the narrowest of int8, int16 and int32 that holds all of it."""
+        """The bias in units of 2^e, in the narrowest of int8, int16 and int32 that holds it."""
         codes = self.bias >> self.exponent
         return codes.astype(narrowest(codes))
 
     @cached_property
     def contents(self) -> tuple[bytes, bytes]:
-        """Digests of the stored weight and bias: the same for parts that may share them."""
+        """Digests of the stored weight and bias; parts with equal digests share them."""
         return (
             digest(self.weight, self.type.bits),
             digest(self.stored_bias),
@@ -244,7 +244,7 @@ def _biases(
 def _intermediate(
     weight: WeightCodes, operand: Quantization, extremes: npt.NDArray[np.int64]
 ) -> int:
-    """Largest magnitude of what is computed on the way to the accumulator, without its bias."""
+    """Largest magnitude of all intermediates of the accumulator, without its bias."""
     largest = int(np.abs(extremes).max())
     if weight.dtype == np.int8:
         if operand.type.wide:  # the product of the upper bytes
@@ -267,9 +267,9 @@ def accumulator(sums: npt.NDArray[np.int64], operand: Quantization) -> npt.NDArr
     Parameters
     ----------
     sums : ndarray of int64, shape (2, outputs)
-        Of the positive codes of the weights, and of the negative ones.
+        Sums of the positive and of the negative codes of the weights.
     operand : Quantization
-        Of what the weights are multiplied by.
+        Of the operand of the product.
 
     Returns
     -------
@@ -316,7 +316,7 @@ class Linear(IntegerOperator):
     inputs : tuple of str
         Name of that operand as a value.
     parts : tuple of Part
-        One an operator.
+        One per operator.
     zero_points : ZeroPoints
         Of the layer.
     """
@@ -330,33 +330,33 @@ class Linear(IntegerOperator):
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """One an operator."""
+        """One name per operator."""
         return tuple(part.output.name for part in self.parts)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
-        """One an operator."""
+        """Features per operator."""
         return tuple(part.output.channels for part in self.parts)
 
     @cached_property
     def results(self) -> tuple[Output, ...]:
-        """One an operator."""
+        """One result per operator."""
         return tuple(part.output for part in self.parts)
 
     @cached_property
     def exponents(self) -> tuple[int, ...]:
-        """Those of the biases of all parts, where any may differ from 0: by widths alone."""
+        """Exponents of the biases of all parts, where the widths allow one to differ from 0."""
         narrow = any(part.narrow for part in self.parts)
         return tuple(part.exponent for part in self.parts) if narrow else ()
 
     @property
     def form(self) -> tuple[object, ...]:
-        """With the container of the weights."""
+        """With the container of the weights too."""
         return (*super().form, self.parts[0].weight.dtype)
 
     @cached_property
     def matrices(self) -> list[WeightCodes]:
-        """Matrices of bytes of all parts; of 16 bits all upper planes, then all lower ones."""
+        """Matrices of bytes of all parts; for 16 bits all upper planes, then all lower ones."""
         groups = zip(*(part.planes.values() for part in self.parts), strict=True)
         return [matrix for group in groups for matrix in group]
 
@@ -389,13 +389,13 @@ class Linear(IntegerOperator):
         return tuple(piece.shape[1] for piece in pieces)
 
     def _largest(self, weight: WeightCodes) -> int:
-        """Largest magnitude of the product of some features, of wide codes that of a byte."""
+        """Largest magnitude of a product of some features; for wide codes, of its upper byte."""
         operand, (positive, negative) = self.operands[0].quantization, weights.sums(weight)
         if operand.type.wide:
             return BYTE * int((positive - negative).max())
         return int(np.abs(accumulator(np.stack([positive, negative]), operand)).max())
 
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
         """Weights (inputs, sum of outputs), biases, and the operand's zero point as uint8."""
         p = primitives
         widths = [min(part.type.bits, BYTE_BITS) for part in self.parts]
@@ -480,6 +480,6 @@ class Linear(IntegerOperator):
 
     @property
     def work(self) -> Iterator[Work]:
-        """One an operator: every weight is multiplied once a step."""
+        """One entry per operator: every weight is multiplied once per step."""
         for part in self.parts:
             yield Work(self.kind, part.weight.size, self.operand_bits, part.type.bits)

@@ -6,29 +6,29 @@ all tables::
     q_y = T[q_x]        T[q] = clip(round(f(S_x (q - Z_x)) / S_y) + Z_y, 0, 2^b_y - 1)
 
 The table is computed in float64 when the program is made; the arithmetic is a gather. Wide results
-have two bytes an entry. For operands with wide codes see `onnxgru.custom_ops.kinds.interpolation`.
+have two bytes per entry. For operands with wide codes see `onnxgru.custom_ops.kinds.interpolation`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Generic
+from typing import Generic
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.activations import Activation, Reals
 from onnxgru.core.flash import FlashItem
-from onnxgru.core.integers import Codes, IntegerType, Quantization
+from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.network import LookupOperator
-from onnxgru.core.primitives import Computing, Given, Storing, Value
-from onnxgru.core.program import Boundary, Work
+from onnxgru.core.primitives import Computing, Prepared, Storing, Value
+from onnxgru.core.program import Boundary
 from onnxgru.core.tape import Tape, digest
-from onnxgru.custom_ops.kinds.single import Chosen
+from onnxgru.custom_ops.kinds.single import Looked
 
 
 def equation(tape: Tape, operator: LookupOperator, x: ir.Value) -> ir.Value:
-    """Float nodes of the function, behind a Clip if the function has a limit."""
+    """Float nodes of the function, after a Clip if its argument is limited."""
     function = operator.function
     name = operator.name
 
@@ -71,14 +71,14 @@ def entries(function: Activation, operand: Quantization, result: Quantization) -
 
 @dataclass(frozen=True)
 class Parameters(Generic[Value]):
-    """What `Lookup.compute` takes: T, under the name that suits its entries.
+    """What `Lookup.compute` takes: T, as one of two fields.
 
     Parameters
     ----------
     table : Value, optional
-        Of bytes.
+        T with entries of bytes.
     curve : Value, optional
-        Of wide codes.
+        T with wide entries.
     """
 
     table: Value | None = None
@@ -86,27 +86,17 @@ class Parameters(Generic[Value]):
 
 
 @dataclass(frozen=True, eq=False)
-class Lookup(Chosen):
-    """A function of one code.
+class Lookup(Looked):
+    """A function of one narrow code.
 
     Parameters
     ----------
-    name : str
-        Operator.
-    operands : tuple of Boundary
-        What it reads, one.
-    inputs : tuple of str
-        Name of the operand as a value.
-    channels : int
-        Features: H.
-    result : Quantization
-        Of what it computes.
+    name, operands, inputs, channels, result
+        See `onnxgru.custom_ops.kinds.single.Looked`.
     table : ndarray of uint8 or uint16, shape (2**bits of the operand,)
         T.
     """
 
-    kind: ClassVar[str] = "lookup"
-    result: Quantization
     table: Codes
 
     @classmethod
@@ -121,12 +111,7 @@ class Lookup(Chosen):
         table = entries(operator.function, operands[0].quantization, result.quantization)
         return cls(operator.name, operands, inputs, operator.width, result.quantization, table)
 
-    @property
-    def types(self) -> tuple[IntegerType, ...]:
-        """Of the function's value."""
-        return (self.result.type,)
-
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
         """The table."""
         name = f"{self.name}/table"
         if self.result.type.wide:
@@ -151,10 +136,5 @@ class Lookup(Chosen):
 
     @cached_property
     def content(self) -> bytes:
-        """Digest of a table of bytes: functions with equal ones, such as complements, share one."""
+        """Digest of a table of bytes, by which equal tables are stored once."""
         return b"" if self.result.type.wide else digest(self.table)
-
-    @property
-    def work(self) -> Iterator[Work]:
-        """One element per channel."""
-        yield Work(self.kind, self.channels, self.operand_bits)

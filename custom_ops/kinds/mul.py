@@ -5,14 +5,14 @@ Integer::
     acc = (q_a - Z_a)(q_b - Z_b)
     q_y = clip(Z_y + requantize(acc, S_a S_b / S_y), 0, 2^b - 1)
 
-The product of wide codes and codes of 8 bits stays below 2^24. That of two wide ones has a byte
-less: with q_a - Z_a = 2^8 u + v, 0 <= v < 2^8::
+The product of a wide and a narrow step stays below 2^24. The product of two wide steps is computed
+without its last byte: with q_a - Z_a = 2^8 u + v, 0 <= v < 2^8::
 
     acc = u (q_b - Z_b) + ((v (q_b - Z_b) + 2^7) >> 8)        for the ratio 2^8 S_a S_b / S_y
 
-It is within 1/2 of the product over 2^8, and below 2^24 too. So the error is that of the
-requantisation, and for two wide operands 2^7 S_a S_b / S_y more, a 2^9th of a code where the result
-has wide codes and the range of the product.
+This is within 1/2 of the product over 2^8, and below 2^24 too. So the error is that of the
+requantisation. For two wide operands, 2^7 S_a S_b / S_y is added, which is a 2^9th of a code where
+the result has wide codes and the range of the product.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ import onnx_ir as ir
 from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.integers import BYTE_BITS, Quantization
 from onnxgru.core.network import ElementwiseOperator
-from onnxgru.core.primitives import Computing, Given, Shift, Storing, Value
+from onnxgru.core.primitives import Computing, Prepared, Shift, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import requantize
@@ -51,12 +51,12 @@ def extremes(left: Quantization, right: Quantization) -> tuple[int, int]:
 
 
 def _less(left: Quantization, right: Quantization) -> int:
-    """Bits that the product has less, so that it fits."""
+    """Bits that are dropped from the product, so that it fits."""
     return BYTE_BITS if left.type.wide and right.type.wide else 0
 
 
 def _rounded(product: int, less: int) -> int:
-    """A product with fewer bits, rounded half up."""
+    """A product without its last bits, rounded half up."""
     return product + (1 << less >> 1) >> less
 
 
@@ -114,7 +114,7 @@ class Mul(Requantized):
         output = Output(operator.name, result, requantization, operator.width, largest)
         return cls(operands, inputs, output)
 
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
         """Zero points of the operands, and the requantisation."""
         parameters = requantize.Parameters.of(given)
         if not self._less:

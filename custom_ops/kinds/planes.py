@@ -4,13 +4,13 @@
 
     q_W = 2^8 u + v        u = floor((q_W + 2^7) / 2^8)        u in -127 .. 127, v in -128 .. 127
 
-A product with x is computed with both planes side by side, h = sum u x and l = sum v x, each exact,
-and put together. Where x has codes of 8 bits, nothing is lost::
+A product with x is computed with both planes, h = sum u x and l = sum v x, each exact, and the
+results are combined. Where x has codes of 8 bits, the result is exact::
 
     acc = 2^8 h + l
 
-Where x has codes of 16 bits, the sum of products needs more than 32 bits. Its last 8 bits are
-dropped, rounded half up, so that one unit of the accumulator is 2^8 products of two codes::
+Where x has codes of 16 bits, the sum needs more than 32 bits. It is rounded half up to a multiple
+of 2^8, so that one unit of the accumulator is 2^8 times a product of two codes::
 
     acc = h + ((l + 2^7) >> 8)        |2^8 acc - (2^8 h + l)| <= 2^7
 """
@@ -30,7 +30,7 @@ def planes(codes: WeightCodes) -> tuple[WeightCodes, WeightCodes]:
 def joined(
     p: Computing[Value], product: Value, byte: Shift[Value], count: int, dropped: int
 ) -> Value:
-    """Put the products of both planes together.
+    """Combine the products of both planes.
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
-"""Requantisation, written once over the primitives: the last part of linear, add and mul.
+"""Requantisation, written once over the primitives: the last part of several kinds.
 
 ::
 
     v = clip((acc + 2^(p-1)) >> p, -2^c, 2^c)
     y = clip(Z_y + ((v M + 2^(s-1)) >> s), 0, 2^b - 1)
 
-Results with wide codes have a product of two words. See `onnxgru.core.fixedpoint` for the
-derivation of M, s, p and c and for the error bound.
+For wide codes the product has two words. See `onnxgru.core.fixedpoint` for M, s, p and c and for
+the error bound.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from onnxgru.core.integers import IntegerType
-from onnxgru.core.primitives import Clip, Computing, Finish, Given, Value, Words
+from onnxgru.core.primitives import Clip, Computing, Finish, Prepared, Value, Words
 from onnxgru.core.program import Output
 
 
@@ -29,7 +29,7 @@ class Parameters(Generic[Value]):
     finish : Finish
         s, Z_y and the bounds of codes.
     clip : Clip, optional
-        p and c, where they have anything to do.
+        p and c, where they change anything.
     words : Words, optional
         w, where results have wide codes.
     """
@@ -40,8 +40,8 @@ class Parameters(Generic[Value]):
     words: Words[Value] | None
 
     @classmethod
-    def of(cls, given: Given[Value]) -> "Parameters[Value]":
-        """From what the stage prepared."""
+    def of(cls, given: Prepared[Value]) -> "Parameters[Value]":
+        """Parameters from what the stage prepared."""
         return cls(given.multipliers[0], given.result, given.clip, given.words)
 
 
@@ -51,7 +51,19 @@ def compute(
     outputs: Sequence[Output],
     accumulator: Value,
 ) -> Value:
-    """Codes of an accumulator (int32), both of shape (..., sum of channels)."""
+    """Codes of an accumulator.
+
+    Parameters
+    ----------
+    p : Computing
+        A back end.
+    parameters : Parameters
+        Of all columns.
+    outputs : sequence of Output
+        The results that lie side by side; they say which operations are needed.
+    accumulator : Value
+        int32, (..., sum of channels).
+    """
     value, clip = accumulator, parameters.clip
     if clip is not None and (p.general or any(o.requantization.pre_shift for o in outputs)):
         value = p.floor_shift(p.add(value, clip.shift.half), clip.shift)
@@ -72,7 +84,7 @@ def compute(
 def finish(
     p: Computing[Value], parameters: Finish[Value], rounded: Value, kind: IntegerType
 ) -> Value:
-    """Shift a value to which half of the power has been added, add the zero point, saturate."""
+    """Shift a value that includes the rounding term, add the zero point, saturate."""
     return saturate(p, parameters, p.floor_shift(rounded, parameters.shift), kind)
 
 

@@ -1,13 +1,13 @@
 """Scale: y_j = v_j x_j, a product with a constant vector (a diagonal matrix).
 
-Peepholes of an LSTM and the recurrent vectors of an SRU are such products. The vector needs no
-codes of its own: it is part of the multipliers, which keep 15 bits of it and its sign::
+Peepholes of an LSTM and the recurrent vectors of an SRU are such products. The vector has no codes
+of its own: it is part of the multipliers, which have 15 bits and a sign::
 
     q_y,j = clip(Z_y + ((M_j (q_x,j - Z_x) + 2^(s-1)) >> s), 0, 2^b - 1)
     M_j = round(v_j S_x / S_y 2^s), at most 15 bits and a sign, one shift for all
 
-The zero point's share and the rounding term are one offset a channel, computed beforehand. The
-product is below 2^23, so the sum is exact in every runtime whatever the shift. Error::
+The terms of the zero point and of rounding are one offset per channel, computed beforehand. The
+product is below 2^23, so that the sum is exact in every runtime for every shift. Error::
 
     |q_y - exact| <= 1/2 + |q_x - Z_x| |v S_x / S_y - M 2^-s|
 
@@ -28,12 +28,12 @@ import onnx_ir as ir
 from onnxgru.core.fixedpoint import MAXIMUM_SHIFT, Requantization, signed_multiplier
 from onnxgru.core.integers import BYTE_BITS
 from onnxgru.core.network import ScaleOperator
-from onnxgru.core.primitives import Computing, Finish, Given, Storing, Value
+from onnxgru.core.primitives import Computing, Finish, Prepared, Storing, Value
 from onnxgru.core.program import Boundary, Output, Proof, Work
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.kinds import requantize
 from onnxgru.custom_ops.kinds.single import Requantized
-from onnxgru.custom_ops.kinds.words import Words, byte_shift, split
+from onnxgru.custom_ops.kinds.words import LowerWord, byte_shift, split
 
 
 def equation(tape: Tape, operator: ScaleOperator, x: ir.Value) -> ir.Value:
@@ -49,19 +49,19 @@ class Parameters(Generic[Value]):
     Parameters
     ----------
     offset : Value
-        Rounding and zero point, a channel each.
+        Rounding and zero point, one per channel.
     multiplier : Value
-        M, a channel each.
+        M, one per channel.
     finish : Finish
         Shift, zero point and bounds of the result.
-    words : Words, optional
-        Of a wide operand; `offset` is then that of the upper word.
+    words : LowerWord, optional
+        For a wide operand; `offset` then belongs to the upper word.
     """
 
     offset: Value
     multiplier: Value
     finish: Finish[Value]
-    words: Words[Value] | None = None
+    words: LowerWord[Value] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +102,8 @@ class Scale(Requantized):
         output = Output(operator.name, result, requantization, operator.width, 0)
         return cls(operands, inputs, output)
 
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Parameters[Value]:
-        """The terms that no code changes: rounding and zero point as one offset a channel."""
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Parameters[Value]:
+        """The multipliers, and rounding and zero point as one offset per channel."""
         p = primitives
         (multiplier,), (zero_point,) = given.multipliers, given.zero_points
         if self.operands[0].quantization.type.wide:
@@ -111,7 +111,7 @@ class Scale(Requantized):
             high, low = split(p, zero_point, byte)
             half = p.mul(given.result.shift.power, byte.half)
             offset = p.sub(p.constant(0), p.mul(high, multiplier))
-            words = Words(p.sub(half, p.mul(low, multiplier)), byte)
+            words = LowerWord(p.sub(half, p.mul(low, multiplier)), byte)
             return Parameters(offset, multiplier, given.result, words)
         offset = p.sub(given.result.shift.half, p.mul(zero_point, multiplier))
         return Parameters(offset, multiplier, given.result)
@@ -145,5 +145,5 @@ class Scale(Requantized):
 
     @property
     def work(self) -> Iterator[Work]:
-        """A product a channel, which costs what one of two values costs."""
+        """One product per channel, which costs as much as a product of two values."""
         yield Work("mul", self.output.channels, self.operand_bits)

@@ -1,9 +1,11 @@
-"""Single: what operators of one result have in common, element by element over its channels."""
+"""Single: base classes of operators with one result, which work element by element."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from onnxgru.core.flash import FlashItem
+from onnxgru.core.integers import IntegerType, Quantization
 from onnxgru.core.program import Boundary, IntegerOperator, Output, Proof, Work
 
 
@@ -41,7 +43,7 @@ class Requantized(IntegerOperator):
         return (self.output,)
 
     def flash(self) -> Iterator[FlashItem]:
-        """Nothing beside what its stage stores."""
+        """Nothing: its stage stores all of its parameters."""
         return iter(())
 
     @property
@@ -52,7 +54,7 @@ class Requantized(IntegerOperator):
 
 @dataclass(frozen=True, eq=False)
 class Chosen(IntegerOperator):
-    """An operator that chooses codes and accumulates nothing.
+    """An operator that selects codes and has no accumulator.
 
     Parameters
     ----------
@@ -82,5 +84,37 @@ class Chosen(IntegerOperator):
         return (self.channels,)
 
     def proofs(self) -> Iterator[Proof]:
-        """Nothing is accumulated."""
+        """Nothing: it has no accumulator."""
         return iter(())
+
+
+@dataclass(frozen=True, eq=False)
+class Looked(Chosen):
+    """A function of one code, looked up in a table.
+
+    Parameters
+    ----------
+    name : str
+        Operator.
+    operands : tuple of Boundary
+        Quantisation of what it reads, one.
+    inputs : tuple of str
+        Name of the operand as a value.
+    channels : int
+        Features: H.
+    result : Quantization
+        Of the function's value.
+    """
+
+    kind: ClassVar[str] = "lookup"
+    result: Quantization
+
+    @property
+    def types(self) -> tuple[IntegerType, ...]:
+        """Type of the function's value."""
+        return (self.result.type,)
+
+    @property
+    def work(self) -> Iterator[Work]:
+        """One element per channel."""
+        yield Work(self.kind, self.channels, self.operand_bits)

@@ -1,9 +1,10 @@
-"""Words: sums of products with wide codes, of an upper and a lower word.
+"""Words: sums of products with wide codes, held in an upper and a lower word.
 
 A difference q - Z of wide codes is split into bytes, 2^8 u + v with u = floor(q / 2^8) -
-floor(Z / 2^8), so that products with multipliers of 15 bits stay below 2^24. Products of v, with
-the rounding term, are the lower word; 8 bits of it are carried into the upper one, where products
-of u are. Floors one after the other are the floor of the whole sum: nothing is rounded in between.
+floor(Z / 2^8), so that products with multipliers of 15 bits stay below 2^24. The lower word sums
+the products of v and the rounding term. It is shifted by 8 bits and added to the upper word, which
+sums the products of u. Two floors in a row equal one floor of the whole sum, so that nothing is
+rounded in between.
 """
 
 from dataclasses import dataclass
@@ -14,13 +15,13 @@ from onnxgru.core.primitives import Computing, Shift, Storing, Value
 
 
 @dataclass(frozen=True)
-class Words(Generic[Value]):
-    """What a sum of two words takes beside its upper word.
+class LowerWord(Generic[Value]):
+    """Parameters of the lower word of a sum.
 
     Parameters
     ----------
     offset : Value
-        Of the lower word: rounding and zero points.
+        Rounding and zero points.
     byte : Shift
         By 8 bits.
     """

@@ -4,9 +4,9 @@ Values are opaque to the operators: arrays in one back end, graph values in anot
 uint8, or uint16 where they have 16 bits; everything else is int32. All arithmetic is exact:
 operators are derived so that no intermediate leaves int32.
 
-There are two halves. `Computing` is what a step is computed with, and every back end has it.
-`Storing` adds what stored parameters are prepared with, once before the recurrence; back ends that
-compute with parameters that another one has prepared do without it.
+There are two halves. `Computing` has the operations of a step, and every back end has it. `Storing`
+adds the operations that prepare stored parameters, once before the recurrence. A back end lacks it
+if another one prepares its parameters.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,13 +24,12 @@ Value = TypeVar("Value")
 Other = TypeVar("Other")
 
 WEIGHT_OFFSET = 128
-"""Zero point of weights in a product: uint8 x uint8 is the pairing that every runtime computes
-exactly, and fast."""
+"""Zero point of weights in a product: every runtime computes uint8 x uint8 exactly and fast."""
 
 
 @dataclass(frozen=True)
 class Shift(Generic[Value]):
-    """A floor shift by S bits, in all forms that back ends take it in.
+    """A floor shift by S bits, in all forms that back ends need.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ class Shift(Generic[Value]):
     mask : Value
         2**S - 1.
     half : Value
-        Half of the power, 0 for 1: what rounding adds before the shift.
+        Half of the power, or 0 for a power of 1: the rounding term.
     """
 
     power: Value
@@ -69,7 +68,7 @@ class Finish(Generic[Value]):
 
 @dataclass(frozen=True)
 class Clip(Generic[Value]):
-    """What comes before the multiplier: a rounded pre-shift and a limit.
+    """The first part of a requantisation: a rounded pre-shift and a limit.
 
     Parameters
     ----------
@@ -86,14 +85,14 @@ class Clip(Generic[Value]):
 
 @dataclass(frozen=True)
 class Words(Generic[Value]):
-    """A product of two words, of which the lower has w bits: see `onnxgru.core.fixedpoint`.
+    """Shifts of a product of two words, see `onnxgru.core.fixedpoint`.
 
     Parameters
     ----------
     low : Shift
         By w bits.
     high : Shift
-        By the bits of the whole shift that are left, s - w.
+        By the rest of the whole shift, s - w bits.
     """
 
     low: Shift[Value]
@@ -101,23 +100,23 @@ class Words(Generic[Value]):
 
 
 @dataclass(frozen=True)
-class Given(Generic[Value]):
-    """What a stage prepares for an operator.
+class Prepared(Generic[Value]):
+    """Parameters that a stage has prepared for an operator.
 
     Parameters
     ----------
     multipliers : tuple of Value
-        As the operator asks for them.
+        As the operator's `multiplier_runs` ask for them.
     zero_points : tuple of Value
         Of its operands, int32.
     finish : Finish, optional
-        Of its results, where it has any.
+        For its results, where it has any.
     clip : Clip, optional
-        Of its results, where any needs it.
+        For its results, where one needs it.
     words : Words, optional
-        Of its results, where they have wide codes.
+        For its results, where they have wide codes.
     units : Value, optional
-        Powers of two that its stored biases are multiples of, where they are not 1.
+        Powers of two by which its stored biases are multiplied, where they are not 1.
     """
 
     multipliers: tuple[Value, ...]
@@ -136,11 +135,11 @@ class Given(Generic[Value]):
 
 
 class Computing(Protocol[Value]):
-    """What a step is computed with, in one back end."""
+    """Operations of a step, in one back end."""
 
     general: bool
-    """Whether what is computed must serve every scheme: if so, no operation is left out because
-    its numbers make it idle."""
+    """Whether the result must serve every scheme. If so, no operation is left out because its
+    numbers have no effect."""
 
     def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
         """Parts along the last axis, of the given sizes."""
@@ -158,13 +157,13 @@ class Computing(Protocol[Value]):
         """
 
     def matmul_words(self, codes: Value, zero_points: Sequence[Value], weights: Value) -> Value:
-        """The same of wide codes: the products of both bytes, the upper one times 256.
+        """The same for wide codes: 256 times the upper bytes' product, plus the lower bytes'.
 
         Zero points are the upper and the lower byte; sums of each product stay below 2**24.
         """
 
     def joined(self, product: Value, byte: Shift[Value], count: int, dropped: int) -> Value:
-        """Products of both planes of 16-bit weights, (..., 2 count), put together, (..., count)."""
+        """Combined products of both planes of 16-bit weights: (..., 2 count) -> (..., count)."""
 
     def add(self, left: Value, right: Value) -> Value:
         """Sum, int32."""
@@ -189,7 +188,7 @@ class Computing(Protocol[Value]):
 
 
 class Storing(Computing[Value], Protocol[Value]):
-    """What stored parameters are prepared with, in one back end."""
+    """Operations that prepare stored parameters, in one back end."""
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Value:
         """Stored weights (outputs, inputs) of `bits`, as uint8 (inputs, outputs) + 128."""
@@ -210,7 +209,7 @@ class Storing(Computing[Value], Protocol[Value]):
         """Stored numbers of two bytes (N,), with a sign or without, as int32."""
 
     def constant(self, value: int) -> Value:
-        """A number that belongs to the arithmetic itself: int32, shape ()."""
+        """A number that is part of the arithmetic and not stored: int32, shape ()."""
 
     def numbers(self, values: Sequence[int]) -> Value:
         """Several such numbers: int32, shape (N,)."""
@@ -242,14 +241,14 @@ def _names(kind: type) -> tuple[str, ...]:
 
 
 def leaves(record: Any, path: str = "") -> list[tuple[str, Any]]:
-    """Values of a record of parameters, with where they stand: ``finish.shift.mask``.
+    """Values of a record of parameters with their paths, such as ``finish.shift.mask``.
 
     Parameters
     ----------
     record : object
         A frozen dataclass of values, records and tuples of these; None is left out.
     path : str
-        Where the record itself stands.
+        Path of the record itself.
     """
     if record is None:
         return []
@@ -263,7 +262,7 @@ def leaves(record: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def mapped(record: Any, change: Callable[[str, Any], Any], path: str = "") -> Any:
-    """A record of the same form with other values: ``change(path, value)`` of each."""
+    """A record of the same structure whose values are ``change(path, value)``."""
     if record is None:
         return None
     kind = type(record)
@@ -275,7 +274,7 @@ def mapped(record: Any, change: Callable[[str, Any], Any], path: str = "") -> An
 
 
 def taken(record: Any, path: str) -> Any:
-    """The value of a record that stands at a path."""
+    """The value of a record at a path."""
     return _getter(path)(record)
 
 

@@ -21,7 +21,7 @@ from onnxgru.core.fixedpoint import Requantization
 from onnxgru.core.flash import FlashItem
 from onnxgru.core.integers import Codes, IntegerType, Quantization
 from onnxgru.core.network import Direction, Ports
-from onnxgru.core.primitives import Computing, Given, Storing, Value
+from onnxgru.core.primitives import Computing, Prepared, Storing, Value
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class IntegerOperator(ABC):
         return (runs,) if runs else ()
 
     @abstractmethod
-    def prepare(self, primitives: Storing[Value], given: Given[Value]) -> Any:
+    def prepare(self, primitives: Storing[Value], given: Prepared[Value]) -> Any:
         """The record of parameters for `compute`, made once before the recurrence."""
 
     @abstractmethod

@@ -76,7 +76,7 @@ class ComputedValue:
 
 
 @dataclass(frozen=True, eq=False)
-class Loop:
+class UnitLoop:
     """Values that are computed unit by unit, in order.
 
     Parameters
@@ -99,12 +99,12 @@ class Schedule:
     ----------
     recurrence : IntegerRecurrence
         The direction.
-    loops : tuple of Loop
+    loops : tuple of UnitLoop
         In order.
     """
 
     recurrence: IntegerRecurrence
-    loops: tuple[Loop, ...]
+    loops: tuple[UnitLoop, ...]
 
     @classmethod
     def of(cls, recurrence: IntegerRecurrence) -> "Schedule":
@@ -135,7 +135,7 @@ class Schedule:
                     rows.append([])
                 rows[place].append(ComputedValue(operator, part))
                 made[name] = place
-        loops = (Loop(width, tuple(found)) for width, found in zip(widths, rows, strict=True))
+        loops = (UnitLoop(width, tuple(found)) for width, found in zip(widths, rows, strict=True))
         return cls(recurrence, tuple(loops))
 
     @property
@@ -155,7 +155,7 @@ class Schedule:
                     place -= 1
                 places[row.name] = max(place, places[row.name])
         kept = [
-            Loop(loop.width, tuple(row for row in order if places[row.name] == place))
+            UnitLoop(loop.width, tuple(row for row in order if places[row.name] == place))
             for place, loop in enumerate(self.loops)
         ]
         return Schedule(self.recurrence, tuple(loop for loop in kept if loop.rows))

@@ -23,7 +23,7 @@ from onnxgru.events import Listener, Stage, warned
 from onnxgru.firmware.sources import Library, Vector
 from onnxgru.output.reopening import report_of, session_of
 from onnxgru.passes.graph import source
-from onnxgru.runtime.engines import Given, LayerEvaluator, States
+from onnxgru.runtime.engines import Initial, LayerEvaluator, States
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.session import finetuning
@@ -162,7 +162,7 @@ class _Recorder:
     def __call__(
         self,
         x: Codes,
-        initial: Given | None,
+        initial: Initial | None,
         lengths: npt.NDArray[np.integer[Any]] | None,
         *,
         trace: bool,

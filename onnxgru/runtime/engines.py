@@ -35,7 +35,7 @@ class States:
     trace: dict[str, Codes] = field(default_factory=dict)
 
 
-Given = Mapping[str, Codes]
+Initial = Mapping[str, Codes]
 """Codes (D, B, H) of carries before the first step, by carry; the code of 0.0 where left out."""
 
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
     def __call__(
         self,
         x: Codes,
-        initial: Given | None,
+        initial: Initial | None,
         lengths: npt.NDArray[np.integer] | None,
         *,
         trace: bool,
@@ -71,7 +71,7 @@ class LayerRun:
             [IntegerRecurrence, list[Codes], Lengths | None], tuple[Codes, list[Codes]]
         ],
         batch: int,
-        initial: Given | None,
+        initial: Initial | None,
         lengths: npt.NDArray[np.integer] | None,
     ) -> States:
         """Run all directions.
@@ -137,7 +137,7 @@ class LayerEvaluator(LayerRun):
     def __call__(
         self,
         x: Codes,
-        initial: Given | None = None,
+        initial: Initial | None = None,
         lengths: npt.NDArray[np.integer] | None = None,
         *,
         trace: bool = False,

@@ -16,7 +16,7 @@ from onnxgru.custom_ops.kernels.sequence import CHUNK, LANES, ROWS, DirectionLoo
 from onnxgru.custom_ops.kinds.linear import Linear
 from onnxgru.runtime.dots import FASTEST, Way, begun, padded
 from onnxgru.runtime.drive import Lengths, Watch, drive
-from onnxgru.runtime.engines import Given, LayerEvaluator, LayerRun, States
+from onnxgru.runtime.engines import Initial, LayerEvaluator, LayerRun, States
 from onnxgru.runtime.kernels import compiled
 
 Array = npt.NDArray[Any]
@@ -76,7 +76,7 @@ def written(
     return _KNOWN[key]
 
 
-class Direction:
+class DirectionKernel:
     """One direction of one program.
 
     Parameters
@@ -202,12 +202,12 @@ class FusedEngine(LayerRun):
         super().__init__(layer)
         self._watch = watch
         container = layer.input.quantization.type.container.name
-        self._directions = {r.name: Direction(r, container, way) for r in layer.recurrences}
+        self._directions = {r.name: DirectionKernel(r, container, way) for r in layer.recurrences}
 
     def __call__(
         self,
         x: Codes,
-        initial: Given | None = None,
+        initial: Initial | None = None,
         lengths: npt.NDArray[np.integer] | None = None,
         *,
         trace: bool = False,

@@ -16,7 +16,7 @@ from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
 from onnxgru.data.dataset import Recorded
 from onnxgru.runtime.devices import require_exact_products
 from onnxgru.runtime.drive import Lengths, drive
-from onnxgru.runtime.engines import Given
+from onnxgru.runtime.engines import Initial
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.tensors import Stacked, Tensor, TensorPrimitives, stacked
@@ -91,7 +91,7 @@ class StackEngine:
     def __call__(
         self,
         x: Sequence[Codes],
-        initial: Sequence[Given | None],
+        initial: Sequence[Initial | None],
         lengths: Sequence[Array | None],
         *,
         sequence: bool = True,
@@ -259,7 +259,7 @@ class PopulationEngine:
     def __call__(
         self,
         x: Sequence[Codes],
-        initial: Sequence[Given | None],
+        initial: Sequence[Initial | None],
         lengths: Sequence[Array | None],
         *,
         sequence: bool = True,

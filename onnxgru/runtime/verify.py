@@ -26,7 +26,7 @@ from onnxgru.data.dataset import Dataset, Recorded
 from onnxgru.passes.forms.recurrence import last_name
 from onnxgru.passes.forms.states import first_values, recorded
 from onnxgru.runtime import oracle
-from onnxgru.runtime.engines import Engine, Given, States
+from onnxgru.runtime.engines import Engine, Initial, States
 from onnxgru.runtime.host import Host
 from onnxgru.runtime.probe import Probe
 from onnxgru.runtime.sessions import Run, onnxruntime_session, require_equal
@@ -78,7 +78,7 @@ def oracle_engine(layer: IntegerLayer) -> Engine:
     """The oracle as an engine of `Evaluator`."""
 
     def run(
-        x: Codes, initial: Given | None, lengths: npt.NDArray[np.integer] | None, *, trace: bool
+        x: Codes, initial: Initial | None, lengths: npt.NDArray[np.integer] | None, *, trace: bool
     ) -> States:
         y, last, values = oracle.run(layer, x, initial, lengths)
         return States(y, last, values if trace else {})

@@ -15,7 +15,7 @@ from onnxgru.core.errors import ModelError
 from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer
 from onnxgru.data.dataset import Dataset
-from onnxgru.runtime.engines import Given, States
+from onnxgru.runtime.engines import Initial, States
 from onnxgru.runtime.plan import Plan
 
 Array = npt.NDArray[Any]
@@ -41,7 +41,7 @@ class Job:
     """
 
     x: Codes
-    initial: Given | None
+    initial: Initial | None
     lengths: Array | None
     calls: tuple[tuple[int, int, int, int, int], ...]
 

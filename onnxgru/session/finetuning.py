@@ -27,7 +27,7 @@ from onnxgru.data import sources as datasets
 from onnxgru.data.dataset import Dataset
 from onnxgru.events import EpochEnded, Listener, Stage, silent
 from onnxgru.passes.graph import source
-from onnxgru.rounding import given
+from onnxgru.rounding import finetuned
 from onnxgru.session.model import Model, read
 from onnxgru.session.quantizer import Quantizer, uniform
 from onnxgru.session.yardstick import Yardstick
@@ -86,7 +86,7 @@ class Tuning:
         calibration = replace(known, overrides=ranges, model=files.digest(content))
         return {
             MODEL: content,
-            WEIGHTS: given.dump(self.tuned.rounded),
+            WEIGHTS: finetuned.dump(self.tuned.rounded),
             CALIBRATION: calibration.dumps(),
         }
 
@@ -414,7 +414,7 @@ def _identity(
         yardstick.data["validation"].digest(),
         sorted((name, astuple(value)) for name, value in program.values.items()),
         files.digest(lesson.outputs.tobytes()),
-        files.digest(given.dump(began.rounded)),
+        files.digest(finetuned.dump(began.rounded)),
         *(files.digest(b"".join(a.tobytes() for a in of)) for of in began.weights.values()),
         *(files.digest(array.tobytes()) for array in began.initializers.values()),
     ]

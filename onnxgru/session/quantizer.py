@@ -12,8 +12,8 @@ from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.passes.lowering.lower import Lowering, Rounding
-from onnxgru.rounding import given, methods
-from onnxgru.rounding.given import Given
+from onnxgru.rounding import finetuned, methods
+from onnxgru.rounding.finetuned import Finetuned
 from onnxgru.session.model import Model
 from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
@@ -122,7 +122,7 @@ class Quantizer:
             self,
             model=self.model.retuned(tuned),
             statistics=self.statistics.retuned(tuned.ranges),
-            rounding=Given(tuned.rounded, "fine-tuning"),
+            rounding=Finetuned(tuned.rounded, "fine-tuning"),
         )
 
     def started(self, tuned: Tuned, config: Config) -> "Quantizer":
@@ -143,7 +143,7 @@ class Quantizer:
 def _rounding(layers: Sequence[Layer], statistics: Statistics, config: Config) -> Rounding:
     """How a configuration rounds weights."""
     if config.weights_file is not None:
-        return given.load(Path(config.weights_file))
+        return finetuned.load(Path(config.weights_file))
     moments = statistics.moments
     rounding: Rounding = methods.resolve(
         layers,

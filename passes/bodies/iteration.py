@@ -14,7 +14,7 @@ from onnxgru.passes.bodies import moving
 from onnxgru.passes.bodies.ends import lengthened
 from onnxgru.passes.bodies.equations import Carried, Emitted, Equations, origin, read
 from onnxgru.passes.bodies.lengths import UNLIMITED, Steps, steps
-from onnxgru.passes.bodies.masks import Held
+from onnxgru.passes.bodies.masks import Selected
 from onnxgru.passes.bodies.reading import Count, Features, Going, Limit, Read, Reader
 from onnxgru.passes.bodies.sequences import Sequences, joined
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
@@ -159,10 +159,10 @@ class _Iteration:
         found = None if held is None else held.mask
         return Carried(given.term, following.term, axes, each.first, last, found)
 
-    def _held(self, value: ir.Value, what: str) -> tuple[Features, Held | None]:
+    def _held(self, value: ir.Value, what: str) -> tuple[Features, Selected | None]:
         """What a value is while its sequence goes on, and what holds it afterwards."""
         found = self.reader(value)
-        if isinstance(found, Held):
+        if isinstance(found, Selected):
             return Features(found.new, found.axes), found
         return self.reader.features(value, what), None
 

@@ -48,7 +48,7 @@ class Masked:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Selected:
     """New features while the sequence goes on, then old ones; those are 0 where there are none."""
 
     mask: Mask
@@ -134,7 +134,7 @@ def _masked(left: Any, right: Any) -> Masked:
     return Masked(found, term, axes)
 
 
-def _joined(left: Masked, right: Masked) -> Held:
+def _joined(left: Masked, right: Masked) -> Selected:
     new, old = (left, right) if left.mask.on else (right, left)
     if (
         new.term is None
@@ -143,4 +143,4 @@ def _joined(left: Masked, right: Masked) -> Held:
         or new.mask.lengths is not old.mask.lengths
     ):
         raise UnknownError("its body adds what masks do not tell apart")
-    return Held(new.mask, new.term, new.axes, old.term)
+    return Selected(new.mask, new.term, new.axes, old.term)

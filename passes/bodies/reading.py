@@ -21,7 +21,7 @@ import onnx_ir as ir
 from onnxgru.core.activations import FORMS, Activation
 from onnxgru.passes.bodies import masks, moving
 from onnxgru.passes.bodies.lengths import Steps
-from onnxgru.passes.bodies.masks import Held, Mask, Masked
+from onnxgru.passes.bodies.masks import Mask, Masked, Selected
 from onnxgru.passes.bodies.moving import BATCH, FEATURES, Axes
 from onnxgru.passes.bodies.terms import Term, Terms, UnknownError
 
@@ -74,7 +74,7 @@ class Going:
     limits: frozenset[Limit]
 
 
-Read = Features | Array | Count | Steps | Going | Mask | Masked | Held
+Read = Features | Array | Count | Steps | Going | Mask | Masked | Selected
 
 
 class Reader:
@@ -139,7 +139,7 @@ class Reader:
         operands = [None if v is None else self(v) for v in node.inputs]
         if all(operand is None or isinstance(operand, np.ndarray) for operand in operands):
             return self._folded(node, value, operands)
-        if any(isinstance(operand, Mask | Masked | Held) for operand in operands):
+        if any(isinstance(operand, Mask | Masked | Selected) for operand in operands):
             return cast("Read", masks.rule(node, operands))
         rule = _RULES.get("" if node.domain else node.op_type)
         if rule is None:

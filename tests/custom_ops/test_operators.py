@@ -22,7 +22,7 @@ from onnxgru.core.network import (
     LookupOperator,
     ScaleOperator,
 )
-from onnxgru.core.primitives import Given, Storing
+from onnxgru.core.primitives import Prepared, Storing
 from onnxgru.core.program import Boundary, IntegerOperator, Stage, ZeroPoints
 from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.kernels import stage
@@ -53,7 +53,7 @@ def description(operator: IntegerOperator, stored: ZeroPoints) -> Any:
 
     def build(p: Storing[Any], *codes: Any) -> Sequence[Any]:
         if not operator.results:
-            return operator.compute(p, operator.prepare(p, Given((), ())), *codes)
+            return operator.compute(p, operator.prepare(p, Prepared((), ())), *codes)
         prepared = stage.prepare(p, Stage("/t/body", (operator,), stored))
         return operator.compute(p, prepared[operator.outputs], *codes)
 

@@ -15,7 +15,7 @@ from onnxgru.passes.graph import source
 from onnxgru.passes.lowering.lower import Lowering
 from onnxgru.passes.recognize.layers import recognize, require
 from onnxgru.passes.recognize.retune import Retune
-from onnxgru.rounding.given import Given
+from onnxgru.rounding.finetuned import Finetuned
 from onnxgru.runtime.engines import LayerEvaluator
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.training import loops
@@ -170,7 +170,7 @@ def test_vectors_learn_and_the_program_has_them(name: str) -> None:
                 operator.numbers[0], layer.vectors[operator.name].detach()
             )
             assert (operator.numbers[0] != began[operator.name].numpy()).all()
-    given = Given(tuned.rounded, "test")
+    given = Finetuned(tuned.rounded, "test")
     program = Lowering(model.graph, layers, made.calibration, 32, given)(scheme)
     (integers,) = program.layers
     codes = integers.input.quantization.quantize(inputs["X"])
@@ -262,7 +262,7 @@ def test_start_is_the_programs_rounding_whatever_made_it(bits):
     made = replace(
         made,
         lower=Lowering(
-            made.model.graph, made.layers, made.lower._calibration, 32, Given(moved, "test")
+            made.model.graph, made.layers, made.lower._calibration, 32, Finetuned(moved, "test")
         ),
     )
     (layer,) = twin(made, scheme, "Y")._layers

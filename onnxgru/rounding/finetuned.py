@@ -1,4 +1,4 @@
-"""Rounding that is already done: weights as fine-tuning left them, and the file of them."""
+"""Integer weights of fine-tuning as a method of rounding, and their file."""
 
 import io
 import zipfile
@@ -17,8 +17,8 @@ _FIELDS = {"codes": (np.int8, np.int16), "scales": (np.float32,), "bias": (np.fl
 """Fields of a file with the types that they may have."""
 
 
-class Given:
-    """Gives the integers of a file, at the widths that they were made for.
+class Finetuned:
+    """Returns integers that fine-tuning made, at the widths that they were made for.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def dump(rounded: Mapping[str, Rounded]) -> bytes:
     return stream.getvalue()
 
 
-def load(path: Path) -> Given:
+def load(path: Path) -> Finetuned:
     """Read what `dump` wrote.
 
     Raises
@@ -119,4 +119,4 @@ def load(path: Path) -> Given:
                 f"{path}: {name} must have finite scales and biases, and no scale of 0; "
                 "fine-tune again"
             )
-    return Given(rounded, str(path))
+    return Finetuned(rounded, str(path))
