@@ -138,7 +138,7 @@ def test_a_candidate_that_diverges_is_infeasible(place):
     narrow, wide = (study.encoding.uniform(bits) for bits in (3, 4))
     assert study.evaluate(wide).feasible
     wild = (session.quantizer, session.yardstick, replace(config, learning_rate=1e6))
-    study = Study(*wild, make=Candidates(*wild, data))
+    study = Study(*wild, tune=Candidates(*wild, data))
     assert not study.evaluate(narrow).feasible
 
 

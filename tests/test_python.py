@@ -192,6 +192,7 @@ REFUSED = {
     ),
     "folder must be a path, got a NoneType": lambda: onnxgru.pick(None, index=0),
     "folder must be a path, got a int": lambda: onnxgru.finetune(3, DATA),
+    "folder must be a path, got a float": lambda: onnxgru.load(3.5),
     "a size must be a number of bytes": lambda: onnxgru.pick("done", max_bytes=[20]),
     "--index must be a whole number, got '1'": lambda: onnxgru.pick("done", index="1"),
     "--max-drop must be a number, got 'a'": lambda: onnxgru.pick("done", max_drop="a"),

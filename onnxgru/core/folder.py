@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onnxgru.core import cache, files
-from onnxgru.core.errors import OutputError
+from onnxgru.core.errors import OutputError, UsageError
 
+INTEGER, ANNOTATED = "integer.onnx", "annotated.onnx"
+SCHEME, CALIBRATION = "scheme.json", "calibration.json"
 JOURNAL = "journal.jsonl"
 REPORT = "report.json"
 PAGE = "report.html"
@@ -18,7 +20,10 @@ SENSITIVITY = "sensitivity.json"
 SOURCE = "source.onnx"
 """The float model, where a Python program held it and there was no file."""
 HEAT_MAP = "sensitivity.png"
-FINETUNED = frozenset({"finetuned.onnx", "finetuned.weights.npz", "finetuned.calibration.json"})
+FINETUNED_MODEL = "finetuned.onnx"
+FINETUNED_WEIGHTS = "finetuned.weights.npz"
+FINETUNED_CALIBRATION = "finetuned.calibration.json"
+FINETUNED = frozenset({FINETUNED_MODEL, FINETUNED_WEIGHTS, FINETUNED_CALIBRATION})
 """Names of what fine-tuning adds; they belong to the report that they come with."""
 TEACHER, MEMBER = "teacher.checkpoint.pt", "finetuning.checkpoint.pt"
 """Checkpoints of fine-tuning a teacher and a scheme; removed when the results are written."""
@@ -27,8 +32,8 @@ GOLDEN = "test_data_set_"
 """Prefix of folders with inputs and outputs of the graph; a number follows."""
 
 KNOWN = frozenset(
-    {"integer.onnx", "annotated.onnx", "scheme.json", "calibration.json", "front.json"}
-    | {"front.csv", "front.png", "moments.npz", "report.md", PAGE, REPORT, JOURNAL}
+    {INTEGER, ANNOTATED, SCHEME, CALIBRATION}
+    | {"front.json", "front.csv", "front.png", "moments.npz", "report.md", PAGE, REPORT, JOURNAL}
     | {TEACHER, MEMBER, SOURCE}
     | FINETUNED
 )
@@ -39,6 +44,26 @@ MEASURED = frozenset({SENSITIVITY, HEAT_MAP})
 
 STAGED = ".partial-"
 """Prefix of folders that hold files while they are written."""
+
+
+def path_of(value: object, name: str = "folder") -> Path:
+    """A path that a Python program gives.
+
+    Parameters
+    ----------
+    value : str or Path
+        The path.
+    name : str
+        Name of the argument, for the message.
+
+    Raises
+    ------
+    UsageError
+        If it is neither a str nor a Path.
+    """
+    if not isinstance(value, str | Path):
+        raise UsageError(f"{name} must be a path, got a {type(value).__name__}")
+    return Path(value)
 
 
 class Folder:

@@ -12,21 +12,27 @@ from onnx import numpy_helper
 
 from onnxgru import events
 from onnxgru.core import files
-from onnxgru.core.errors import OutputError, UsageError
-from onnxgru.core.folder import Folder
+from onnxgru.core.errors import OutputError
+from onnxgru.core.folder import (
+    FINETUNED_CALIBRATION,
+    FINETUNED_MODEL,
+    FINETUNED_WEIGHTS,
+    INTEGER,
+    SCHEME,
+    Folder,
+    path_of,
+)
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerProgram
-from onnxgru.core.scheme import Scheme
 from onnxgru.data.dataset import Recorded
 from onnxgru.data.reading import Source
 from onnxgru.events import Listener, Stage, warned
 from onnxgru.firmware.sources import Library, Vector
-from onnxgru.output.reopening import report_of, session_of
+from onnxgru.output.reopening import report_of, scheme_of, session_of
 from onnxgru.passes.graph import source
 from onnxgru.runtime.engines import Initial, LayerEvaluator, States
 from onnxgru.runtime.evaluator import Evaluator
 from onnxgru.runtime.host import Host
-from onnxgru.session import finetuning
 from onnxgru.session.recordings import VALIDATION
 from onnxgru.session.session import Session
 from onnxgru.settings.config import TASKS, Config
@@ -103,20 +109,16 @@ def write_c(
         If sums of a product could leave 32 bits, or ``integer.onnx`` cannot be read.
     """
     events.check(listener)
-    for name, value in (("folder", folder), ("output", output)):
-        if not isinstance(value, str | Path) and (name == "folder" or value is not None):
-            raise UsageError(f"{name} must be a path, got a {type(value).__name__}")
-    place = Path(folder)
+    place = path_of(folder)
     before = report_of(place)
-    target = Folder(Path(output) if output is not None else place / SOURCES)
+    target = Folder(place / SOURCES if output is None else path_of(output, "output"))
     target.check(force=force, resume=None)
     given = {"validation": validation, "metric": metric}
     changed = {name: value for name, value in given.items() if value is not None}
     session = _session(place, session_of(place, before, model, changed, listener, force=False))
-    scheme = Scheme.load(place / "scheme.json")
-    scheme.validate(session.model.layers, str(place / "scheme.json"))
+    scheme = scheme_of(place, session.model.layers)
     program = session.quantizer(scheme)
-    integer = place / "integer.onnx"
+    integer = place / INTEGER
     written = source.proto(source.read(integer))
     if _stored(session.emission.integer(program, scheme)) != _stored(written):
         raise OutputError(
@@ -140,17 +142,17 @@ def _stored(model: onnx.ModelProto) -> dict[str, bytes]:
 
 def _session(place: Path, session: Session) -> Session:
     """The session with the weights of a fine-tuning, where the folder has any."""
-    weights = place / finetuning.WEIGHTS
+    weights = place / FINETUNED_WEIGHTS
     if not weights.is_file():
         return session
     known = defaults(Config, (*TASKS, *dependent(Search), *dependent(Finetuning), "training_data"))
     changed = {
-        "scheme": place / "scheme.json",
+        "scheme": place / SCHEME,
         "weights_file": str(weights),
-        "calibration_file": place / finetuning.CALIBRATION,
+        "calibration_file": place / FINETUNED_CALIBRATION,
     }
     config = replace(session.config, **{**known, **changed})
-    return Session.open(place / finetuning.MODEL, config, session.listener)
+    return Session.open(place / FINETUNED_MODEL, config, session.listener)
 
 
 class _Recorder:

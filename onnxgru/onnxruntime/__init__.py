@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from onnxgru.core.errors import OnnxgruError
+from onnxgru.core.folder import INTEGER, path_of
 from onnxgru.events import Notice, warned
 from onnxgru.onnxruntime import library
-from onnxgru.onnxruntime.operators import GRAPH, described
+from onnxgru.onnxruntime.operators import described
 
 
 def register(session_options: Any, folder: str | Path, *, model: object = None) -> tuple[str, ...]:
@@ -51,11 +52,11 @@ def register(session_options: Any, folder: str | Path, *, model: object = None) 
     ModelError
         If the float model is not there any more.
     """
-    place = Path(folder)
+    place = path_of(folder)
     found = described(place, model)
     try:
         for reason in found.left:
-            warned(Notice(f"{place / GRAPH}: {reason}; the portable body runs"))
+            warned(Notice(f"{place / INTEGER}: {reason}; the portable body runs"))
         if not found.operators:
             return ()
         library.register(session_options, found.operators)

@@ -9,16 +9,16 @@ import numpy as np
 import onnx
 
 from onnxgru.core.errors import OutputError
+from onnxgru.core.folder import INTEGER
 from onnxgru.core.metadata import DOMAIN, RECURRENCE
 from onnxgru.core.program import IntegerLayer, IntegerProgram, IntegerRecurrence
 from onnxgru.onnxruntime.entry import Entry, entry
 from onnxgru.output.reopening import program_of
 
-GRAPH = "integer.onnx"
 MOST_STATES, LONGEST = 12, 255
-"""Of a direction and its name, as ``operator.c`` has place for."""
+"""Most states of a direction and most bytes of its name that ``operator.c`` has place for."""
 MASK = "mask"
-"""Name of a function's input."""
+"""Name of the function input that says which steps of each sequence count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +113,9 @@ def described(place: Path, model: object = None) -> Described:
         If the float model is not there any more.
     """
     _, program = program_of(place, model)
-    if not (place / GRAPH).is_file():
-        raise OutputError(f"{place}: must hold {GRAPH}; quantise again")
-    return matched(onnx.load(place / GRAPH, load_external_data=False), program)
+    if not (place / INTEGER).is_file():
+        raise OutputError(f"{place}: must hold {INTEGER}; quantise again")
+    return matched(onnx.load(place / INTEGER, load_external_data=False), program)
 
 
 def matched(graph: onnx.ModelProto, program: IntegerProgram) -> Described:

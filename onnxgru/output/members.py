@@ -1,14 +1,13 @@
 """What goes on from an output folder: picking another member of a front, and fine-tuning."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from onnxgru import events
 from onnxgru.core import size
 from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
-from onnxgru.core.folder import MEMBER, PAGE, REPORT, TEACHER, Folder
-from onnxgru.core.network import Layer
+from onnxgru.core.folder import MEMBER, PAGE, REPORT, TEACHER, Folder, path_of
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
 from onnxgru.data.dataset import Dataset
@@ -18,7 +17,7 @@ from onnxgru.documents.remarks import figure
 from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, Stage, Widened, warned
 from onnxgru.output import writing as output
-from onnxgru.output.reopening import front_of, report_of, session_of
+from onnxgru.output.reopening import front_of, report_of, scheme_of, session_of
 from onnxgru.output.result import Result
 from onnxgru.session.finetuning import (
     Candidates,
@@ -102,7 +101,7 @@ def pick(
         ``max_bytes``.
     """
     events.check(listener)
-    place = _place(folder)
+    place = path_of(folder)
     limit = None if max_bytes is None else size.parse(max_bytes)
     _check_choice(index, limit, max_drop, widen)
     front, before = front_of(place), report_of(place)
@@ -224,7 +223,7 @@ def finetune(
         If the data do not fit the model, or are too few or of one class.
     """
     events.check(listener)
-    place = _place(folder)
+    place = path_of(folder)
     before = report_of(place)
     if data is None:
         raise UsageError("finetune needs training data, got None; name a file, folder or callable")
@@ -242,7 +241,7 @@ def finetune(
     session.examine(training)
     begun = None if start is None else _begun(session.model, session.config, Path(start))
     front = None if index is None else front_of(place)
-    scheme = _scheme_of(place, session.model.layers) if front is None else None
+    scheme = scheme_of(place, session.model.layers) if front is None else None
     with target.locked():
         if clears:
             target.clear()
@@ -260,13 +259,6 @@ def finetune(
             )  # fmt: skip
         assert scheme is not None
         return _tuned(session, place, target, before, scheme, training, lesson, checkpoints)
-
-
-def _scheme_of(place: Path, layers: Iterable[Layer]) -> Scheme:
-    """The scheme of a folder's files."""
-    scheme = Scheme.load(place / "scheme.json")
-    scheme.validate(layers, str(place / "scheme.json"))
-    return scheme
 
 
 def _tuning_target(
@@ -303,12 +295,6 @@ def _tuned(
     )  # fmt: skip
 
 
-def _place(folder: object) -> Path:
-    if not isinstance(folder, str | Path):
-        raise UsageError(f"folder must be a path, got a {type(folder).__name__}")
-    return Path(folder)
-
-
 def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
@@ -327,9 +313,7 @@ def _target(
     OutputError
         If it holds something, and that may not be replaced.
     """
-    if where is not None and not isinstance(where, str | Path):
-        raise UsageError(f"output must be a path, got a {type(where).__name__}")
-    target = Folder(Path(where) if where is not None else place / name)
+    target = Folder(place / name if where is None else path_of(where, "output"))
     target.check(force=force, resume=resume)
     return target
 

@@ -1,6 +1,6 @@
 """Opening a folder again: its documents, and the session that it was written from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,16 @@ from typing import Any
 from onnxgru.calibration.moments import MOMENTS
 from onnxgru.core import entrypoint, files
 from onnxgru.core.errors import DataError, ModelError, OutputError, UsageError
-from onnxgru.core.folder import REPORT, SOURCE
+from onnxgru.core.folder import CALIBRATION as CALIBRATION_FILE
+from onnxgru.core.folder import (
+    FINETUNED_CALIBRATION,
+    FINETUNED_MODEL,
+    FINETUNED_WEIGHTS,
+    REPORT,
+    SCHEME,
+    SOURCE,
+)
+from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.data import metrics
@@ -19,7 +28,6 @@ from onnxgru.documents.front import FORMAT, NAME, Front
 from onnxgru.documents.report import Report
 from onnxgru.events import Listener, Notice, silent
 from onnxgru.passes.graph.source import origin
-from onnxgru.session import finetuning
 from onnxgru.session.model import Model, read
 from onnxgru.session.quantizer import Quantizer
 from onnxgru.session.recordings import CALIBRATION, SYNTHETIC, VALIDATION
@@ -64,6 +72,19 @@ def report_of(place: Path) -> Report:
     return Report.parse(files.parse(place / REPORT, reports.FORMAT), str(place / REPORT))
 
 
+def scheme_of(place: Path, layers: Iterable[Layer]) -> Scheme:
+    """The scheme of an output folder.
+
+    Raises
+    ------
+    SchemeError
+        If its ``scheme.json`` cannot be read, or does not fit the layers.
+    """
+    scheme = Scheme.load(place / SCHEME)
+    scheme.validate(layers, str(place / SCHEME))
+    return scheme
+
+
 def session_of(
     place: Path,
     before: Report,
@@ -102,7 +123,7 @@ def session_of(
         If the validation data cannot be read again.
     """
     settings = _settings_of(before)
-    settings |= {"force": force, "resume": False, "calibration_file": place / "calibration.json"}
+    settings |= {"force": force, "resume": False, "calibration_file": place / CALIBRATION_FILE}
     settings["output"] = None
     given = settings.get("weights_file") is not None
     settings |= {"training_data": None, "weights_file": None} | dict(changed)
@@ -151,22 +172,21 @@ def program_of(place: Path, model: object = None) -> tuple[Model, IntegerProgram
     """
     before = report_of(place)
     settings = _settings_of(before)
-    tuned = (place / finetuning.MODEL).is_file()
+    tuned = (place / FINETUNED_MODEL).is_file()
     settings |= {name: None for name in (*ROLES, "training_data", "output")}
     settings |= dict.fromkeys(("search", "resume", "finetune_candidates"), False)
     settings |= {
-        "scheme": place / "scheme.json",
+        "scheme": place / SCHEME,
         "bits": None,
         "metric": "auto",
-        "calibration_file": place / (finetuning.CALIBRATION if tuned else "calibration.json"),
-        "weights_file": place / finetuning.WEIGHTS if tuned else settings.get("weights_file"),
+        "calibration_file": place / (FINETUNED_CALIBRATION if tuned else CALIBRATION_FILE),
+        "weights_file": place / FINETUNED_WEIGHTS if tuned else settings.get("weights_file"),
     }
     config = Config(**settings)
     _check_moments(place, config)
-    given = place / finetuning.MODEL if tuned else _model_of(place, before, model)
+    given = place / FINETUNED_MODEL if tuned else _model_of(place, before, model)
     found = read(given, config)
-    scheme = Scheme.load(place / "scheme.json")
-    scheme.validate(found.layers, str(place / "scheme.json"))
+    scheme = scheme_of(place, found.layers)
 
     def collect() -> Iterator[Dataset]:
         raise OutputError(f"{place}: must have {config.calibration_file}, which is not there")

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from onnxgru.core.folder import ANNOTATED, INTEGER, PAGE
 from onnxgru.core.scheme import Scheme
 from onnxgru.documents.front import Front
 from onnxgru.documents.remarks import TITLES
@@ -103,17 +104,17 @@ class Result:
     @property
     def integer(self) -> Path:
         """The portable integer graph."""
-        return self.folder / "integer.onnx"
+        return self.folder / INTEGER
 
     @property
     def annotated(self) -> Path:
         """The annotated float graph."""
-        return self.folder / "annotated.onnx"
+        return self.folder / ANNOTATED
 
     @property
     def page(self) -> Path:
         """The report to look at in a browser."""
-        return self.folder / "report.html"
+        return self.folder / PAGE
 
     @property
     def flash_bytes(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxgru.core.errors import DataError, UsageError
+from onnxgru.core.folder import path_of
 from onnxgru.core.integers import Codes
 from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.data.dataset import Dataset, InputSpec
@@ -50,7 +51,7 @@ def load(folder: str | Path, *, streaming: bool = False, model: object = None) -
     >>> runner = onnxgru.load("out")  # doctest: +SKIP
     >>> (scores,) = runner.run(None, {"x": frames})  # doctest: +SKIP
     """
-    found, program = program_of(Path(folder), model)
+    found, program = program_of(path_of(folder), model)
     return Runner(found.host, program, str(folder), streaming=streaming)
 
 

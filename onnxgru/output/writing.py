@@ -5,7 +5,18 @@ from typing import Any
 
 from onnxgru.core import files
 from onnxgru.core.errors import ModelError, SchemeError, VerificationError
-from onnxgru.core.folder import JOURNAL, PAGE, REPORT, SENSITIVITY, SOURCE, Folder
+from onnxgru.core.folder import (
+    ANNOTATED,
+    CALIBRATION,
+    INTEGER,
+    JOURNAL,
+    PAGE,
+    REPORT,
+    SCHEME,
+    SENSITIVITY,
+    SOURCE,
+    Folder,
+)
 from onnxgru.core.scheme import Scheme
 from onnxgru.cost.account import account
 from onnxgru.data.dataset import Dataset
@@ -93,7 +104,7 @@ def finish(
     tuned = session.on(tuning.quantizer, tuning.yardstick)
     scheme = delta.applied(*tuned.parts, scheme, session.listener)
     written, contents = _make(tuned, scheme, _kept(folder, outcome, tuned=True))
-    contents["calibration.json"] = session.quantizer.statistics.calibration_bytes
+    contents[CALIBRATION] = session.quantizer.statistics.calibration_bytes
     contents |= tuning.contents() | others
     result = _write(
         tuned, folder, written, contents, outcome, summary, front, tuning.summary, home=home
@@ -181,10 +192,10 @@ def _make(session: Session, scheme: Scheme, kept: str) -> tuple[QuantizedModel, 
     if session.config.annotation == "qonnx":
         shown = session.emission.quants(annotated)
     contents = {
-        "integer.onnx": integer.SerializeToString(deterministic=True),
-        "annotated.onnx": shown.SerializeToString(deterministic=True),
-        "scheme.json": scheme.dumps(),
-        "calibration.json": session.quantizer.statistics.calibration_bytes,
+        INTEGER: integer.SerializeToString(deterministic=True),
+        ANNOTATED: shown.SerializeToString(deterministic=True),
+        SCHEME: scheme.dumps(),
+        CALIBRATION: session.quantizer.statistics.calibration_bytes,
         **session.quantizer.statistics.moments_files,
         **({SOURCE: session.model.origin.content} if session.model.origin.held else {}),
         **vectors,

@@ -19,7 +19,13 @@ from onnxgru.core.errors import (
     OutputError,
     OverflowProofError,
 )
-from onnxgru.core.folder import MEMBER, TEACHER
+from onnxgru.core.folder import (
+    FINETUNED_CALIBRATION,
+    FINETUNED_MODEL,
+    FINETUNED_WEIGHTS,
+    MEMBER,
+    TEACHER,
+)
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
@@ -39,10 +45,6 @@ from onnxgru.training.state import Epoch
 from onnxgru.training.trace import import_torch
 
 Array = npt.NDArray[Any]
-
-MODEL = "finetuned.onnx"
-WEIGHTS = "finetuned.weights.npz"
-CALIBRATION = "finetuned.calibration.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +87,9 @@ class Tuning:
         }
         calibration = replace(known, overrides=ranges, model=files.digest(content))
         return {
-            MODEL: content,
-            WEIGHTS: finetuned.dump(self.tuned.rounded),
-            CALIBRATION: calibration.dumps(),
+            FINETUNED_MODEL: content,
+            FINETUNED_WEIGHTS: finetuned.dump(self.tuned.rounded),
+            FINETUNED_CALIBRATION: calibration.dumps(),
         }
 
 
@@ -502,11 +504,11 @@ def load_tuned(model: Model, config: Config, folder: Path) -> Tuned:
     ModelError
         If it is of another model.
     """
-    path = folder / MODEL
+    path = folder / FINETUNED_MODEL
     if not path.is_file():
         raise OutputError(
-            f"{folder}: must be the folder of a fine-tuning, it has no {MODEL}; fine-tune one "
-            "member first"
+            f"{folder}: must be the folder of a fine-tuning, it has no {FINETUNED_MODEL}; "
+            "fine-tune one member first"
         )
     found = read(path, config)
     weights, wanted = (

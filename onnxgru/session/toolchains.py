@@ -19,6 +19,7 @@ import onnx
 from onnx import helper
 
 from onnxgru.core.errors import DataError, ModelError, UsageError, VerificationError
+from onnxgru.core.folder import INTEGER
 from onnxgru.data import sources
 from onnxgru.data.reading import Source
 from onnxgru.events import Listener, Stage
@@ -42,8 +43,6 @@ SECONDS = 120.0
 
 TIES = 0.01
 """Share of the codes that computed floats may become one apart."""
-
-GRAPH = "integer.onnx"
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class Trial:
     @classmethod
     def of(cls, path: str | Path, data: Source | None) -> "Trial":
         """That of an output folder or an ONNX file; raises what `verify` does."""
-        file = Path(path) / GRAPH if Path(path).is_dir() else Path(path)
+        file = Path(path) / INTEGER if Path(path).is_dir() else Path(path)
         model = source.proto(source.read(source.origin(file)))
         shown = crossings(model)
         if not shown.codes:
