@@ -12,6 +12,7 @@ import os
 import statistics
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measure import arguments, seconds, show
@@ -86,7 +87,7 @@ def main() -> None:
             config = Config(search=True, training_data=train, batch_size=32, seed=seed, **spent)
             found = schemes(config)
             middle = found[len(found) // 2]
-            session = Session.open(MODEL, config.merged({"epochs": 3}), fused=True)
+            session = Session.open(MODEL, replace(config, epochs=3), fused=True)
             data = training_data(session.model, session.yardstick, config)
             assert data is not None
             beacon = tune(*session.parts, middle, data).tuned
@@ -95,7 +96,7 @@ def main() -> None:
                     continue
                 for name, (epochs, from_beacon) in ARMS.items():
                     start = beacon if from_beacon else None
-                    made = measured(scheme, config.merged({"epochs": epochs}), start)
+                    made = measured(scheme, replace(config, epochs=epochs), start)
                     rows[name].append(made)
     figures: dict[str, float | str] = {"members": len(rows["float, 1 epoch"])}
     for name, results in rows.items():

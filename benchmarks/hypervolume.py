@@ -96,7 +96,7 @@ def main() -> None:
     seeds = range(1 if parsed.quick else 5)
     config = Config(search=True, rounding="nearest", ranges="plain")  # searches alone are compared
     ours = Study(*Session.open(MODEL, config).parts)
-    coupled = Study(*Session.open(MODEL, config.merged({"genome": "coupled"})).parts)
+    coupled = Study(*Session.open(MODEL, replace(config, genome="coupled")).parts)
     limit = ours.baseline + ours.max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
     generations = 5 if parsed.quick else GENERATIONS

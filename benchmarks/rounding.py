@@ -33,22 +33,22 @@ GPTQ, CORRECTED = {"rounding": "gptq"}, {"bias_correction": True}
 SATURATING, ALIGNED = {"ranges": "saturating"}, {"ranges": "aligned"}
 ROUNDINGS = {
     "nearest": NEAREST,
-    "nearest, bias correction": NEAREST.merged(CORRECTED),
-    "gptq": NEAREST.merged(GPTQ),
-    "gptq, bias correction": NEAREST.merged(GPTQ | CORRECTED),
+    "nearest, bias correction": replace(NEAREST, **CORRECTED),
+    "gptq": replace(NEAREST, **GPTQ),
+    "gptq, bias correction": replace(NEAREST, **GPTQ | CORRECTED),
 }
 RANGES = {
     "plain": NEAREST,
-    "saturating": NEAREST.merged(SATURATING),
-    "aligned": NEAREST.merged(ALIGNED),
+    "saturating": replace(NEAREST, **SATURATING),
+    "aligned": replace(NEAREST, **ALIGNED),
 }
 TOGETHER = {
     "nearest, plain": NEAREST,
     "gptq, plain": ROUNDINGS["gptq"],
     "nearest, saturating": RANGES["saturating"],
-    "gptq, saturating": NEAREST.merged(GPTQ | SATURATING),
-    "gptq, aligned": NEAREST.merged(GPTQ | ALIGNED),
-    "all": NEAREST.merged(GPTQ | CORRECTED | ALIGNED),
+    "gptq, saturating": replace(NEAREST, **GPTQ | SATURATING),
+    "gptq, aligned": replace(NEAREST, **GPTQ | ALIGNED),
+    "all": replace(NEAREST, **GPTQ | CORRECTED | ALIGNED),
 }
 
 
