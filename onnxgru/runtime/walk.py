@@ -187,14 +187,26 @@ class Walk:
             Steps of every sequence.
         initial : dict of str to list of ndarray of float32, shape (D, B, H)
             Given first values by carry; none where calls hand them on.
+
+        Raises
+        ------
+        ModelError
+            If the node has no sequences, or gets something else for some number of recordings.
         """
         self._advance(self._plan.levels[place])
         port = self._plan.ports[place]
         if not port.x:
             raise ModelError(f"node {node!r} has no input sequence; export the model again")
+        sequences = self.value(port.x)
+        if wrong := next((x.shape for x in sequences if x.ndim != 3), None):
+            raise ModelError(
+                f"node {node!r} reads an array of shape {wrong}, and must read (steps, recordings, "
+                "features) for every number of recordings; export the model so that no axis of "
+                "size 1 falls away"
+            )
         given = {} if place in self._plan.carried else port.initial
         return (
-            self.value(port.x),
+            sequences,
             self.value(port.lengths) if port.lengths else None,
             {carry: self.value(name) for carry, name in given.items()},
         )

@@ -95,3 +95,18 @@ def test_a_fixed_length_needs_no_steps(tmp_path: Path) -> None:
     case = grus.Case(T=6, B=3, I=4, H=5, dynamic=False)
     model = pipeline(grus.model(case), grus.feeds(case))
     assert forms.check(model.model, model.layers, Form("unrolled"), lambda event: None) is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_axis_that_falls_away_with_one_recording(tmp_path: Path) -> None:
+    """``Squeeze`` without axes: right with eight recordings, and wrong with one."""
+    first = grus.Case(T=5, B=8, I=3, H=5)
+    model = grus.stacked([first, grus.Case(T=5, B=8, I=5, H=2, outputs=("Y",))])
+    between = next(node for node in model.graph.node if node.op_type == "Squeeze")
+    del between.input[1:]
+    onnx.save(model, tmp_path / "small.onnx")
+    np.savez(tmp_path / "small.calibration.npz", **grus.feeds(first))
+    settings = Config(recurrence="unrolled", steps=5, output=tmp_path / "out")
+    with pytest.raises(ModelError, match=r"shape \(5, 5\), and must read \(steps, recordings"):
+        quantize(tmp_path / "small.onnx", settings)
+    assert not (tmp_path / "out").exists()
