@@ -5,8 +5,8 @@ of 2 and 4 bits, and with outputs of 8 bits. *Before* is a program with biases o
 multipliers of two. The SQNR is that of the model's output on hold-out data, and the mean over all
 values of some of them.
 
-    python -m benchmarks.flash --models FOLDER [--tasks NAME ...] [--draws 4] [--quick]
-        [--json FILE]
+    python -m benchmarks.flash --models FOLDER [--tasks NAME ...] [--widths 2/2 ...] [--draws 4]
+        [--quick] [--json FILE]
 """
 
 import math
@@ -24,7 +24,7 @@ from benchmarks.measure import parser_of, show
 from onnxgru.core import fixedpoint
 from onnxgru.core.program import IntegerProgram
 from onnxgru.cost.account import account
-from onnxgru.custom_ops.kinds import linear
+from onnxgru.custom_ops.kinds import biases, linear
 from onnxgru.data.metrics import sqnr
 from onnxgru.models.zoo import TASKS
 from onnxgru.runtime.observation import compare
@@ -43,7 +43,8 @@ TRACED = 100
 def exact() -> Iterator[None]:
     """Multipliers of two bytes and biases that lose nothing, whatever narrow ones would cost."""
     with (
-        mock.patch.object(linear, "BIAS_LOSS", 0.0),
+        mock.patch.object(biases, "LOSS", 0.0),
+        mock.patch.object(biases, "SLIGHT_LOSS", 0.0),
         mock.patch.object(fixedpoint, "LEAST_LOSS", -1.0),
         mock.patch.object(linear, "TOLERANCE", math.inf),
     ):
@@ -55,10 +56,10 @@ def sizes(program: IntegerProgram) -> tuple[float, float]:
     flash = account(program).flash
     parts = [p for o in program.operators if isinstance(o, linear.Linear) for p in o.parts]
     whole = sum(flash.values())
-    biases = sum(4 * part.bias.size for part in parts)
+    four = sum(4 * part.bias.size for part in parts)
     small = sum(part.bias.size for part in parts if part.output.requantization.small)
     exponents = sum(len(operator.exponents) for operator in program.operators)
-    before = whole - flash["bias"] + biases + small - exponents
+    before = whole - flash["bias"] + four + small - exponents
     return whole / flash["weight"], before / flash["weight"]
 
 
@@ -115,12 +116,17 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the data")
     parser.add_argument("--tasks", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--draws", type=int, default=4)
+    names = {f"{weights}/{outputs}": (weights, outputs) for weights, outputs in WIDTHS}
+    parser.add_argument(
+        "--widths", nargs="+", choices=names, default=list(names), help="of weights / outputs"
+    )
     parsed = parser.parse_args()
+    widths = [names[name] for name in parsed.widths]
     figures: dict[str, float | str] = {}
     for name in MODELS[:1] if parsed.quick else parsed.tasks:
         path = parsed.models / f"{TASKS[name].stem}.onnx"
         figures |= measured(
-            path, 1 if parsed.quick else parsed.draws, WIDTHS[:1] if parsed.quick else WIDTHS
+            path, 1 if parsed.quick else parsed.draws, WIDTHS[:1] if parsed.quick else widths
         )
     show(figures, parsed)
 

@@ -9,12 +9,11 @@ Integer, for channel j of the outputs::
     acc_j = sum_i (q_x,i - Z_x) q_W,ji + 2^e q_b,j      q_b = round(b / (2^e S_x S_W,j))
     q_y,j = clip(Z_y + requantize(acc_j, S_x S_W,j / S_y), 0, 2^b - 1)
 
-Biases are int32 in the arithmetic. They are stored in the narrowest of int8, int16 and int32 that
-holds all of an operator's. Where weights or results have at most 4 bits, it is the narrowest that
-holds them within a 16th of a code. Their unit, 2^e, is then the least with which they fit, so that
-nothing is lost where they fit anyway (e = 0)::
+Biases are int32 in the arithmetic, and stored in few bytes: see `onnxgru.custom_ops.kinds.biases`.
+A product of one input adds them after its multiplication, in a unit of the result::
 
-    2^(e-1) S_x S_W,j / S_y <= 1/16
+    q_y,j = clip(Z_y + ((acc_j M_j + 2^e q_b,j + 2^(s-1)) >> s), 0, 2^b - 1)
+    q_b = round(2^(s-e) b / S_y)
 
 Multipliers have 8 bits where these are precise enough beside the rounding of weights or results,
 and 15 elsewhere: see `onnxgru.core.fixedpoint`.
@@ -41,7 +40,7 @@ computed in two planes of bytes, with both planes' extremes proved: see
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, cycle
 from typing import Any, ClassVar, Generic
@@ -55,7 +54,7 @@ from onnxgru.core.errors import OverflowProofError
 from onnxgru.core.fixedpoint import (
     EXACT_IN_FLOAT32,
     INT32_MAXIMUM,
-    MAXIMUM_SHIFT,
+    MOST_CODES,
     Requantization,
 )
 from onnxgru.core.flash import FlashItem
@@ -81,18 +80,12 @@ from onnxgru.core.program import (
 )
 from onnxgru.core.tape import Tape, digest
 from onnxgru.core.weights import Rounded
-from onnxgru.custom_ops.kinds import requantize
+from onnxgru.custom_ops.kinds import biases, requantize
 from onnxgru.custom_ops.kinds.planes import planes
 from onnxgru.custom_ops.kinds.words import byte_shift, split
 
 BIAS_LIMIT = 2**30
 """Largest magnitude of a bias code: scales of weights are never so small that it is exceeded."""
-
-BIAS_LOSS = 1 / 16
-"""Codes that a bias may lose to be stored in fewer bytes, at narrow widths."""
-
-NARROW = 4
-"""Bits of narrow weights and results."""
 
 TOLERANCE = 32
 """Small multipliers err by at most this fraction of the rounding error of the largest weight."""
@@ -131,6 +124,8 @@ class Part:
         bits, else 0.
     exponent : int
         e: the biases are multiples of 2^e.
+    after : bool
+        Whether biases are added after the multiplication, and `extremes` are without them.
     """
 
     output: Output
@@ -141,11 +136,23 @@ class Part:
     extremes: npt.NDArray[np.int64]
     dropped: int = 0
     exponent: int = 0
+    after: bool = False
+
+    @property
+    def products(self) -> npt.NDArray[np.int64]:
+        """Proved extremes of the accumulator without its bias, shape (2, outputs)."""
+        return self.extremes if self.after else self.extremes - self.bias
+
+    @property
+    def bias_step(self) -> float:
+        """What 1 in `bias` stands for, where biases are added after the multiplication."""
+        output = self.output
+        return math.ldexp(output.boundary.quantization.scale, -output.requantization.shift)
 
     @property
     def narrow(self) -> bool:
         """Whether its biases may be rounded to fit fewer bytes."""
-        return min(self.type.bits, self.output.boundary.quantization.bits) <= NARROW
+        return min(self.type.bits, self.output.boundary.quantization.bits) <= biases.NARROW
 
     @property
     def unit(self) -> int:
@@ -194,8 +201,13 @@ class Part:
         dropped = BYTE_BITS if kind.wide and operand.type.wide else 0
         scales = operand.scale * rounded.scales.astype(np.float64) * (1 << dropped)
         ratios = scales / result.quantization.scale
-        narrow = min(weight_bits, result.quantization.bits) <= NARROW
-        codes, exponent = _biases(rounded.bias / scales, ratios, BIAS_LOSS if narrow else 0.0)
+        narrow = min(weight_bits, result.quantization.bits) <= biases.NARROW
+        wide = kind.wide or operand.type.wide or result.quantization.type.wide
+        if weight.shape[1] == 1 and not wide:
+            return cls._single(operator, rounded, kind, operand, result)
+        codes, exponent = biases.stored(
+            rounded.bias / scales, ratios, biases.LOSS if narrow else 0.0
+        )
         extremes = (accumulator(rounded.sums, operand) + (1 << dropped >> 1) >> dropped) + codes
         largest = int(np.abs(extremes).max())
         product = _intermediate(weight, operand, extremes - codes)
@@ -215,30 +227,32 @@ class Part:
         bias = codes.astype(np.int32)
         return cls(output, weight, rounded.scales, bias, kind, extremes, dropped, exponent)
 
-
-def _biases(
-    exact: npt.NDArray[np.float64], ratios: npt.NDArray[np.float64], loss: float
-) -> tuple[npt.NDArray[np.int64], int]:
-    """Biases of an operator in the accumulator's units, and e.
-
-    Parameters
-    ----------
-    exact : ndarray of float64, shape (outputs,)
-        Biases before rounding.
-    ratios : ndarray of float64, shape (outputs,)
-        Codes of the result per unit of the accumulator.
-    loss : float
-        Codes that a bias may lose.
-    """
-
-    def codes(exponent: int) -> npt.NDArray[np.int64]:
-        return np.rint(np.ldexp(exact, -exponent)).astype(np.int64)
-
-    most = math.frexp(2 * loss / float(ratios.max()))[1] - 1
-    most = min(max(most, 0), MAXIMUM_SHIFT)
-    least = narrowest(codes(most))
-    exponent = next(e for e in range(most + 1) if narrowest(codes(e)) == least)
-    return codes(exponent) << exponent, exponent
+    @classmethod
+    def _single(
+        cls,
+        operator: LinearOperator,
+        rounded: Rounded,
+        kind: WeightType,
+        operand: Quantization,
+        result: Boundary,
+    ) -> "Part":
+        """Parameters of a product of one input, the biases of which are added at last."""
+        scale, bits = result.quantization.scale, result.quantization.bits
+        ratios = operand.scale * rounded.scales.astype(np.float64) / scale
+        codes = np.clip(rounded.bias / scale, 1 - MOST_CODES, MOST_CODES - 1)
+        extremes = accumulator(rounded.sums, operand)
+        largest = np.abs(extremes).max(0)
+        requantization = Requantization.derive(
+            ratios, largest, bits, kind.rounding / TOLERANCE, np.abs(codes)
+        )
+        shift = requantization.shift
+        loss = biases.LOSS if min(kind.bits, bits) <= biases.NARROW else biases.SLIGHT_LOSS
+        found, exponent = biases.stored(np.ldexp(codes, shift), np.ldexp(np.ones(1), -shift), loss)
+        output = Output(operator.name, result, requantization, len(found), int(largest.max()))
+        bias = found.astype(np.int32)
+        return cls(
+            output, rounded.codes, rounded.scales, bias, kind, extremes, 0, exponent, after=True
+        )
 
 
 def _intermediate(
@@ -288,8 +302,8 @@ class Parameters(Generic[Value]):
     ----------
     weights : tuple of Value
         (inputs, sum of outputs), in blocks of inputs.
-    bias : Value
-        (sum of outputs,).
+    bias : Value, optional
+        (sum of outputs,), where it is added to the accumulator.
     zero_points : tuple of Value
         Of the operand, uint8; of wide codes the upper and the lower byte.
     requantization : requantize.Parameters
@@ -299,7 +313,7 @@ class Parameters(Generic[Value]):
     """
 
     weights: tuple[Value, ...]
-    bias: Value
+    bias: Value | None
     zero_points: tuple[Value, ...]
     requantization: requantize.Parameters[Value]
     byte: Shift[Value] | None = None
@@ -322,7 +336,9 @@ class Linear(IntegerOperator):
     """
 
     kind: ClassVar[str] = "linear"
-    vectors: ClassVar[tuple[str, ...]] = ("bias", "requantization.multiplier")
+    vectors: ClassVar[tuple[str, ...]] = (
+        "bias", "requantization.multiplier", "requantization.offset",
+    )  # fmt: skip
     operands: tuple[Boundary, ...]
     inputs: tuple[str, ...]
     parts: tuple[Part, ...]
@@ -346,13 +362,13 @@ class Linear(IntegerOperator):
     @cached_property
     def exponents(self) -> tuple[int, ...]:
         """Exponents of the biases of all parts, where the widths allow one to differ from 0."""
-        narrow = any(part.narrow for part in self.parts)
-        return tuple(part.exponent for part in self.parts) if narrow else ()
+        some = any(part.narrow or part.after for part in self.parts)
+        return tuple(part.exponent for part in self.parts) if some else ()
 
     @property
     def form(self) -> tuple[object, ...]:
-        """With the container of the weights too."""
-        return (*super().form, self.parts[0].weight.dtype)
+        """With the container of the weights, and where biases are added."""
+        return (*super().form, self.parts[0].weight.dtype, self.parts[0].after)
 
     @cached_property
     def matrices(self) -> list[WeightCodes]:
@@ -378,7 +394,7 @@ class Linear(IntegerOperator):
         if (
             not wide
             and not long
-            and max(int(np.abs(p.extremes - p.bias).max()) for p in self.parts) < EXACT_IN_FLOAT32
+            and max(int(np.abs(p.products).max()) for p in self.parts) < EXACT_IN_FLOAT32
         ):
             return (inputs,)
         weight = np.concatenate(self.matrices)
@@ -404,12 +420,15 @@ class Linear(IntegerOperator):
             p.weights(name, matrix, width)
             for name, matrix, width in zip(names, self.matrices, cycle(widths), strict=False)
         ]
-        biases = [p.biases(f"{part.output.name}/bias", part.stored_bias) for part in self.parts]
+        found = [p.biases(f"{part.output.name}/bias", part.stored_bias) for part in self.parts]
         whole = p.concatenate(stored) if len(stored) > 1 else stored[0]
         blocks = tuple(p.rows(whole, self.blocks))
-        bias = p.concatenate(biases) if len(biases) > 1 else biases[0]
+        bias = p.concatenate(found) if len(found) > 1 else found[0]
         if given.units is not None:
             bias = p.mul(bias, given.units)
+        last, added = requantize.Parameters.of(given), None if self.parts[0].after else bias
+        if added is None:
+            last = replace(last, offset=p.add(last.finish.shift.half, bias))
         operand, stored_zeros = self.operands[0], self.zero_points
         zero_points: tuple[Value, ...]
         if operand.quantization.type.wide:
@@ -419,7 +438,7 @@ class Linear(IntegerOperator):
             place = stored_zeros.position(operand)
             zero_points = (p.byte(stored_zeros.name, stored_zeros.codes, place),)
         byte = byte_shift(p) if self.parts[0].type.wide else None
-        return Parameters(blocks, bias, zero_points, requantize.Parameters.of(given), byte)
+        return Parameters(blocks, added, zero_points, last, byte)
 
     def compute(
         self, primitives: Computing[Value], parameters: Parameters[Value], *operands: Value
@@ -454,7 +473,7 @@ class Linear(IntegerOperator):
         self, primitives: Computing[Value], parameters: Parameters[Value], product: Value
     ) -> Value:
         """Codes of all parts side by side."""
-        total = primitives.add(product, parameters.bias)
+        total = product if parameters.bias is None else primitives.add(product, parameters.bias)
         return requantize.compute(primitives, parameters.requantization, self.results, total)
 
     def flash(self) -> Iterator[FlashItem]:

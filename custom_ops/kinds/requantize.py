@@ -5,7 +5,8 @@
     v = clip((acc + 2^(p-1)) >> p, -2^c, 2^c)
     y = clip(Z_y + ((v M + 2^(s-1)) >> s), 0, 2^b - 1)
 
-For wide codes the product has two words. See `onnxgru.core.fixedpoint` for M, s, p and c and for
+An operator may add a number of its own to v M, together with 2^(s-1). For wide codes the product
+has two words. See `onnxgru.core.fixedpoint` for M, s, p and c and for
 the error bound.
 """
 
@@ -32,12 +33,15 @@ class Parameters(Generic[Value]):
         p and c, where they change anything.
     words : Words, optional
         w, where results have wide codes.
+    offset : Value, optional
+        What is added before the shift, where it is not 2^(s-1) alone.
     """
 
     multiplier: Value
     finish: Finish[Value]
     clip: Clip[Value] | None
     words: Words[Value] | None
+    offset: Value | None = None
 
     @classmethod
     def of(cls, given: Prepared[Value]) -> "Parameters[Value]":
@@ -70,7 +74,7 @@ def compute(
     if clip is not None and (p.general or any(output.clips for output in outputs)):
         value = p.clip(value, clip.low, clip.high)
     kind, words = outputs[0].boundary.quantization.type, parameters.words
-    half = parameters.finish.shift.half
+    half = parameters.finish.shift.half if parameters.offset is None else parameters.offset
     if words is not None and (p.general or any(o.requantization.word for o in outputs)):
         upper = p.floor_shift(value, words.low)
         lower = p.mul(p.sub(value, p.mul(upper, words.low.power)), parameters.multiplier)

@@ -37,6 +37,9 @@ Small multipliers have 8 bits, M <= 2^8 - 1, and take one byte of flash instead 
 where the last term stays within a sixteenth of a code, or the ratio within a tolerance::
 
     A |m - M 2^-(s+p)| <= 1/16    or     |1 - M 2^-(s+p) / m| <= tolerance
+
+Where a number of up to o codes is added to ``v M`` before the shift, a channel is saturated only
+beyond o more codes. The shift is then small enough for the sum to fit int32: o 2^s <= 2^29.
 """
 
 import math
@@ -60,6 +63,8 @@ WIDE_OPERAND_BITS = OPERAND_BITS + WORD_BITS
 
 MINIMUM_SHIFT = 7
 MAXIMUM_SHIFT = 30
+MOST_CODES = 2**22
+"""Of what is added before a shift: with the least shift it fits int32."""
 EXACT_IN_FLOAT32 = 2**24
 INT32_MAXIMUM = 2**31 - 1
 
@@ -67,7 +72,9 @@ Integers = npt.NDArray[np.int64]
 Ratios = npt.NDArray[np.float64]
 
 
-def multiplier(ratios: Ratios, lowest_shift: int, bits: int = OPERAND_BITS) -> tuple[Integers, int]:
+def multiplier(
+    ratios: Ratios, lowest_shift: int, bits: int = OPERAND_BITS, most: int = MAXIMUM_SHIFT
+) -> tuple[Integers, int]:
     """Fixed-point multipliers of up to 15 bits and the one shift they share.
 
     Parameters
@@ -78,20 +85,22 @@ def multiplier(ratios: Ratios, lowest_shift: int, bits: int = OPERAND_BITS) -> t
         The least shift allowed. Ratios that are too large for it get the largest multiplier.
     bits : int
         Width of the multipliers.
+    most : int
+        The largest shift allowed.
 
     Returns
     -------
     multipliers : ndarray of int64, shape (N,)
         round(ratio * 2**shift), within 1 .. 2**bits - 1.
     shift : int
-        `lowest_shift` .. 30.
+        `lowest_shift` .. `most`.
     """
     top = 2**bits - 1
     largest = float(ratios.max())
     shift = bits - math.frexp(largest)[1]
     if round(math.ldexp(largest, shift)) > top:
         shift -= 1
-    shift = min(max(shift, lowest_shift), MAXIMUM_SHIFT)
+    shift = min(max(shift, lowest_shift), most)
     rounded = np.rint(np.ldexp(ratios, shift))
     return np.minimum(np.maximum(rounded, 1), top).astype(np.int64), shift
 
@@ -162,7 +171,12 @@ class Requantization:
 
     @classmethod
     def derive(
-        cls, ratios: Ratios, extremes: Integers, bits: int, tolerance: float | None = None
+        cls,
+        ratios: Ratios,
+        extremes: Integers,
+        bits: int,
+        tolerance: float | None = None,
+        offsets: Ratios | None = None,
     ) -> "Requantization":
         """Parameters from ratios and ranges of accumulators.
 
@@ -177,8 +191,12 @@ class Requantization:
         tolerance : float, optional
             Largest relative error of a ratio with which small multipliers are used. Without it, and
             for wide codes, multipliers have 15 bits.
+        offsets : ndarray of float64, shape (N,), optional
+            Magnitude of what is added before the shift, in codes: below `MOST_CODES`.
         """
-        needed = cls._needed(ratios, extremes, bits)
+        needed, most = cls._needed(ratios, extremes, bits, offsets), MAXIMUM_SHIFT
+        if offsets is not None:
+            most -= 1 + math.ceil(float(offsets.max())).bit_length()
         reach = max(0, int(needed.max() - 1).bit_length())
         beyond = int(extremes.max()) >= EXACT_IN_FLOAT32
         operand_bits, lowest = OPERAND_BITS, MINIMUM_SHIFT
@@ -189,11 +207,11 @@ class Requantization:
             reach = max(reach, operand_bits + MINIMUM_SHIFT)
         shifted = np.ldexp(ratios, max(0, reach - operand_bits))
         if tolerance is not None and operand_bits == OPERAND_BITS:
-            small = cls(*multiplier(shifted, lowest, SMALL_BITS), reach, small=True)
+            small = cls(*multiplier(shifted, lowest, SMALL_BITS, most), reach, small=True)
             off = np.abs(ratios - small._actual)
             if ((off <= tolerance * ratios) | (needed * off <= LEAST_LOSS)).all():
                 return small
-        return cls(*multiplier(shifted, lowest), reach, operand_bits)
+        return cls(*multiplier(shifted, lowest, most=most), reach, operand_bits)
 
     @property
     def _actual(self) -> Ratios:
@@ -202,17 +220,22 @@ class Requantization:
         return np.asarray(actual)
 
     @staticmethod
-    def _needed(ratios: Ratios, extremes: Integers, bits: int) -> Integers:
+    def _needed(
+        ratios: Ratios, extremes: Integers, bits: int, offsets: Ratios | None = None
+    ) -> Integers:
         """A of the module's docstring: the largest magnitude that matters, per channel."""
-        saturation = np.ceil(np.minimum(2.0**bits / ratios, float(2**31)))
+        codes = 2.0**bits if offsets is None else 2.0**bits + offsets
+        saturation = np.ceil(np.minimum(codes / ratios, float(2**31)))
         return np.maximum(1, np.minimum(extremes, saturation.astype(np.int64)))
 
-    def error_bound(self, ratios: Ratios, extremes: Integers, bits: int) -> npt.NDArray[np.float64]:
+    def error_bound(
+        self, ratios: Ratios, extremes: Integers, bits: int, offsets: Ratios | None = None
+    ) -> npt.NDArray[np.float64]:
         """Largest distance of a code from ``acc * ratio``, in codes, where it does not saturate.
 
         Parameters
         ----------
-        ratios, extremes, bits
+        ratios, extremes, bits, offsets
             As given to `derive`.
 
         Returns
@@ -220,7 +243,7 @@ class Requantization:
         ndarray of float64, shape (N,)
         """
         actual = self._actual
-        bound = 0.5 + self._needed(ratios, extremes, bits) * np.abs(ratios - actual)
+        bound = 0.5 + self._needed(ratios, extremes, bits, offsets) * np.abs(ratios - actual)
         if self.pre_shift:  # v is off by up to a half
             bound += 0.5 * np.ldexp(actual, self.pre_shift)
         return np.asarray(bound)

@@ -49,7 +49,7 @@ def _stored(codes: Wide, quantization: Quantization) -> Codes:
     return codes.astype(np.uint16 if quantization.bits > 8 else np.uint8)
 
 
-def _requantize(accumulator: Wide, output: Output) -> Codes:
+def _requantize(accumulator: Wide, output: Output, offset: Wide | int = 0) -> Codes:
     parameters, name = output.requantization, output.name
     quantization = output.boundary.quantization
     kept = 23 if quantization.bits > 8 else 15
@@ -61,7 +61,7 @@ def _requantize(accumulator: Wide, output: Output) -> Codes:
         carried = _fits((value % 256) * parameters.multipliers + half, name) >> 8
         total = _fits((value >> 8) * parameters.multipliers + carried, name)
         return _saturate(total >> parameters.shift - 8, quantization, name)
-    product = _fits(value * parameters.multipliers, name)
+    product = _fits(_fits(value * parameters.multipliers, name) + offset, name)
     return _saturate(_rounded_shift(product, parameters.shift, name), quantization, name)
 
 
@@ -79,7 +79,10 @@ def _linear(operator: Linear, codes: Codes) -> list[Codes]:
             product = _fits(upper + (whole % 256 - zero % 256) @ weight, name)
         else:
             product = _fits((codes.astype(np.int64) - quantization.zero_point) @ weight, name)
-        results.append(_requantize(product + part.bias, part.output))
+        if part.after:
+            results.append(_requantize(product, part.output, part.bias.astype(np.int64)))
+        else:
+            results.append(_requantize(product + part.bias, part.output))
     return results
 
 

@@ -4,6 +4,7 @@ Every operator is computed in float and its output quantised as the integer prog
 weights are rounded on their way, so that gradients reach what they were rounded from.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,8 @@ class LinearCell:
         weight, bias = operator.weight, operator.bias
         self._torch, self._part = torch, part
         fine = step * part.weight_scale.astype(np.float64) * part.unit
+        if part.after:
+            fine = np.full(len(bias), part.bias_step)
         coarse = np.ldexp(fine, part.exponent)
         kept = np.rint(bias / coarse) == part.bias >> part.exponent
         bias = np.where(kept, bias, (part.bias * fine).astype(np.float32))
@@ -73,12 +76,17 @@ class LinearCell:
         """Weights (outputs, inputs) and biases (outputs,) on their grids.
 
         Biases are whole steps of the accumulator, or a power of two of them: products of a
-        weight's scale and that of what the weights are multiplied by, `step`.
+        weight's scale and that of what the weights are multiplied by, `step`. Those that are
+        added after the multiplication are steps of the program's result.
         """
-        unit = self._part.unit << self._part.exponent
-        fine = (step * self._quantizer.scales[:, 0]).detach() * unit
-        rounded = self._torch.round(self.bias.detach() / fine) * fine
-        return self._quantizer(self.weight), self.bias + (rounded - self.bias.detach())
+        part, bias = self._part, self.bias.detach()
+        if part.after:
+            fine = self._torch.full(bias.shape, math.ldexp(part.bias_step, part.exponent))
+        else:
+            unit = part.unit << part.exponent
+            fine = (step * self._quantizer.scales[:, 0]).detach() * unit
+        rounded = self._torch.round(bias / fine) * fine
+        return self._quantizer(self.weight), self.bias + (rounded - bias)
 
     def rounded(self) -> Rounded:
         """The weights as integers."""

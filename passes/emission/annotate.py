@@ -101,6 +101,8 @@ class Annotate(ir.passes.InPlacePass):
             f"{name}/weight_zero_point", np.zeros(len(part.weight), part.weight.dtype)
         )
         factors = part.weight_scale * np.float32(operand.scale * part.unit)
+        if part.after:
+            factors = np.full(len(factors), part.bias_step, np.float32)
         bias_scale = tape.constant(f"{name}/bias_scale", factors)
         bias_zero = tape.constant(f"{name}/bias_zero_point", np.zeros(len(factors), np.int32))
         if part.type.wide:

@@ -7,7 +7,8 @@ import pytest
 from onnxgru.core import weights
 from onnxgru.core.choices import WIDTHS
 from onnxgru.core.integers import WeightType
-from onnxgru.custom_ops.kinds.linear import BIAS_LIMIT, BIAS_LOSS, Part
+from onnxgru.custom_ops.kinds import biases
+from onnxgru.custom_ops.kinds.linear import BIAS_LIMIT, Part
 from tests import grus
 from tests.pipeline import pipeline
 
@@ -139,7 +140,7 @@ def test_dead_channels(bias: float, bits: int) -> None:
     Biases of narrow widths may lose a 16th of a code.
     """
     part, scale, wanted = update_input(bits, {1: 0.0, 2: 1e-30}, bias)
-    lost = BIAS_LOSS * part.output.boundary.quantization.scale if part.exponent else 0.0
+    lost = biases.LOSS * part.output.boundary.quantization.scale if part.exponent else 0.0
     assert np.abs(part.bias * scale - wanted).max() <= max(0.51 * scale.max(), lost)
     assert bits == 2 or part.exponent == 0
     ratios = scale / part.output.boundary.quantization.scale

@@ -288,7 +288,7 @@ def tried(operator: Linear, inputs: int) -> np.ndarray:
 
 
 LINEAR = [(0, 1, 8, (8,)), (1, 7, 8, (8, 8, 8)), (2, 33, 3, (4, 2, 8)), (3, 128, 8, (8, 5))]
-LINEAR += [(4, 700, 8, (8, 4)), (5, 2500, 8, (8, 8)), (6, 2500, 2, (3,))]
+LINEAR += [(4, 700, 8, (8, 4)), (5, 2500, 8, (8, 8)), (6, 2500, 2, (3,)), (7, 1, 8, (2, 4, 8))]
 
 
 @pytest.mark.parametrize(("seed", "inputs", "bits", "outputs"), LINEAR)
@@ -300,20 +300,21 @@ def test_linear(seed: int, inputs: int, bits: int, outputs: tuple[int, ...]) -> 
         operator.parts, found, by_oracle(operator, codes), strict=True
     ):
         assert np.array_equal(result, expected)
-        accumulator = (
-            steps(codes, operator.operands[0]) @ part.weight.astype(np.int64).T + part.bias
-        )
+        assert part.after == (inputs == 1)
+        accumulator = steps(codes, operator.operands[0]) @ part.weight.astype(np.int64).T
+        accumulator += 0 if part.after else part.bias
         assert np.array_equal(accumulator.min(0), part.extremes[0])
         assert np.array_equal(accumulator.max(0), part.extremes[1])
         y = part.output.boundary.quantization
         ratios = part.weight_scale.astype(np.float64) * operator.operands[0].quantization.scale
         ratios /= y.scale
-        bound = part.output.requantization.error_bound(ratios, np.abs(part.extremes).max(0), y.bits)
         multipliers = part.output.requantization
+        added = part.bias * 2.0**-multipliers.shift if part.after else np.zeros(5)
+        bound = multipliers.error_bound(ratios, np.abs(part.extremes).max(0), y.bits, np.abs(added))
         exact = ratios * 2.0 ** (multipliers.shift + multipliers.pre_shift)
         near = np.abs(multipliers.multipliers / exact - 1) <= part.type.rounding / TOLERANCE
         assert (near & multipliers.small | (bound < 1.0)).all()
-        wanted = saturated(accumulator * ratios, part.output.boundary)
+        wanted = saturated(accumulator * ratios + added, part.output.boundary)
         assert (np.abs(result - wanted) <= bound + SLACK).all()
 
 
@@ -343,6 +344,38 @@ def test_biases_of_narrow_widths_have_few_bytes(weights: int, bits: int, stored:
     assert lost.max() <= 1 / 16
     finer = np.rint(bias / unit / 2 ** (part.exponent - 1))
     assert np.abs(finer).max() > np.iinfo(stored).max
+
+
+@pytest.mark.parametrize(
+    ("weights", "bits", "stored"),
+    [(2, 2, "int8"), (2, 8, "int16"), (8, 2, "int8"), (5, 8, "int16"), (8, 8, "int16")],
+)
+def test_biases_of_one_input_need_few_bytes(weights: int, bits: int, stored: str) -> None:
+    """Although scales differ by a factor of thousands."""
+    operand = Quantization(2.0**-8, 0, 8)
+    result = Boundary("y", Quantization(4 / 2**bits, 1, bits))
+    scale = np.geomspace(0.001, 1.0, 6, dtype=np.float32)
+    codes = np.full((6, 1), WeightType(weights).maximum, np.int8)
+    bias = np.linspace(-3, 3, 6, dtype=np.float32)
+    spec = LinearOperator("y", "y", ("x",), 6, codes * scale[:, None], bias, "W")
+    part = Part.derive(spec, Rounded(codes, scale, bias), weights, operand, result)
+    assert part.after and part.stored_bias.dtype == stored
+    assert part.output.requantization.small == (weights == bits == 2)
+    assert not part.output.reaches
+    lost = np.abs(part.bias * part.bias_step - bias) / result.quantization.scale
+    assert lost.max() <= (1 / 16 if min(weights, bits) <= 4 else 1 / 64)
+    assert np.array_equal(part.products, part.extremes)
+
+
+def test_a_bias_far_beyond_the_codes_fits_int32() -> None:
+    operand, result = Quantization(1.0, 3, 8), Boundary("y", Quantization(2.0**-20, 1, 8))
+    codes, scale = np.ones((2, 1), np.int8), np.asarray([1e-9, 2.0**-30], np.float32)
+    bias = np.asarray([1e6, -1e6], np.float32)
+    spec = LinearOperator("y", "y", ("x",), 2, codes * scale[:, None], bias, "W")
+    part = Part.derive(spec, Rounded(codes, scale, bias), 8, operand, result)
+    operator = Linear((Boundary("x", operand),), ("x",), (part,), zero_points(*[result]))
+    found = by_oracle(operator, np.asarray([[0], [255]], np.uint8))
+    assert np.array_equal(found[0], [[255, 0], [255, 0]])
 
 
 @pytest.mark.parametrize("runtime", SOME_RUNTIMES)

@@ -69,6 +69,7 @@ BOTH = grus.Case(I=35, H=9, linear_before_reset=0, direction="bidirectional", se
 PROGRAMS = {
     "gru": lambda: made(GRU),
     "both_directions": lambda: made(BOTH),
+    "one_input": lambda: made(grus.Case(I=1, H=34)),
     "rnn": lambda: made(grus.Case(operator="RNN", I=1, H=1)),
     "wide": lambda: widened(LSTM, MIXED),
     "skip": lambda: skipped(grus.Case(I=5, H=34)),

@@ -305,12 +305,13 @@ def test_unrolled_with_given_steps() -> None:
 
 
 @pytest.mark.parametrize("float_state", [False, True])
-@pytest.mark.parametrize("name", ["reset before", "reset after", "stack"])
+@pytest.mark.parametrize("name", ["reset before", "reset after", "one input", "stack"])
 def test_step_equals_scan(name: str, float_state: bool) -> None:
     """One call a step with the states fed back gives the codes of the whole sequence."""
     cases = {
         "reset before": [PLAIN[0]],
         "reset after": [PLAIN[1]],
+        "one input": [grus.Case(I=1, gain=2.0)],
         "stack": [grus.Case(), grus.Case(I=6, H=5, seed=2)],
     }[name]
     inputs = grus.feeds(cases[0])

@@ -41,6 +41,7 @@ CASES = [
     grus.Case(activations=("Softsign", "LeakyRelu"), alphas=(0.05,), gain=0.2),
     grus.Case(activations=("Tanh", "Softplus"), gain=0.2),
     grus.Case(1, 1, 1, 1),
+    grus.Case(I=1, H=16, gain=2.0),
     grus.Case(28, 8, 28, 32, gain=0.2),
     grus.Case(outputs=("Y_h",), T=12),
 ]
@@ -243,10 +244,10 @@ def parts(program: IntegerProgram) -> list[Part]:
     return [part for linear in linears(program) for part in linear.parts]
 
 
-@pytest.mark.parametrize("bits", [2, 3])
-def test_start_is_the_programs_rounding_whatever_made_it(bits):
+@pytest.mark.parametrize(("bits", "inputs"), [(2, 4), (3, 4), (3, 1)])
+def test_start_is_the_programs_rounding_whatever_made_it(bits, inputs):
     """Codes a whole code away from the nearest, and other biases, are what training begins with."""
-    case = grus.Case(H=16)
+    case = grus.Case(I=inputs, H=16)
     kind = WeightType(bits)
     made = pipeline(grus.model(case), grus.feeds(case))
     scheme = Scheme.uniform(made.layers, bits)
