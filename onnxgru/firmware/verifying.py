@@ -112,7 +112,7 @@ def verify(
     others = [runtime for runtime in wanted if runtime in RUNTIMES]
     found = rows(trial, others, places, seconds=seconds, listener=listener)
     if operator and (runtimes or has_functions(trial)):
-        listener(Stage(f"verifying in the {OPERATOR.name}"))
+        listener(Stage("verifying the compiled operators in onnxruntime"))
         began = time.monotonic()
         row = operator_row(folder, trial)
         found.append(replace(row, seconds=round(time.monotonic() - began, 1)))

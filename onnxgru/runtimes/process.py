@@ -96,8 +96,8 @@ def run(
         Where the runtime is, if it is not found by itself: a Python interpreter, a program, or the
         folder that has ``node_modules``.
     """
-    if not where and (lacking := _lacking(runtime)):
-        return Ran(MISSING, lacking)
+    if not where and (absent := lacking(runtime)):
+        return Ran(MISSING, absent)
     interpreter = where if Path(where).name.startswith("python") else sys.executable
     here = Path(__file__).parent
     adapter = here / "adapters" / f"{runtime.adapter}.py"
@@ -143,7 +143,7 @@ def _short(reason: str) -> str:
     return FOLDERS.sub("", reason)[:REASON]
 
 
-def _lacking(runtime: Runtime) -> str:
+def lacking(runtime: Runtime) -> str:
     """What of a runtime is not installed here, as far as it shows without starting it."""
     if runtime.module and find_spec(runtime.module) is None:
         return f"no Python module {runtime.module}"

@@ -28,7 +28,7 @@ from onnxgru.runtime import golden
 from onnxgru.runtime.crossings import Crossings, crossings, from_codes, sized
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 from onnxgru.runtimes import table
-from onnxgru.runtimes.process import MISSING, RAN, Calls, Ran, run
+from onnxgru.runtimes.process import MISSING, RAN, Calls, Ran, lacking, run
 from onnxgru.runtimes.table import RUNTIMES, Runtime
 from onnxgru.session.calls import from_data, invented
 
@@ -186,16 +186,12 @@ def rows(
     differs = [v.name for v, w in zip(fixed.graph.input, model.graph.input, strict=True) if v != w]
     found = []
     for runtime in runtimes:
-        listener(Stage(f"verifying in {runtime.name}"))
+        place = places.get(runtime.name, "")
+        if place or not lacking(runtime):
+            listener(Stage(f"verifying in {runtime.name}"))
         began = time.monotonic()
         graph = fixed.SerializeToString() if runtime.fixed else content
-        ran = run(
-            runtime,
-            graph,
-            calls,
-            seconds=seconds,
-            where=places.get(runtime.name, ""),
-        )
+        ran = run(runtime, graph, calls, seconds=seconds, where=place)
         row = check.row(runtime, ran)
         if runtime.fixed and differs and row.verdict in (SAME, DIFFERS):
             row = replace(row, detail="; ".join(filter(None, ("sizes fixed", row.detail))))

@@ -8,6 +8,7 @@ import pytest
 
 import onnxgru
 from onnxgru.core.errors import UsageError
+from onnxgru.events import Event, Stage
 from onnxgru.firmware import verifying as verify
 from onnxgru.onnxruntime import library, verifying
 from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME
@@ -23,7 +24,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_compiler
 def test_operators_are_a_runtime(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = onnxgru.verify(folder, runtimes=["operator"]).rows
+    told: list[Event] = []
+    (row,) = onnxgru.verify(folder, runtimes=["operator"], listener=told.append).rows
+    assert told == [Stage("verifying the compiled operators in onnxruntime")]
     assert (row.verdict, row.version, row.detail) == (SAME, onnxruntime.__version__, "")
     assert row.codes > 0
     called = verifying.called

@@ -190,6 +190,15 @@ def test_refusals_and_absence_are_told(folders, monkeypatch):
     assert rows[-1].detail == RUNTIMES[-1].install
 
 
+def test_only_runtimes_that_are_installed_are_announced(folders, monkeypatch):
+    there, away = "OpenVINO", "tract"
+    monkeypatch.setattr(toolchains, "lacking", lambda runtime: "" if runtime.name == there else "x")
+    monkeypatch.setattr(toolchains, "run", lambda *_, **__: process.Ran(process.MISSING))
+    told = []
+    verify(folders["scan"], runtimes=[there, away], listener=told.append)
+    assert [event.text for event in told] == ["verifying in OpenVINO"]
+
+
 def test_runtimes_of_fixed_sizes_get_fixed_sizes(folders, monkeypatch):
     seen = []
 
