@@ -36,7 +36,7 @@ import numpy as np
 
 from onnxgru.calibration.addition import Addition, observe_addend
 from onnxgru.calibration.histogram import Histogram
-from onnxgru.calibration.observers import PERCENTILE, observe, require_observer, squared_error
+from onnxgru.calibration.observers import observe, require_observer, squared_error
 from onnxgru.calibration.saturation import Reader, observe_saturation
 from onnxgru.core import files
 from onnxgru.core.errors import SchemeError
@@ -53,9 +53,9 @@ _LIMIT = float(np.finfo(np.float32).max)
 Range = tuple[float, float]
 
 QUIET = 2.0
-"""By how much the squared error must fall before a gate's codes leave its function's codomain."""
+"""Factor by which the squared error must fall before a gate's range is less than its codomain."""
 MARGIN = 1 / 16
-"""Of the measured range of a gate: what it is widened by, for values that were not seen."""
+"""Share of its measured range by which a gate's range is widened, for values that were not seen."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Calibration:
     overrides: Mapping[str, Range]
     model: str
     sequences: int
-    _ranges: dict[tuple[str, str, int, float, Reader | None], Range] = field(
+    _ranges: dict[tuple[str, str, int, Reader | None], Range] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
     _gates: dict[tuple[str, str, Quantization], Quantization] = field(
@@ -107,12 +107,12 @@ class Calibration:
         for name in self.overrides:
             self._require(name)
         overrides = {name: _checked(name, value) for name, value in self.overrides.items()}
-        # Copies: what the caller does to its own mappings shall not show here.
+        # Copies, so that later changes of the caller's mappings have no effect here.
         object.__setattr__(self, "histograms", dict(self.histograms))
         object.__setattr__(self, "overrides", overrides)
 
     def overridden(self, ranges: Mapping[str, Range]) -> "Calibration":
-        """The same with more overrides. Both remember what either of them computes.
+        """The same calibration with more overrides; both share their caches.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class Calibration:
             As for `Calibration`.
         """
         found = replace(self, overrides={**self.overrides, **ranges})
-        for name in ("_ranges", "_gates", "_addends"):  # nothing in them knows an override
+        for name in ("_ranges", "_gates", "_addends"):  # their entries depend on no override
             object.__setattr__(found, name, getattr(self, name))
         return found
 
@@ -135,10 +135,9 @@ class Calibration:
         observer: str,
         bits: int,
         *,
-        percentile: float = PERCENTILE,
         reader: Reader | None = None,
     ) -> Range:
-        """Range an operator's codes should span.
+        """Range that an operator's codes should span.
 
         Parameters
         ----------
@@ -147,11 +146,9 @@ class Calibration:
         observer : str
             One of `onnxgru.core.choices.OBSERVERS`.
         bits : int
-            Width of the codes, 2 to 8.
-        percentile : float
-            Per cent of the values that "percentile" keeps.
+            Width of the codes, 2 to 8, or 16.
         reader : Reader, optional
-            The function that the values are for: "mse" is then the error of its codes.
+            The function that alone reads the values: "mse" is then the error of its codes.
 
         Returns
         -------
@@ -164,9 +161,9 @@ class Calibration:
         SchemeError
             If there is no such operator.
         UsageError
-            If the observer is unknown or the width or percentile not supported.
+            If the observer is unknown or the width not supported.
         DataError
-            If calibration saw no value of the operator's.
+            If calibration saw no value of the operator.
         """
         self._require(name)
         require_observer(observer)
@@ -176,11 +173,11 @@ class Calibration:
             return min(low, 0.0), max(high, 0.0)
         if observer != "mse":
             reader = None
-        key = name, observer, bits, percentile, reader
+        key = name, observer, bits, reader
         if key not in self._ranges:
             histogram = self.histograms[name]
             self._ranges[key] = (
-                observe(histogram, observer, bits, percentile=percentile)
+                observe(histogram, observer, bits)
                 if reader is None
                 else observe_saturation(histogram, reader, bits)
             )

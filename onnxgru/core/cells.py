@@ -49,6 +49,8 @@ STATE = "state"
 """The carry that a cell emits."""
 MEMORY = "cell"
 """The second carry of an LSTM: its cell state."""
+COMPLEMENT = "complement"
+"""Parameter of lookup rows that compute 1 - x."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ per direction, which is a cell's table bound to weights and functions. Names are
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from onnxgru.core.activations import Activation
-from onnxgru.core.cells import Carry, Cell
+from onnxgru.core.cells import COMPLEMENT, Carry, Cell, Row
 from onnxgru.core.integers import Floats, Quantization
 
 
@@ -170,6 +170,44 @@ class CopyOperator(Operator):
         return "copy"
 
 
+def bound(
+    row: Row,
+    prefix: str,
+    width: int,
+    numbers: tuple[Floats, ...],
+    functions: Mapping[str, Activation],
+) -> Operator:
+    """The operator of a cell's row.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    prefix : str
+        ``/<layer>/<direction>``.
+    width : int
+        Features of the output.
+    numbers : tuple of ndarray of float32
+        Weight (outputs, inputs) and bias (outputs,) of a linear row, the vector (outputs,) of a
+        scale row; else empty.
+    functions : mapping of str to Activation
+        By the letter that lookup rows have as their parameter.
+    """
+    inputs = tuple(f"{prefix}/{name}" for name in row.inputs)
+    common = f"{prefix}/{row.name}", row.name, inputs, width
+    match row.kind:
+        case "linear":
+            weight, bias = numbers
+            return LinearOperator(*common, weight, bias, row.parameter.split(".")[0])
+        case "scale":
+            return ScaleOperator(*common, *numbers)
+        case "lookup":
+            if row.parameter == COMPLEMENT:
+                return LookupOperator(*common, Activation(COMPLEMENT.capitalize()))
+            return LookupOperator(*common, functions[row.parameter])
+    return ElementwiseOperator(*common, row.kind)
+
+
 class Direction:
     """What float and integer recurrences have in common."""
 
@@ -210,6 +248,14 @@ class Recurrence(Direction):
     operators: tuple[Operator, ...]
     carries: tuple[Carry, ...]
     emits: str
+
+    @classmethod
+    def of(
+        cls, cell: Cell, name: str, operators: tuple[Operator, ...], *, reverse: bool
+    ) -> "Recurrence":
+        """A cell's table with bound operators, see `bound`."""
+        carries = tuple(Carry(f"{name}/{c.name}", f"{name}/{c.written_by}") for c in cell.carries)
+        return cls(name, reverse, operators, carries, f"{name}/{cell.emits}")
 
     @cached_property
     def by_name(self) -> dict[str, Operator]:

@@ -118,6 +118,16 @@ class Dataset:
         return 1
 
     @property
+    def largest(self) -> int:
+        """Elements of one sequence in its largest input, at least 1."""
+        sizes = (
+            array.size // max(1, self.size)
+            for name, array in self.inputs.items()
+            if self.batch_axes.get(name, 0) is not None
+        )
+        return max(1, max(sizes, default=1))
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Recordings side by side in the calls of every stream."""
         each = max(1, self.size // max(1, sum(self.streams)))

@@ -222,15 +222,15 @@ def rows_of(data: Recorded, rows: int) -> list[int]:
     return [1] * rows
 
 
-def weights(sequences: int, seed: int = 0) -> Iterator[Floats]:
-    """How often every recording is drawn, (draws, B); the same for the same number of them.
+def weights(sequences: int) -> Iterator[Floats]:
+    """How often every recording is drawn, the same for the same number of recordings.
 
     Yields
     ------
     ndarray of float64, shape (draws, B)
         Some draws at a time, so that memory stays bounded; `DRAWS` in all.
     """
-    generator = np.random.default_rng([seed, sequences])
+    generator = np.random.default_rng([0, sequences])
     share = np.full(sequences, 1.0 / sequences)
     most = max(1, BLOCK // sequences)
     for start in range(0, DRAWS, most):

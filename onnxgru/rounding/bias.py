@@ -1,4 +1,4 @@
-"""Bias correction: the mean error of rounded weights is taken out of the bias.
+"""Bias correction: the bias corrects the mean error of rounded weights.
 
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv
 1906.04721), section 4.2, with means of calibration data::
@@ -6,7 +6,7 @@ Nagel et al. 2019, "Data-free quantization through weight equalization and bias 
     b' = b + (W - S q_W) E[x]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,22 +14,23 @@ import numpy.typing as npt
 
 from onnxgru.core.network import LinearOperator, Recurrence
 from onnxgru.core.weights import Rounded
+from onnxgru.rounding.nearest import Rounding
 
 Doubles = npt.NDArray[np.float64]
 
 
 class BiasCorrection:
-    """Any rounding, with biases that make up for its mean error.
+    """Any rounding, with biases that correct its mean error.
 
     Parameters
     ----------
-    rounding : callable
+    rounding : Rounding
         The method that chooses codes and scales.
     means : mapping of str to ndarray of float64, shape (N,)
         E[x] of every operand of a linear operator, by name.
     """
 
-    def __init__(self, rounding: Callable[..., Rounded], means: Mapping[str, Doubles]) -> None:
+    def __init__(self, rounding: Rounding, means: Mapping[str, Doubles]) -> None:
         self._rounding, self._means = rounding, means
 
     def __call__(

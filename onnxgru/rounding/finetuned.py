@@ -60,7 +60,7 @@ class Finetuned:
             )
         if least is None or (found.scales >= least).all():
             return found
-        # A channel that is dead but for its bias: its codes hardly matter at such a scale.
+        # Only a channel with hardly any weights and a large bias needs such a scale.
         scales = np.maximum(found.scales, least).astype(np.float32)
         steps = found.codes.astype(np.float64) * (found.scales / scales)[:, None]
         codes = kind.nearest(steps)

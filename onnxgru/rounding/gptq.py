@@ -1,14 +1,14 @@
-"""GPTQ: rounding that makes up for the error of each weight in the weights not yet rounded.
+"""GPTQ: rounding that corrects the error of each weight in the weights that are not yet rounded.
 
 The error of a channel's output is ``e H e^T`` with e = W - S q_W and H = E[x x^T]. Frantar et al.
 2022, "GPTQ: Accurate post-training quantization for generative pre-trained transformers" (arXiv
-2210.17323): columns are rounded in turn, those of the largest H_ii first, and what column i leaves
-over goes to the others by the upper Cholesky factor U of the damped inverse, U^T U = H^-1::
+2210.17323): columns are rounded in turn, those of the largest H_ii first. The error of column i is
+distributed to the others by the upper Cholesky factor U of the damped inverse, U^T U = H^-1::
 
     q_i = nearest code to W_i / S      d_i = (W_i - S q_i) / U_ii      W_j -= d_i U_ij,  j > i
 
-Then ``e H e^T = sum d_i^2``. Scales come from the grid that plain rounding has, here the ones of
-least such error after rounding. With a diagonal H this is rounding to the nearest code.
+Then ``e H e^T = sum d_i^2``. Scales come from the grid of plain rounding; the ones with the least
+``e H e^T`` after rounding are chosen. With a diagonal H this is rounding to the nearest code.
 """
 
 import math
@@ -26,7 +26,7 @@ from onnxgru.core.weights import Rounded
 Doubles = npt.NDArray[np.float64]
 
 DAMPING = 0.01
-"""Of the mean diagonal of H, added to its diagonal: dead inputs have a zero there."""
+"""Share of the mean diagonal of H that is added to its diagonal, because dead inputs have a 0."""
 
 ROWS = 2**12
 """Rows rounded together, over all factors of the grid."""
@@ -140,7 +140,7 @@ class Gptq:
     def limits(
         self, recurrence: Recurrence, operator: LinearOperator, granularity: str, bits: int
     ) -> Doubles:
-        """Largest magnitude of every channel that has a code of its own, float64 (outputs,)."""
+        """Magnitude at which every channel is clipped, float64 (outputs,)."""
         whole = granularity == "tensor"
         owner = f"{recurrence.name}/{operator.matrix}" if whole else operator.name
         key = owner, granularity, bits

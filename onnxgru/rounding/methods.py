@@ -1,7 +1,6 @@
 """The methods of rounding by name."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +8,7 @@ import numpy.typing as npt
 from onnxgru.core.network import Layer
 from onnxgru.rounding.bias import BiasCorrection
 from onnxgru.rounding.gptq import Gptq
-from onnxgru.rounding.nearest import Nearest
+from onnxgru.rounding.nearest import Nearest, Rounding
 
 Doubles = npt.NDArray[np.float64]
 
@@ -21,8 +20,8 @@ def resolve(
     bias_correction: bool,
     seconds: Mapping[str, Doubles],
     means: Mapping[str, Doubles],
-) -> Any:
-    """A method, with or without correction of the bias after it.
+) -> Rounding:
+    """A method of rounding by its name.
 
     Parameters
     ----------
@@ -31,24 +30,19 @@ def resolve(
     name : {"nearest", "gptq"}
         Which.
     bias_correction : bool
-        Whether biases make up for the mean error.
+        Whether biases correct the mean error.
     seconds, means : mapping of str to ndarray of float64, shape (N, N) and (N,)
-        E[x x^T] and E[x] of every operand of a linear operator, for those that need them.
-
-    Returns
-    -------
-    callable
-        As `onnxgru.rounding.nearest.Nearest`.
+        E[x x^T] and E[x] of every operand of a linear operator; empty where the method needs none.
     """
     seconds, means = _pooled(layers, seconds), _pooled(layers, means)
-    found = Gptq(layers, seconds) if name == "gptq" else Nearest(layers)
+    found: Rounding = Gptq(layers, seconds) if name == "gptq" else Nearest(layers)
     return BiasCorrection(found, means) if bias_correction else found
 
 
 def _pooled(layers: Sequence[Layer], figures: Mapping[str, Doubles]) -> dict[str, Doubles]:
-    """Figures with those of recurrences of the same weights averaged, so that codes are the same.
+    """Figures that are averaged over recurrences with equal weights.
 
-    Equal codes are stored once.
+    Their codes are equal then, and equal codes are stored once.
     """
     pooled = dict(figures)
     groups: dict[object, list[list[str]]] = {}

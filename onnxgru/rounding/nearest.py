@@ -1,6 +1,7 @@
 """Rounding to the nearest code, with scales that clip where the squared error is least."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,20 @@ from onnxgru.core.network import Layer, LinearOperator, Recurrence
 from onnxgru.core.weights import Rounded
 
 Limits = npt.NDArray[np.float64]
+
+
+class Rounding(Protocol):
+    """A method of rounding weights; its result must depend on its arguments only."""
+
+    def __call__(
+        self,
+        recurrence: Recurrence,
+        operator: LinearOperator,
+        granularity: str,
+        bits: int,
+        least: Limits | None = None,
+    ) -> Rounded:
+        """Codes, scales and bias of a linear operator; see `Nearest`."""
 
 
 class Nearest:
@@ -45,11 +60,11 @@ class Nearest:
         Parameters
         ----------
         recurrence : Recurrence
-            The operator's.
+            The direction that has the operator.
         operator : LinearOperator
             The operator.
         granularity : {"channel", "gate", "tensor"}
-            What shares a scale.
+            Which weights share one scale.
         bits : int
             Width, 2 to 8, or 16.
         least : ndarray of float64, shape (outputs,), optional
@@ -65,7 +80,7 @@ class Nearest:
     def limits(
         self, recurrence: Recurrence, operator: LinearOperator, granularity: str, bits: int
     ) -> Limits:
-        """Largest magnitude of every channel that has a code of its own, shape (outputs,)."""
+        """Magnitude at which every channel is clipped, shape (outputs,)."""
         weight = operator.weight
         if granularity == "channel":
             return weights.clipping(weight, bits)

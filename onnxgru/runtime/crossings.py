@@ -1,12 +1,12 @@
-"""Where a graph goes from floats to integers and back, found in the graph itself.
+"""Crossings: where a graph goes from floats to integers and back, found in the graph itself.
 
-An integer graph is compared by what crosses this border, for floats may differ in their last bits
-from runtime to runtime, and codes may not. Nothing is needed besides the file: codes begin where a
-float value is cast to an integer type, and end where an integer value that depends on the inputs is
-cast to float. What a Scan or one of our functions gives is shown too, as another layer may read it.
+Integer graphs are compared by their codes, because floats may differ in their last bits from
+runtime to runtime and codes may not. Only the file is needed: codes begin where a float value is
+cast to an integer type, and end where an integer value that depends on the inputs is cast to float.
+Outputs of a Scan and of our functions are shown too, because another layer may read them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -14,6 +14,7 @@ from onnx import TensorProto, TensorShapeProto, helper, shape_inference
 
 from onnxgru.core.errors import ModelError
 from onnxgru.core.metadata import DOMAIN
+from onnxgru.passes.graph.segment import graphs
 from onnxgru.passes.lowering.codes import MOVEMENTS
 
 CODES = frozenset(
@@ -22,7 +23,7 @@ CODES = frozenset(
 """Types of codes, and of sums of them."""
 
 _ALIKE = frozenset({"Mul", "Round", "Add", "Clip", "Cast"}) | MOVEMENTS
-"""What quantising takes, by one factor and one offset, and what moves values."""
+"""Operators that quantise by one factor and one offset, and operators that move values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +39,9 @@ class Crossings:
     codes : tuple of str
         Outputs that hold codes and are compared bit for bit.
     entries : mapping of str to str
-        By the name of codes that floats become: the name of the rounded float value.
+        Codes that are cast from floats: name of the rounded float value, by name of the codes.
     computed : frozenset of str
-        Those of them whose float value is computed, and not only moved to where it is quantised.
+        Those of the entries that do not come directly from a graph input.
     """
 
     model: onnx.ModelProto
@@ -100,7 +101,7 @@ def crossings(model: onnx.ModelProto) -> Crossings:
 
 
 def _is_computed(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
-    """Whether a float value is more than a rounded graph input: that is alike in every runtime."""
+    """Whether a float value is more than a rounded graph input, which all runtimes round alike."""
     while name in makers:
         node = makers[name]
         if node.op_type not in _ALIKE:
@@ -110,7 +111,7 @@ def _is_computed(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
 
 
 def from_codes(shown: Crossings) -> onnx.ModelProto:
-    """The same graph, but what `Crossings.entries` hold is given instead of computed."""
+    """The same graph with the codes of `Crossings.entries` as inputs instead of computed."""
     result = onnx.ModelProto()
     result.CopyFrom(shown.model)
     graph = result.graph
@@ -142,20 +143,12 @@ def sized(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.M
             if axis.dim_param:
                 sizes[axis.dim_param] = size
             axis.dim_value = size
-    for graph in _graphs(result.graph):
+    for graph in graphs(result.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
             for axis in value.type.tensor_type.shape.dim:
                 if axis.dim_param in sizes:
                     axis.dim_value = sizes[axis.dim_param]
     return result
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _graphs(inner)
 
 
 def _depends(node: onnx.NodeProto, recorded: set[str]) -> bool:

@@ -120,16 +120,8 @@ class Evaluator:
 
     def _extent(self, data: Dataset) -> tuple[int, int]:
         """Elements of a sequence's largest input, and the steps that these may be at most."""
-        longest = max(
-            (
-                array.size // max(1, data.size)
-                for name, array in data.inputs.items()
-                if data.batch_axes.get(name, 0) is not None
-            ),
-            default=1,
-        )
         narrowest = min((layer.input_size for layer in self._host.layers), default=1)
-        return longest, max(1, longest // narrowest)
+        return data.largest, max(1, data.largest // narrowest)
 
     @property
     def calls(self) -> Iterator[Dataset]:

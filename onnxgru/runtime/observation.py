@@ -73,14 +73,9 @@ class Observation:
 
     def chunk(self, data: Dataset) -> int:
         """Sequences that fit the memory of a chunk."""
-        longest = max(
-            array.size // data.size
-            for name, array in data.inputs.items()
-            if data.batch_axes.get(name, 0) is not None
-        )
         width = sum(o.width for layer in self._layers for o in layer.operators)
         narrowest = min(layer.input_size for layer in self._layers)
-        return max(1, CHUNK_BYTES // (4 * width * max(1, longest // max(1, narrowest))))
+        return max(1, CHUNK_BYTES // (4 * width * max(1, data.largest // narrowest)))
 
     def values(self, data: Dataset) -> Iterator[tuple[str, Floats, Mask | None]]:
         """Observe a chunk of sequences.

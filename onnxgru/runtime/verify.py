@@ -210,14 +210,13 @@ class _Check:
             for index, (call, count) in enumerate(data.calls(self._batch, 1)):
                 yield call, index in firsts, count
             return
-        longest = max((a.size // max(1, data.size) for a in data.inputs.values()), default=1)
         narrowest = min(layer.input_size for layer in self._program.layers)
         width = sum(
             4 * len(r.operators) * x.hidden_size
             for x in self._program.layers
             for r in x.recurrences
         )
-        size = max(1, CHUNK_BYTES // (width * max(1, longest // narrowest)))
+        size = max(1, CHUNK_BYTES // (width * max(1, data.largest // narrowest)))
         if self._chains:
             size = max(1, data.size // CALLS)
         start, most = 0, size

@@ -11,9 +11,10 @@ from onnxgru.core.network import Layer
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
 from onnxgru.core.weights import Tuned
-from onnxgru.passes.lowering.lower import Lowering, Rounding
+from onnxgru.passes.lowering.lower import Lowering
 from onnxgru.rounding import finetuned, methods
 from onnxgru.rounding.finetuned import Finetuned
+from onnxgru.rounding.nearest import Rounding
 from onnxgru.session.model import Model
 from onnxgru.session.statistics import Statistics
 from onnxgru.settings.config import Config
@@ -145,14 +146,13 @@ def _rounding(layers: Sequence[Layer], statistics: Statistics, config: Config) -
     if config.weights_file is not None:
         return finetuned.load(Path(config.weights_file))
     moments = statistics.moments
-    rounding: Rounding = methods.resolve(
+    return methods.resolve(
         layers,
         config.rounding,
         bias_correction=config.bias_correction,
         seconds={} if moments is None else moments.seconds,
         means={} if moments is None else moments.means,
     )
-    return rounding
 
 
 def uniform(layers: Sequence[Layer], bits: int, config: Config) -> Scheme:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from onnxgru.core.activations import Activation
-from onnxgru.core.cells import CELLS, INPUT, Cell, Row
+from onnxgru.core.cells import CELLS, COMPLEMENT, INPUT, Cell, Row
 from onnxgru.core.integers import Floats
 from onnxgru.passes.bodies import naming
 from onnxgru.passes.bodies.equations import Equations
 from onnxgru.passes.bodies.terms import ONE, Term, UnknownError
-from onnxgru.passes.graph.description import COMPLEMENT, Numbers
+from onnxgru.passes.graph.description import Numbers
 
 _LETTERS = "fghijklmnop"
 

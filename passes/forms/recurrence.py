@@ -261,14 +261,13 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         inner = Tape(outer, within=f"{recurrence.name}/")
         arithmetic, layer = self.arithmetic, self.layer
         bound = recurrence.bound
-        grids = {carry: self._grid(recurrence, carry) for carry in bound}
         carried: dict[str, ir.Value] = {
             carry: self._inner(
                 bound[carry].name,
                 self._width(recurrence, carry),
-                arithmetic.element(layer, grid),
+                arithmetic.element(layer, self._grid(recurrence, carry)),
             )
-            for carry, grid in grids.items()
+            for carry in bound
         }
         slices: dict[str, ir.Value] = {
             name: self._inner(
@@ -281,23 +280,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         # graph for further states. Runtimes fold what is prepared in the body all the same.
         following: dict[str, ir.Value]
         emitted, following, values = self._once(inner, recurrence, slices, carried)
-        results = [*following.values(), emitted]
-        shapes = [self._width(recurrence, carry) for carry in following]
-        shapes.append(recurrence.widths[recurrence.emits])
-        elements = [arithmetic.element(layer, grids[carry]) for carry in following]
-        elements.append(arithmetic.element(layer, layer.output))
-        if any(value is emitted for value in following.values()):
-            results[-1] = inner.op("Identity", emitted, name=f"{recurrence.name}/emitted")
-        if self.observed is not None:
-            results += [
-                inner.op("Identity", value, name=f"{name}/observed")
-                for name, value in values.items()
-            ]
-            shapes += [recurrence.widths[name] for name in values]
-            elements += [arithmetic.computed(recurrence, name) for name in values]
-        for value, width, element in zip(results, shapes, elements, strict=True):
-            value.shape = ir.Shape([self.form.batch, width])
-            value.type = ir.TensorType(element)
+        results = self._results(inner, recurrence, emitted, following, values)
         body = ir.Graph(
             [*carried.values(), *slices.values()],
             results,
@@ -323,6 +306,35 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         if self.observed is not None:
             self.observed.update(zip(values, ordered[1:], strict=True))
         return first, ordered[0], dict(zip(carried, outputs[:count], strict=True))
+
+    def _results(
+        self,
+        inner: Tape,
+        recurrence: AnyRecurrence,
+        emitted: ir.Value,
+        following: dict[str, ir.Value],
+        values: dict[str, ir.Value],
+    ) -> list[ir.Value]:
+        """Outputs of a Scan's body: next carries, what is emitted, and what is observed."""
+        arithmetic, layer = self.arithmetic, self.layer
+        results = [*following.values(), emitted]
+        widths = [self._width(recurrence, carry) for carry in following]
+        widths.append(recurrence.widths[recurrence.emits])
+        grids = [*(self._grid(recurrence, carry) for carry in following), layer.output]
+        elements = [arithmetic.element(layer, grid) for grid in grids]
+        if any(value is emitted for value in following.values()):
+            results[-1] = inner.op("Identity", emitted, name=f"{recurrence.name}/emitted")
+        if self.observed is not None:
+            results += [
+                inner.op("Identity", value, name=f"{name}/observed")
+                for name, value in values.items()
+            ]
+            widths += [recurrence.widths[name] for name in values]
+            elements += [arithmetic.computed(recurrence, name) for name in values]
+        for value, width, element in zip(results, widths, elements, strict=True):
+            value.shape = ir.Shape([self.form.batch, width])
+            value.type = ir.TensorType(element)
+        return results
 
     def _inner(self, name: str, width: int, element: ir.DataType) -> ir.Value:
         """An input (B, width) of a Scan's body."""

@@ -1,6 +1,6 @@
-"""Description: what the canonical node of a recurrence that was written out says of itself.
+"""Description: the metadata of a canonical node, which stands for a recurrence in a loop.
 
-It is written into the node's metadata as JSON, and its weights are initializers of the main graph.
+They are written into the node as JSON. Its weights are initializers of the main graph.
 Recognition reads both; see `onnxgru.passes.bodies.canonical` for the node.
 """
 
@@ -16,18 +16,10 @@ import onnx_ir as ir
 from onnxgru.core.activations import Activation
 from onnxgru.core.cells import INPUT, Cell, Row
 from onnxgru.core.integers import Floats
-from onnxgru.core.network import (
-    ElementwiseOperator,
-    LinearOperator,
-    LookupOperator,
-    Operator,
-    ScaleOperator,
-)
+from onnxgru.core.network import Operator, bound
 
 CELL = "onnxgru.cell"
 """Metadata key of the node: what its body computes, as JSON."""
-COMPLEMENT = "complement"
-"""Parameter of rows that are 1 - x."""
 
 Numbers = Mapping[str, tuple[Floats, ...]]
 """By row: weight (outputs, inputs) and bias (outputs,) of a product with a matrix, or a vector."""
@@ -35,7 +27,7 @@ Numbers = Mapping[str, tuple[Floats, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Description:
-    """What a canonical node says of itself.
+    """The metadata of a canonical node.
 
     Parameters
     ----------
@@ -52,7 +44,7 @@ class Description:
     lengths : bool
         Whether sequences have lengths.
     place : str
-        What the names of its initializers and of the values in its body begin with.
+        Prefix of the names of its initializers and of the values in its body.
     """
 
     operator: str
@@ -65,7 +57,7 @@ class Description:
     place: str
 
     def to_json(self) -> str:
-        """As metadata hold it."""
+        """The text that the metadata hold."""
         return json.dumps(
             {
                 "operator": self.operator,
@@ -81,7 +73,7 @@ class Description:
 
     @classmethod
     def parse(cls, text: str) -> "Description":
-        """From metadata."""
+        """The description from its text."""
         found: dict[str, Any] = json.loads(text)
         cell = Cell.parse(found["cell"])
         functions = {letter: Activation(*f) for letter, f in found["functions"].items()}
@@ -105,7 +97,7 @@ class Description:
         for row in self.cell.rows:
             own = numbers.get(row.name, ())
             widths[row.name] = len(own[0]) if own else widths[row.inputs[0]]
-            found.append(self._operator(row, prefix, widths[row.name], own))
+            found.append(bound(row, prefix, widths[row.name], own, self.functions))
         return tuple(found)
 
     def numbers(self, graph: ir.Graph) -> Numbers:
@@ -123,26 +115,9 @@ class Description:
         parts = {"linear": ("weight", "bias"), "scale": ("vector",)}.get(row.kind, ())
         return tuple(f"{self.place}/{row.name}/{part}" for part in parts)
 
-    def _operator(self, row: Row, prefix: str, width: int, own: tuple[Floats, ...]) -> Operator:
-        names = f"{prefix}/{row.name}", row.name, tuple(f"{prefix}/{i}" for i in row.inputs), width
-        match row.kind:
-            case "linear":
-                weight, bias = own
-                return LinearOperator(*names, weight, bias, row.parameter.split(".")[0])
-            case "scale":
-                return ScaleOperator(*names, *own)
-            case "lookup":
-                return LookupOperator(*names, self._function(row.parameter))
-        return ElementwiseOperator(*names, row.kind)
-
-    def _function(self, parameter: str) -> Activation:
-        if parameter == COMPLEMENT:
-            return Activation(COMPLEMENT.capitalize())
-        return self.functions[parameter]
-
 
 def description(node: ir.Node) -> Description | None:
-    """What a node says of itself; None where it is no canonical one."""
+    """The description of a canonical node; None for any other node."""
     text = node.metadata_props.get(CELL)
     return None if text is None else _parsed(text)
 

@@ -1,7 +1,7 @@
-"""Segment: nodes of a graph that are run by themselves.
+"""Segments of ONNX protobufs: nodes that run on their own, and what nodes read.
 
-The evaluator runs the integer layers itself and leaves what is before, between and after them to
-onnxruntime.
+The evaluator runs the integer layers itself. onnxruntime runs the nodes before, between and after
+them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,17 +10,32 @@ import onnx
 from onnx import helper
 
 
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Names a node reads, those that its subgraphs capture included."""
-    yield from (name for name in node.input if name)
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The subgraphs of a node itself, such as the branches of an ``If``."""
     for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs]:
-            inner = {name for member in graph.node for name in member.output}
-            inner.update(value.name for value in graph.input)
-            inner.update(tensor.name for tensor in graph.initializer)
-            for member in graph.node:
-                yield from (name for name in reads(member) if name not in inner)
-            yield from (value.name for value in graph.output if value.name not in inner)
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and the subgraphs of its nodes, at any depth."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from graphs(inner)
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the values that a node reads, those that its subgraphs capture included."""
+    yield from (name for name in node.input if name)
+    for graph in subgraphs(node):
+        inner = {name for member in graph.node for name in member.output}
+        inner.update(value.name for value in graph.input)
+        inner.update(tensor.name for tensor in graph.initializer)
+        for member in graph.node:
+            yield from (name for name in reads(member) if name not in inner)
+        yield from (value.name for value in graph.output if value.name not in inner)
 
 
 def carve(
@@ -29,7 +44,7 @@ def carve(
     inputs: Iterable[str],
     outputs: Iterable[str],
 ) -> onnx.ModelProto:
-    """Model of some nodes of a model.
+    """A model that consists of some nodes of another one.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxgru.core import files
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.passes.graph import wiring
+from onnxgru.passes.graph.segment import graphs
 
 LARGEST = 2**31 - 1
 _UNSORTED = "topologically sorted"
@@ -238,21 +239,14 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _strip(result.graph)
+    for graph in graphs(result.graph):
+        for index in reversed(range(len(graph.value_info))):
+            value = graph.value_info[index]
+            if any(p.key == SHAPED for p in value.metadata_props):
+                del value.metadata_props[:]
+            else:
+                del graph.value_info[index]
     return result
-
-
-def _strip(graph: onnx.GraphProto) -> None:
-    for index in reversed(range(len(graph.value_info))):
-        value = graph.value_info[index]
-        if any(p.key == SHAPED for p in value.metadata_props):
-            del value.metadata_props[:]
-        else:
-            del graph.value_info[index]
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _strip(attribute.g)
 
 
 def _first(error: Exception) -> str:

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from onnxgru.passes.graph.segment import reads
+from onnxgru.passes.graph.segment import graphs, reads, subgraphs
 
 
 def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str | None:
@@ -42,7 +42,7 @@ def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str 
         for name in filter(None, node.input):
             if name not in known:
                 return f"{_named(node)} reads {name!r}, which nothing makes"
-        for inner in _graphs(node):
+        for inner in subgraphs(node):
             if found := fault(inner, frozenset(known)):
                 return found
     for name in (value.name for value in graph.output):
@@ -53,12 +53,11 @@ def fault(graph: onnx.GraphProto, outside: frozenset[str] = frozenset()) -> str 
 
 def names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
     """All names of a graph and its subgraphs; bytes for a name that is not UTF-8."""
-    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
-        yield value.name
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        for inner in _graphs(node):
-            yield from names(inner)
+    for scope in graphs(graph):
+        for value in (*scope.input, *scope.output, *scope.initializer, *scope.value_info):
+            yield value.name
+        for node in scope.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
 
 
 def sort(graph: onnx.GraphProto) -> None:
@@ -88,10 +87,3 @@ def _circle(graph: onnx.GraphProto, order: TopologicalSorter[int]) -> str | None
 
 def _named(node: onnx.NodeProto) -> str:
     return f"node {node.name!r} ({node.op_type})" if node.name else f"a node {node.op_type}"
-
-
-def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs

@@ -1,9 +1,10 @@
 """Lower: layers, calibration and scheme become the frozen integer program.
 
-Quantisations: gates whose function has a bounded codomain get it exactly, but for those that use a
-small part of it and have no complement; the complement of a gate gets it too. Everything else is
-calibrated. One state a layer: its quantisation serves all directions. A
-layer that reads another layer's states through movements reads that layer's codes.
+A gate whose function has a bounded codomain gets a quantisation of exactly this codomain, and so
+does its complement. A gate that has no complement and uses a small part of the codomain gets a
+quantisation of this part. Everything else is calibrated. All directions of a layer share the
+quantisation of its state. A layer that reads another layer's states through movements reads that
+layer's codes.
 
 Weights are rounded, and ranges looked up, once for every operator and width: a search lowers
 hundreds of schemes with one `Lowering`.
@@ -11,10 +12,8 @@ hundreds of schemes with one `Lowering`.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxgru.calibration.addition import Addition
@@ -43,30 +42,15 @@ from onnxgru.core.program import (
     ZeroPoints,
 )
 from onnxgru.core.scheme import OutputScheme, Scheme
-from onnxgru.core.weights import Rounded
 from onnxgru.custom_ops.kinds.linear import BIAS_LIMIT, Linear, Part
 from onnxgru.custom_ops.kinds.table import KINDS
 from onnxgru.passes.graph.values import named
 from onnxgru.passes.lowering.codes import code_source, dequantized
 from onnxgru.passes.lowering.networks import changed
-from onnxgru.rounding.nearest import Nearest
+from onnxgru.rounding.nearest import Nearest, Rounding
 
 PARTS = 256
-"""Linear operators remembered: candidates of a search have many in common."""
-
-
-class Rounding(Protocol):
-    """A method of rounding weights; it must depend on its arguments alone."""
-
-    def __call__(
-        self,
-        recurrence: Recurrence,
-        operator: LinearOperator,
-        granularity: str,
-        bits: int,
-        least: npt.NDArray[np.float64] | None = None,
-    ) -> Rounded:
-        """See `onnxgru.rounding.nearest.Nearest`."""
+"""Linear operators that are cached: candidates of a search have many in common."""
 
 
 class Lowering:
@@ -83,13 +67,13 @@ class Lowering:
         ``/state``.
     accumulator_bits : int
         Width that every accumulator must fit, at most 32.
-    rounding : callable, optional
-        How weights become codes, a method of `onnxgru.rounding`; to the nearest where left out.
+    rounding : Rounding, optional
+        How weights become codes; to the nearest where left out.
     ranges : {"plain", "saturating", "aligned"}
-        "plain": every value's observer alone chooses its range. "saturating": ranges of what a
-        function alone reads, and of what is added up to that, have the least error of the
-        function's codes, where the observer is "mse". "aligned": that, and what is added up to a
-        state is on the state's grid, where the calibration has no override for it.
+        "plain": the observer chooses every range. "saturating": where the observer is "mse", a
+        value that only a function reads, and the terms of such a value, get the range with the
+        least error of the function's codes. "aligned": the same, and terms of a state are on the
+        state's grid, unless the calibration overrides their range.
     """
 
     def __init__(
@@ -133,53 +117,63 @@ class Lowering:
         layers: list[IntegerLayer] = []
         narrow, by_name = scheme.narrowed(), {layer.name: layer for layer in self._layers}
         for layer in self._layers:
+            source = by_name.get(self._sources[layer.name] or "")
             grids = {
                 name: Boundary(name, self._shared(layer, name, scheme)) for name in layer.writers
             }
-            source = self._sources[layer.name]
-            entry = next((done.grids[done.output] for done in layers if done.name == source), None)
-            if entry is None:
+            outputs = {done.name: done.grids[done.output] for done in layers}
+            if source is None:
                 bits = scheme.inputs[layer.name]
                 entry = Boundary(layer.input, self._quantization(layer.input, bits))
+            else:
+                entry = outputs[source.name]
             boundaries = self._boundaries(layer, entry, grids, scheme)
-            read = copies.copied_input(layer, scheme, by_name.get(source or ""))
+            read = copies.copied_input(layer, scheme, source)
             made = [changed(layer, r, scheme, read) for r in layer.recurrences]
             for plain, recurrence in zip(layer.recurrences, made, strict=True):
                 for operator in recurrence.operators:
                     if isinstance(operator, CopyOperator):
-                        boundaries[operator.name] = self._copy(
-                            layer, plain, operator, narrow, by_name.get(source or "")
-                        )
+                        copy = self._copy(layer, plain, operator, narrow, source)
+                        boundaries[operator.name] = copy
             values.update({name: b.quantization for name, b in boundaries.items()})
-            zero_points = ZeroPoints(
-                f"{layer.name}/zero_point",
-                {b.name: b.quantization for b in boundaries.values()},
-            )
-            recurrences = tuple(
-                self._recurrence(recurrence, plain, boundaries, zero_points, scheme)
-                for plain, recurrence in zip(layer.recurrences, made, strict=True)
-            )
-            held = (boundaries[c.holds] for r in made for c in r.carries if c.holds)
-            layers.append(
-                IntegerLayer(
-                    layer.name,
-                    layer.node,
-                    layer.ports,
-                    entry,
-                    layer.carries,
-                    layer.output,
-                    {**grids, **{boundary.name: boundary for boundary in held}},
-                    recurrences,
-                    layer.input_size,
-                    layer.hidden_size,
-                    reads_codes=entry.name != layer.input,
-                    dequantized=self._dequantized[layer.name],
-                    zero_points=zero_points,
-                )
-            )
+            layers.append(self._layer(layer, made, boundaries, entry, grids, scheme))
         program = IntegerProgram(tuple(layers), values)
         self._prove(program)
         return program
+
+    def _layer(
+        self,
+        layer: Layer,
+        made: Sequence[Recurrence],
+        boundaries: dict[str, Boundary],
+        entry: Boundary,
+        grids: Mapping[str, Boundary],
+        scheme: Scheme,
+    ) -> IntegerLayer:
+        """The integers of a layer, whose recurrences a scheme has changed to `made`."""
+        zero_points = ZeroPoints(
+            f"{layer.name}/zero_point", {b.name: b.quantization for b in boundaries.values()}
+        )
+        recurrences = tuple(
+            self._recurrence(recurrence, plain, boundaries, zero_points, scheme)
+            for plain, recurrence in zip(layer.recurrences, made, strict=True)
+        )
+        held = (boundaries[c.holds] for r in made for c in r.carries if c.holds)
+        return IntegerLayer(
+            layer.name,
+            layer.node,
+            layer.ports,
+            entry,
+            layer.carries,
+            layer.output,
+            {**grids, **{boundary.name: boundary for boundary in held}},
+            recurrences,
+            layer.input_size,
+            layer.hidden_size,
+            reads_codes=entry.name != layer.input,
+            dequantized=self._dequantized[layer.name],
+            zero_points=zero_points,
+        )
 
     def _prove(self, program: IntegerProgram) -> None:
         for proof in program.proofs():
@@ -211,7 +205,7 @@ class Lowering:
         narrow: Scheme,
         source: Layer | None,
     ) -> Boundary:
-        """Quantisation of a copy: what the value would have without one."""
+        """Quantisation of a copy: the one that the value would have in narrow codes."""
         (value,) = operator.inputs
         if value == recurrence.input:
             found = (
@@ -296,7 +290,7 @@ class Lowering:
             if addition is None:
                 return observed
             return self._calibration.addend(operator.name, observed, addition)
-        # 1 - z is exact on the whole codomain alone, and h' = (1 - z) n + z h leans on it.
+        # h' = (1 - z) n + z h needs an exact 1 - z, which only the whole codomain gives.
         mirrored = any(map(_mirrors, (operator, *recurrence.readers(operator.name))))
         return (
             codomain
@@ -307,10 +301,10 @@ class Lowering:
     def _addition(
         self, recurrence: Recurrence, operator: Operator, entries: Mapping[str, OutputScheme]
     ) -> Addition | None:
-        """The sum before a function that alone reads an operator, if ranges are to know it.
+        """The sum that alone reads an operator and that a function alone reads, or None.
 
-        As if everything in the recurrence but states had the operator's width: a search asks once
-        for each.
+        It assumes that all operators but states have this operator's width, so that a search
+        computes one range per width.
         """
         entry, readers = entries[operator.name], recurrence.readers(operator.name)
         if entry.observer != "mse" or len(readers) != 1 or readers[0].kind != "add":
@@ -336,7 +330,7 @@ class Lowering:
         entries: Mapping[str, OutputScheme],
         decays: Mapping[str, str],
     ) -> Reader | None:
-        """The function that alone reads an operator's codes, if ranges are to know it."""
+        """The function that alone reads an operator's codes, or None; also for plain ranges."""
         readers = recurrence.readers(operator.name)
         if not self._saturating or len(readers) != 1:
             return None
@@ -354,7 +348,7 @@ class Lowering:
         zero_points: ZeroPoints,
         scheme: Scheme,
     ) -> tuple[IntegerOperator, ...]:
-        """Integer operators, those linear ones that read the same value in one group."""
+        """Integer operators; linear ones that read the same value are one group."""
         result: list[IntegerOperator] = []
         grouped: set[str] = set()
         for operator in operators:
@@ -410,13 +404,13 @@ class Lowering:
 def _group(
     operator: LinearOperator, boundaries: Mapping[str, Boundary], scheme: Scheme
 ) -> tuple[object, ...]:
-    """What linear operators of one product have in common."""
+    """Equal for linear operators that share one product."""
     long = WeightType(scheme.linear(operator.name).weight_bits).wide
     return operator.inputs, boundaries[operator.name].quantization.type.wide, long
 
 
 def _decays(recurrence: Recurrence, entries: Mapping[str, OutputScheme]) -> dict[str, str]:
-    """What wide states are multiplied by at every step: of each gate itself or its complement."""
+    """Gates by which wide states decay: by name, whether the gate or its complement does."""
     return {
         gate: "complement" if complement else "value"
         for gate, (writer, complement) in recurrence.decays.items()

@@ -1,8 +1,7 @@
-"""Raised: canonical nodes, which stand for recurrences written out in ``Scan`` or ``Loop``."""
+"""Canonical nodes, which stand for cells in the body of a ``Scan`` or ``Loop``, and for heads."""
 
 import onnx_ir as ir
 
-from onnxgru.core.cells import Carry
 from onnxgru.core.network import Layer, Ports, Recurrence
 from onnxgru.passes.graph import description, recurrent
 from onnxgru.passes.graph.values import is_zero
@@ -24,13 +23,8 @@ def layer(node: ir.Node, prefix: str) -> Layer | None:
     cell = found.cell
     direction = "reverse" if found.reverse else "forward"
     name = f"{prefix}/{direction}"
-    recurrence = Recurrence(
-        name,
-        found.reverse,
-        found.operators(name, found.numbers(graph)),
-        tuple(Carry(f"{name}/{c.name}", f"{name}/{c.written_by}") for c in cell.carries),
-        f"{name}/{cell.emits}",
-    )
+    operators = found.operators(name, found.numbers(graph))
+    recurrence = Recurrence.of(cell, name, operators, reverse=found.reverse)
     given, made = recurrent.inputs(node), recurrent.read(node)
     first = {carry.name: given[recurrent.first(carry.name)] for carry in cell.carries}
     last = {carry.name: made.get(recurrent.last(carry.name)) for carry in cell.carries}

@@ -1,11 +1,11 @@
-"""Stacked: from an ONNX recurrent node, whose gates lie one below the other, to a bound cell.
+"""Stacked: from an ONNX recurrent node, whose gates are stacked in one matrix, to a bound cell.
 
-What ``GRU``, ``LSTM`` and ``RNN`` have in common::
+``GRU``, ``LSTM`` and ``RNN`` have in common::
 
     W (D, G H, I)    R (D, G H, H)    B (D, 2 G H): the biases of W, then those of R
 
 and the attributes ``direction``, ``activations`` with alphas and betas, ``clip``, ``hidden_size``
-and ``layout``. What an operator has of its own is an `OnnxCell`.
+and ``layout``. An `OnnxCell` says how an operator differs.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,18 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxgru.core.activations import ACTIVATIONS, FORMS, Activation
-from onnxgru.core.cells import STATE, Carry, Cell, Row
+from onnxgru.core.cells import STATE, Cell, Row
 from onnxgru.core.integers import Floats
-from onnxgru.core.network import (
-    ElementwiseOperator,
-    Layer,
-    LinearOperator,
-    LookupOperator,
-    Operator,
-    Ports,
-    Recurrence,
-    ScaleOperator,
-)
+from onnxgru.core.network import Layer, Ports, Recurrence, bound
 from onnxgru.passes.graph import recurrent
 from onnxgru.passes.graph.values import constant_value
 
@@ -43,7 +34,7 @@ _DIRECTIONS = {
 
 
 class UnsuitableError(Exception):
-    """A node does not apply; its message is the reason."""
+    """A node cannot be quantised; its message is the reason."""
 
 
 def _shows_nothing(_node: ir.Node) -> dict[str, str]:
@@ -56,7 +47,7 @@ def _suspects_nothing(_node: ir.Node, _producer: str) -> str:
 
 @dataclass(frozen=True)
 class OnnxCell:
-    """What one recurrent operator of ONNX has of its own.
+    """What distinguishes one recurrent operator of ONNX.
 
     Parameters
     ----------
@@ -73,7 +64,7 @@ class OnnxCell:
     shown : callable
         From a node to what `inspect` shows of these attributes.
     suspicion : callable
-        From a node and the producer of its model to what is odd about it; empty if nothing is.
+        From a node and the producer of its model to a warning; empty if there is none.
     carries : mapping of str to tuple of str
         Roles of the first and of the last value, by name of the carry.
     unclipped : tuple of str
@@ -120,8 +111,8 @@ class OnnxCell:
         layer : Layer
             A layer of this operator.
         weights : mapping of str to tuple of ndarray of float32
-            Weight (outputs, inputs) and bias (outputs,), or vector (outputs,), by operator; those
-            that are left out are the layer's.
+            Weight (outputs, inputs) and bias (outputs,), or vector (outputs,), by operator; the
+            layer's own where an operator is left out.
         """
         directions, hidden = len(layer.recurrences), layer.hidden_size
         height = len(self.gates) * hidden
@@ -187,8 +178,8 @@ class _Binding:
                 "R": (states[index], bias[index, height:]),
             }
             vectors = dict(zip(kind.peepholes, seen[index], strict=True))
-            bound = dict(zip(letters, found, strict=True))
-            recurrences.append(self._recurrence(name, hidden, matrices, vectors, bound))
+            named = dict(zip(letters, found, strict=True))
+            recurrences.append(self._recurrence(name, hidden, matrices, vectors, named))
         shown = {
             "direction": direction,
             **kind.shown(node),
@@ -296,42 +287,18 @@ class _Binding:
         functions: Mapping[str, Activation],
     ) -> Recurrence:
         name = f"{self._prefix}/{direction}"
-        operators = tuple(
-            self._operator(name, row, hidden, matrices, vectors, functions)
-            for row in self._cell.rows
-        )
-        carries = tuple(
-            Carry(f"{name}/{carry.name}", f"{name}/{carry.written_by}")
-            for carry in self._cell.carries
-        )
-        return Recurrence(
-            name, direction == "reverse", operators, carries, f"{name}/{self._cell.emits}"
-        )
 
-    def _operator(
-        self,
-        prefix: str,
-        row: Row,
-        hidden: int,
-        matrices: Mapping[str, tuple[Any, Any]],
-        vectors: Mapping[str, Floats],
-        functions: Mapping[str, Activation],
-    ) -> Operator:
-        name, inputs = f"{prefix}/{row.name}", tuple(f"{prefix}/{i}" for i in row.inputs)
-        if row.kind == "linear":
-            letter, gate = row.parameter.split(".")
-            weight, bias = matrices[letter]
-            place = self._kind._rows(gate, hidden)
-            return LinearOperator(
-                name, row.name, inputs, hidden, weight[place], bias[place], letter
-            )
-        if row.kind == "scale":
-            vector = vectors[row.parameter.split(".")[1]]
-            return ScaleOperator(name, row.name, inputs, hidden, vector)
-        if row.kind == "lookup":
-            function = functions.get(row.parameter) or Activation(row.parameter.capitalize())
-            return LookupOperator(name, row.name, inputs, hidden, function)
-        return ElementwiseOperator(name, row.name, inputs, hidden, row.kind)
+        def numbers(row: Row) -> tuple[Floats, ...]:
+            letter, _, gate = row.parameter.partition(".")
+            if row.kind == "linear":
+                place = self._kind._rows(gate, hidden)
+                return tuple(array[place] for array in matrices[letter])
+            return (vectors[gate],) if row.kind == "scale" else ()
+
+        operators = tuple(
+            bound(row, name, hidden, numbers(row), functions) for row in self._cell.rows
+        )
+        return Recurrence.of(self._cell, name, operators, reverse=direction == "reverse")
 
     def _ports(self, hidden: int) -> Ports:
         given, made = self._inputs, recurrent.read(self._node)
