@@ -81,7 +81,8 @@ def main() -> None:
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ARMS}
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.npz"
-        write_training_data("digits-row", train, 897, 1 if parsed.quick else COPIES)
+        count, copies = (256, 1) if parsed.quick else (897, COPIES)
+        write_training_data("digits-row", train, count, copies)
         for seed in range(1 if parsed.quick else 3):
             spent = {"population": 10, "generations": 2} if parsed.quick else {}
             config = Config(search=True, training_data=train, batch_size=32, seed=seed, **spent)

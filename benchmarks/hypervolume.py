@@ -99,7 +99,7 @@ def main() -> None:
     coupled = Study(*Session.open(MODEL, replace(config, genome="coupled")).parts)
     limit = ours.baseline + ours.max_drop
     reference = WORST_ERROR, ours.evaluate(ours.encoding.uniform(8)).objectives[-1]
-    generations = 5 if parsed.quick else GENERATIONS
+    generations = 2 if parsed.quick else GENERATIONS
     plain = SearchSettings(POPULATION, generations, strategy="plain")
     guided = replace(plain, strategy=Config().strategy, limit=limit)
     starts = ours.starts

@@ -153,7 +153,7 @@ def test_rounding(tmp_path: Path) -> None:
 
 
 def test_published(tmp_path: Path) -> None:
-    found = figures("published", tmp_path)
+    found = figures("published", tmp_path, "--sequences", "400")
     assert float(found["uniform 8 tuned, hold-out, mean"]) > 95
     assert float(found["published, bits a weight, mean"]) < 8
     assert float(found["ours, smaller than uniform 8 in weight bits, %"]) > 70

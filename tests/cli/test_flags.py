@@ -17,7 +17,7 @@ from onnxgru.settings.manual import explained
 
 PARSERS = flags.make()[1]
 LONG = [command for command, parser in PARSERS.items() if parser.basic]
-HEAVY = {"matplotlib", "numba", "numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "torch"}
+HEAVY = {"matplotlib", "numba", "numpy", "onnx", "onnx_ir", "onnxruntime", "pymoo", "rich", "torch"}
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -119,7 +119,9 @@ def test_help_is_coloured_on_a_terminal_alone(
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
     code = (
         "import sys\nfrom onnxgru.cli import main\n"
-        "try:\n    main(['quantize', '--help'])\nexcept SystemExit:\n    pass\n"
+        "for words in (['--help'], ['--version'], ['quantize', '--help']):\n"
+        "    try:\n        main(words)\n"
+        "    except SystemExit as end:\n        assert not end.code\n"
         "print('MODULES', *sys.modules)"
     )
     begin = time.perf_counter()

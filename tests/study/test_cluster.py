@@ -197,22 +197,13 @@ def test_front_is_that_of_a_local_search(machines, model, local, tmp_path, capsy
     assert [n for n in lines if not n.endswith(" ...") and not n.startswith("generation ")] == []
 
 
-def test_front_with_weights_rounded_by_moments(machines, model, tmp_path):
-    machines.staff(2)
-    for name, settings in (("here", {}), ("there", {"scheduler": machines.address})):
-        rounding = {"rounding": "gptq", "bias_correction": True, "ranges": "aligned"}
-        api.quantize(model, Config(output=tmp_path / name, **settings, **rounding, **SHORT))
-    same(tmp_path / "there", tmp_path / "here")
-
-
 def test_search_goes_on_elsewhere(machines, model, local, tmp_path):
     machines.staff(2)
     lines = (local / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    for name, settings in (("here", {"jobs": 1}), ("there", {"scheduler": machines.address})):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "journal.jsonl").write_bytes(b"".join(lines[:12]))
-        api.quantize(model, Config(output=tmp_path / name, resume=True, **settings, **SHORT))
-        same(tmp_path / name, local)
+    (tmp_path / "journal.jsonl").write_bytes(b"".join(lines[:12]))
+    settings = {"resume": True, "scheduler": machines.address}
+    api.quantize(model, Config(output=tmp_path, **settings, **SHORT))
+    same(tmp_path, local)
 
 
 def test_workers_may_die(machines, model, local, tmp_path, monkeypatch):
@@ -332,11 +323,13 @@ def test_worker_that_joins_must_fit_too(machines, model, tmp_path, monkeypatch):
 
 
 def test_problem_in_another_process_is_the_same(model):
-    """Also with genes and objectives that a worker has no files of."""
+    """Also with genes and objectives that a worker has no files of, and with corrected biases."""
     settings = {
         "objectives": f"error,flash,cost:{COSTS / 'subbyte_engine.toml'}",
         "genes": "bits,observer,granularity",
         "metric": "sqnr",
+        "bias_correction": True,
+        "ranges": "aligned",
     }
     study = Study(*Session.open(model, Config(search=True, calibration=None, **settings)).parts)
     portable = pickle.loads(pickle.dumps(study.portable()))
