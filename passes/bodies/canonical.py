@@ -1,13 +1,12 @@
-"""Canonical: the one form that a normalised graph has for a recurrence that was written out.
+"""Canonical: the form of a recurrence in a normalised graph if it is no recurrent operator.
 
-A ``Scan`` of one sequence, whose inputs and outputs have the axes of a recurrent operator of ONNX::
+It is a ``Scan`` of one sequence. Inputs and outputs have the axes of an ONNX recurrent operator::
 
     first value of every carry (1, B, H), x (T, B, I)
       ->  last value of every carry (1, B, H), what is emitted (T, 1, B, H)
 
-Where sequences have lengths, these (B,) and a counter that begins at 0 are carried, too.
-Its body has the nodes of the cell's table; see `onnxgru.passes.graph.description` for what its
-metadata hold.
+Where sequences have lengths, the lengths (B,) and a counter from 0 are carried too. The body has
+the nodes of the cell's table. See `onnxgru.passes.graph.description` for the node's metadata.
 """
 
 import numpy as np
@@ -40,14 +39,15 @@ def write(
     bound : Bound
         The cell.
     described : Description
-        What it says of itself.
+        Its metadata.
     inputs : list of onnx_ir.Value
-        First values of the carries, lengths and 0 where sequences have lengths, and the sequence.
+        Initial values of the carries, lengths and 0 where sequences have lengths, and the sequence.
 
     Returns
     -------
     list of onnx_ir.Value
-        Last values of the carries, those of lengths and counter, and what is emitted.
+        Last values of the carries, of the lengths and of the counter if there are any, and the
+        output of every step.
     """
     cell, prefix = bound.cell, described.place
     inner = Tape(tape)
@@ -99,7 +99,7 @@ def write(
 
 
 def _counted(inner: Tape, prefix: str) -> tuple[list[ir.Value], list[ir.Value], ir.Value]:
-    """Lengths and counter of a body, what follows on them, and whether sequences go on (B, 1)."""
+    """Lengths and counter of a body, their next values, and whether sequences go on (B, 1)."""
     whole = ir.TensorType(ir.DataType.INT64)
     lengths = ir.Value(name=inner.name(f"{prefix}/lengths"), shape=ir.Shape([None]), type=whole)
     step = ir.Value(name=inner.name(f"{prefix}/step"), shape=ir.Shape([]), type=whole)
@@ -114,7 +114,7 @@ def _counted(inner: Tape, prefix: str) -> tuple[list[ir.Value], list[ir.Value], 
 def held(
     tape: Tape, emitted: ir.Value, last: ir.Value, x: ir.Value, lengths: ir.Value, name: str
 ) -> ir.Value:
-    """What is emitted (T, 1, B, H), and the last value (1, B, H) after the end of a sequence."""
+    """The output (T, 1, B, H), which is the last value (1, B, H) after the end of a sequence."""
     zero, one = (tape.constant(f"{name}/{n}", np.asarray(n, np.int64)) for n in (0, 1))
     count = tape.op("Squeeze", tape.op("Shape", x, start=0, end=1), _axes(tape, name, 0))
     time = tape.op("Unsqueeze", tape.op("Range", zero, count, one), _axes(tape, name, 1, 2, 3))
@@ -124,7 +124,7 @@ def held(
 
 
 def free_place(graph: ir.Graph, node: str) -> str:
-    """What names in the body of a node may begin with: no name of the graph does."""
+    """A prefix for names in the body of a node that no name of the graph has."""
     taken, place = value_names(graph), f"{node}/body"
     while any(name.startswith(f"{place}/") for name in taken):
         place += "_"
@@ -136,17 +136,17 @@ def _typed(name: str, shape: list[int | None]) -> ir.Value:
 
 
 def entered(tape: Tape, value: ir.Value, axes: Axes, name: str, *, sequence: bool) -> ir.Value:
-    """A value as the canonical node reads it."""
+    """A value with the axes that the canonical node reads."""
     return _adapted(tape, value, axes, _SEQUENCE if sequence else _VALUE, name)
 
 
 def left(tape: Tape, value: ir.Value, axes: Axes, name: str, *, sequence: bool) -> ir.Value:
-    """What the canonical node makes with the axes that the graph reads."""
+    """An output of the canonical node with the axes that the graph reads."""
     return _adapted(tape, value, _EMITTED if sequence else _VALUE, axes, name)
 
 
 def _adapted(tape: Tape, value: ir.Value, axes: Axes, wanted: Axes, name: str) -> ir.Value:
-    """A value with its axes moved: those that it lacks have the size 1."""
+    """A value with its axes moved; missing axes get the size 1."""
     if axes == wanted:
         return value
     if (BACK in axes) != (BACK in wanted):
@@ -166,7 +166,7 @@ def _adapted(tape: Tape, value: ir.Value, axes: Axes, wanted: Axes, name: str) -
 
 
 def _turned(tape: Tape, value: ir.Value, axes: Axes, name: str) -> ir.Value:
-    """A value with its axis of time the other way round."""
+    """A value with its axis of time reversed."""
     axis = next(place for place, letter in enumerate(axes) if letter in (TIME, BACK))
     ends = tape.constant(f"{name}/before", np.asarray([-(2**31) + 1], np.int64))
     back = _axes(tape, name, -1)
@@ -175,6 +175,6 @@ def _turned(tape: Tape, value: ir.Value, axes: Axes, name: str) -> ir.Value:
 
 
 def _axes(tape: Tape, name: str, *axes: int) -> ir.Value:
-    """Axes or places; not shared, because normalisation renames what has a name that we share."""
+    """Axes or places; not shared, because normalisation renames shared constants."""
     array = np.asarray(axes, np.int64)
     return tape.constant(f"{name}/axes/{'_'.join(map(str, axes))}", array)

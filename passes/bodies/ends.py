@@ -1,7 +1,7 @@
-"""Ends: equations of sequences of different lengths, in the meaning of ONNX's ``sequence_lens``.
+"""Ends: equations of sequences of different lengths, as ONNX's ``sequence_lens`` defines them.
 
-After its end a sequence keeps what it carries, and gives 0. What a body gives otherwise, its last
-value, is put together behind the node.
+After its end a sequence keeps its carries and emits 0. If a body emits its last value instead, the
+graph computes this behind the node.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from onnxgru.passes.graph.values import is_zero
 
 
 def lengthened(found: Equations, given: Sequence[tuple[ir.Value, int]]) -> Equations:
-    """Equations with the lengths of sequences, where a body holds what it carries.
+    """Equations with the lengths of sequences, if the body keeps its carries by a mask.
 
     Parameters
     ----------
     found : Equations
-        With all carries; those that nobody reads are left out.
+        With all carries; the result has only those that something reads.
     given : sequence of (Value, int)
-        What the steps are slices of, with the axis of time.
+        Sequences that the body reads, with their axis of time.
 
     Raises
     ------
     UnknownError
-        If only a part is held, or not as ``sequence_lens`` does.
+        If only some carries are kept, or not as ``sequence_lens`` keeps them.
     """
     every = {each.source: each for each in found.carried}
     found = found.needed()
@@ -59,7 +59,7 @@ def lengthened(found: Equations, given: Sequence[tuple[ir.Value, int]]) -> Equat
 
 
 def _require_all_steps(mask: Mask, given: Sequence[tuple[ir.Value, int]]) -> None:
-    """Check that a mask is made for as many steps as sequences have."""
+    """Check that a mask has as many steps as the sequences."""
     for value, axis in given:
         size = None if value.shape is None else value.shape[axis]
         if isinstance(mask.size, int):

@@ -1,11 +1,11 @@
 """Equations: what a ``Scan`` or ``Loop`` computes at every step, as terms.
 
-A host hands values to its body in four ways, whatever it is called:
+Both exchange values with their body in four ways:
 
-- *carries*: the body's output is its input at the next step;
-- *sequences*: a slice along time at every step;
-- what it captures, or carries without change: constants;
-- what it *emits*: an output of every step, joined along time.
+- *carries*: an output of the body is its input at the next step;
+- *sequences*: the body reads a slice along time at every step;
+- *constants*: the body captures them, or carries them without change;
+- *emitted* values: an output of every step, joined along time.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from onnxgru.passes.bodies.terms import AFFINE, Term, Terms
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """What is kept from step to step.
+    """A carry: a value that is kept from step to step.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ class Carried:
     following : Term
         The next value.
     axes : tuple of str
-        What the axes of the value are.
+        Meaning of the axes of the value, see `onnxgru.passes.bodies.moving`.
     first : onnx_ir.Value
         The value before the first step.
     last : onnx_ir.Value or None
-        The value behind the last step, where somebody reads it.
+        The value after the last step, if something reads it.
     held : Mask or None
-        Where it stays as it is.
+        Where it keeps its value.
     """
 
     source: Term
@@ -50,20 +50,20 @@ class Carried:
 
 @dataclass(frozen=True, eq=False)
 class Emitted:
-    """What leaves at every step.
+    """An output of every step.
 
     Parameters
     ----------
     term : Term
         Its equation.
     axes : tuple of str
-        What the axes of all steps together are, time among them.
+        Meaning of the axes of the outputs of all steps, including time.
     value : onnx_ir.Value
-        All steps.
+        The outputs of all steps.
     held : Mask or None
-        Where it is another value.
+        Where another value is emitted instead.
     old : Term or None
-        That value: what is carried; 0 where there is none.
+        That value, a carry; 0 where there is none.
     """
 
     term: Term
@@ -82,21 +82,21 @@ class Equations:
     terms : Terms
         The maker of its terms.
     carried : tuple of Carried
-        What is kept.
+        The carries.
     roots : tuple of Root
         The sequences that are read, side by side.
     source : Term
-        All of them at one step.
+        All sequences at one step.
     emitted : Emitted or None
-        What leaves at every step, where somebody reads it.
+        The output of every step, if something reads it.
     reverse : bool
         Whether time runs backwards.
     kept : tuple of (Value, Value)
-        Outputs of the node that are what it was given, and what it was given.
+        Outputs of the node that equal an input, each with that input.
     mask : Mask or None
         Which steps count, where sequences have lengths.
     holding : Term or None
-        The carry, of which the last value is given after a sequence's end; None for 0.
+        The carry whose last value is emitted after a sequence's end; None for 0.
     """
 
     terms: Terms
@@ -110,7 +110,7 @@ class Equations:
     holding: Term | None = None
 
     def needed(self) -> "Equations":
-        """The same without carries that nobody reads."""
+        """The same without carries that nothing reads."""
         followings = {each.source: each.following for each in self.carried}
         pending = [each.source for each in self.carried if each.last is not None]
         pending += [self.emitted.term] if self.emitted is not None else []
@@ -123,7 +123,7 @@ class Equations:
         return replace(self, carried=tuple(c for c in self.carried if c.source in seen))
 
     def turned(self) -> "Equations":
-        """The same with time the other way round: sequences are read as they are before that."""
+        """The same with time reversed in the layer instead of in the sequences."""
         roots = tuple(replace(root, axes=moving.turned(root.axes)) for root in self.roots)
         emitted = self.emitted
         if emitted is not None:
@@ -131,19 +131,19 @@ class Equations:
         return replace(self, roots=roots, emitted=emitted, reverse=not self.reverse)
 
     def computed(self, term: Term) -> Term:
-        """A term that is computed: what a step is given becomes a line."""
+        """A term that has an operator: an input of the step becomes the line y = x."""
         if term.kind != "source":
             return term
         return self.terms.lookup(term, Activation(AFFINE, 1.0, 0.0))
 
 
 def read(value: ir.Value) -> bool:
-    """Whether somebody reads a value."""
+    """Whether something reads a value."""
     return bool(value.uses()) or value.is_graph_output()
 
 
 def origin(value: ir.Value) -> ir.Value:
-    """What a value is a copy of."""
+    """The value that a value is a copy of."""
     while (node := value.producer()) is not None and node.op_type == "Identity":
         first = node.inputs[0]
         if first is None:

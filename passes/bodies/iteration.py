@@ -1,7 +1,7 @@
-"""Iteration: what ``Scan`` and ``Loop`` give to their bodies, and take from them.
+"""Iteration: how ``Scan`` and ``Loop`` exchange values with their bodies.
 
-Source: ONNX operator specification. A ``Scan`` says what is a sequence; in a ``Loop`` a sequence is
-what ``Gather`` takes at the counter, and the number of steps must be that of the sequence.
+Source: ONNX operator specification. A ``Scan`` declares its sequences. In a ``Loop``, a value is a
+sequence if ``Gather`` reads it at the counter, and the loop must have as many steps as it has.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def equations(node: ir.Node) -> Equations:
     Raises
     ------
     UnknownError
-        If cells are not made of that.
+        If its body is no cell.
     """
     try:
         return _SCAN_OR_LOOP[node.op_type](node)
@@ -37,7 +37,7 @@ def equations(node: ir.Node) -> Equations:
 
 @dataclass
 class _Kept:
-    """A value that a body is given and hands on."""
+    """A value that a body reads and returns for the next step."""
 
     inner: ir.Value
     first: ir.Value
@@ -77,7 +77,7 @@ class _Iteration:
         *,
         reverse: bool = False,
     ) -> Equations:
-        """Equations of what the body hands on, and of what it emits."""
+        """Equations of the carries and of the emitted value."""
         unchanged: list[tuple[ir.Value, ir.Value]] = []
         counted: list[_Kept] = []
         states: list[tuple[_Kept, moving.Axes]] = []
@@ -160,7 +160,7 @@ class _Iteration:
         return Carried(given.term, following.term, axes, each.first, last, found)
 
     def _held(self, value: ir.Value, what: str) -> tuple[Features, Selected | None]:
-        """What a value is while its sequence goes on, and what holds it afterwards."""
+        """Features of a value while its sequence goes on, and its mask if it has one."""
         found = self.reader(value)
         if isinstance(found, Selected):
             return Features(found.new, found.axes), found
@@ -257,7 +257,7 @@ def _steps(value: ir.Value) -> Steps | int:
 
 
 def _require_all_steps(sequences: Sequences, limits: set[Limit]) -> None:
-    """Check that a loop runs as long as its sequences are."""
+    """Check that a loop has as many steps as its sequences."""
     for value, axis in sequences.given:
         size = None if value.shape is None else value.shape[axis]
         ends = False
@@ -283,7 +283,7 @@ def _require_all_steps(sequences: Sequences, limits: set[Limit]) -> None:
 
 
 def _holds(value: ir.Value) -> bool:
-    """Whether a condition holds before the first step, of a sequence that has one."""
+    """Whether a condition holds before the first step, if sequences have at least one step."""
     array = constant_value(value)
     if array is not None:
         return bool(array.all())

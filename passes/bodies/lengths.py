@@ -1,4 +1,4 @@
-"""Lengths: what a number of the graph is the size of, and which nodes turn a whole axis around."""
+"""Lengths: numbers that are the size of an axis, and nodes that reverse a whole axis."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from onnxgru.passes.graph.axes import origin
 from onnxgru.passes.graph.values import constant_value
 
 UNLIMITED = 2**30
-"""A size from here on is larger than all."""
+"""A limit from here on is larger than every size."""
 _MOVING = frozenset({"Cast", "Expand", "Identity", "ReduceMax", "Reshape", "Squeeze", "Unsqueeze"})
 
 
@@ -28,7 +28,7 @@ class Steps:
     axis: int
 
     def same(self, other: "Steps") -> bool:
-        """Whether two sizes are one: axes of one input of the model."""
+        """Whether two sizes are equal because they come from the same axis."""
         if self._untransposed() == other._untransposed():
             return True
         found = origin(self.value, self.axis)
@@ -46,7 +46,7 @@ class Steps:
 
 
 def steps(value: ir.Value | None) -> Steps | None:
-    """The axis that a number is the size of; None where it is something else."""
+    """The axis whose size a number is; None for any other number."""
     place: int | None = None
     while value is not None and (node := value.producer()) is not None:
         first = node.inputs[0] if node.inputs else None
@@ -73,7 +73,7 @@ def _axis(value: ir.Value, axis: int) -> Steps | None:
 
 
 def turned(node: ir.Node) -> int | None:
-    """The axis that a node turns around and does nothing else; None for any other node."""
+    """The axis that a node reverses; None for a node that does anything else."""
     first = node.inputs[0] if node.inputs else None
     if first is None or first.shape is None or node.domain not in ("", "ai.onnx"):
         return None

@@ -1,8 +1,7 @@
-"""Masks: sequences of different lengths, whose steps after the end change nothing.
+"""Masks: sequences of different lengths, where steps after the end change nothing.
 
-A mask is ``t < length``. A body holds with it what it carries, as ``where(mask, new, old)`` or, as
-tf2onnx writes that, ``mask new + (1 - mask) old``. What it gives after the end is 0, or the value
-before.
+A mask is ``t < length``. A body keeps its carries by ``where(mask, new, old)`` or, as tf2onnx
+writes it, ``mask new + (1 - mask) old``. After the end it emits 0 or the last value.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ class Mask:
     lengths : onnx_ir.Value
         Steps of every sequence (B,).
     size : int or Steps
-        How many steps it is made for.
+        Number of steps of the mask.
     on : bool
         Whether it is true while the sequence goes on.
     """
@@ -40,7 +39,7 @@ class Mask:
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """Features where a mask is true, else 0; the features are 0 where there are none."""
+    """Features where a mask is true, else 0. `term` None means features of 0."""
 
     mask: Mask
     term: Term | None
@@ -49,7 +48,7 @@ class Masked:
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """New features while the sequence goes on, then old ones; those are 0 where there are none."""
+    """New features while the sequence goes on, then old ones. `old` None means 0."""
 
     mask: Mask
     new: Term
@@ -58,7 +57,7 @@ class Selected:
 
 
 def mask(value: ir.Value) -> Mask | None:
-    """The mask that a value of the outer graph is for all steps; None for any other value."""
+    """The mask for all steps that a value of the outer graph is; None for any other value."""
     node = _unmoved(value).producer()
     if node is None or node.op_type != "Less" or node.domain not in ("", "ai.onnx"):
         return None
@@ -82,7 +81,7 @@ def _unmoved(value: ir.Value) -> ir.Value:
 
 
 def _counted(value: ir.Value) -> int | Steps | None:
-    """The number of steps that a value counts from 0; None where it does not."""
+    """The number of steps, if a value counts them from 0; else None."""
     array = constant_value(value)
     if array is not None:
         counts = np.array_equal(array.reshape(-1), np.arange(array.size))
@@ -98,12 +97,12 @@ def _counted(value: ir.Value) -> int | Steps | None:
 
 
 def rule(node: ir.Node, operands: Sequence[Any]) -> Any:
-    """What a node makes of masks and of what they hold.
+    """The result of a node that reads masks or masked features.
 
     Raises
     ------
     UnknownError
-        If that is more than to hold something.
+        If it does more than keep old features.
     """
     first = operands[0]
     match node.op_type:

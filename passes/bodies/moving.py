@@ -1,6 +1,6 @@
-"""Moving: where the axes of features lie, through operators that only move them.
+"""Moving: the meaning of a value's axes, through operators that only move them.
 
-Axes are a tuple of letters: time, batch, features, and 1 for an axis of size 1 that means nothing.
+Axes are a tuple of letters: time, batch, features, and 1 for an axis of size 1 without a meaning.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ BACK = "-T"
 
 
 def named(shape: ir.Shape | None, what: str, time: int | None = None) -> Axes:
-    """What the axes of a value are: the last one is the features'.
+    """The meaning of a value's axes; the last one holds the features.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def named(shape: ir.Shape | None, what: str, time: int | None = None) -> Axes:
 
 
 def turned(axes: Axes) -> Axes:
-    """The same axes with time the other way round."""
+    """The same axes with time reversed."""
     other = {TIME: BACK, BACK: TIME}
     return tuple(other.get(axis, axis) for axis in axes)
 
@@ -91,7 +91,7 @@ def broadcast(one: Axes, other: Axes) -> Axes:
 
 
 def vector(array: npt.NDArray[Any], axes: Axes, width: int) -> tuple[Floats, Axes]:
-    """Numbers that a constant has along the features, and the axes of the result.
+    """Numbers of a constant along the features, and the axes of the result.
 
     Raises
     ------
@@ -112,12 +112,12 @@ def vector(array: npt.NDArray[Any], axes: Axes, width: int) -> tuple[Floats, Axe
 def taken(
     node: ir.Node, axes: Axes, width: int, others: Sequence[Any], value: ir.Value
 ) -> tuple[int, int]:
-    """First feature, and the one behind the last, that a Slice or an output of a Split has.
+    """Start and stop of the features that a Slice or an output of a Split takes.
 
     Raises
     ------
     UnknownError
-        If something else than features is taken.
+        If it takes a part of another axis.
     """
     if node.op_type == "Split":
         place = node.attributes.get_int("axis", 0)

@@ -1,11 +1,12 @@
-"""Naming: readable names for the rows of a table that nobody wrote.
+"""Naming: readable names for the rows of a table that comes from a body.
 
-A function of a sum of products is a *gate*: ``update`` where 1 - x is taken of it, ``new`` where
-0 and 1 do not bound it, else ``gate``; a number tells several apart. Its products with matrices are
-``<gate>.input`` and ``<gate>.hidden``, its sums ``<gate>.sum``, its value ``<gate>.gate``, and
-1 - it ``<gate>.complement``. What else leads to a carry has the carry's name: ``<carry>.keep`` is
-a product with the value before, ``<carry>.new`` any other, ``<carry>.sum`` a sum, and a function
-of the carry has the function's name, such as ``cell.tanh``.
+A function of a sum of products is a *gate*. It is called ``update`` if something reads 1 - x of it,
+``new`` if its values are not bounded by 0 and 1, else ``gate``, with a number where there are
+several. Its matrix products are ``<gate>.input`` and ``<gate>.hidden``, its sums ``<gate>.sum``,
+its value ``<gate>.gate``, and its complement ``<gate>.complement``. Other rows are named after the
+carry that they lead to: ``<carry>.keep`` is a product with the old value, ``<carry>.new`` any other
+product, ``<carry>.sum`` a sum. A function of the carry has the function's name, such as
+``cell.tanh``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ _LINE = "line"
 
 
 def cell(rows: Sequence[Row], carries: Sequence[tuple[str, str]], emits: str) -> Cell:
-    """A table of its own: equal tables have equal names, and are equal."""
+    """A new table. Its name is a digest of its rows, so that equal tables have equal names."""
     found = tuple(Carry(*carry) for carry in carries)
     text = repr((tuple(rows), found, emits))
     return Cell(f"body.{crc32(text.encode()):08x}", tuple(rows), found, emits)
@@ -28,16 +29,16 @@ def cell(rows: Sequence[Row], carries: Sequence[tuple[str, str]], emits: str) ->
 def names(
     source: Term, carries: Mapping[Term, Term], emits: Term, terms: Sequence[Term]
 ) -> dict[Term, str]:
-    """Names of the rows and of what they read, by term.
+    """Names of the rows and of the values that they read, by term.
 
     Parameters
     ----------
     source : Term
         The sequence.
     carries : mapping of Term to Term
-        Next value by value before.
+        Next value by old value.
     emits : Term
-        What leaves.
+        The output.
     terms : sequence of Term
         The rows, in order.
     """
@@ -91,7 +92,7 @@ class _Names:
             pending += each.operands
 
     def _depends(self, term: Term) -> bool:
-        """Whether a term depends on what is carried."""
+        """Whether a term depends on a carry."""
         return term in self._carries or any(map(self._depends, term.operands))
 
     def _rest(self, end: Term, owner: str) -> None:

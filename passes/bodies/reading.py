@@ -2,12 +2,12 @@
 
 Every value of a body is one of these:
 
-- `Features`: a vector per sequence, with the places of its axes;
-- an array that is constant, such as a weight, whatever it is computed from;
-- a `Count`: the number of the step, with an offset, as a ``Loop`` hands it on;
-- a `Steps`: the size of an axis outside;
+- `Features`: a vector per sequence, with the meaning of its axes;
+- a constant array, such as a weight;
+- a `Count`: the number of the step plus an offset;
+- a `Steps`: the size of an axis of a value outside;
 - a `Going`: a condition of a ``Loop`` that holds up to some step;
-- a `Mask`, or what one makes; see `onnxgru.passes.bodies.masks`.
+- a `Mask`, or a result of one; see `onnxgru.passes.bodies.masks`.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ class Features:
     term : Term
         How it is computed.
     axes : tuple of str
-        What its axes are; see `onnxgru.passes.bodies.moving`.
+        Meaning of its axes; see `onnxgru.passes.bodies.moving`.
     """
 
     term: Term
@@ -54,14 +54,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Count:
-    """The number of the step, from 0, and an offset."""
+    """The number of the step, from 0, plus an offset."""
 
     offset: int
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How many steps a condition lets pass: a size, and some more."""
+    """How many steps a condition allows: a size plus a number."""
 
     size: Steps | int
     more: int
@@ -69,7 +69,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Going:
-    """A condition that holds as long as none of its limits is reached."""
+    """A condition that holds until one of its limits is reached."""
 
     limits: frozenset[Limit]
 
@@ -87,9 +87,9 @@ class Reader:
     body : onnx_ir.Graph
         The body.
     outside : callable
-        What a value of the outer graph is; raises `UnknownError`.
+        From a value of the outer graph to what it is; raises `UnknownError`.
     slices : callable
-        A slice (value, axis) of a sequence of the outer graph at this step.
+        From a sequence of the outer graph and its axis of time to its slice at this step.
     """
 
     def __init__(
@@ -109,14 +109,14 @@ class Reader:
         Raises
         ------
         UnknownError
-            If it is computed by what cells are not made of.
+            If it is computed by an operator that no cell has.
         """
         if value not in self._known:
             self._known[value] = self._read(value)
         return self._known[value]
 
     def know(self, value: ir.Value, read: Read) -> None:
-        """Say what an input of the body is."""
+        """Set what an input of the body is."""
         self._known[value] = read
 
     def features(self, value: ir.Value, what: str) -> Features:
@@ -172,7 +172,7 @@ Rule = Callable[[Terms, ir.Node, list[Any], ir.Value], Read]
 
 
 def _checked(value: ir.Value, found: Read) -> Read:
-    """What a value is, which must agree with the shape that is inferred for it."""
+    """What a value is, checked against its inferred shape."""
     if isinstance(found, Features) and value.shape is not None:
         sizes = [found.term.width if axis == FEATURES else None for axis in found.axes]
         known = [size if isinstance(size, int) else None for size in value.shape]

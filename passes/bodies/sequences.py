@@ -1,8 +1,8 @@
-"""Sequences: what a body reads of the steps of other values, back to one input of the layer.
+"""Sequences: from the slices that a body reads back to one input sequence of the layer.
 
-1. A product with weights that was computed for all steps at once, before the recurrence, belongs to
-   the cell: it is followed back through what only moves values and through the bias.
-2. Several sequences become one: side by side, each read by products with matrices.
+1. A matrix product that is computed for all steps at once, before the recurrence, belongs to the
+   cell. It is found backwards through operators that move values and through the bias.
+2. Several sequences become one, side by side. Only matrix products may read their parts.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Root:
     value : onnx_ir.Value
         All steps.
     axes : tuple of str
-        What its axes are, time among them.
+        Meaning of its axes, including time.
     """
 
     source: Term
@@ -52,7 +52,7 @@ class Sequences:
     terms: Terms
     roots: list[Root] = field(default_factory=list)
     given: list[tuple[ir.Value, int]] = field(default_factory=list)
-    """What the body's steps are slices of, with the axis of time."""
+    """Values whose slices the body reads, with their axis of time."""
 
     def step(self, value: ir.Value, axis: int) -> Features | Mask:
         """A slice of a sequence along an axis, at this step."""
@@ -71,7 +71,7 @@ class Sequences:
         return Features(term, axes[:axis] + axes[axis + 1 :])
 
     def _product(self, value: ir.Value, axes: Axes) -> Term | None:
-        """A value that is a product with weights, moved and with a bias; None for any other."""
+        """The term of a matrix product that may be moved and have a bias; None for other values."""
         node = value.producer()
         if node is None or node.domain not in ("", "ai.onnx"):
             return None
@@ -99,7 +99,7 @@ class Sequences:
                 return None if below is None else self._product(*below)
 
     def _biased(self, operand: ir.Value | None, other: ir.Value | None, axes: Axes) -> Term | None:
-        """A product and a constant."""
+        """A matrix product plus a constant."""
         numbers = constant_value(other)
         if numbers is None or operand is None or numbers.ndim > len(axes):
             return None
@@ -127,14 +127,14 @@ def _matrix(value: ir.Value | None) -> np.ndarray | None:
 
 
 def _unmoved(value: ir.Value, axes: Axes) -> tuple[ir.Value, Axes]:
-    """What a value is a moved copy of, with its axes."""
+    """The value that another one is a moved copy of, with its axes."""
     while (node := value.producer()) is not None and (below := before(node, axes)) is not None:
         value, axes = below
     return value, axes
 
 
 def _straight(value: ir.Value, axes: Axes) -> tuple[ir.Value, Axes] | None:
-    """What a value is a copy of with time turned around; None for any other value."""
+    """The value that another one is a copy of with time reversed; None for any other value."""
     first = BACK in axes
     while (node := value.producer()) is not None and (below := before(node, axes)) is not None:
         value, axes = below
@@ -144,14 +144,14 @@ def _straight(value: ir.Value, axes: Axes) -> tuple[ir.Value, Axes] | None:
 
 
 def before(node: ir.Node, axes: Axes) -> tuple[ir.Value, Axes] | None:
-    """What a node only moves, and the axes of that; None for any other node.
+    """The value that a node moves, with its axes; None for a node that does anything else.
 
     Parameters
     ----------
     node : onnx_ir.Node
         The node.
     axes : tuple of str
-        What the axes of its output are.
+        Meaning of the axes of its output.
     """
     first = node.inputs[0] if node.inputs else None
     if first is None or first.shape is None or node.domain not in ("", "ai.onnx"):
@@ -182,7 +182,7 @@ def before(node: ir.Node, axes: Axes) -> tuple[ir.Value, Axes] | None:
 
 
 def _reshaped(first: ir.Value, axes: Axes, result: ir.Value) -> tuple[ir.Value, Axes] | None:
-    """What is reshaped, where that only adds or removes axes of size 1 that are known."""
+    """The operand of a Reshape that only adds or removes axes of size 1; else None."""
     if first.shape is None or result.shape is None:
         return None
     wide = [size for size in first.shape if size != 1]
@@ -194,7 +194,7 @@ def _reshaped(first: ir.Value, axes: Axes, result: ir.Value) -> tuple[ir.Value, 
 
 
 def joined(terms: Terms, roots: Sequence[Root]) -> tuple[Term, dict[Term, Term]]:
-    """One sequence that has several side by side, and what part of it each of their sources is."""
+    """One sequence that holds several side by side, and the part of it for each source."""
     whole = terms.source("sequence", sum(root.source.width for root in roots))
     found, start = {}, 0
     for root in roots:

@@ -1,7 +1,7 @@
 """Tables: from equations to a cell, bound to its weights and functions.
 
-Equations that are those of a cell of `onnxgru.core.cells` take its names, and its table is that
-one. Others get a table of their own, see `onnxgru.passes.bodies.naming`.
+Equations that match a cell of `onnxgru.core.cells` get that cell's table. Other equations get a new
+table, see `onnxgru.passes.bodies.naming`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _LETTERS = "fghijklmnop"
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A cell with what its rows are bound to.
+    """A cell bound to weights and functions.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Bound:
     functions : mapping of str to Activation
         By letter.
     carries : tuple of Term
-        The sources that the cell's carries are, in its order.
+        Sources of the cell's carries, in the order of the cell.
     """
 
     cell: Cell
@@ -88,7 +88,7 @@ def bound(equations: Equations) -> Bound:
 
 
 def ordered(ends: Sequence[Term]) -> Iterator[Term]:
-    """Terms below some terms, what is read first."""
+    """The given terms and those that they depend on, operands first."""
     seen: set[Term] = set()
 
     def visit(term: Term) -> Iterator[Term]:
@@ -118,7 +118,7 @@ def _row(term: Term, names: Mapping[Term, str], letters: dict[Activation, str]) 
 
 
 def _letter(term: Term, operand: str) -> str:
-    """The matrix that a weight is a part of: all parts of one letter read as many features."""
+    """The matrix that a weight is a part of; all parts of one letter have equally many inputs."""
     if operand == INPUT:
         return "W"
     (read,) = term.operands
@@ -126,7 +126,7 @@ def _letter(term: Term, operand: str) -> str:
 
 
 def _mirrors(term: Term) -> bool:
-    """Whether a term is 1 - x of what lies between 0 and 1."""
+    """Whether a term is 1 - x of a value between 0 and 1."""
     before = term.operands[0].function
     unit = before is not None and before.codomain() == "unit"
     return term.function == ONE and unit
@@ -156,7 +156,7 @@ def _matches(
     emitted: Term | None,
     count: int,
 ) -> Iterator[tuple[Pairs, tuple[Term, ...]]]:
-    """Ways in which equations are those of a cell: terms by row, and carries in its order."""
+    """Matches of equations with a cell: terms by row, and carries in the cell's order."""
     if len(cell.rows) != count or len(cell.carries) != len(carries):
         return
     rows = {row.name: row for row in cell.rows}
@@ -177,7 +177,7 @@ def _matches(
 def _unified(
     rows: Mapping[str, Row], wanted: Sequence[tuple[str, Term]], pairs: Pairs
 ) -> Iterator[Pairs]:
-    """Ways in which rows are terms, with the pairs that are settled."""
+    """Matches of rows with terms that include the given pairs."""
     if not wanted:
         yield pairs
         return
@@ -198,7 +198,7 @@ def _unified(
 
 
 def _letters_agree(cell: Cell, pairs: Pairs) -> bool:
-    """Whether rows of one letter have one function, which lines are not."""
+    """Whether all rows of a letter have the same function."""
     found: dict[str, Activation | None] = {}
     for row in cell.rows:
         if row.kind == "lookup" and row.parameter != COMPLEMENT:

@@ -1,13 +1,13 @@
-"""Terms: the equations of one step, in the kinds that cells' tables have.
+"""Terms: the equations of one step, with the kinds of operators that cells have.
 
-A term is a vector of features per sequence. `Terms` makes them, equal ones once, and brings what
-different exporters write into one form:
+A term is a vector of features per sequence. `Terms` makes equal terms once, and brings the writings
+of different exporters into one form:
 
-1. a slice of stacked gates goes down to the weights: each gate has a product of its own;
-2. a product of what was concatenated is a sum of products;
-3. constants that are added to a product, or that scale it, go into its bias and weights;
+1. a slice of stacked gates becomes a slice of the weights, so that each gate has its own product;
+2. a product with a concatenation becomes a sum of products;
+3. constants that are added to a product, or that scale it, become part of its bias and weights;
 4. ``n + z (h - n)`` is ``(1 - z) n + z h``;
-5. a clipped line is a hard sigmoid, between lines where its ends are not 0 and 1.
+5. a clipped line becomes a hard sigmoid, followed by a line where its limits are not 0 and 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +28,11 @@ MINUS = Activation(AFFINE, -1.0, 0.0)
 """-x."""
 
 ROUNDING = 1e-6
-"""What a line may differ by from x itself: 6 times the float32 nearest to 1/6 is not 1."""
+"""Distance up to which a line counts as x: 6 times the float32 nearest to 1/6 is not exactly 1."""
 
 
 class UnknownError(Exception):
-    """A body is not made of what cells are made of; its message is the reason."""
+    """A body is no cell; the message is the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +42,11 @@ class Term:
     Parameters
     ----------
     kind : {"source", "linear", "scale", "add", "mul", "lookup", "part", "concat"}
-        What computes it; of "part" and "concat" none is left in the end.
+        Kind of operator; `Terms.settled` removes "part" and "concat".
     width : int
         Features.
     operands : tuple of Term
-        What it reads.
+        Terms that it reads.
     name : str
         Of a source.
     weight, bias : ndarray of float32, optional
@@ -275,14 +275,14 @@ class Terms:
         return self._made("part", stop - start, operand, start=start)
 
     def settled(self, term: Term, replaced: Mapping[Term, Term]) -> Term:
-        """The term without parts and concatenations: what takes a part becomes a product.
+        """The term without parts and concatenations; a part becomes a matrix product.
 
         Parameters
         ----------
         term : Term
             The term.
         replaced : mapping of Term to Term
-            What is put in the place of sources first.
+            Terms that replace sources first.
         """
         return self._rebuilt(self._rebuilt(term, dict(replaced), whole=False), {}, whole=True)
 
@@ -293,7 +293,7 @@ class Terms:
         return done[term]
 
     def _made_of(self, term: Term, operands: tuple[Term, ...], *, whole: bool) -> Term:
-        """A term of other operands."""
+        """The same operation on other operands."""
         match term.kind:
             case "part" if not whole:
                 return self.part(operands[0], term.start, term.start + term.width)
@@ -316,7 +316,7 @@ class Terms:
 
 
 def _biased(term: Term) -> bool:
-    """Whether a term is a product with a matrix, or a sum that has one."""
+    """Whether a term is a matrix product, or a sum with one."""
     return term.kind == "linear" or (term.kind == "add" and any(map(_biased, term.operands)))
 
 
@@ -326,7 +326,7 @@ def _ends(term: Term) -> list[int]:
 
 
 def _adjoin(parts: Sequence[Term]) -> bool:
-    """Whether parts are all of one term, in its order."""
+    """Whether parts cover one term in its order."""
     whole, place = parts[0].operands[0], 0
     for each in parts:
         if each.operands[0] is not whole or each.start != place:

@@ -1,4 +1,4 @@
-"""How a layer is computed: what a recurrence asks of the float and of the integer graph."""
+"""Arithmetic: the operations of a layer, which the float and the integer graph implement."""
 
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
@@ -15,15 +15,18 @@ AnyRecurrence = TypeVar("AnyRecurrence", Recurrence, IntegerRecurrence)
 
 
 class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
-    """How a layer is computed: what `expand` asks of the float and of the integer graph."""
+    """The operations of a layer, from which `onnxgru.passes.forms.recurrence.expand` makes a graph.
+
+    A `grid` is the name of a shared quantisation of the layer: of its input, a carry or its output.
+    """
 
     @abstractmethod
     def element(self, layer: AnyLayer, grid: str) -> ir.DataType:
-        """Type of what has one of the layer's shared quantisations, or that of its input."""
+        """Element type of the values that have a grid."""
 
     @abstractmethod
     def computed(self, recurrence: AnyRecurrence, name: str) -> ir.DataType:
-        """Type of an operator's value."""
+        """Element type of an operator's value."""
 
     @abstractmethod
     def enter(self, tape: Tape, layer: AnyLayer, x: ir.Value) -> ir.Value:
@@ -31,11 +34,11 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
 
     @abstractmethod
     def leave(self, tape: Tape, layer: AnyLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
-        """What has one of the layer's shared quantisations, of any shape, as float32 `name`."""
+        """Values of any shape that have a grid, as float32 under the name `name`."""
 
     @abstractmethod
     def initial(self, tape: Tape, layer: AnyLayer, value: ir.Value, grid: str) -> ir.Value:
-        """A float32 value of any shape as the recurrences carry it."""
+        """A float32 value of any shape as a value of the grid."""
 
     @abstractmethod
     def zero(self, tape: Tape, layer: AnyLayer, grid: str) -> ir.Value:
@@ -43,18 +46,18 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
 
     @abstractmethod
     def quantization(self, layer: AnyLayer, grid: str) -> Quantization | None:
-        """What codes mean; None where there are none."""
+        """Quantisation of a grid; None in the float graph."""
 
     @abstractmethod
     def prologue(self, tape: Tape, recurrence: AnyRecurrence, x: ir.Value) -> dict[str, ir.Value]:
-        """Values (T, B, N) of everything that depends on no carry, by operator name.
+        """Values (T, B, N) of the operators that depend on no carry, by name.
 
-        The sequence itself is among them where steps read it.
+        They include the sequence itself where steps read it.
         """
 
     @abstractmethod
     def entering(self, recurrence: AnyRecurrence, name: str) -> tuple[int, ir.DataType]:
-        """Width and type of what steps are given of a value of `prologue`."""
+        """Features and element type of one step of a value of `prologue`."""
 
     @abstractmethod
     def step(
@@ -73,4 +76,4 @@ class Arithmetic(ABC, Generic[AnyLayer, AnyRecurrence]):
         old: ir.Value,
         name: str,
     ) -> ir.Value:
-        """`new` where the mask (uint8, 0 or 1) is set, else `old`; both with one quantisation."""
+        """`new` where the mask (uint8, 0 or 1) is 1, else `old`; both have the grid."""

@@ -8,7 +8,7 @@ from onnxgru.passes.graph.sizes import resize
 
 
 class Batch(ir.passes.InPlacePass):
-    """Set the batch axes of a model's inputs, and what has the same name.
+    """Set the batch axes of a model's inputs, and all axes with the same name.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Batch(ir.passes.InPlacePass):
         self._axes, self._size = dict(axes), size
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Change the inputs' shapes, and those that follow from them."""
+        """Change the shapes of inputs, and the shapes that depend on them."""
         changes: list[tuple[ir.Value, int, int | None]] = []
         names: set[str] = set()
         for value in model.graph.inputs:

@@ -1,4 +1,4 @@
-"""Form: which of its three forms a recurrence takes in a graph, and how many steps it has."""
+"""Form: how a recurrence is written in a graph: as a Scan, as one step, or unrolled."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,19 @@ MANY = 32
 
 @dataclass(frozen=True)
 class Form:
-    """Which form a recurrence takes.
+    """How a recurrence is written in a graph.
 
     Parameters
     ----------
     name : {"scan", "step", "unrolled"}
-        scan for any length, step for one time step a call with the state as graph input and
-        output, unrolled for a fixed length.
+        scan for any length; step for one time step per call, with the state as a graph input and
+        output; unrolled for a fixed length.
     float_state : bool
         For step: the state's graph input and output are float32 instead of codes.
     steps : int, optional
-        For unrolled: the length, where the model's input has none.
+        For unrolled: the length, where the model's input has no fixed one.
     batch : int, optional
-        Recordings per call; any number, or the model's, where left out.
+        Recordings per call; the model's, or any number, where left out.
 
     Raises
     ------
@@ -46,26 +46,26 @@ class Form:
 
     @property
     def length(self) -> int | None:
-        """Time steps that every call takes, None for any number or that of the source model."""
+        """Time steps per call; None for any number, or for the number that the model fixes."""
         return {"step": 1, "unrolled": self.steps}.get(self.name)
 
     @property
     def whole(self) -> bool:
-        """Whether a step reads its input, and nothing is computed of it for all steps before.
+        """Whether a step computes everything itself, and nothing is computed for all steps before.
 
-        Of many recordings, values of all steps do not fit a processor's cache.
+        With many recordings, the values of all steps do not fit a processor's cache.
         """
         many = self.batch is not None and self.batch >= MANY
         return self.name == "step" or (self.name == "scan" and many)
 
 
 def length(form: Form, layer: str, x: ir.Value | None) -> int:
-    """Steps of an unrolled layer: those of its sequence, or where that has any number, the form's.
+    """Steps of an unrolled layer: those of its sequence if they are fixed, else the form's.
 
     Raises
     ------
     ModelError
-        If neither has any.
+        If neither is a number.
     """
     size = x.shape[0] if x is not None and x.shape is not None else None
     steps = size if isinstance(size, int) else form.steps

@@ -1,11 +1,12 @@
 """The three forms of a recurrence: Scan, one step, or unrolled.
 
-Replaces the node of a layer in the host graph by nodes that an `Arithmetic` records: float for
-the decomposed graph, integer codes for the emitted one. The forms are written once for both.
+The node of a layer in the host graph is replaced by nodes that an `Arithmetic` records: float
+operators for the decomposed graph, integer operators for the emitted one. The forms are written
+once for both.
 
-``sequence_lens``: a finished sequence holds its state and emits the code of 0.0; a sequence of
-length 0 ends with the state 0.0 even if it was given an initial one (onnxruntime, measured).
-Masking a backward recurrence the same way equals reversing every sequence within its length.
+``sequence_lens``: a finished sequence keeps its state and emits 0.0. A sequence of length 0 ends
+with the state 0.0 even if it has an initial one (onnxruntime, measured). The same mask in a
+backward recurrence equals reversing every sequence within its length.
 """
 
 from collections.abc import Sequence
@@ -93,20 +94,20 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         tape.register(self.graph)
 
     def _label(self, name: str, carry: str) -> str:
-        """A name for something of a carry: that of the first one has no suffix."""
+        """`name` with the carry as its suffix, except for the first carry."""
         return name if carry == next(iter(self.layer.carries)) else f"{name}/{carry}"
 
     def _named_batch(self) -> int | str:
-        """Size of the batch, or the name of its axis; a name of its own where there is none."""
+        """Size of the batch, or a name of its axis."""
         return self._batch() or f"{self.layer.name}/batch"
 
     @staticmethod
     def _shaped(value: ir.Value, shape: Sequence[int | str], element: ir.DataType) -> None:
-        """Keep a value's shape in the file, from which runtimes infer those of all that follow.
+        """Keep a value's shape in the file, from which runtimes infer the shapes that follow.
 
-        onnxruntime reuses the memory of values with shapes that it knows to be equal. It looks for
-        one among all that are free, one after the other: where it cannot compare them, the list of
-        those grows with the graph, and loading 23,000 nodes took 500 s.
+        onnxruntime reuses memory between values of equal known shapes, and searches all free blocks
+        one by one. Without shapes the list of free blocks grows with the graph, and loading 23,000
+        nodes took 500 s.
         """
         value.shape = ir.Shape(shape)
         value.type = ir.TensorType(element)
@@ -186,7 +187,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         return recurrence.widths[recurrence.bound[carry].written_by]
 
     def _entering(self, recurrence: AnyRecurrence, name: str) -> tuple[int, ir.DataType]:
-        """Width and type of what a step is given of a sequence."""
+        """Features and element type of one step of a scanned value."""
         if name == "mask":
             return 1, ir.DataType.UINT8
         if name == recurrence.input:
@@ -276,8 +277,8 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
             )
             for name in scanned
         }
-        # The body captures nothing but initializers: OpenVINO takes computed values of the outer
-        # graph for further states. Runtimes fold what is prepared in the body all the same.
+        # The body captures only initializers, because OpenVINO would treat computed values of the
+        # outer graph as further states. Runtimes fold constants in the body as well.
         following: dict[str, ir.Value]
         emitted, following, values = self._once(inner, recurrence, slices, carried)
         results = self._results(inner, recurrence, emitted, following, values)
@@ -345,9 +346,9 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         )
 
     def _in_order(self, recurrence: AnyRecurrence, value: ir.Value) -> ir.Value:
-        """A sequence in the order of computation, and back.
+        """A sequence in the order of computation, or from that back to the order of time.
 
-        By Slice rather than Scan's own directions, which onnx.reference lacks.
+        It uses Slice instead of Scan's own directions, which onnx.reference lacks.
         """
         if not recurrence.reverse:
             return value
@@ -412,7 +413,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
         return value
 
     def _batch(self) -> int | str | None:
-        """Size or name of the batch axis, as the graph input has it that the layer reads."""
+        """Size or name of the batch axis of the graph input that the sequence comes from."""
         found = origin(self.x, 1)
         values = {str(value.name): value for value in self.graph.inputs}
         shape = self.x.shape if self.x is not None else None
@@ -496,7 +497,7 @@ class Expansion(Generic[AnyLayer, AnyRecurrence]):
 
 
 def last_name(layer: Layer | IntegerLayer, carry: str) -> str:
-    """Name of the last values (D, B, H) of a carry, behind the layer's: the first is ``y_h``."""
+    """Name of a carry's last values (D, B, H) after the layer's name: ``y_h`` for the first."""
     return "y_h" if carry == next(iter(layer.carries)) else f"y_h/{carry}"
 
 
@@ -508,20 +509,20 @@ def expand(
     tape: Tape,
     observed: dict[str, ir.Value] | None = None,
 ) -> list[State]:
-    """Replace a layer's node by its recurrence in the given form; the states of the step form.
+    """Replace a layer's node by its recurrence in a form; returns the states of the step form.
 
     Parameters
     ----------
     graph : onnx_ir.Graph
         The host graph; changed in place.
     layer : Layer or IntegerLayer
-        What to compute, between the values that its ports name.
+        The layer; its ports name the values that it reads and writes.
     arithmetic : Arithmetic
         How to compute it.
     form : Form
         Scan, step or unrolled.
     tape : Tape
-        Fresh nodes; constants are shared between layers.
+        A tape without nodes; its constants are shared between layers.
     observed : dict, optional
         With scan: receives the value (T, B, N) of every operator at every step, by name.
 

@@ -1,7 +1,7 @@
-"""Regions: which values of a graph are those of one direction of a recurrent layer.
+"""Regions: the inputs and outputs of every direction of a recurrent layer in a graph.
 
-Written down by names while a graph is made, and read by passes that look for whole layers in it. It
-stays in memory, and is in no file.
+`onnxgru.passes.forms.recurrence` notes them by name while it makes a graph, and passes that replace
+whole layers read them. The notes stay in memory and are in no file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 REGIONS = "onnxgru.regions"
-"""Key of a graph's own notes, which no file holds."""
+"""Key of the notes in `onnx_ir.Graph.meta`, which no file holds."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Region:
     name : str
         Of the recurrence.
     inputs : tuple of str
-        The sequence (T, B, I); the mask (T, B, 1), where sequences have lengths of their own; the
-        value (B, N) of every carry before the first step.
+        The sequence (T, B, I); the mask (T, B, 1) where sequences have lengths; the value (B, N) of
+        every carry before the first step.
     outputs : tuple of str
         What is emitted (T, B, H); the value (B, N) of every carry after the last step.
     """
@@ -42,18 +42,18 @@ class Region:
         emitted: ir.Value,
         last: Mapping[str, ir.Value],
     ) -> "Region":
-        """That of these values; the carries by name."""
+        """The region of these values; carries are given by name."""
         given = [x] if mask is None else [x, mask]
         inputs = (str(value.name) for value in (*given, *first.values()))
         return cls(name, tuple(inputs), tuple(str(v.name) for v in (emitted, *last.values())))
 
 
 def mark(graph: ir.Graph, regions: Sequence[Region]) -> None:
-    """Write down regions of a graph, after those that it has."""
+    """Add regions to the notes of a graph."""
     graph.meta[REGIONS] = (*marked(graph), *regions)
 
 
 def marked(graph: ir.Graph) -> tuple[Region, ...]:
-    """Regions that were written down."""
+    """Regions that a graph's notes hold."""
     found: tuple[Region, ...] = graph.meta.get(REGIONS, ())
     return found

@@ -1,6 +1,6 @@
-"""Start: first states that depend on constants and sizes alone become constants.
+"""Start: initial states that depend only on constants and sizes become constants.
 
-For the step form, which writes the state's first value into the graph: see
+The step form needs this, because it writes the state's first value into the graph: see
 `onnxgru.passes.forms.states`.
 """
 
@@ -16,12 +16,12 @@ from onnxgru.passes.graph.values import constant, named
 
 
 class Start(ir.passes.InPlacePass):
-    """Give every layer whose first state is known beforehand a constant one.
+    """Give a constant initial state to every layer whose initial state can be computed.
 
     Parameters
     ----------
     layers : sequence of Layer
-        Of a normalised model that has its sequences' length still.
+        Layers of a normalised model whose sequences still have their length.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
@@ -29,7 +29,7 @@ class Start(ir.passes.InPlacePass):
         self._layers = tuple(layers)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Replace initial states; an expanded one by a single row.
+        """Replace initial states; one that is the same for all sequences has a single row.
 
         Raises
         ------

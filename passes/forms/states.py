@@ -1,9 +1,9 @@
-"""States: what the step form is given at the first call, and hands on from call to call.
+"""States: values that callers of the step form pass from one call to the next.
 
-What a layer carries before the first step is 0.0, a constant, or computed from constants and the
-size of the batch (a learned value, expanded): it becomes a graph input whose first value is written
-into the graph. Where the model has the state as an input and an output already, callers hand it on,
-and it stays. Any other first value depends on what is recorded, and the layer has no step form.
+A layer's initial state is 0.0, a constant, or computed from constants and the size of the batch (a
+learned value that is expanded). It becomes a graph input, and its first value is written into the
+graph. If the model already has the state as an input and an output, both stay. Any other initial
+state depends on the recording, and the layer has no step form.
 """
 
 import json
@@ -27,7 +27,7 @@ STATES = "onnxgru.states"
 """Metadata key of a graph in step form: its states as JSON."""
 
 _LISTED = 32
-"""Codes of a first state that a description spells out."""
+"""Most codes of a first state that a description lists."""
 
 _MOVING = frozenset(
     {"Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"}
@@ -51,11 +51,11 @@ class State:
     layer : str
         The layer that keeps it.
     type : {"uint8", "uint16", "float32"}
-        Of both.
+        Element type of both.
     shape : tuple of int, str or None
-        Of both: (B, H).
+        Shape of both: (B, H).
     quantization : Quantization or None
-        What codes mean; for float32, how the graph rounds it. None in a float graph.
+        Of the codes; for float32, of the codes that the graph rounds it to. None in a float graph.
     first : ndarray of that type, shape (1, H) or (B, H)
         Value at the first call; one row serves every sequence.
     carry : str
@@ -75,7 +75,7 @@ class State:
     holds: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it; a first value that is the same everywhere is one number."""
+        """The state as a JSON object; a first value with equal elements is one number."""
         rows = [[_number(value) for value in row] for row in self.first]
         alike = all(row == rows[0] for row in rows)
         same = alike and all(value == rows[0][0] for value in rows[0])
@@ -142,7 +142,7 @@ def record(model: ir.Model, states: Sequence[State]) -> None:
 
 
 def recorded(model: onnx.ModelProto) -> list[dict[str, Any]]:
-    """What `record` wrote into a graph; nothing in other forms."""
+    """The states that `record` wrote into a graph; none in other forms."""
     for entry in model.metadata_props:
         if entry.key == STATES:
             found: list[dict[str, Any]] = json.loads(entry.value)
@@ -163,16 +163,16 @@ def first_values(states: Sequence[Mapping[str, Any]], batch: int) -> dict[str, n
 
 
 def first_value(grid: str) -> str:
-    """Name of the initializer that holds a carry's first value, where one was worked out."""
+    """Name of the initializer that holds a carry's computed first value."""
     return f"{grid}/first"
 
 
 def first_states(
     graph: ir.Graph, layers: Sequence[Layer], sequences: Mapping[str, int]
 ) -> dict[str, Floats]:
-    """First values of carries that are given, (1, H) or (B, H), by name of the quantisation.
+    """Initial values that the model gives, (1, H) or (B, H), by name of the carry's quantisation.
 
-    Those that callers hand on already are left out.
+    States that callers already pass from call to call are left out.
 
     Parameters
     ----------
@@ -181,13 +181,13 @@ def first_states(
     layers : sequence of Layer
         Its layers.
     sequences : mapping of str to int
-        The graph inputs that are recordings, with their time axes; none where the model computes
-        one step a call already.
+        Time axes of the graph inputs that are recordings; empty where the model already computes
+        one step per call.
 
     Raises
     ------
     ModelError
-        If the first value depends on what is recorded, or callers cannot hand the state on.
+        If the initial value depends on the recording, or callers cannot pass the state on.
     """
     values = named(graph)
     made = {
@@ -201,7 +201,7 @@ def first_states(
         for carry, name in layer.ports.initial.items():
             value = values.get(name)
             if value is None:
-                continue  # its first value has been worked out
+                continue  # `Start` has made it a constant
             sources = list(_sources(value, made))
             if not sources:
                 found[layer.carries[carry]] = _constant(layer, value)
@@ -211,7 +211,7 @@ def first_states(
 
 
 def _sources(value: ir.Value, made: Container[str]) -> Iterator[ir.Value]:
-    """Values that decide an initial state and vary: graph inputs, and what no graph computes."""
+    """Varying values that an initial state depends on: graph inputs, states, random numbers."""
     pending, seen = [value], {value}
     while pending:
         current = pending.pop()
@@ -267,7 +267,7 @@ def _require_handed_on(
 
 
 def _moved(value: ir.Value) -> bool:
-    """Whether a value is a graph input, or a part of one, that nothing computes with."""
+    """Whether a value is a graph input, or a part of one, that is only moved."""
     while not value.is_graph_input():
         node = value.producer()
         first = node.inputs[0] if node is not None and node.inputs else None
@@ -278,7 +278,7 @@ def _moved(value: ir.Value) -> bool:
 
 
 def _leaves(value: ir.Value) -> bool:
-    """Whether a value is a graph output, or a part of one, that nothing computes with."""
+    """Whether a value reaches a graph output by being moved only."""
     pending = [value]
     while pending:
         current = pending.pop()
@@ -291,7 +291,7 @@ def _leaves(value: ir.Value) -> bool:
 
 
 def _constant(layer: Layer, value: ir.Value) -> Floats:
-    """An initial state (1, H) or (B, H) that depends on constants and sizes alone."""
+    """An initial state (1, H) or (B, H) that depends only on constants and sizes."""
     sizes = (1, 2) if constant_value(value) is None else (1,)
     arrays = []
     for size in sizes:
@@ -338,7 +338,7 @@ def _evaluate(value: ir.Value, size: int, known: dict[ir.Value, Any]) -> npt.NDA
 
 
 def _sizes(node: ir.Node, size: int) -> npt.NDArray[np.int64]:
-    """What Shape or Size give of a value."""
+    """The result of Shape or Size."""
     operand = node.inputs[0]
     if operand is None or operand.shape is None:
         raise ValueError(f"the shape of {operand.name if operand else 'nothing'} is not known")

@@ -1,8 +1,7 @@
-"""Step: the model reads a fixed number of time steps a call, one in step form.
+"""Step: the model reads a fixed number of time steps per call: one in step form.
 
-Sets the time axis of the graph inputs that the recurrences read, and infers what follows from it.
-Declared axes of graph outputs keep their names and sizes but where the length changes them. The
-recurrence itself takes its form when it is expanded.
+This pass sets the time axis of the graph inputs that the recurrences read, and infers the other
+shapes. The recurrence itself takes its form when it is expanded.
 """
 
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from onnxgru.passes.graph.values import named
 
 
 def time_axes(graph: ir.Graph, layers: Sequence[Layer]) -> dict[str, int]:
-    """Time axis of every graph input that a layer's sequence comes from.
+    """Time axis of every graph input that a layer's sequence comes from, by name.
 
-    None of a layer whose sequence has one step already.
+    Layers whose sequence has one step already are left out.
 
     Raises
     ------
@@ -76,8 +75,8 @@ class Step(ir.passes.InPlacePass):
     layers : sequence of Layer
         Its layers.
     steps : int, optional
-        The length: 1 for the step form. With None the model is left as it is, and where more than
-        one step cannot be followed to an input too.
+        The length, 1 for the step form. None leaves the model as it is, and so does a length above
+        1 if the time axis cannot be followed to an input.
     """
 
     def __init__(self, layers: Sequence[Layer], steps: int | None = 1) -> None:
@@ -85,7 +84,7 @@ class Step(ir.passes.InPlacePass):
         self._layers, self._steps = tuple(layers), steps
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Change the inputs' shapes, and those that follow from them."""
+        """Change the shapes of inputs, and the shapes that depend on them."""
         wanted = [
             (value, axis, value.shape)
             for value, axis in self._axes(model.graph)

@@ -1,8 +1,8 @@
-"""Axes: from an axis of a value back to an axis of a graph input.
+"""Axes: from an axis of a value back to the axes of graph inputs that it comes from.
 
-Followed backwards through every operator that keeps axes apart, into all of its operands: the
-batch of a sum comes from both addends. What mixes axes (a Reshape that joins two, a reduction
-over the axis, a subgraph) ends the way there; the way through other operands goes on.
+An axis is followed backwards through every operator that keeps axes apart, into all operands: the
+batch of a sum comes from both terms. An operator that mixes axes (a Reshape that joins two, a
+reduction over the axis, a subgraph) ends the search in this operand only.
 """
 
 from collections.abc import Iterator
@@ -220,7 +220,7 @@ def _gather_elements(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Pla
 
 
 def _scatter(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
-    """Of both: the tensor, often zeros, and what is written into it."""
+    """The axis of the tensor, often zeros, and of the updates that are written into it."""
     yield node.inputs[0], axis
     indices, updates = node.inputs[1], node.inputs[2]
     if node.op_type == "ScatterElements":
@@ -257,7 +257,7 @@ def _einsum(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
 
 
 def _numbers(node: ir.Node, index: int, attribute: str) -> list[int] | None:
-    """Axes of a node, an input since opset 13 or 18 and an attribute before; None if computed."""
+    """Axes of a node: an input since opset 13 or 18, an attribute before; None if computed."""
     if attribute in node.attributes:
         return [int(n) for n in node.attributes.get_ints(attribute, ())]
     value = node.inputs[index] if len(node.inputs) > index else None
@@ -311,9 +311,9 @@ def _reduced(node: ir.Node, axis: int) -> Iterator[Place]:
 
 
 def _reshape(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
-    """An axis survives a Reshape if what is before it, or behind it, has the same sizes.
+    """An axis survives a Reshape if the axes before it, or those behind it, keep their sizes.
 
-    So it does where the axes that it is joined with have size 1.
+    It also survives if it is joined with axes of size 1 only.
     """
     first, target = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     wanted = None
@@ -329,7 +329,7 @@ def _reshape(node: ir.Node, result: ir.Value, axis: int) -> Iterator[Place]:
     if axis >= len(after):
         return
     rest = wanted is not None and axis < len(wanted) and wanted[axis] == -1
-    # Between axes of size 1 that are alike, the one that stands where it stood.
+    # Of several axes of size 1, the one at the same place.
     for place in sorted(range(len(before)), key=lambda place: place != axis):
         if _stays(before, after, place, axis) or (rest and _left(before, after, place, axis)):
             yield first, place
@@ -355,7 +355,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _equal(one: list[object], other: list[object]) -> bool:
-    """Whether sizes have one product: the same symbols, and numbers of one product."""
+    """Whether sizes have equal products: the same symbols, and numbers with equal products."""
     symbols = [sorted(str(n) for n in sizes if not isinstance(n, int)) for sizes in (one, other)]
     known = all(getattr(n, "value", n) is not None for n in (*one, *other))
     numbers = [prod(n for n in sizes if isinstance(n, int)) for sizes in (one, other)]

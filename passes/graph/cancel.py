@@ -1,6 +1,6 @@
 """Cancel: a Squeeze that undoes an Unsqueeze.
 
-One layer gives codes the axes that the next one takes away: ``Squeeze(Unsqueeze(x, a), a) = x``.
+One layer adds axes to codes that the next layer removes: ``Squeeze(Unsqueeze(x, a), a) = x``.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ from onnxgru.passes.graph.values import constant_value
 
 
 class Cancel(ir.passes.InPlacePass):
-    """Read what was unsqueezed in the place of what is squeezed again, where axes are the same."""
+    """Let readers of a Squeeze read the value before the Unsqueeze, where both have equal axes."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Give the readers of every such Squeeze the value itself; the nodes go where unused."""
+        """Redirect the readers, and remove nodes that nothing reads any more."""
         modified = False
         for node in list(model.graph):
             if node.op_type != "Squeeze" or node.outputs[0].is_graph_output():

@@ -22,7 +22,7 @@ CELL = "onnxgru.cell"
 """Metadata key of the node: what its body computes, as JSON."""
 
 Numbers = Mapping[str, tuple[Floats, ...]]
-"""By row: weight (outputs, inputs) and bias (outputs,) of a product with a matrix, or a vector."""
+"""By row: weight (outputs, inputs) and bias (outputs,) of a matrix product, or a vector."""
 
 
 @dataclass(frozen=True, eq=False)

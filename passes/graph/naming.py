@@ -1,7 +1,7 @@
 """Naming: every node of the main graph has a name of its own.
 
-Names of our own constants begin with ``onnxgru/``. Initializers of the model that do so too, as in
-a model that onnxgru wrote before, get another name: equal names of ours must hold equal values.
+The names of constants that onnxgru adds begin with ``onnxgru/``, and equal names must hold equal
+values. So initializers of the model with such names, which onnxgru wrote before, are renamed.
 """
 
 import onnx_ir as ir
@@ -10,7 +10,7 @@ from onnxgru.core.tape import SHARED
 from onnxgru.passes.graph.values import move, unique, value_names
 
 OWN = "model/"
-"""Put before the names of initializers that begin like ours."""
+"""Prefix for renamed initializers of the model."""
 
 
 class Naming(ir.passes.InPlacePass):

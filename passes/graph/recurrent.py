@@ -1,10 +1,10 @@
 """Recurrent nodes: the roles of their inputs and outputs.
 
-They are the recurrent operators of ONNX, and the canonical nodes that stand for recurrences written
-out in ``Scan`` and ``Loop`` (`onnxgru.passes.bodies.canonical`).
+These are the recurrent operators of ONNX, and the canonical nodes that stand for cells in the body
+of a ``Scan`` or ``Loop`` (`onnxgru.passes.bodies.canonical`).
 
-Source: ONNX operator specification, ``GRU``, ``LSTM`` and ``RNN``. Normalisation and recognition
-ask here by role; after recognition, layers have the names of values and nobody asks again.
+Source: ONNX operator specification, ``GRU``, ``LSTM`` and ``RNN``. Only normalisation and
+recognition use roles; a recognised layer has the names of its values.
 """
 
 from collections.abc import Iterator
@@ -36,11 +36,11 @@ SIGNATURES = {
     "LSTM": Signature((*_INPUTS, "initial_c", "P"), ("Y", "Y_h", "Y_c")),
     "RNN": Signature(_INPUTS, ("Y", "Y_h")),
 }
-"""By operator of the domain ``""``."""
+"""Signatures by operator of the domain ``""``."""
 
 LENGTHS = "sequence_lens"
 INITIAL = ("initial_h", "initial_c")
-"""Roles of first values, (D, B, H)."""
+"""Roles of the initial values, (D, B, H)."""
 LAST = ("Y_h", "Y_c")
 """Roles of last values, (D, B, H)."""
 
@@ -57,7 +57,7 @@ def signature(node: ir.Node) -> Signature | None:
 
 
 def first(carry: str) -> str:
-    """Role of the first value of a canonical node's carry."""
+    """Role of the initial value of a canonical node's carry."""
     return f"first {carry}"
 
 
@@ -72,7 +72,7 @@ def recurrent_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
 
 
 def initial(node: ir.Node) -> tuple[str, ...]:
-    """Roles of a node's first values, (D, B, H)."""
+    """Roles of a node's initial values, (D, B, H)."""
     found = description.description(node)
     return INITIAL if found is None else tuple(first(c.name) for c in found.cell.carries)
 
@@ -84,7 +84,7 @@ def final(node: ir.Node) -> tuple[str, ...]:
 
 
 def inputs(node: ir.Node) -> dict[str, ir.Value]:
-    """What a recurrent node is given, by role."""
+    """Inputs of a recurrent node that are given, by role."""
     found = signature(node)
     roles = found.inputs if found is not None else ()
     return {r: v for r, v in zip(roles, node.inputs, strict=False) if v is not None}
@@ -98,7 +98,7 @@ def outputs(node: ir.Node) -> dict[str, ir.Value]:
 
 
 def read(node: ir.Node) -> dict[str, ir.Value]:
-    """What somebody reads of a recurrent node, by role."""
+    """Outputs of a recurrent node that something reads, by role."""
     made = outputs(node)
     return {role: v for role, v in made.items() if v.uses() or v.is_graph_output()}
 

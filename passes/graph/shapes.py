@@ -1,7 +1,7 @@
 """Shapes: types and shapes of inner values are inferred; graph outputs keep the declared ones.
 
-Inference puts numbers and names of its own, such as ``unk__0``, in the place of the names that a
-file gives to the axes of its outputs. Callers read those.
+Inference replaces the names of axes in a file by numbers and by names such as ``unk__0``. Callers
+read the file's names, so graph outputs keep them.
 """
 
 import onnx_ir as ir

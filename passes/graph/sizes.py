@@ -1,6 +1,6 @@
-"""Sizes of graph inputs that change, and what follows from them.
+"""Sizes: axes of graph inputs get other sizes, and other shapes follow.
 
-Declared axes of graph outputs keep their names and sizes but where the change reaches them.
+Declared axes of graph outputs keep their names and sizes unless they depend on the change.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def resize(model: ir.Model, changes: Sequence[tuple[ir.Value, int, int | None]])
     model : onnx_ir.Model
         Changed in place.
     changes : sequence of tuple
-        A graph input with a shape, one of its axes, and the size that it gets; None for any.
+        A graph input with a shape, one of its axes, and the new size; None for any size.
     """
     outputs = [value for value in model.graph.outputs if value.producer() is not None]
     declared = [value.shape for value in outputs]
@@ -35,7 +35,7 @@ def resize(model: ir.Model, changes: Sequence[tuple[ir.Value, int, int | None]])
 
 
 def _inferred(model: ir.Model, outputs: Sequence[ir.Value]) -> list[ir.Shape | None]:
-    """Shapes of graph outputs as they follow from those of the inputs alone."""
+    """Shapes of graph outputs, inferred from the shapes of the inputs only."""
     inputs = set(model.graph.inputs)
     for value in (*(v for node in model.graph for v in node.outputs), *outputs):
         if value not in inputs:
@@ -47,10 +47,10 @@ def _inferred(model: ir.Model, outputs: Sequence[ir.Value]) -> list[ir.Shape | N
 def _merged(
     declared: ir.Shape, before: ir.Shape | None, after: ir.Shape | None, former: set[object]
 ) -> ir.Shape:
-    """A declared shape with the sizes that the length changed.
+    """A declared shape with the sizes that changed.
 
-    A declared size that may have been the former length, and of which nothing is known, is left
-    open.
+    A declared size becomes unknown where inference says nothing of it and it equals one of the
+    sizes that changed.
     """
     known = before is not None and after is not None and len(declared) == len(before) == len(after)
     sizes: list[int | str | None] = []

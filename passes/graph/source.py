@@ -1,4 +1,4 @@
-"""Reading and writing models: from a file to the intermediate representation and back."""
+"""Reading and writing models: from a file to onnx_ir's representation and back."""
 
 import os
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LARGEST = 2**31 - 1
 _UNSORTED = "topologically sorted"
 
 SHAPED = "onnxgru.shaped"
-"""Metadata key of an inner value whose shape stays in a file of the smallest size."""
+"""Metadata key of an inner value whose shape `compact` keeps."""
 
 _CONVERTED = "convert it with python -m tf2onnx.convert --{kind} {path} --output model.onnx"
 
@@ -28,11 +28,11 @@ class Origin:
     Parameters
     ----------
     path : Path
-        Its file; where that will be, or a name for messages, for a model held in memory.
+        Its file. For a model in memory: the place of its future file, or a name for messages.
     content : bytes
-        What the file holds.
+        Content of the file.
     held : bool
-        Whether a Python program holds the model, and there is no file.
+        Whether the model is in memory and has no file.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class Origin:
     held: bool = False
 
     def at(self, path: Path) -> "Origin":
-        """Give a model held in memory a place for its file; a file stays where it is."""
+        """The same with a place for the file of a model in memory; a file stays where it is."""
         return Origin(path, self.content, True) if self.held else self
 
 
 def origin(model: object) -> Origin:
-    """Find a model: a path, bytes of a file, a ``ModelProto``, or an ``onnx_ir.Model``.
+    """A model as given: a path, bytes of a file, a ``ModelProto`` or an ``onnx_ir.Model``.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def read(given: object) -> ir.Model:
 
 
 def _foreign(path: Path, content: bytes) -> str | None:
-    """Say what to do with a model of another kind, or None."""
+    """A sentence on what to do with a model of another format; None for other files."""
     name, suffix = str(path), path.suffix.lower()
     if content[4:8] == b"TFL3" or suffix == ".tflite":
         return f"{name}: is a TensorFlow Lite model; {_CONVERTED.format(kind='tflite', path=name)}"
@@ -149,7 +149,7 @@ def _foreign(path: Path, content: bytes) -> str | None:
 
 
 def _broken(model: onnx.ModelProto) -> str | None:
-    """Say what is wrong with a model beside the order of its nodes, which become sorted."""
+    """What is wrong with a model, or None. Nodes in another order are sorted."""
     for name in wiring.names(model.graph):
         if isinstance(name, bytes):  # protobuf gives text that is no UTF-8 as it is
             return f"the name {name!r} is not UTF-8"
@@ -165,7 +165,7 @@ def _broken(model: onnx.ModelProto) -> str | None:
 
 
 def _unsorted(model: onnx.ModelProto) -> str | None:
-    """Sort the nodes of a model, and say what is wrong with it beside their order."""
+    """Sort the nodes of a model; what else is wrong with it, or None."""
     if (fault := wiring.fault(model.graph)) is not None:
         return fault
     wiring.sort(model.graph)
@@ -178,7 +178,7 @@ def _unsorted(model: onnx.ModelProto) -> str | None:
 
 
 def _check(model: onnx.ModelProto) -> None:
-    """Check a model, but for outputs without a shape: runtimes infer it, and so do we."""
+    """Check a model with onnx; outputs without a shape are allowed, because it is inferred."""
     bare = [v for v in model.graph.output if not v.type.tensor_type.HasField("shape")]
     tensors = [v for v in bare if v.type.HasField("tensor_type")]
     try:
@@ -198,7 +198,7 @@ def write(path: Path, model: onnx.ModelProto) -> None:
 def proto(model: ir.Model) -> onnx.ModelProto:
     """The protobuf of a model, with shapes inferred where inference succeeds.
 
-    Graph outputs keep the shapes that they have: inference would replace names of axes.
+    Graph outputs keep their declared shapes, because inference would replace names of axes.
 
     Raises
     ------
@@ -216,10 +216,11 @@ def proto(model: ir.Model) -> onnx.ModelProto:
 
 
 def _inferred(message: onnx.ModelProto) -> onnx.ModelProto:
-    """With the shapes that onnx infers.
+    """The model with the shapes that onnx infers.
 
-    Shapes that are computed by the graph are followed where that succeeds. onnx 1.23 confuses such
-    values of a graph with a loop now and then, and then finds contradictions that are none.
+    Inference also follows shapes that the graph computes, if that succeeds. onnx 1.23 sometimes
+    confuses such values in a graph with a loop, and then reports contradictions where there are
+    none.
     """
     for followed in (True, False):
         try:
@@ -235,7 +236,7 @@ def _inferred(message: onnx.ModelProto) -> onnx.ModelProto:
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     """Copy without the inferred types of inner values: the smallest file of the same graph.
 
-    Those of values with the metadata `SHAPED` stay.
+    Values with the metadata `SHAPED` keep theirs.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

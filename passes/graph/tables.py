@@ -1,7 +1,7 @@
-"""Tables: how many values an integer input may take, where the graph says so.
+"""Tables: the number of values that an integer input may take, where the graph tells it.
 
-Followed forwards from a graph input, through operators that only move values, to what looks it up:
-``Gather`` in a table of constant size (an embedding), and ``OneHot`` of constant depth.
+An input is followed forwards through operators that only move values, up to a ``Gather`` from a
+table of constant size (an embedding) or a ``OneHot`` of constant depth.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,9 @@ _DATA, _INDICES, _DEPTH = 0, 1, 1
 
 
 def sizes(graph: ir.Graph) -> dict[str, int]:
-    """Values that integer inputs may take, 0 to one below, by name; the least of several tables.
+    """Sizes n of the tables that integer inputs index, by name; the inputs may be 0 .. n - 1.
+
+    An input of several tables has the size of the smallest.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Upgrade: the opset and the IR version that emitted graphs need.
 
-Opset 18 has BitwiseAnd and Split's ``num_outputs``; from IR version 4 on, initializers need not be
-graph inputs, and 8 is the version that came with opset 15. Opset 21, with IR version 10, has
-QuantizeLinear to uint16, which annotated graphs with wide codes need.
+Opset 18 has BitwiseAnd and Split's ``num_outputs``. From IR version 4 on, initializers need not be
+graph inputs; version 8 came with opset 15. Opset 21, with IR version 10, has QuantizeLinear to
+uint16, which annotated graphs with wide codes need.
 """
 
 import onnx
@@ -16,7 +16,7 @@ OPSET = 18
 IR_VERSION = 8
 """Lowest IR version of a normalised model."""
 WIDE_OPSET, WIDE_IR_VERSION = 21, 10
-"""Of annotated graphs with wide codes."""
+"""Lowest versions of annotated graphs with wide codes."""
 
 
 class Upgrade(ir.passes.InPlacePass):
@@ -25,7 +25,7 @@ class Upgrade(ir.passes.InPlacePass):
     Parameters
     ----------
     opset, ir_version : int
-        What to raise them to.
+        The lowest versions allowed.
     """
 
     def __init__(self, opset: int = OPSET, ir_version: int = IR_VERSION) -> None:

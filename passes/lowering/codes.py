@@ -1,4 +1,4 @@
-"""Codes between layers: which values are codes of a layer, moved and not computed with."""
+"""Codes between layers: values that are codes of a layer and are only moved."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ MOVEMENTS = frozenset(
 
 
 def code_source(value: ir.Value | None, layers: Sequence[Layer]) -> str | None:
-    """Name of the layer that emitted the codes of a value, if they were only moved; else None."""
+    """Name of the layer that emitted the codes of a value, if they are only moved; else None."""
     sources = {name: layer.name for layer in layers for name in _emitted(layer)}
     while value is not None:
         if value.name in sources:
@@ -26,18 +26,18 @@ def code_source(value: ir.Value | None, layers: Sequence[Layer]) -> str | None:
 
 
 def _emitted(layer: Layer) -> list[str]:
-    """Names of the values that have the quantisation of what a layer emits."""
+    """Names of the values that have the quantisation of a layer's output."""
     return [name for name, grid in made(layer).items() if grid == layer.output]
 
 
 def made(layer: Layer) -> dict[str, str]:
-    """Name of the quantisation of every value that a layer makes, by name of the value."""
+    """Names of the quantisations of the values that a layer makes, by name of the value."""
     found = {layer.ports.sequence: layer.output} if layer.ports.sequence else {}
     return found | {name: layer.carries[carry] for carry, name in layer.ports.last.items()}
 
 
 def dequantized(values: Mapping[str, ir.Value], layer: Layer, layers: Sequence[Layer]) -> set[str]:
-    """Names of a layer's quantisations whose codes are read as real numbers.
+    """Names of a layer's quantisations with codes that something reads as real numbers.
 
     Parameters
     ----------

@@ -1,16 +1,16 @@
-"""Delta networks: linear operators read what was last propagated of their operands.
+"""Delta networks: linear operators read the last propagated values of their operands.
 
-After Neil et al. 2017, "Delta networks for optimized recurrent network computation". The table of
-a recurrence becomes another one: every operand with a threshold gets an operator of the kind
-`delta` (see `onnxgru.custom_ops.kinds.delta`) and a carry that holds what it propagated last, and
-the linear operators that read the operand read that operator instead. Other operators read the
-operand itself. Names, for the operand ``/gru/forward/state``:
+After Neil et al. 2017, "Delta networks for optimized recurrent network computation". Every operand
+with a threshold gets an operator of the kind `delta` (see `onnxgru.custom_ops.kinds.delta`) and a
+carry that holds the last propagated value. The linear operators that read the operand read the
+delta operator instead; other operators read the operand itself. Names, for the operand
+``/gru/forward/state``:
 
 - ``/gru/forward/state.held``: the carry, which operators read as the value of the step before;
 - ``/gru/forward/state.delta``: the operator, the value at this step.
 
-A value that has a copy (see `onnxgru.core.copies`) is two operands, itself and the copy. Its
-threshold counts codes of the copy, and 2^(16 - b) times as many of its own, b the copy's width.
+A value with a copy (see `onnxgru.core.copies`) is two operands, itself and the copy of b bits. Its
+threshold counts codes of the copy. For the value itself it is multiplied by 2^(16 - b).
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from onnxgru.core.network import DeltaOperator, Layer, LinearOperator, Operator,
 from onnxgru.core.scheme import OutputScheme, Scheme, operands
 
 HELD, DELTA = ".held", ".delta"
-"""What follows the name of an operand in those of the carry and of the operator."""
+"""Suffixes of the carry's and of the operator's name."""
 
 
 def thresholds(
     layer: Layer, scheme: Scheme, read: OutputScheme | None = None
 ) -> dict[str, dict[str, int]]:
-    """Thresholds of a scheme by name of the recurrence and of the operand, where it has any.
+    """Thresholds of a scheme in codes, by name of the recurrence and of the operand.
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ def thresholds(
     scheme : Scheme
         The scheme.
     read : OutputScheme, optional
-        Entry of what the layer reads, where that has a copy of another layer's.
+        Entry of the layer's input, where the layer reads another layer's codes.
 
     Returns
     -------
     dict of str to dict of str to int
-        With those of copies, also where no operator reads them.
+        Including thresholds of copies, whether or not an operator reads them.
     """
     found: dict[str, dict[str, int]] = {recurrence.name: {} for recurrence in layer.recurrences}
     for local, writers in operands(layer).items():
@@ -72,8 +72,8 @@ def propagated(
     recurrence : Recurrence
         One direction of a layer.
     thresholds : mapping of str to int
-        In codes, by full name of the operand, in the order of the carries; the recurrence itself
-        where there is none.
+        In codes, by full name of the operand, in the order of the carries. Without any, the
+        recurrence itself is returned.
     widths : mapping of str to int
         Features of these operands.
     steps : mapping of str to float, optional
@@ -110,6 +110,6 @@ def propagated(
 
 
 def operand_widths(layer: Layer, recurrence: Recurrence) -> dict[str, int]:
-    """Features of everything that operators of one direction may read, by name."""
+    """Features of all values that operators of one direction may read, by name."""
     carried = {c.name: recurrence.widths[c.written_by] for c in recurrence.carries}
     return {recurrence.input: layer.input_size, **carried, **recurrence.widths}

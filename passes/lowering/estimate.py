@@ -1,10 +1,10 @@
 """Estimate: sizes of a model's recurrences at uniform widths, without any data.
 
-Ranges are not known then, and every value gets about the same one. The real size differs by the few
-bytes of parameters that only some ranges need, and by biases that are a byte longer or shorter. It
-is smaller by 256 bytes (at 8 bits) for every lookup table that equals another one: equal tables are
-stored once, and which are equal depends on the data. This is seen where inputs saturate gates, and
-most often with hard sigmoids.
+Without data, ranges are unknown, and every value gets about the same range. The real size differs
+by a few bytes of parameters that only some ranges need, and by biases that take a byte more or less
+each. It is smaller by 256 bytes (at 8 bits) for every lookup table that equals another one, because
+equal tables are stored once. This happens where inputs saturate gates, most often with hard
+sigmoids.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ from onnxgru.passes.lowering.lower import Lowering
 
 
 class _Anything(Calibration):
-    """A calibration of values that nobody has seen."""
+    """A calibration without data."""
 
     def range(self, name: str, observer: str, bits: int, **_: Any) -> tuple[float, float]:
-        """About one range for all, but none twice: tables that are equal would count once."""
+        """Nearly the same range for all, but no two equal, because equal tables count once."""
         largest = 4.0 + crc32(name.encode()) / 2**32
         return -largest, largest
 

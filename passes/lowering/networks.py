@@ -1,7 +1,7 @@
-"""Networks: the tables of recurrences as a scheme changes them.
+"""Networks: recurrences as a scheme changes them.
 
-Narrow readers of wide values get copies (`onnxgru.core.copies`), then operands with thresholds
-become those of a delta network (`onnxgru.passes.lowering.delta`).
+First, narrow operators that read wide values get copies (`onnxgru.core.copies`). Then, operands
+with thresholds become those of a delta network (`onnxgru.passes.lowering.delta`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,18 @@ def changed(
     entry: OutputScheme,
     steps: Mapping[str, float] | None = None,
 ) -> Recurrence:
-    """A recurrence with copies and as a delta network, where a scheme asks for them.
+    """A recurrence with the copies and thresholds that a scheme asks for.
 
     Parameters
     ----------
     layer : Layer
-        The recurrence's.
+        The layer that has the recurrence.
     recurrence : Recurrence
         As recognised.
     scheme : Scheme
         The scheme.
     entry : OutputScheme
-        Of what the layer reads, see `onnxgru.core.copies.copied_input`.
+        Entry of the layer's input, see `onnxgru.core.copies.copied_input`.
     steps : mapping of str to float, optional
         Real values of one code of the operands of a delta network, for float graphs.
     """
@@ -50,9 +50,9 @@ def networks(layers: Sequence[Layer], scheme: Scheme, program: IntegerProgram) -
     layers : sequence of Layer
         As recognised.
     scheme : Scheme
-        Says which values have copies, and which operands thresholds.
+        Says which values have copies, and which operands have thresholds.
     program : IntegerProgram
-        Says what one code of these operands is worth.
+        Gives the scales of these operands.
     """
     found = []
     outputs = {layer.output: layer for layer in layers}

@@ -1,8 +1,8 @@
 """Branches: an ``If`` with a constant condition becomes the branch that it takes.
 
-Exporters leave such nodes behind where Python decided something. The branch's nodes take the place
-of the ``If``, nested ones too, so that the GRUs among them are nodes of the main graph. An ``If``
-whose condition varies is left.
+Exporters write such nodes for decisions that Python has made. The nodes of the branch replace the
+``If``, also in nested ones, so that recurrent nodes among them are in the main graph. An ``If``
+with a condition that varies stays.
 """
 
 import onnx_ir as ir
@@ -55,7 +55,7 @@ class Branches(ir.passes.InPlacePass):
         branch.outputs.clear()
         for old, result in zip(list(node.outputs), results, strict=True):
             kept, named = result, old.name
-            if old.is_graph_output():  # a graph output has a node of its own
+            if old.is_graph_output():  # an Identity gives a graph output a node of its own
                 copy = ir.Node("", "Identity", [result], name=f"{node.name}/{named}")
                 kept = copy.outputs[0]
                 kept.shape, kept.type = old.shape, old.type

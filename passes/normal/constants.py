@@ -1,10 +1,10 @@
-"""Constants: what a recurrent node is given as a constant is an initializer.
+"""Constants: constant inputs of recurrent nodes become initializers.
 
-1. Constant nodes become initializers, those that hold numbers or strings too;
-2. weights, biases and first values become initializers where they are constant, whatever
-   Unsqueeze, Concat or Identity nodes they came through;
-3. a first value that is zero for every batch (Expand or ConstantOfShape of 0, as exporters write
-   it) is left out, unless it has another size than the state: recognition refuses that.
+1. Constant nodes become initializers, also those that hold numbers or strings;
+2. weights, biases and initial values become initializers where they are constant, also behind
+   Unsqueeze, Concat or Identity nodes;
+3. an initial value that is zero for every batch (Expand or ConstantOfShape of 0, as exporters
+   write it) is left out, unless its size differs from the state's, which recognition refuses.
 """
 
 import onnx_ir as ir
@@ -18,7 +18,7 @@ class Constants(ir.passes.InPlacePass):
     """Turn Constant nodes into initializers."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Tensors by onnx_ir's own pass, numbers and strings here."""
+        """Lift tensors with onnx_ir's own pass, then numbers and strings."""
         modified = common.LiftConstantsToInitializersPass()(model).modified
         graph = model.graph
         for node in list(graph):
@@ -40,7 +40,7 @@ class Fold(ir.passes.InPlacePass):
     """Give every recurrent node its constants as initializers, zero states left out."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Fold the weights, the biases and the first values of every node."""
+        """Fold the weights, the biases and the initial values of every node."""
         modified = False
         for node in list(recurrent.recurrent_nodes(model.graph)):
             modified |= self._fold(model.graph, node)
@@ -67,7 +67,7 @@ class Fold(ir.passes.InPlacePass):
 
 
 def _fits(node: ir.Node, value: ir.Value) -> bool:
-    """Whether a first value has as many features as the state, as far as that is known."""
+    """Whether an initial value has as many features as the state, as far as shapes tell it."""
     hidden = node.attributes.get_int("hidden_size", 0)
     size = value.shape[-1] if value.shape is not None and len(value.shape) else hidden
     return not hidden or not isinstance(size, int) or size in (hidden, 1)

@@ -1,7 +1,7 @@
-"""Defaults: initializers that are graph inputs too are initializers alone.
+"""Defaults: graph inputs with a default value become initializers only.
 
-IR version 3 demands that every initializer is also an input, and lets the caller replace it. What
-is quantised is the file as it stands, so these values are constants.
+IR version 3 demands that every initializer is also a graph input, so that callers may replace it.
+onnxgru quantises the values in the file, so they become constants.
 """
 
 import onnx_ir as ir
@@ -11,7 +11,7 @@ class Defaults(ir.passes.InPlacePass):
     """Remove graph inputs that have a value in the file."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Remove them from the graph's inputs; their values stay."""
+        """Remove these inputs; their initializers stay."""
         graph = model.graph
         given = [value for value in graph.inputs if value.name in graph.initializers]
         for value in given:

@@ -1,6 +1,6 @@
-"""Domains: ``ai.onnx`` and the empty domain are one; only the empty one is left.
+"""Domains: the domain ``ai.onnx`` is renamed to the empty domain, which means the same.
 
-The specification lets a file write either, or both at once.
+The specification allows a file to use either, or both.
 """
 
 from collections.abc import MutableMapping
@@ -11,7 +11,7 @@ _LONG = "ai.onnx"
 
 
 class Domains(ir.passes.InPlacePass):
-    """Write the domain of ONNX's own operators as ""; nodes have it so from reading."""
+    """Rename the domain in imports; nodes are renamed when the file is read."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rename the imports of the model and of its functions."""

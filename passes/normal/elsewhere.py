@@ -1,14 +1,13 @@
-"""Elsewhere: recurrences that are left in float, and why.
+"""Elsewhere: recurrences that are left in float, with the reason.
 
-What is quantised are nodes of some recurrent operators of the main graph. A model may hold
-recurrences in other forms, which its owner must hear of:
+onnxgru quantises recurrent nodes of the main graph. Users are told of other recurrences:
 
-1. nodes of other recurrent operators, and of those of other domains;
+1. nodes of other recurrent operators, or of other domains;
 2. recurrent nodes in subgraphs (``If``, ``Loop``, ``Scan``) at any depth;
-3. the body of a ``Loop`` or ``Scan`` that multiplies matrices, but is not made of what cells are
-   made of;
-4. a cell written out: the same weights multiply again what came out of them through a sigmoid or
-   tanh (unrolled steps), or a sigmoid weighs a graph input and adds a tanh to it (a single step).
+3. a ``Loop`` or ``Scan`` with a matrix product in its body that is no cell;
+4. a cell as elementary operators in the main graph. Of unrolled steps, the same weights multiply a
+   value that already depends on them through a sigmoid or tanh. Of a single step, a sigmoid
+   multiplies a graph input and a tanh is added.
 """
 
 import re
@@ -29,24 +28,24 @@ _MOVING = frozenset(
 )
 _MIXING = frozenset({"Add", "Mul", "Sub"}) | _MOVING
 CURE = ": export the model with its layer as one operator (torch.nn.GRU, not GRUCell)"
-"""What to do with a cell that is written out step by step."""
+"""Advice for a cell that is written out step by step."""
 LOOP_CURE = (
     ": export the layer as one operator, such as torch.nn.GRU or torch.nn.LSTM, or write the loop "
     "without this"
 )
-"""What to do with a loop that is no cell."""
+"""Advice for a loop that is no cell."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A recurrence that is left in float, and why."""
+    """A recurrence that is left in float, with the reason."""
 
     node: str
     reason: str
 
 
 def elsewhere(model: ir.Model, quantized: frozenset[str]) -> Iterator[Refusal]:
-    """Recurrences of a normalised model that are no quantised nodes of the main graph.
+    """Recurrences of a normalised model that are not quantised.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def _nodes(graph: ir.Graph, place: str, quantized: frozenset[str], later: str) -
 
 
 def _multiplies(node: ir.Node) -> bool:
-    """Whether a loop's body multiplies matrices: other loops are no recurrent layers."""
+    """Whether the body of a loop has a matrix product; other loops are no recurrent layers."""
     kinds = {n.op_type for body in subgraphs(node) for s in graphs(body) for n in s}
     return bool(kinds & _PRODUCTS)
 
@@ -101,8 +100,8 @@ def _unrolled(graph: ir.Graph, later: str) -> Iterator[Refusal]:
                 if (weight := _weights(value)) is not None:
                     uses.setdefault(weight, []).append(node)
     products = {node: weight for weight, nodes in uses.items() if len(nodes) > 1 for node in nodes}
-    made: dict[ir.Value, set[ir.Value]] = {}  # weights that a value was multiplied by
-    gated: dict[ir.Value, set[ir.Value]] = {}  # and went through a gate afterwards
+    made: dict[ir.Value, set[ir.Value]] = {}  # weights that a value depends on
+    gated: dict[ir.Value, set[ir.Value]] = {}  # weights that it depends on through a gate
     repeated: dict[ir.Value, int] = {}
     for node in graph if products else ():
         inputs = [value for value in node.inputs if value is not None]
@@ -130,7 +129,7 @@ def _unrolled(graph: ir.Graph, later: str) -> Iterator[Refusal]:
 
 
 def _weights(value: ir.Value | None) -> ir.Value | None:
-    """The initializer that a value is, or was moved from."""
+    """The initializer that a value is, or is moved from."""
     while value is not None and not value.is_initializer():
         node = value.producer()
         if node is None or node.op_type not in _MOVING or node.op_type == "Gather":
@@ -140,7 +139,7 @@ def _weights(value: ir.Value | None) -> ir.Value | None:
 
 
 def _single(graph: ir.Graph, later: str) -> Iterator[Refusal]:
-    """Cells that the graph computes for one step, from a state that is a graph input."""
+    """Cells that the graph computes for one step; the state is a graph input."""
     for node in graph:
         if node.op_type != "Add" or node.domain != "":
             continue
@@ -155,9 +154,9 @@ def _single(graph: ir.Graph, later: str) -> Iterator[Refusal]:
 
 
 def _gated(node: ir.Node) -> bool:
-    """Whether a node is the product of a sigmoid and a moved graph input, or what differs from it.
+    """Whether a node is ``z h``, or ``z (h - n)`` as torch writes it.
 
-    ``z h``, or ``z (h - n)`` as torch writes it.
+    z is a sigmoid and h a graph input, which may be moved.
     """
     if node.op_type != "Mul":
         return False
@@ -181,7 +180,7 @@ def _is_state(value: ir.Value | None) -> bool:
 
 
 def _reaches(node: ir.Node | None, kind: str, through: frozenset[str]) -> bool:
-    """Whether a node of a kind is found upwards, through nodes of some kinds alone."""
+    """Whether a node depends on an operator `kind` through operators in `through` only."""
     pending, seen = [node], set()
     while pending:
         current = pending.pop()

@@ -1,6 +1,6 @@
-"""Layout: ``layout=1`` (batch first) becomes ``layout=0`` by transposing around the node.
+"""Layout: ``layout=1`` (batch first) becomes ``layout=0``, with transposed inputs and outputs.
 
-onnxruntime refuses layout 1::
+onnxruntime refuses ``layout=1``::
 
     X (B, T, I), first values (B, D, H)     ->  transposed by (1, 0, 2) before the node
     Y (T, D, B, H), last values (D, B, H)   ->  transposed by (2, 0, 1, 3) and (1, 0, 2) behind it
@@ -18,7 +18,7 @@ class Layout(ir.passes.InPlacePass):
     """Rewrite every recurrent node of the main graph that has ``layout=1``."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Transpose inputs and outputs; names of values stay at the outer ones."""
+        """Transpose inputs and outputs; the outer values keep their names."""
         graph = model.graph
         nodes = [n for n in recurrent.recurrent_nodes(graph) if recurrent.batch_first(n)]
         for node in nodes:

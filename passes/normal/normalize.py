@@ -1,14 +1,14 @@
 """Normalize: one form for every model that follows.
 
-1. ONNX's own domain is "", functions are inlined, initializers are no graph inputs, and the opset
+1. ONNX's own domain is "", functions are inlined, initializers are not graph inputs, and the opset
    is 18 or later (`Domains`, `Defaults`, `Upgrade`);
 2. constants are initializers, nodes topologically sorted, branches of a constant ``If`` lifted,
    and every node has a name of its own (`Constants`, `Branches`, `Naming`);
 3. recurrences compute in float32 (`Precision`);
 4. weights, biases and first values of recurrent nodes are initializers where they are constant,
    zero states left out, and every recurrent node has ``layout=0`` (`Fold`, `Layout`);
-5. recurrences written out in ``Scan`` or ``Loop`` are canonical (`Canonicalize`);
-6. dense layers around recurrent ones are canonical, where that is wanted (`Heads`);
+5. cells in the body of a ``Scan`` or ``Loop`` are canonical nodes (`Canonicalize`);
+6. dense layers around recurrent ones are canonical nodes, if the user asks for it (`Heads`);
 7. unused nodes are removed, and shapes inferred.
 
 Graph inputs and outputs keep name, order, type and declared shape.
@@ -37,7 +37,7 @@ class Normalize(ir.passes.InPlacePass):
     Parameters
     ----------
     heads : bool
-        Whether dense layers are to be quantised too.
+        Whether dense layers are quantised too.
     """
 
     def __init__(self, *, heads: bool = False) -> None:
@@ -45,7 +45,7 @@ class Normalize(ir.passes.InPlacePass):
         self._heads = heads
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Run all passes; `modified` tells whether any changed the model."""
+        """Run all passes in order."""
         modified = Domains()(model).modified
         if model.functions:
             modified |= common.InlinePass()(model).modified
@@ -68,7 +68,7 @@ class Normalize(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
     def ensures(self, model: ir.Model) -> None:
-        """The normal form."""
+        """Check the normal form."""
         if model.opset_imports.get("", 0) < OPSET:
             raise ir.passes.PostconditionError("opset is too old")
         names = [node.name for node in model.graph]

@@ -1,8 +1,8 @@
 """Precision: a model of float16 or double recurrences computes in float32.
 
-Every value of the type of such a recurrence becomes float32: initializers, attributes, what Cast
-makes, what subgraphs hold. Graph inputs and outputs keep their type, with a Cast behind or before
-them. A model whose recurrences are float32 is left as it is, whatever the rest computes in.
+Every value of the recurrences' type becomes float32: initializers, attributes, results of Cast,
+values in subgraphs. Graph inputs and outputs keep their type, with a Cast after or before them. A
+model with float32 recurrences is left as it is, whatever types its other operators have.
 """
 
 import numpy as np
@@ -80,7 +80,7 @@ class Precision(ir.passes.InPlacePass):
 
     @staticmethod
     def _forget(graph: ir.Graph) -> None:
-        """Remove casts from float32 to float32, which codes would not pass."""
+        """Remove casts from float32 to float32, because codes are not passed through a Cast."""
         for scope in graphs(graph):
             for node in list(scope):
                 if node.op_type != "Cast" or node.inputs[0] is None:

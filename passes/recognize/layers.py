@@ -31,9 +31,9 @@ PARTS = frozenset(
     {"forward", "reverse", "input", "output", "zero_point", "initial", "mask", "nonempty", "y"}
     | {"y_h", *(carry.name for cell in CELLS.values() for carry in cell.carries)}
 )
-"""What comes behind a layer's name in the names of its values."""
+"""Words that follow a layer's name in the names of its values."""
 SHOWN = 5
-"""Kinds of operators that a message names."""
+"""Most operators that a message names."""
 
 
 @cache
@@ -48,14 +48,14 @@ def operators() -> Mapping[str, OnnxCell]:
 
 @dataclass(frozen=True, eq=False)
 class Recognition:
-    """What was found in a model.
+    """The recurrences that were found in a model.
 
     Parameters
     ----------
     layers : tuple of Layer
-        What will be quantised, in graph order.
+        Layers that will be quantised, in graph order.
     refusals : tuple of Refusal
-        What will not.
+        Recurrences that will not be quantised, with the reasons.
     notes : tuple of str
         Warnings about what was found.
     written : str
@@ -72,7 +72,7 @@ class Recognition:
 
     @property
     def nothing(self) -> str:
-        """Why there is no layer, and what to do: the end of a sentence about the model."""
+        """The end of a sentence about a model without layers: the reason, and what to do."""
         if self.written:
             return (
                 f"was written by onnxgru {self.written} and is quantised already; give the float "
@@ -154,7 +154,7 @@ def _either(words: Mapping[str, object]) -> str:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a name is a pattern's, or the pattern itself, brackets included."""
+    """Whether a name matches a pattern, or equals it, so that names may contain brackets."""
     return name == pattern or fnmatchcase(name, pattern)
 
 
@@ -181,7 +181,7 @@ def _prefixes(graph: ir.Graph, nodes: Sequence[str]) -> dict[str, str]:
 
 
 def _bases(name: str) -> Iterator[str]:
-    """Names of layers that could have a name of their own like this one."""
+    """Names of layers that could have a value of this name."""
     words = name.split("/")
     for index, word in enumerate(words):
         if word in PARTS:
@@ -189,7 +189,7 @@ def _bases(name: str) -> Iterator[str]:
 
 
 def require(recognition: Recognition, source: str) -> tuple[Layer, ...]:
-    """The layers, of which there must be one.
+    """The layers of a recognition that must have one.
 
     Raises
     ------

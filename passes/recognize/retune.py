@@ -1,4 +1,4 @@
-"""Retune: put other weights into the recurrent nodes and the float graph around them."""
+"""Retune: write other weights into the recurrent nodes and the float graph around them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,17 +16,17 @@ from onnxgru.passes.recognize.layers import operators
 
 
 class Retune:
-    """Writes weights, biases and vectors of operators where recognition reads them.
+    """Writes weights, biases and vectors of operators to where recognition reads them.
 
     Parameters
     ----------
     layers : sequence of Layer
-        Of the model, as recognised.
+        Recognised layers of the model.
     weights : mapping of str to tuple of ndarray of float32
         Weight (outputs, inputs) and bias (outputs,) of linear operators, and vectors (outputs,), by
-        operator; those that are left out stay as they are.
+        operator. Operators that are left out keep theirs.
     initializers : mapping of str to ndarray
-        Of the graph around the layers, by name.
+        Other initializers of the graph, by name.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Retune:
         common.RemoveUnusedNodesPass()(model)
 
     def _written(self, graph: ir.Graph, layer: Layer, found: Description) -> None:
-        """Numbers in the body of a canonical node."""
+        """Write the initializers of a canonical node."""
         rows = {row.name: row for row in layer.cell.rows}
         for operator in layer.operators:
             arrays = self._weights.get(operator.name, operator.numbers)
