@@ -4,7 +4,7 @@ Data: scikit-learn's copy of Optical Recognition of Handwritten Digits (E. Alpay
 1998, doi 10.24432/C50P49, CC BY 4.0; see LICENSE-DATA.md), 1,797 images of 8 x 8 pixels. The same
 seed gives the same weights on the same machine and versions::
 
-    onnxgru zoo digits-row -o models
+    onnxgru zoo digits-row -o models --force
 """
 
 from dataclasses import dataclass

@@ -47,6 +47,11 @@ def tensor(path: Path) -> np.ndarray:
     return numpy_helper.to_array(message)
 
 
+def unfolded(text: str) -> str:
+    """What the command line said, each sentence in one line."""
+    return text.replace("\n  ", " ")
+
+
 def run(model: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     return grus.run(onnx.load(model), inputs)
 

@@ -15,6 +15,7 @@ import pytest
 
 from onnxgru.cli import main
 from tests import wrong
+from tests.journeys import unfolded
 from tests.wrong import DIGITS
 
 pytestmark = pytest.mark.slow
@@ -32,8 +33,10 @@ def listing(folder: Path) -> dict[str, bytes | None]:
 def sentence(err: str) -> str:
     """The one message on stderr, checked for its form."""
     assert "Traceback" not in err
-    messages = [line for line in err.splitlines() if line.startswith("onnxgru: ")]
-    others = [line for line in err.splitlines() if not line.startswith("onnxgru: ")]
+    assert all(len(line) <= 80 or " " not in line.strip() for line in err.splitlines()), err
+    told = unfolded(err).splitlines()
+    messages = [line for line in told if line.startswith("onnxgru: ")]
+    others = [line for line in told if not line.startswith("onnxgru: ")]
     assert len(messages) == 1, err
     assert all(line.startswith("warning: ") or line.endswith(" ...") for line in others), err
     message = messages[0]
@@ -99,6 +102,7 @@ CASES = [
     ("quantize nowhere.onnx", 1, "nowhere.onnx: cannot be read (No such file|give the path"),
     ("inspect nowhere.onnx", 1, "nowhere.onnx: cannot be read (No such file"),
     ("quantize folder.onnx", 1, "folder.onnx: cannot be read (Is a directory"),
+    ("inspect done", 1, "done: cannot be read (Is a directory|such as done/integer.onnx"),
     # a model that cannot be quantised
     (
         "quantize mlp.onnx",
@@ -134,6 +138,7 @@ CASES = [
     (f"{DATA} nothing.npz", 1, "nothing.npz: |'X'|nothing"),
     (f"{DATA} objects.npz", 1, "objects.npz: must hold plain arrays|pickled"),
     (f"{DATA} objects.npy", 1, "objects.npy: must hold plain arrays|pickled"),
+    (f"{DATA} void.npz", 1, "void.npz: must be a NumPy .npz file, it is empty"),
     (f"{DATA} pickled.npy", 1, "pickled.npy: must hold plain arrays|pickled"),
     (f"{DATA} cut.npz", 1, "cut.npz: must be a whole .npz file"),
     (f"{DATA} data.csv", 1, "data.csv: data must be an .npz or .npy file"),
@@ -228,6 +233,7 @@ CASES = [
     ("quantise small.onnx", 2, "there is no command 'quantise', did you mean 'quantize'"),
     ("help", 2, "there is no command 'help'; there are quantize, pick"),
     ("quantize small.onnx --serach", 2, "quantize: unrecognized|--serach, did you mean --search"),
+    ("quantize small.onnx --max-bytes 7k", 2, "--max-bytes 7k, it belongs to onnxgru pick; see"),
     ("quantize small.onnx --bit 4", 2, "unrecognized arguments: --bit 4, did you mean --bits"),
     ("quantize", 2, "model|see onnxgru quantize --help"),
     ("quantize small.onnx --bots 8", 2, "--bots"),
@@ -297,14 +303,25 @@ CASES = [
         "gru|sequence_lens|step|--recurrence scan",
     ),
     (f"{USED} -o out --recurrence unrolled", 1, "unrolled|--steps"),
+    # verify
+    ("verify done --seconds -1", 2, "--seconds must be a number above 0, got -1"),
+    ("verify done --seconds nan", 2, "--seconds must be a number above 0, got nan"),
     # evaluate
     ("evaluate small.onnx", 2, "--data"),
     ("evaluate small.onnx --data nowhere.npz", 1, "nowhere.npz: no such file"),
     ("evaluate nowhere.onnx --data x.npz", 1, "nowhere.onnx: cannot be read"),
     ("evaluate small.onnx other.onnx --data x.npz", 1, "other.onnx: its output must have"),
     ("evaluate small.onnx --data features.npz", 1, "features.npz: array 'X'"),
-    ("evaluate small.onnx lengths.onnx --data x.npz", 1, "lengths.onnx: wants lengths"),
-    ("evaluate small.onnx step/integer.onnx --data x.npz", 1, "step/integer.onnx: |step form"),
+    (
+        "evaluate small.onnx lengths.onnx --data x.npz",
+        1,
+        "lengths.onnx: reads lengths, which",
+    ),
+    (
+        "evaluate small.onnx step/integer.onnx --data x.npz",
+        1,
+        "step/integer.onnx: |lacks|--recurrence",
+    ),
     ("evaluate small.onnx --data x.npz --metric foo", 2, "metric 'foo'"),
     ("evaluate small.onnx --data x.npz --metric recordings:broken", 1, "recordings:broken"),
     # pick
@@ -328,7 +345,8 @@ CASES = [
     ),
     ("finetune done --training-data x.npz --resume", 1, "done/finetuned: there is no|to resume"),
     ("pick searched --max-bytes nan", 2, "--max-bytes|20k|'nan'"),
-    ("pick searched --max-drop -100", 2, "max-drop|-100"),
+    ("pick searched --max-drop -100", 2, "--max-drop must be a number of at least 0, got -100"),
+    ("pick searched --max-drop nan", 2, "--max-drop must be a number of at least 0, got nan"),
     ("pick searched --index 0 --model other.onnx", 2, "other.onnx: must be the model that was"),
     ("pick searched --index 0 --model nowhere.onnx", 1, "nowhere.onnx: cannot be read"),
     # export

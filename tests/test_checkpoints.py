@@ -18,7 +18,7 @@ from onnxgru.core.errors import DivergedError
 from onnxgru.core.folder import FINETUNED, MEMBER, TEACHER
 from onnxgru.events import EpochEnded
 from onnxgru.training.descent import Descent
-from tests.journeys import PLAIN, SEARCHED, contents, copy_digits, names, read, training
+from tests.journeys import PLAIN, SEARCHED, contents, copy_digits, names, read, training, unfolded
 from tests.test_bad_input import sentence
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ def test_interrupted_in_any_epoch(place, capsys, command, whole, number, force):
         other = "alone" if command is SEARCH else "every"
         shutil.copytree(other, "stopped")
     stopped("stopped", number, *command, *force)
-    assert "continues with --resume" in capsys.readouterr().err
+    assert "continues with --resume" in unfolded(capsys.readouterr().err)
     stands = {"stopped/" + TEACHER} if number > 0 else set()
     stands |= {"stopped/" + MEMBER} if number > 3 else set()
     assert {p.as_posix() for p in Path().glob("stopped/*.pt")} == stands
@@ -214,7 +214,7 @@ def test_what_the_result_depends_on(place, capsys, flags):
     shutil.rmtree("stopped", ignore_errors=True)
     stopped("stopped", 4, *ALONE)
     assert main([*ALONE, *flags, "-o", "stopped", "--resume"]) == 1
-    assert "must be of the same settings, data and versions" in capsys.readouterr().err
+    assert "must be of the same settings, data and versions" in unfolded(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_scheme_goes_on_with_its_own_teacher(place, capsys):
     shutil.rmtree("stopped", ignore_errors=True)
     stopped("stopped", 5, *ALONE, "--seed", "1")
     assert main([*ALONE, "-o", "stopped", "--resume"]) == 1
-    assert f"stopped/{TEACHER}: must be of the same settings" in capsys.readouterr().err
+    assert f"stopped/{TEACHER}: must be of the same settings" in unfolded(capsys.readouterr().err)
     (place / "stopped" / TEACHER).unlink()
     assert main([*ALONE, "-o", "stopped", "--resume"]) == 1
     assert f"stopped/{MEMBER}: must have {TEACHER} beside it" in sentence(capsys.readouterr().err)

@@ -33,6 +33,7 @@ from tests.journeys import (
     read,
     run,
     tensor,
+    unfolded,
 )
 
 pytestmark = pytest.mark.slow
@@ -203,7 +204,7 @@ def test_chosen_nodes_are_quantised(two, capsys, flags, left):
     assert main(command) == 0
     report = read(two / "out" / "report.json")
     assert [row["node"] for row in report["left_in_float"]] == [left]
-    assert f"{left} stays in float" in capsys.readouterr().err
+    assert f"{left} stays in float" in unfolded(capsys.readouterr().err)
     kinds = [node.op_type for node in onnx.load(two / "out" / "integer.onnx").graph.node]
     assert kinds.count("GRU") == 1
 
@@ -263,12 +264,12 @@ def test_pick_in_a_folder_of_an_earlier_version_says_what_has_changed(place, cap
         del report["config"][name]
     (folder / "report.json").write_text(json.dumps(report))
     assert main(["pick", "older", "-o", "older", "--force", "-q", "--index", "0"]) == 0
-    told = capsys.readouterr().err
+    told = unfolded(capsys.readouterr().err)
     assert "warning: older was made by onnxgru 0.1.0, whose weights of 2 bits had three" in told
     found = read(folder / "report.json")["config"]
     assert (found["rounding"], found["ranges"]) == ("nearest", "plain")
     assert main(["pick", "older", "-o", "older", "--force", "-q", "--index", "0"]) == 0
-    assert "was made by" not in capsys.readouterr().err  # this version has written it
+    assert "was made by" not in unfolded(capsys.readouterr().err)  # this version has written it
 
 
 def test_pick_writes_another_member(place):
@@ -377,7 +378,7 @@ def test_pick_says_when_nothing_wider_fits(place, capsys):
         main(["pick", "full", "-o", "full", "--force", "-q", "--max-bytes", str(size), "--widen"])
         == 0
     )
-    assert "nothing wider than number 0 fits" in capsys.readouterr().err
+    assert "nothing wider than number 0 fits" in unfolded(capsys.readouterr().err)
     assert len(read(folder / "front.json")["members"]) == 1
 
 
@@ -392,14 +393,14 @@ def test_pick_warns_where_widening_costs_accuracy(place, capsys):
     assert (
         main(["pick", "luck", "-o", "luck", "--force", "-q", "--max-bytes", limit, "--widen"]) == 0
     )
-    told = capsys.readouterr().err
+    told = unfolded(capsys.readouterr().err)
     assert "but number 0, which it was widened from, 100.00 %" in told
 
 
 @pytest.mark.parametrize("choice", [("--index", "0"), ("--max-drop", "1")])
 def test_widening_needs_a_limit(place, capsys, choice):
     assert main(["pick", "short", *choice, "--widen"]) == 2
-    assert "--max-bytes SIZE" in capsys.readouterr().err
+    assert "--max-bytes SIZE" in unfolded(capsys.readouterr().err)
 
 
 def start(place: Path, output: str, *flags: str) -> subprocess.Popen:
@@ -452,7 +453,7 @@ def test_interrupted_searches_say_how_to_go_on_and_lock_out_others(place):
         running.send_signal(signal.SIGINT)  # waits until it goes on
         running.send_signal(signal.SIGCONT)
     assert (other.returncode, other.stdout) == (1, "")
-    assert "another process has it open" in other.stderr
+    assert "another process has it open" in unfolded(other.stderr)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")
     assert "--resume" in err.splitlines()[-1] and "Traceback" not in err

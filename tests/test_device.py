@@ -19,7 +19,7 @@ from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study.study import Study
 from tests.devices import DEVICES, torch_device
-from tests.journeys import copy_digits
+from tests.journeys import copy_digits, unfolded
 
 pytestmark = [
     pytest.mark.slow,
@@ -105,7 +105,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: Any, *argumen
     (folder / "broken.onnx").write_bytes(b"not read")
     monkeypatch.chdir(folder)
     assert main(["quantize", "broken.onnx", *arguments]) == 2
-    message: str = capsys.readouterr().err
+    message = unfolded(capsys.readouterr().err)
     assert message.count("\n") == 1
     assert sorted(path.name for path in folder.iterdir()) == ["broken.onnx"]
     return message

@@ -195,6 +195,7 @@ def fill_data(place: Path) -> None:
     np.savez(place / "digits.npz", **arrays | {"labels": np.full(8, -1)})
     np.savez(place / "objects.npz", X=np.array([{"a": 1}], object))
     np.save(place / "objects.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    (place / "void.npz").touch()
     (place / "pickled.npy").write_bytes(pickle.dumps(x))
     (place / "cut.npz").write_bytes((place / "x.npz").read_bytes()[:300])
     (place / "data.csv").write_text("1,2,3\n")

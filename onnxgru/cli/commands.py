@@ -206,17 +206,19 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--runtime",
+        action="extend",
         nargs="+",
-        default=(),
+        default=[],
         metavar="NAME",
         help="runtimes to run it in, such as onnxruntime OpenVINO TVM, or c for the C code of a "
         "folder (default: all)",
     )
     parser.add_argument(
         "--at",
+        action="extend",
         nargs="+",
         type=_place,
-        default=(),
+        default=[],
         metavar="RUNTIME=PATH",
         help="where a runtime is: the Python interpreter that has it, its program, or for "
         "onnxruntime-web the folder with node_modules (default: this Python and the PATH)",
@@ -282,6 +284,7 @@ def _add_zoo(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="continue an interrupted training")
     how.add_argument("--data-only", action="store_true", help="only prepare the data, do not train")
+    how.add_argument("--force", action="store_true", help="replace a model that is there")
 
 
 def _add_nothing(_parser: argparse.ArgumentParser) -> None:

@@ -43,7 +43,19 @@ def open_console(*, stderr: bool = False) -> Console:
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a sentence in lines of at most 80 columns, on a terminal or not."""
+    """Print a sentence in lines of at most 80 columns, on a terminal or not.
+
+    A longer path stays in one piece, so that it can be copied.
+    """
     width = min(console.width, COLUMNS)
-    for line in wrap(text, width, subsequent_indent="  ", break_on_hyphens=False):
-        console.print(line, style=style)
+    indent = "  "
+    lines = wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    for line in lines:
+        console.print(line, style=style, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print an error on standard error, in lines as `say` has them."""
+    say(open_console(stderr=True), f"onnxgru: {text}")

@@ -127,11 +127,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             begun = [flag for flag in flags if flag.startswith(wrong.split("=")[0])]
             if meant := (begun if len(wrong) > 3 else []) or close:
                 hint = f", did you mean {meant[0]}"
+            elif owners := _owners(wrong.split("=")[0]):
+                hint = f", it belongs to {' and '.join(f'onnxgru {name}' for name in owners)}"
         raise UsageError(
             f"{parsed.command}: unrecognized arguments: {' '.join(left)}{hint}; see "
             f"{command.prog} --help"
         )
     return parsed
+
+
+def _owners(flag: str) -> list[str]:
+    """The commands that have a flag."""
+    _, commands = make()
+    return [name for name, command in commands.items() if flag in command.known_flags()]
 
 
 def usage() -> str:

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from onnxgru.cli.console import open_console
+from onnxgru.cli.console import open_console, say
 from onnxgru.documents.front import Metric
 from onnxgru.documents.remarks import figure
 from onnxgru.events import (
@@ -80,12 +80,12 @@ class Progress:
         """Show an event."""
         match event:
             case Notice(text):
-                self._console.print(f"warning: {text}", style="yellow")
+                say(self._console, f"warning: {text}", style="yellow")
             case _ if self._quiet:
                 pass
             case Stage(text):
                 self._stop()
-                self._console.print(f"{text} ...", style="dim")
+                say(self._console, f"{text} ...", style="dim")
                 self._started = time.monotonic()
             case Searched():
                 self._searched(event)
@@ -133,7 +133,7 @@ class Progress:
         last, self._last = self._last, event
         if last is not None and last.progress.generation != event.progress.generation:
             if not self._console.is_terminal:
-                self._console.print(self._line(last))
+                say(self._console, self._line(last))
         progress = event.progress
         self._new += not progress.known
         if progress.member.feasible:
@@ -143,7 +143,7 @@ class Progress:
             self._show(self._view(event))
         if ended:
             self._stop()
-            self._console.print(self._line(event))
+            say(self._console, self._line(event))
 
     def _rate(self) -> float:
         return self._new / max(1e-9, time.monotonic() - self._started)

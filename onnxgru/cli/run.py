@@ -243,6 +243,12 @@ def _zoo(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in ("epochs", "seed")}
     recipe = replace(task.recipe, **{name: v for name, v in given.items() if v is not None})
     folder, limit = arguments.output, arguments.limit
+    there = folder / f"{task.stem}.onnx"
+    if there.is_file() and not (arguments.data_only or arguments.resume or arguments.force):
+        raise OutputError(
+            f"{there}: exists already; train again with --force, only prepare its data with "
+            "--data-only, or give another folder with -o"
+        )
     with live.Progress(quiet=arguments.quiet) as progress:
         if arguments.data_only:
             record = make_data(task, folder, progress, recipe=recipe, limit=limit)
@@ -255,6 +261,9 @@ def _zoo(arguments: argparse.Namespace) -> None:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+_RESUMABLE = ("quantize", "finetune", "zoo")
+"""Commands with ``--resume``."""
 
 _COMMANDS = {
     "quantize": _quantize,
@@ -294,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 it failed, 2 it was called wrongly, 130 it was interrupted.
     """
-    verbose = False
+    verbose = resumable = False
     for stream in (sys.stdout, sys.stderr):
         _widen(stream)
     logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # tracebacks of what is handled here
@@ -303,15 +312,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         parsed = flags.parse(arguments)
-        verbose = parsed.verbose
+        verbose, resumable = parsed.verbose, parsed.command in _RESUMABLE
         _COMMANDS[parsed.command](parsed)
     except OnnxgruError as error:
         if verbose:
             raise
-        sys.stderr.write(f"onnxgru: {error}\n")
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("onnxgru: interrupted; a search or a training continues with --resume\n")
+        more = "; a search or a training continues with --resume" if resumable else ""
+        _complain(f"interrupted{more}")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has gone
         _discard_output()
@@ -323,9 +333,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verbose:
             raise
         text = " ".join(str(error).split())[:300]
-        sys.stderr.write(
-            f"onnxgru: a defect of onnxgru: {type(error).__name__}: {text}; "
-            "please report it with what --verbose prints\n"
+        _complain(
+            f"a defect of onnxgru: {type(error).__name__}: {text}; "
+            "please report it with what --verbose prints"
         )
         return 1
     return 0
+
+
+def _complain(text: str) -> None:
+    """Say what went wrong."""
+    from onnxgru.cli.console import complain
+
+    complain(text)

@@ -14,7 +14,6 @@ from onnxgru.api import SensitivityResult
 from onnxgru.cli.console import open_console, say
 from onnxgru.documents.front import Front, Metric, Scored
 from onnxgru.documents.remarks import (
-    RANDOM,
     TITLES,
     between,
     counted,
@@ -41,7 +40,7 @@ UNIFORM = (8, 4)
 """Widths that members are shown beside."""
 LINES_OF_OPERATORS = 20
 
-LETTERS = 100
+LETTERS = 300
 """Letters of a reason; --format json has the rest."""
 
 CHOSEN = "★ chosen"
@@ -61,8 +60,6 @@ def show_result(result: Result) -> None:
     """Print a summary of a quantisation: 24 lines of 80 columns, what matters last."""
     console = open_console()
     report = result.parsed
-    if report.random_input:
-        say(console, f"{RANDOM}.", style="bold yellow")
     several = len(report.outputs) > 1
     sizes = report.sizes
     say(console, f"flash  {dict(sizes_table(sizes))['flash']}")
@@ -107,7 +104,8 @@ def _show_quality(console: Console, report: Report) -> None:
             figure(quality.float_model, unit),
             figure(quality.integer, unit),
             between(quality.integer_interval, unit),
-            counted(quality),
+            counted(quality) + (", random" if report.random_input else ""),
+            style="bold yellow" if report.random_input else None,
         )
     console.print(table)
     rows = outputs_table(report)
@@ -331,27 +329,35 @@ def _decibels(figure: float | None) -> str:
 
 
 def show_verdicts(found: Verdicts) -> None:
-    """Print what every runtime computes."""
+    """Print what every runtime computes, and below that why it refuses or what differs."""
     console = open_console()
     table = _table("<runtime", "<version", "<verdict", "codes", "<")
     styles = {toolchains.SAME: "green", toolchains.DIFFERS: "bold red"}
+    reasons: dict[str, list[str]] = {}
     for row in (row for row in found.rows if row.verdict != toolchains.ABSENT):
-        detail = row.detail if len(row.detail) <= LETTERS else f"{row.detail[: LETTERS - 3]}..."
-        codes = f"{row.codes:,}" if row.codes else ""
-        style = styles.get(row.verdict, "dim")
+        same = row.verdict == toolchains.SAME
+        if row.detail and not same:
+            reasons.setdefault(_cut(row.detail), []).append(row.runtime)
         table.add_row(
             Text(row.runtime),
             Text(row.version),
-            Text(row.verdict, style),
-            codes,
-            Text(detail),
+            Text(row.verdict, styles.get(row.verdict, "dim")),
+            f"{row.codes:,}" if row.codes else "",
+            Text(row.detail if same else ""),
         )
     if table.row_count:
         console.print(table)
+    for reason, runtimes in reasons.items():
+        say(console, f"{', '.join(runtimes)}: {reason}")
     if absent := [row for row in found.rows if row.verdict == toolchains.ABSENT]:
         named = ", ".join(f"{row.runtime} ({row.detail})" for row in absent)
         say(console, f"not installed: {named}")
     say(console, f"{found.path}, run on {found.inputs}")
+
+
+def _cut(reason: str) -> str:
+    """As much of a reason as the terminal shows."""
+    return reason if len(reason) <= LETTERS else f"{reason[: LETTERS - 3]}..."
 
 
 def show_export(done: Export) -> None:

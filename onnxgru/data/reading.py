@@ -352,9 +352,11 @@ def _check_magic(path: Path) -> None:
     expected = _NPY_MAGIC if path.suffix == ".npy" else _ZIP_MAGIC
     if head.startswith(_PICKLE_MAGIC):
         raise DataError(_pickled(path))
+    if not head:
+        raise DataError(f"{path}: must be a NumPy {path.suffix} file, it is empty; store it again")
     if not head.startswith(expected):
         raise DataError(
-            f"{path}: must be a NumPy {path.suffix} file, its first bytes are {head.hex() or '-'}; "
+            f"{path}: must be a NumPy {path.suffix} file, its first bytes are {head.hex()}; "
             "store it again with numpy.save or numpy.savez"
         )
 

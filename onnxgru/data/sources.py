@@ -80,7 +80,7 @@ def join(batches: Sequence[Dataset], signature: Signature, name: str) -> Recorde
         once has several values.
     """
     if len(batches) == 1:
-        return _with_classes(batches)[0]
+        return replace(_with_classes(batches)[0], source=name)
     batches = _with_classes(batches)
     _check_given_once(batches, signature)
     labelled = [batch.labels for batch in batches if batch.labels is not None]
@@ -412,8 +412,8 @@ def _check_finite(array: Array, name: str, where: str) -> None:
     if count:
         first = tuple(int(index) for index in np.unravel_index(int(np.argmax(bad)), bad.shape))
         raise DataError(
-            f"{where}: array {name!r} must be finite, {count} of {array.size} values are NaN or "
-            f"infinite, the first at index {first}; clean the recording"
+            f"{where}: array {name!r} must be finite, {count:,} of {array.size:,} values are NaN "
+            f"or infinite, the first at index {first}; clean the recording"
         )
 
 

@@ -354,6 +354,8 @@ class Front:
                 )
             return max(fitting, key=lambda m: (self.score(m), -m.flash_bytes))
         drop = max_drop if max_drop is not None else 0.0
+        if not drop >= 0:
+            raise UsageError(f"--max-drop must be a number of at least 0, got {drop:g}")
         if not self.within(drop):
             best = max(self.searched, key=self.score).validation
             raise UsageError(

@@ -90,12 +90,15 @@ def verify(
     Raises
     ------
     UsageError
-        If there is no runtime of a name, or C or the operator is asked for of a single file.
+        If there is no runtime of a name, the time limit is not above 0, or C or the operator is
+        asked for of a single file.
     ModelError
         If the file cannot be read, or onnxruntime cannot run it.
     DataError
         If data or test data sets do not fit.
     """
+    if not seconds > 0:
+        raise UsageError(f"--seconds must be a number above 0, got {seconds:g}")
     wanted = known(runtimes, (*RUNTIMES, OPERATOR, *DEVICES))
     folder = Path(path)
     devices = [runtime for runtime in wanted if runtime in DEVICES]

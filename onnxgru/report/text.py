@@ -66,7 +66,7 @@ def markdown(report: Report) -> str:
     lines = ["# Quantisation report", "", f"`{report.model.path}`", ""]
     lines += [line for text in remarks(report) for line in (f"**{text}.**", "")]
     lines += _quality_lines(report)
-    lines += ["", "| size | |", "|---|---|"]
+    lines += ["", "## Sizes", "", "| size | |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in sizes_table(report.sizes)]
     lines += [f"| {name} | {size:,} bytes |" for name, size in report.files.items()]
     lines += _checked_lines(report)

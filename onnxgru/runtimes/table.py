@@ -32,6 +32,8 @@ class Runtime:
         How it is installed.
     lacks : tuple of str
         Operators of integer graphs that it does not take, in its version of `docs/runtimes.md`.
+    functions : bool
+        Whether it takes model-local functions, in its version of `docs/deployment.md`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Runtime:
     fixed: bool = False
     install: str = ""
     lacks: tuple[str, ...] = ()
+    functions: bool = True
 
 
 _ARM = ("arm-none-eabi-gcc", "qemu-system-arm")
@@ -59,7 +62,7 @@ RUNTIMES = (
         for level in _LEVELS
     ),
     Runtime("onnx.reference", "reference", "onnx", install="pip install onnx"),
-    Runtime("OpenVINO", "openvino", "openvino", install="pip install openvino"),
+    Runtime("OpenVINO", "openvino", "openvino", install="pip install openvino", functions=False),
     Runtime(
         "onnxruntime-web", "web", programs=("node",), install="npm install onnxruntime-web, Node.js"
     ),
@@ -70,6 +73,7 @@ RUNTIMES = (
         fixed=True,
         install="pip install apache-tvm onnx",
         lacks=("Scan",),
+        functions=False,
     ),
     Runtime(
         "IREE",
@@ -78,6 +82,7 @@ RUNTIMES = (
         fixed=True,
         install='pip install "iree-base-compiler[onnx]" iree-base-runtime',
         lacks=("Scan", UINT16),
+        functions=False,
     ),
     Runtime(
         "tract",
@@ -86,6 +91,7 @@ RUNTIMES = (
         fixed=True,
         install="pip install tract",
         lacks=("Scan", NUMBERS),  # it takes two steps of a graph that has them
+        functions=False,
     ),
     Runtime(
         "tinygrad",
@@ -94,6 +100,7 @@ RUNTIMES = (
         programs=("clang",),
         install="pip install tinygrad numpy, clang",
         lacks=("Scan",),
+        functions=False,
     ),
     Runtime(
         "emx-onnx-cgen",
@@ -102,6 +109,7 @@ RUNTIMES = (
         variant="emx-onnx-cgen",
         fixed=True,
         install="pip install emx-onnx-cgen, a C compiler",
+        functions=False,
     ),
     Runtime(
         "onnx2c",

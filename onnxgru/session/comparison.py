@@ -271,7 +271,8 @@ def _run(path: Path, host: Host, data: Recorded) -> dict[str, Array]:
     missing = {spec.name for spec in host.signature} - set(data.parts[0].inputs)
     if missing:
         raise DataError(
-            f"{path}: wants {', '.join(sorted(missing))}, which the data lack; a model in step "
-            "form is called once a step and cannot be evaluated on sequences"
+            f"{path}: reads {', '.join(sorted(missing))}, which {data.source} lacks; give data "
+            "with all inputs, and no graph that --recurrence step wrote: that is called once per "
+            "step and cannot be evaluated on sequences"
         )
     return host.outputs_of(data, through_states=True)

@@ -245,10 +245,10 @@ def of_count(role: str, source: str, sequences: int) -> Iterator[str]:
     """Too few recordings to judge by."""
     if sequences < FEW:
         some = "1 sequence" if sequences == 1 else f"{sequences} sequences"
+        each = "all" if sequences == 1 else f"{100 / sequences:.1f} %"
         yield (
             f"{source}: {some} of {TITLES[role]} data cannot tell schemes apart, because each "
-            f"sequence is {100 / sequences:.1f} % of the figure; give at least {FEW}, better some "
-            "hundreds"
+            f"sequence is {each} of the figure; give at least {FEW}, better some hundreds"
         )
 
 

@@ -29,6 +29,7 @@ from onnxgru.runtime.crossings import Crossings, crossings, from_codes, sized
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 from onnxgru.runtimes import table
 from onnxgru.runtimes.process import MISSING, RAN, Calls, Ran, lacking, run
+from onnxgru.runtimes.profiles import PROFILES
 from onnxgru.runtimes.table import RUNTIMES, Runtime
 from onnxgru.session.calls import from_data, invented
 
@@ -193,10 +194,25 @@ def rows(
         graph = fixed.SerializeToString() if runtime.fixed else content
         ran = run(runtime, graph, calls, seconds=seconds, where=place)
         row = check.row(runtime, ran)
+        if row.verdict == REFUSES:
+            row = replace(row, detail=_known(runtime, model) or row.detail)
         if runtime.fixed and differs and row.verdict in (SAME, DIFFERS):
             row = replace(row, detail="; ".join(filter(None, ("sizes fixed", row.detail))))
         found.append(replace(row, seconds=round(time.monotonic() - began, 1)))
     return found
+
+
+def _known(runtime: Runtime, model: onnx.ModelProto) -> str:
+    """Why a runtime refuses a graph, if the graph has what it does not take; nothing otherwise."""
+    if model.functions and not runtime.functions:
+        return "does not take model-local functions; quantize without --functions for it"
+    held = {node.op_type for node in model.graph.node}
+    for operator in runtime.lacks:
+        if operator in held:
+            profile = next((n for n, p in PROFILES.items() if runtime.name in p.serves), "")
+            advice = f"; quantize with --profile {profile} for it" if profile else ""
+            return f"does not take {operator}{advice}"
+    return ""
 
 
 def known(names: Sequence[str], among: Sequence[Runtime] = RUNTIMES) -> list[Runtime]:

@@ -30,6 +30,7 @@ from onnxgru.search.genome import Genome
 from onnxgru.search.journal import Journal
 from onnxgru.search.nsga import Progress, SearchSettings, Workers, search
 from onnxgru.session.quantizer import Quantizer, uniform
+from onnxgru.session.recordings import HOLDOUT
 from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 from onnxgru.settings.declare import declared, dependent, keyed
@@ -383,7 +384,8 @@ class Study:
     def outcome(self, members: Sequence[Member]) -> Outcome:
         """The front of what was evaluated, judged on the hold-out data, and the member chosen."""
         yardstick, config = self._yardstick, self._config
-        self._tell(Stage("judging the front on the hold-out data"))
+        more = " on the hold-out data" if HOLDOUT in yardstick.data else ""
+        self._tell(Stage(f"judging the front{more}"))
         found = front(members)
         wide = self._quantizer.unbounded
         widths = tuple(reversed(WIDTHS))

@@ -64,6 +64,8 @@ def origin(model: object) -> Origin:
             cure = "give the path of an ONNX file"
             if (path / "saved_model.pb").is_file():
                 cure = _CONVERTED.format(kind="saved-model", path=path)
+            elif (path / "integer.onnx").is_file():
+                cure = f"give the path of an ONNX file, such as {path / 'integer.onnx'}"
             raise ModelError(f"{path}: cannot be read ({error.strerror}); {cure}") from error
     if isinstance(model, bytes | bytearray):
         return Origin(Path("model"), bytes(model), True)

@@ -13,6 +13,7 @@ from onnxgru.cli import main
 from onnxgru.core.errors import UsageError
 from tests import journeys
 from tests.firmware.libraries import needs_gcc
+from tests.journeys import unfolded
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_a_folder_becomes_sources_that_test_themselves(
     )
     assert "all codes are right" in done.stdout
     assert main(["c", "small"]) == 1
-    assert "replace its results with --force" in capsys.readouterr().err
+    assert "replace its results with --force" in unfolded(capsys.readouterr().err)
     assert main(["c", "small", "--force", "--quiet"]) == 0
     assert "bytes of flash; states: " in capsys.readouterr().out
 
@@ -70,7 +71,7 @@ def test_another_graph_is_refused(
 
 def test_what_is_no_output_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["c", str(place)]) == 1
-    assert "must be an output folder, it has no report.json" in capsys.readouterr().err
+    assert "must be an output folder, it has no report.json" in unfolded(capsys.readouterr().err)
     with pytest.raises(UsageError) as one:
         onnxgru.write_c(3)
     assert str(one.value) == "folder must be a path, got a int"

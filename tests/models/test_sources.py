@@ -13,6 +13,7 @@ from onnxgru.core.errors import DataError
 from onnxgru.models import mnist, sources, speech
 from onnxgru.models.task import Download
 from onnxgru.models.zoo import TASKS
+from tests.journeys import unfolded
 
 CONTENT = bytes(range(256)) * 400
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -102,7 +103,7 @@ def test_progress_of_a_download(server, cache, monkeypatch, capsys):
     monkeypatch.setattr(mnist, "_PUBLISHED", published)
     monkeypatch.setattr(mnist, "HOME", f"{server}/file.gz?")
     assert main(["zoo", "mnist-row", "-o", str(cache)]) == 1
-    first, *_, last, error = capsys.readouterr().err.splitlines()
+    first, *_, last, error = unfolded(capsys.readouterr().err).splitlines()
     assert first.endswith("/102,400 bytes of train-images-idx3-ubyte.gz")
     assert last == "102,400/102,400 bytes of train-images-idx3-ubyte.gz"
     assert (

@@ -14,6 +14,7 @@ from onnxgru.cli import main
 from onnxgru.models import fit, task
 from onnxgru.models.zoo import TASKS
 from onnxgru.training.checkpoint import Checkpoint
+from tests.journeys import unfolded
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +58,7 @@ def test_results_and_progress(tmp_path, capsys):
 
 def test_quiet(whole, tmp_path, capsys):
     assert train(tmp_path, "--quiet") == 0
-    assert capsys.readouterr().err == ""
+    assert unfolded(capsys.readouterr().err) == ""
 
 
 def test_help_lists_every_task(capsys):
@@ -74,7 +75,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         stop_after(epochs, patch)
         assert train(tmp_path) == 130
-    assert "continues with --resume" in capsys.readouterr().err
+    assert "continues with --resume" in unfolded(capsys.readouterr().err)
     kept = [path.name for path in tmp_path.iterdir()]
     assert kept == (["digits_row.checkpoint.pt"] if epochs else [])
     again = train(tmp_path, *(["--resume"] if epochs else []))
@@ -158,7 +159,7 @@ def refused(capsys, *arguments: str) -> str:
     code = main([*arguments])
     captured = capsys.readouterr()
     assert code in (1, 2) and captured.out == ""
-    (line,) = captured.err.splitlines()
+    (line,) = unfolded(captured.err).splitlines()
     return f"{code} {line}"
 
 
@@ -188,6 +189,13 @@ def test_an_output_that_is_a_file(tmp_path, capsys):
     (tmp_path / "taken").write_text("")
     message = refused(capsys, *DIGITS, "-o", str(tmp_path / "taken"))
     assert "taken: must be a folder that can be written to" in message
+
+
+def test_a_model_that_is_there_is_not_trained_again(tmp_path, capsys):
+    (tmp_path / "digits_row.onnx").write_bytes(b"trained for an hour")
+    message = refused(capsys, *DIGITS, "-o", str(tmp_path))
+    assert "digits_row.onnx: exists already; train again with --force" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["digits_row.onnx"]
 
 
 def test_data_for_no_model(tmp_path, capsys):

@@ -18,6 +18,7 @@ from onnxgru.runtimes.table import RUNTIMES
 from onnxgru.session import toolchains
 from onnxgru.session.toolchains import ABSENT, DIFFERS, REFUSES, SAME
 from tests import grus
+from tests.journeys import unfolded
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +112,7 @@ def test_a_single_wrong_code_is_found(folders, monkeypatch, capsys):
     )
     written, told = capsys.readouterr()
     assert json.loads(written)["rows"][0]["verdict"] == "DIFFERS"
-    assert "do not use it for this graph" in told
+    assert "do not use it for this graph" in unfolded(told)
 
 
 def test_floats_may_differ_in_their_last_bits(folders, monkeypatch):
@@ -179,10 +180,10 @@ def test_codes_of_graph_inputs_have_no_ties(folders, monkeypatch):
 
 
 def test_refusals_and_absence_are_told(folders, monkeypatch):
-    refusal = process.Ran(process.REFUSED, "no Scan", "2")
+    refusal = process.Ran(process.REFUSED, "declutter fails", "2")
     monkeypatch.setattr(toolchains, "run", lambda *_, **__: refusal)
-    (row,) = verify(folders["scan"], runtimes=["tract"]).rows
-    assert (row.verdict, row.detail, row.version) == (REFUSES, "no Scan", "2")
+    (row,) = verify(folders["step"], runtimes=["tract"]).rows
+    assert (row.verdict, row.detail, row.version) == (REFUSES, "declutter fails", "2")
     monkeypatch.setattr(toolchains, "run", lambda *_, **__: process.Ran(process.MISSING))
     rows = verify(folders["scan"] / "integer.onnx").rows
     assert len(rows) == len(RUNTIMES)
@@ -197,6 +198,30 @@ def test_only_runtimes_that_are_installed_are_announced(folders, monkeypatch):
     told = []
     verify(folders["scan"], runtimes=[there, away], listener=told.append)
     assert [event.text for event in told] == ["verifying in OpenVINO"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "form", "functions", "reason"),
+    [
+        ("OpenVINO", "scan", True, "does not take model-local functions; quantize without"),
+        ("tract", "scan", False, "does not take Scan; quantize with --profile compilers for it"),
+        ("LiteRT", "scan", False, "does not take Scan"),
+        ("OpenVINO", "scan", False, "check 'false' failed"),
+    ],
+)
+def test_what_a_runtime_is_known_not_to_take_is_its_reason(
+    folders, tmp_path, monkeypatch, capsys, runtime, form, functions, reason
+):
+    model = onnx.load(folders[form] / "integer.onnx")
+    if functions:
+        model.functions.append(helper.make_function("own", "f", [], [], [], []))
+    onnx.save(model, tmp_path / "m.onnx")
+    refusal = process.Ran(process.REFUSED, "check 'false' failed", "2")
+    monkeypatch.setattr(toolchains, "run", lambda *_, **__: refusal)
+    assert main(["verify", str(tmp_path / "m.onnx"), "--runtime", runtime, "-q"]) == 0
+    text = unfolded(capsys.readouterr().out)
+    assert f"\n{runtime}: {reason}" in text
+    assert all(len(line) <= 80 for line in text.splitlines()[:2])
 
 
 def test_runtimes_of_fixed_sizes_get_fixed_sizes(folders, monkeypatch):
@@ -259,5 +284,8 @@ def test_test_data_sets_of_another_graph_are_refused(folders, tmp_path):
 def test_command_line(folders, capsys):
     assert main(["verify", str(folders["step"]), "--runtime", "onnxruntime (all)", "-q"]) == 0
     assert "same codes" in capsys.readouterr().out
+    several = ["--runtime", "onnxruntime (all)", "--runtime", "reference", "--format", "json"]
+    assert main(["verify", str(folders["step"]), *several, "-q"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["rows"]) == 2
     assert main(["verify", str(folders["step"]), "--at", "tract"]) == 2
-    assert "must be RUNTIME=PATH, got 'tract'" in capsys.readouterr().err
+    assert "must be RUNTIME=PATH, got 'tract'" in unfolded(capsys.readouterr().err)

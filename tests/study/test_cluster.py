@@ -22,7 +22,7 @@ from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import cluster
 from onnxgru.study.study import Study
-from tests.journeys import MODELS, copy_digits
+from tests.journeys import MODELS, copy_digits, unfolded
 from tests.wrong import CALLABLES
 
 pytestmark = pytest.mark.slow
@@ -192,7 +192,7 @@ def test_front_is_that_of_a_local_search(machines, model, local, tmp_path, capsy
     machines.staff(2)
     assert main(arguments(model, tmp_path / "out", machines.address)) == 0
     same(tmp_path / "out", local)
-    lines = capsys.readouterr().err.splitlines()
+    lines = unfolded(capsys.readouterr().err).splitlines()
     assert f"evaluating on 2 workers, 2 threads at {machines.address} ..." in lines
     assert [n for n in lines if not n.endswith(" ...") and not n.startswith("generation ")] == []
 
@@ -353,7 +353,7 @@ def refused(command: list[str], capsys, code: int) -> str:
     began = time.monotonic()
     assert main(command) == code
     assert time.monotonic() - began < 10
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = unfolded(capsys.readouterr().err).splitlines()
     assert line.startswith("onnxgru: ") and "defect" not in line
     assert not Path(command[3]).exists()
     return line

@@ -28,7 +28,7 @@ from onnxgru.study.sensitivity import (
     picture,
 )
 from tests import grus
-from tests.journeys import copy_digits, names, process, read
+from tests.journeys import copy_digits, names, process, read, unfolded
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +224,9 @@ def test_measured_before_and_after_quantising(place, capsys):
     assert main(["quantize", "digits_row.onnx", "-o", "both", "-q", "--force"]) == 0
     assert 'id="sensitivity"' not in (place / "both" / "report.html").read_text("utf-8")
     assert main(["sensitivity", "digits_row.onnx", "-o", "both", *quick]) == 1
-    assert "sensitivity.png: exists already; replace it with --force" in capsys.readouterr().err
+    assert "sensitivity.png: exists already; replace it with --force" in unfolded(
+        capsys.readouterr().err
+    )
     assert main(["sensitivity", "digits_row.onnx", "-o", "both", *quick, "--force"]) == 0
     assert 'id="sensitivity"' in (place / "both" / "report.html").read_text("utf-8")
     assert (place / "both" / "integer.onnx").read_bytes() == kept
@@ -254,7 +256,7 @@ def test_settings_come_from_a_file_for_quantize_too(place):
 )
 def test_wrong_calls_are_refused_at_once(place, capsys, arguments, sentence):
     assert main(["sensitivity", "digits_row.onnx", "-o", "never", *arguments]) == 2
-    assert sentence in capsys.readouterr().err
+    assert sentence in unfolded(capsys.readouterr().err)
     assert not (place / "never").exists()
 
 
@@ -267,7 +269,7 @@ def test_tasks_are_refused(place, settings):
 def test_a_file_in_the_way_is_refused(place, capsys):
     (place / "file-in-the-way").write_text("")
     assert main(["sensitivity", "digits_row.onnx", "-o", "file-in-the-way"]) == 1
-    assert "the output must be a folder" in capsys.readouterr().err
+    assert "the output must be a folder" in unfolded(capsys.readouterr().err)
 
 
 def test_outputs_that_are_not_finite_are_refused(session, monkeypatch):
