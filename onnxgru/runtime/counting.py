@@ -1,7 +1,7 @@
 """Eliminated operations of an emitted delta network, counted in the graph itself.
 
-A graph in scan form carries what was last propagated of each operand. Its body is made to show
-that at every step, and an element that differs from the step before has been propagated.
+A graph in scan form carries the last propagated value of each operand. A copy of the graph outputs
+this value at every step. An element that differs from the step before has been propagated.
 """
 
 import json
@@ -30,14 +30,14 @@ ALL, MASK = "/all", "/mask/step"
 
 
 def note(program: IntegerProgram) -> dict[str, Any] | None:
-    """What a graph must say of a program to be counted; None of what is no delta network.
+    """The metadata `NOTE` of a program's graph; None if the program is no delta network.
 
     Returns
     -------
     dict
-        ``operands``: multiplications of an element of each that has a threshold, by name.
+        ``operands``: multiplications per element of each operand with a threshold, by name.
         ``others``: multiplications per step of the other products of recurrent layers. Dense layers
-        count in neither: they have no step before.
+        count in neither, because they have no step before.
     """
     operators = [
         operator
@@ -82,7 +82,7 @@ def share(model: onnx.ModelProto, calls: Iterable[tuple[Mapping[str, Array], int
     Returns
     -------
     float or None
-        None of what is no delta network, or in another form than scan.
+        None if the graph is no delta network, or has another form than scan.
     """
     noted = next((e.value for e in model.metadata_props if e.key == NOTE), None)
     if noted is None:
@@ -110,7 +110,7 @@ def share(model: onnx.ModelProto, calls: Iterable[tuple[Mapping[str, Array], int
 
 
 def _shown(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, _Place]]:
-    """A copy that shows what its scans carry of operands, and where, by operand."""
+    """A copy whose outputs show the operands that its scans carry, and their names by operand."""
     copy = inlined(model)
     places: dict[str, _Place] = {}
     wanted: dict[str, int] = {}

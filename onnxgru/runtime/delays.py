@@ -1,11 +1,11 @@
 """Delays: where the states of a model that is called once per frame come from.
 
-A state is an input whose next value is an output. Between the two it is often only moved: a cache
-of a convolution is shifted by a frame, the states of several layers are stacked in one tensor.
-Every element of a state is followed through such movements to the value that was computed, some
-calls before, or to the first call's state. What a node reads of a state is then a *delay line* of
-computed values, and the graph has no loop over time but those of its recurrent layers: each part
-runs for all frames before the next one does.
+A state is an input whose next value is an output. Between the two it is often only moved: a
+convolution's cache is shifted by a frame, or the states of several layers are stacked in one
+tensor. Every element of a state is followed through such movements, over several calls, to the
+computed value that it comes from, or to the state of the first call. A node that reads a state then
+reads a *delay line* of computed values. So only the recurrent layers depend on earlier frames, and
+every other part of the graph can run for all frames at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,29 +29,28 @@ _MOVEMENTS = {
     "ScatterND": (0, 2), "Slice": (0,), "Split": (0,), "Squeeze": (0,), "Tile": (0,),
     "Transpose": (0,), "Unsqueeze": (0,),
 }  # fmt: skip
-"""Operators that move elements, and which of their inputs hold them; None for all."""
+"""Operators that move elements, with the positions of the inputs that hold them; None for all."""
 
 LONGEST = 4096
-"""Calls that an element may wait at most."""
+"""Largest delay in calls."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """Elements of a value that were computed the same number of calls before.
+    """Elements of a value with the same source and delay.
 
     Parameters
     ----------
     source : str
-        The value that was computed.
+        The computed value.
     delay : int
-        Calls before this one; 0 for this one.
+        Number of calls between computing and reading; 0 for the same call.
     places : ndarray of int, shape (n,)
-        Where they stand in the value that is read, flat.
+        Flat indices in the value that is read.
     elements : ndarray of int, shape (n,)
-        Which elements of the source they are, flat.
+        Flat indices in the source.
     before : ndarray of int, shape (delay, n)
-        Which elements of the first states, all states one after the other, stand there in the
-        first calls.
+        For the first calls, indices among the elements of all first states, one after the other.
     """
 
     source: str
@@ -63,7 +62,7 @@ class Tap:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """What a value is made of that is moved out of states.
+    """The composition of a value that is moved out of states.
 
     Parameters
     ----------
@@ -72,9 +71,9 @@ class Line:
     dtype : numpy.dtype
         Of the value.
     taps : tuple of Tap
-        Where its elements come from.
+        Sources of its elements.
     kept : tuple of two ndarray of int, shape (n,)
-        Places whose elements never change, and which elements of the first states they are.
+        Flat indices of elements that never change, and their indices among the first states.
     """
 
     shape: tuple[int, ...]
@@ -83,7 +82,7 @@ class Line:
     kept: tuple[Tokens, Tokens]
 
     def hands_on(self, sources: Iterable[str | None]) -> bool:
-        """Whether the value is, element for element, what one of some values was a call before."""
+        """Whether the value equals one of `sources` in the call before, element by element."""
         if len(self.taps) != 1 or len(self.kept[0]):
             return False
         (tap,) = self.taps
@@ -103,7 +102,7 @@ class Line:
         Parameters
         ----------
         sources : mapping of str to sequence of ndarray
-            What was computed, one array per call.
+            Computed values, one array per call.
         first : ndarray, shape (S,)
             Elements of the first states, all states one after the other.
         calls : int
@@ -132,7 +131,7 @@ class Tracer:
     states : mapping of str to str
         Output by state input.
     inputs : mapping of str to ndarray
-        Of one call; they give the shapes.
+        Inputs of one call, for the shapes.
     """
 
     def __init__(
@@ -152,22 +151,22 @@ class Tracer:
             self.first[name] = self._next
             self._tokens[name] = self._fresh(self._known[name].shape)
         self._count = self._next
-        self._tainted = self._moved(model)
+        self._note_readers(model)
         self._following = self._after()
 
     @property
     def lines(self) -> dict[str, Line]:
-        """Every state, and every value with elements of states that something computes with.
+        """Lines of every state, and of every value with elements of states that something reads.
 
         Raises
         ------
         ValueError
-            If elements move around in the states without an end.
+            If elements circulate in the states and are never computed.
         """
         return {name: self._line(name) for name in {**dict.fromkeys(self._states), **self._read}}
 
-    def _moved(self, model: onnx.ModelProto) -> set[str]:
-        """Values that hold elements of states; notes those that something computes with."""
+    def _note_readers(self, model: onnx.ModelProto) -> None:
+        """Note the values with elements of states that something computes with."""
         tainted = set(self._states)
         self._read: dict[str, None] = {}
         for node in model.graph.node:
@@ -177,10 +176,9 @@ class Tracer:
                 held = [name for name in held if name not in _operands(node)]
             self._read.update(dict.fromkeys(held))
         self._read.update({v.name: None for v in model.graph.output if v.name in tainted})
-        return tainted
 
     def _after(self) -> Tokens:
-        """Token of what every element of the states is in the next call."""
+        """Token that every element of the states has in the next call."""
         following = np.empty(self._count, np.int64)
         for name, output in self._states.items():
             start, tokens = self.first[name], self._of(output).reshape(-1)
@@ -194,7 +192,7 @@ class Tracer:
         return tokens
 
     def _of(self, name: str) -> Tokens:
-        """Tokens of a value: those of what it was moved from, or its own."""
+        """Tokens of a value: those that it was moved from, or its own."""
         pending = [name]
         while pending:
             current = pending[-1]
@@ -220,7 +218,7 @@ class Tracer:
         return self._known[name]
 
     def _evaluated(self, node: onnx.NodeProto) -> dict[str, Tokens]:
-        """A movement, done to tokens."""
+        """A movement, applied to tokens."""
         from onnx.reference import ReferenceEvaluator
 
         held = set(_operands(node))
@@ -278,8 +276,8 @@ class Tracer:
         for owner in np.unique(owners):
             places = ready[owners == owner]
             start, source = self._starts[owner]
-            # In the first calls the element is still one of the first states: in call t the one
-            # that it was t calls further on its way.
+            # In the first calls the element is still one of the first states: in call t, the one
+            # that it reaches after t movements.
             before = (
                 np.stack([passed[t][places] for t in range(delay)])
                 if delay

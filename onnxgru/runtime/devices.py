@@ -1,4 +1,4 @@
-"""The device that candidates are evaluated on, found or refused."""
+"""The torch device on which candidates are evaluated."""
 
 import warnings
 from typing import Any
@@ -8,7 +8,7 @@ from onnxgru.core.errors import UsageError
 
 
 def resolve(name: str) -> Any:
-    """The torch device of a name, ready for work.
+    """The torch device of a name, after a check that it works.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def _obstacle(torch: Any, caught: list[warnings.WarningMessage]) -> str:
 def require_exact_products(torch: Any) -> None:
     """Refuse settings under which torch may round the operands of float32 products.
 
-    They are the process's own, and other threads may rely on them: they are read here, and never
-    written.
+    The settings belong to the process, and other threads may rely on them. So they are read and
+    never changed.
 
     Raises
     ------

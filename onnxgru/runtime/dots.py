@@ -1,9 +1,9 @@
 """Products of codes and weights inside kernels, and moves of rows, compiled by Numba.
 
-A product keeps its sums in registers while the weights pass by, a panel of columns at a time, for
-one row of codes or for `ROWS` of them. Where the processor multiplies and adds four bytes in one
-instruction (AVX-512 VNNI), that is used; elsewhere pairs of 16-bit numbers, which most processors
-multiply and add in one or two. Both are exact: no sum saturates.
+A product keeps its sums in registers while it reads the weights, one panel of columns at a time,
+for one row of codes or for `ROWS` rows. If the processor multiplies and adds four bytes in one
+instruction (AVX-512 VNNI), this is used. Otherwise pairs of 16-bit numbers are, which most
+processors multiply and add in one or two instructions. Both are exact: no sum saturates.
 """
 
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ class Way:
     sums : int
         Sums in a register.
     registers : int
-        Registers of sums a row: a panel has as many columns as they hold.
+        Registers of sums per row: a panel has as many columns as they hold.
     group : int
-        Codes that are multiplied at a time: four bytes of them.
+        Codes that are multiplied at a time: they fill four bytes.
     factor : llvmlite type
-        Register of codes or weights.
+        Type of a register of codes or weights.
     container : type
-        Of codes and weights in that register.
+        Type of codes and weights in that register.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Way:
 
 
 def _add_pairs(builder: ir.IRBuilder, count: int, sums: Any, codes: Any, weights: Any) -> Any:
-    """In a form that compilers know as one instruction."""
+    """The same for pairs, written so that compilers recognise one instruction."""
     wide = ir.VectorType(_WORD, 2 * count)
     products = builder.mul(builder.sext(codes, wide), builder.sext(weights, wide))
     undefined = ir.Constant(wide, ir.Undefined)
@@ -138,7 +138,7 @@ def _dots(way: Way, rows: int) -> Any:
 
 
 def _multiply(way: Way, rows: int, builder: ir.IRBuilder, arrays: Any, first: Any) -> None:
-    """Code of the product."""
+    """Generate the code of the product."""
     bases = [builder.bitcast(array.data, _BYTE.as_pointer()) for array in arrays]
     strides = [cgutils.unpack_tuple(builder, array.strides)[0] for array in arrays[:2]]
     (size,) = cgutils.unpack_tuple(builder, arrays[2].shape)
@@ -198,7 +198,7 @@ def _place(value: int) -> ir.Constant:
 
 
 def _spread(builder: ir.IRBuilder, way: Way, four: Any) -> Any:
-    """Four bytes of codes, as often as a register holds them."""
+    """Four bytes of codes, repeated to fill a register."""
     undefined = ir.Constant(way.words, ir.Undefined)
     one = builder.insert_element(undefined, four, ir.Constant(_WORD, 0))
     zeros = ir.Constant(ir.VectorType(_WORD, way.sums), [0] * way.sums)
@@ -241,14 +241,14 @@ def padded(columns: int) -> int:
 
 
 def begun(weights: npt.NDArray[np.int8], zero_point: int) -> npt.NDArray[np.int32]:
-    """What sums of products begin with, so that the operand's zero point counts as 0."""
+    """Initial values of sums of products, which subtract the operand's zero point."""
     found = np.zeros(padded(weights.shape[1]), np.int32)
     found[: weights.shape[1]] = -zero_point * weights.astype(np.int32).sum(axis=0)
     return found
 
 
 FASTEST = BYTES if has("avx512vnni") else PAIRS
-"""What this processor multiplies with."""
+"""The fastest way on this processor."""
 
 
 @_compile
@@ -261,7 +261,7 @@ def move(target: Any, to: int, source: Any, start: int, rows: int, columns: int)
 
 @_compile
 def apart(codes: Any, upper: Any, lower: Any, rows: int) -> None:
-    """The upper and the lower bytes of wide codes."""
+    """Split wide codes into their upper and lower bytes."""
     for r in range(rows):
         for j in range(codes.shape[1]):
             upper[r, j] = codes[r, j] >> 8
@@ -270,7 +270,7 @@ def apart(codes: Any, upper: Any, lower: Any, rows: int) -> None:
 
 @_compile
 def join_planes(products: Any, rows: int, count: int) -> None:
-    """Products of both planes of 16-bit weights: see `onnxgru.custom_ops.kinds.planes`."""
+    """Combine products of both planes of 16-bit weights, see `onnxgru.custom_ops.kinds.planes`."""
     for r in range(rows):
         for j in range(count):
             products[r, j] = np.int32(products[r, j] << 8) + products[r, count + j]
@@ -278,7 +278,7 @@ def join_planes(products: Any, rows: int, count: int) -> None:
 
 @_compile
 def carry_planes(products: Any, rows: int, count: int) -> None:
-    """The same of wide codes, without the last 8 bits."""
+    """The same for wide codes, without the last 8 bits."""
     for r in range(rows):
         for j in range(count):
             products[r, j] += np.int32(np.int32(products[r, count + j] + np.int32(128)) >> 8)

@@ -1,9 +1,9 @@
 """Drive: one direction of a layer through time, written once for all evaluators.
 
-They differ in what they compute a step with. Directions, ``sequence_lens`` and the rule of empty
-sequences are here: a finished sequence keeps what it carries and emits the code of 0.0; a sequence
-without a step ends with 0.0, whatever it began with. The oracle has a writing of its own, which
-guards this one.
+Evaluators differ in how they compute a step. Directions, ``sequence_lens`` and the rule of empty
+sequences are here: a finished sequence keeps its carries and emits the code of 0.0. A sequence
+without a step ends with 0.0, also if it has an initial state. The oracle has its own loop over
+time, against which this one is tested.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 from onnxgru.core.program import IntegerRecurrence
 
 Array = Any
-"""Of the evaluator: a NumPy array or a torch tensor of codes."""
+"""Codes in the evaluator's type: a NumPy array or a torch tensor."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Lengths:
     Parameters
     ----------
     going : callable
-        From a step to a mask of the sequences that have it, in the shape of their codes.
+        From a step to a mask of the sequences that have this step; the mask broadcasts to codes.
     where : callable
-        Chooses by a mask: ``numpy.where`` or ``torch.where``.
+        ``numpy.where`` or ``torch.where``.
     zeros : sequence of array
         Code of 0.0 of every carry.
     silence : array
-        Code of 0.0 of what is emitted.
+        Code of 0.0 of the output.
     """
 
     going: Callable[[int], Array]
@@ -39,8 +39,8 @@ class Lengths:
 
 
 Watch = Callable[[IntegerRecurrence, int, Sequence[Array], Sequence[Array], Array | None], None]
-"""Is told of every step: direction, step, all carries before and after it, and which sequences have
-the step (all where None)."""
+"""Called after every step with the direction, the step, all carries before and after it, and a mask
+of the sequences that have the step (None for all)."""
 
 
 def drive(
@@ -65,11 +65,11 @@ def drive(
     compute : callable
         From a step and the carries by name to what the step computes, by name.
     keep : callable
-        Takes a step and what it emits.
+        Receives a step and its output.
     lengths : Lengths, optional
-        Where not all sequences have all steps.
+        For sequences of different lengths.
     watch : callable, optional
-        Is told of every step.
+        Called after every step.
 
     Returns
     -------

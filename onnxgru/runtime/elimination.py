@@ -1,10 +1,10 @@
 """Eliminated operations: multiplications of a delta network whose operand did not change.
 
 A device that keeps the accumulators of its matrix products multiplies only the elements of an
-operand that were propagated at a step (see `onnxgru.custom_ops.kinds.delta`). The share of the
-others, weighted by the multiplications that each element takes part in, is what is eliminated (Rezk
-et al. 2022, "Shrink and Eliminate", call it EO). It is counted over all steps of all sequences, the
-first step included, before which the code of 0.0 is held.
+operand that were propagated at a step (see `onnxgru.custom_ops.kinds.delta`). The multiplications
+of the other elements are eliminated; their share is the EO of Rezk et al. 2022, "Shrink and
+Eliminate". It is counted over all steps of all sequences. The first step compares with the code of
+0.0.
 """
 
 from collections.abc import Sequence
@@ -41,13 +41,13 @@ class Operand:
     operators : tuple of str
         The linear operators that read it.
     outputs : int
-        Multiplications of one element: features of all these operators.
+        Multiplications per element: the features of all these operators.
     width : int
-        Its elements.
+        Elements of the operand.
     elements : ndarray of int64, shape (T,)
-        Elements of all sequences by step.
+        Elements of all sequences, by step.
     moved : ndarray of int64, shape (T,)
-        Those that were propagated.
+        Propagated elements, by step.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Operand:
 
     @property
     def share(self) -> float:
-        """Share of its multiplications that is eliminated."""
+        """Share of its multiplications that are eliminated."""
         return share([self])
 
     def part(self, start: int, stop: int) -> "Operand":
-        """The same of some steps."""
+        """The same for some steps."""
         steps = slice(start, stop)
         return replace(self, elements=self.elements[steps], moved=self.moved[steps])
 
@@ -83,17 +83,17 @@ class Elimination:
 
     @property
     def share(self) -> float:
-        """Share of all multiplications of linear operators that is eliminated."""
+        """Share of all multiplications of linear operators that are eliminated."""
         return share(self.operands)
 
     @property
     def operations(self) -> int:
-        """Multiplications of all linear operators without a delta network."""
+        """Multiplications of all linear operators if nothing were eliminated."""
         return sum(one.outputs * int(one.elements.sum()) for one in self.operands)
 
     @property
     def left(self) -> float:
-        """Multiplications that are left a step and sequence."""
+        """Remaining multiplications per step and sequence."""
         return sum(one.outputs * one.width * (1 - one.share) for one in self.operands)
 
     def over_time(self, most: int) -> dict[str, Any]:
@@ -107,7 +107,8 @@ class Elimination:
         Returns
         -------
         dict
-            ``steps``, the first step of every point; ``all``; and ``operands`` by name.
+            ``steps``: first step of every point; ``all``: per cent over all operands; ``operands``:
+            per cent by operand.
         """
         length = max((len(one.elements) for one in self.operands), default=0)
         edges = np.unique(np.linspace(0, length, min(most, length) + 1).astype(int))
@@ -124,7 +125,7 @@ class Elimination:
 
 
 def share(operands: Sequence[Operand]) -> float:
-    """Share of the multiplications of some operands that is eliminated."""
+    """Share of the multiplications of some operands that are eliminated."""
     total = sum(one.outputs * int(one.elements.sum()) for one in operands)
     moved = sum(one.outputs * int(one.moved.sum()) for one in operands)
     return 1 - moved / max(1, total)
@@ -132,7 +133,7 @@ def share(operands: Sequence[Operand]) -> float:
 
 @dataclass(eq=False)
 class _Counter:
-    """Counts what carries hold, step by step."""
+    """Counts the changes of held values, step by step."""
 
     moved: dict[str, Counts] = field(default_factory=dict)
     elements: dict[str, Counts] = field(default_factory=dict)
@@ -170,7 +171,7 @@ class Measuring:
     host : Host
         The float parts of the model.
     data : Dataset or Corpus
-        Sequences. Those that a call of fixed size is filled up with count too.
+        Sequences. Repeated sequences that fill up a call of fixed size count too.
     outputs : sequence of str, optional
         Outputs of the model that are wanted; all where left out.
     """
@@ -188,7 +189,7 @@ class Measuring:
         Parameters
         ----------
         program : IntegerProgram
-            A delta network in all operands of its linear operators.
+            A delta network with thresholds for all operands of its linear operators.
         """
         counter = self._own.counter = _Counter()
         outputs = self._evaluator.outputs(program)

@@ -18,14 +18,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What one layer computed for a chunk of sequences.
+    """Results of one layer for a chunk of sequences.
 
     Parameters
     ----------
     y : ndarray of uint8 or uint16, shape (T, D, B, H)
-        Codes of what is emitted.
+        Codes of the output.
     last : dict of str to ndarray of uint8 or uint16, shape (D, B, H)
-        Codes of what is carried, after the last step, by carry.
+        Codes of the carries after the last step, by carry.
     trace : dict of str to ndarray of uint8 or uint16, shape (T, B, H)
         Codes of every operator, where asked for.
     """
@@ -54,7 +54,7 @@ class Engine(Protocol):
 
 
 class LayerRun:
-    """What the NumPy engines have in common: directions, first values and lengths.
+    """Base class of the NumPy engines: directions, initial values and lengths.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ class LayerRun:
         Parameters
         ----------
         direction : callable
-            Runs one: from its carries before the first step, each (B, H), and lengths to what is
-            emitted (T, B, H) and the carries after the last step.
+            Runs one direction: from the carries before the first step, each (B, H), and lengths to
+            the output (T, B, H) and the carries after the last step.
         batch : int
             B.
         initial : mapping of str to ndarray of uint8 or uint16, shape (D, B, H), optional

@@ -18,13 +18,13 @@ Array = npt.NDArray[Any]
 Layers = Sequence[tuple[IntegerLayer, Engine]]
 
 Held = dict[str, dict[str, Array]]
-"""What a delta network holds after a call, by layer and carry."""
+"""Held values of a delta network after a call, by layer and carry."""
 
 CHUNK_BYTES = 32 * 2**20
-"""Working memory that calls which are run together may take."""
+"""Largest working memory of calls that run together."""
 
 MOST_ROWS = 1024
-"""Sequences that are run together at most: a step's accumulators stay in the processor's cache."""
+"""Most sequences that run together: the accumulators of a step then stay in the cache."""
 
 
 def holds(program: IntegerProgram) -> bool:
@@ -36,8 +36,8 @@ def holds(program: IntegerProgram) -> bool:
 class Evaluator:
     """Evaluates programs of one model on one set of data, equal to the emitted graph.
 
-    What no layer influences, such as the first layer's input, is computed once. Where the data
-    have streams, the states that a call writes are those that the next one reads.
+    Values that no layer influences, such as the first layer's input, are computed once. If the data
+    have streams, each call reads the states that the call before wrote.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ class Evaluator:
     data : Dataset or Corpus
         Sequences.
     engine : callable
-        Makes what runs a layer.
+        From a layer to the engine that runs it.
     outputs : sequence of str, optional
         Outputs of the model that are wanted; all where left out.
     most : int, optional
-        Sequences per call at most, where the model takes any number.
+        Most sequences per call, where the model takes any number.
     once : bool
-        Whether one program is evaluated and nothing has to be kept for the next.
+        Whether only one program is evaluated, so that nothing is cached for the next.
     """
 
     def __init__(
@@ -119,13 +119,13 @@ class Evaluator:
         return 5 * longest + 8 * steps * widest
 
     def _extent(self, data: Dataset) -> tuple[int, int]:
-        """Elements of a sequence's largest input, and the steps that these may be at most."""
+        """Elements of a sequence's largest input, and an upper bound of its steps."""
         narrowest = min((layer.input_size for layer in self._host.layers), default=1)
         return data.largest, max(1, data.largest // narrowest)
 
     @property
     def calls(self) -> Iterator[Dataset]:
-        """What the model is given call by call, in the order of `states`."""
+        """Inputs of every call of the model, in the order of `states`."""
         for group in self._groups:
             yield from group.calls
         for data, _ in self._looped:
@@ -146,8 +146,8 @@ class Evaluator:
         Yields
         ------
         values : dict of str to ndarray
-            Values of the host graph in one call: inputs, with the states that calls hand on, and
-            what the layers gave.
+            Values of the host graph in one call: inputs, including states from the call before, and
+            outputs of the layers.
         states : dict of str to States
             By layer name.
         """
@@ -176,10 +176,10 @@ class Evaluator:
     def _walks(
         self, program: IntegerProgram, *, trace: bool = False, apart: bool = False
     ) -> Iterator[tuple[Walk, dict[str, list[States]]]]:
-        """Walk through all calls; `apart` gives the states of every layer call by call too."""
+        """Walk through all calls; with `apart`, also the states of every layer call by call."""
         layers = [(layer, self._engine(layer)) for layer in program.layers]
-        # What a delta network holds is handed on too, which only calls in turn can do where layers
-        # do not run over all frames at once.
+        # A delta network also passes its held values on. If layers do not run over all frames at
+        # once, this needs calls in turn.
         together = not (self._apart and holds(program))
         for group in self._groups if together else ():
             yield self._walked(group, layers, {}, trace=trace, apart=apart)
@@ -214,7 +214,7 @@ class Evaluator:
         trace: bool,
         apart: bool,
     ) -> Iterator[tuple[Walk, dict[str, list[States]]]]:
-        """Call after call, for models whose frames depend on each other outside of layers too."""
+        """Run call after call, for models whose frames depend on each other outside of layers."""
         fed_by = self._host.interface.states
         whole = self._host.plan(None)
         firsts = set(np.cumsum([0, *streams])[:-1].tolist())

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 
 class _Parameters(ArrayPrimitives):
-    """Array primitives as far as kernels need them: weights go to the product as they are."""
+    """Array primitives for kernels, which take weights as they are."""
 
     def weights(self, name: str, codes: npt.NDArray[np.int8], bits: int) -> Array:
         """The codes."""
@@ -35,16 +35,16 @@ _PRIMITIVES = _Parameters(general=True)
 
 @dataclass(frozen=True)
 class KernelText:
-    """A direction as text: the same for all schemes of a layer.
+    """The kernel of a direction as text; all schemes of a layer share it.
 
     Parameters
     ----------
     segments : sequence of tuple of Segment
         Of both stages.
     text : str
-        The kernel's.
+        Source of the kernel.
     memory : mapping of str to int
-        How many values it needs memory for, by type.
+        Number of values that it needs memory for, by type.
     """
 
     segments: Sequence[tuple[Segment, ...]]
@@ -77,7 +77,7 @@ def written(
 
 
 class DirectionKernel:
-    """One direction of one program.
+    """One direction of one program as a compiled kernel.
 
     Parameters
     ----------
@@ -93,13 +93,13 @@ class DirectionKernel:
     kernel : callable
         The compiled function: see `onnxgru.custom_ops.kernels.sequence.text`.
     memory : mapping of str to int
-        How many values it needs memory for, by type.
+        Number of values that it needs memory for, by type.
     codes, sums : int
         Columns of that memory.
     widths : ndarray of int
-        Of every segment.
+        Width of every segment.
     arguments : list of ndarray
-        What the kernel takes behind the carries.
+        Arguments of the kernel after the carries.
     """
 
     def __init__(self, recurrence: IntegerRecurrence, container: str, way: Way) -> None:
@@ -136,8 +136,8 @@ class DirectionKernel:
     ) -> Codes:
         """Run all steps of sequences (T, B, I) of given lengths.
 
-        The carries (B, H) are overwritten by those after the last step. Behind the end of a
-        sequence stands ``silence``.
+        The carries (B, H) are overwritten by those after the last step. After the end of a
+        sequence, the output is ``silence``.
         """
         recurrence = self._recurrence
         emits = recurrence.emits
@@ -174,7 +174,7 @@ def _product(operator: IntegerOperator) -> Product | None:
 
 
 def _weights(operator: Linear, way: Way) -> list[Array]:
-    """Weights of all parts, and what their sums begin with."""
+    """Weights of all parts, and the initial values of their sums."""
     weights = np.concatenate(operator.matrices).T
     operand = operator.operands[0].quantization
     zero_points = [operand.zero_point]
@@ -184,14 +184,14 @@ def _weights(operator: Linear, way: Way) -> list[Array]:
 
 
 class FusedEngine(LayerRun):
-    """Runs one integer layer with one compiled kernel a direction; an engine of `Evaluator`.
+    """Runs one integer layer with one compiled kernel per direction; an engine of `Evaluator`.
 
     Parameters
     ----------
     layer : IntegerLayer
         The layer; its parameters are prepared once.
     watch : callable, optional
-        Is told of every step.
+        Called after every step, see `onnxgru.runtime.drive.Watch`.
     way : Way
         How products are made.
     """
@@ -212,7 +212,7 @@ class FusedEngine(LayerRun):
         *,
         trace: bool = False,
     ) -> States:
-        """Run the layer; as `LayerEvaluator`, which keeps the traces."""
+        """Run the layer as `LayerEvaluator` does, which is used if a trace is wanted."""
         if trace:
             return LayerEvaluator(self._layer)(x, initial, lengths, trace=True)
         x = np.ascontiguousarray(x)

@@ -1,7 +1,7 @@
 """Test data sets in ONNX's own convention: ``test_data_set_0/input_0.pb``, ``output_0.pb``.
 
-Each is one call of the graph. Where calls hand states on, the sets follow each other: the state
-that one has as an output is an input of the next, until a recording ends.
+Each set is one call of the graph. If the graph has states, the output state of a set is the input
+state of the next one, until a recording ends.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ from onnxgru.runtime.sessions import onnxruntime_session
 Array = npt.NDArray[Any]
 
 SEQUENCES = 2
-"""Sequences of a set, where a graph takes any number."""
+"""Sequences per set, where a graph takes any number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def write(
     data : Dataset or Corpus
         Sequences.
     count : int
-        Sets; fewer where the data have no more calls.
+        Number of sets; fewer are written if the data have fewer calls.
     batch : int, optional
         Sequences that the graph takes per call, if it takes a fixed number.
     time_axes : mapping of str to int, optional
@@ -96,7 +96,7 @@ def write(
 def _calls(
     data: Recorded, batch: int | None, time_axes: Mapping[str, int]
 ) -> Iterator[tuple[dict[str, Array], int, bool]]:
-    """What calls are given, for how many sequences, and whether their states are first ones."""
+    """Inputs of every call, its number of sequences, and whether it begins with first states."""
     for part in data.parts:
         firsts = set(accumulate(part.streams, initial=0)) if part.streams else None
         for index, (call, _) in enumerate(part.calls(batch, SEQUENCES)):
@@ -116,9 +116,9 @@ def read(folder: Path, model: onnx.ModelProto) -> list[Golden]:
     Parameters
     ----------
     folder : Path
-        What has ``test_data_set_0`` in it.
+        The folder that holds ``test_data_set_0``.
     model : onnx.ModelProto
-        The graph that they are of.
+        The graph that the sets belong to.
 
     Raises
     ------

@@ -25,7 +25,7 @@ from onnxgru.runtime.sessions import Run, onnxruntime_session
 Array = npt.NDArray[Any]
 
 MOST = 256
-"""Sequences per call of the whole float model, where it takes any number."""
+"""Most sequences per call of the whole float model, where it takes any number."""
 
 
 class Host:
@@ -36,9 +36,9 @@ class Host:
     model : onnx_ir.Model
         Normalised; its recurrent nodes still in place.
     layers : sequence of Layer
-        The nodes that are cut out.
+        Layers whose nodes do not run here.
     wishes : Wishes, optional
-        What the user says of inputs and outputs.
+        The user's settings of inputs and outputs.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Host:
         self.interface: Interface = find(
             self._proto, model.graph, self.layers, lambda: self.whole, wishes
         )
-        """What inputs and outputs are."""
+        """Meaning of inputs and outputs."""
         self._values = named(model.graph)
         self._plans: dict[object, Plan] = {}
 
@@ -72,7 +72,7 @@ class Host:
         outputs : sequence of str, optional
             Outputs of the model that are wanted; all where left out.
         frame : mapping of str to ndarray, optional
-            Inputs of one call, where calls hand states on.
+            Inputs of one call, where states pass from call to call.
 
         Raises
         ------
@@ -95,17 +95,17 @@ class Host:
 
     @property
     def signature(self) -> Signature:
-        """What the inputs take."""
+        """Specifications of the inputs."""
         return self.interface.inputs
 
     @property
     def batch(self) -> int | None:
-        """The number of sequences the model is fixed to, None if any will do."""
+        """Number of sequences per call; None if the model takes any number."""
         return self.interface.batch
 
     @cached_property
     def whole(self) -> Run:
-        """The unquantised model, one call of it."""
+        """A session of the whole float model."""
         return onnxruntime_session(self._proto, threads=1)
 
     def outputs_of(self, data: Recorded, *, through_states: bool = False) -> dict[str, Array]:
@@ -116,7 +116,8 @@ class Host:
         data : Dataset or Corpus
             Sequences.
         through_states : bool
-            Hand on this model's own states where the data have streams, not those in the data.
+            Where the data have streams, pass this model's states from call to call instead of those
+            in the data.
         """
         if through_states:
             parts = tuple(self.handed_on(p) if p.streams else p for p in data.parts)
@@ -125,7 +126,7 @@ class Host:
         return self.join([self.whole(c.inputs) for c, _ in calls], [count for _, count in calls])
 
     def time_axis(self, output: str) -> int | None:
-        """Axis of an output, with the batch first, that comes from the layers' time; or None."""
+        """Axis of an output, with the batch first, that comes from the layers' time, or None."""
         value = next(v for v in self._graph.outputs if v.name == output)
         batch = self.interface.outputs[output]
         times = {
@@ -142,10 +143,11 @@ class Host:
         return None
 
     def handed_on(self, data: Dataset) -> Dataset:
-        """Data with the states that the float model hands from call to call.
+        """Data with the states that the float model passes from call to call.
 
-        Of data that hold a state for every frame, those belong together whose states are what
-        the float model makes of the frame before; others begin a recording.
+        Data may hold a state for every frame. A frame belongs to the recording of the frame before
+        if its state is what the float model computes from that frame. Otherwise it begins another
+        recording.
 
         Parameters
         ----------
@@ -165,7 +167,7 @@ class Host:
             if index in begins:
                 following = {name: call.inputs[name] for name in fed_by}
             for name, value in following.items():
-                # Without the recordings that a call was filled up with.
+                # Without the repeated recordings that fill up a call.
                 axis = 0 if name in data.bare else data.batch_axes[name] or 0
                 whole = name in data.bare or count == value.shape[axis]
                 found[name].append(value if whole else np.take(value, np.arange(count), axis))
@@ -180,15 +182,14 @@ class Host:
         return replace(data, inputs={**data.inputs, **states})
 
     def continued(self, batches: Iterable[Dataset]) -> Iterator[Dataset]:
-        """Batches as `handed_on` makes them.
+        """Batches with the states of `handed_on`.
 
-        Batches of one frame each that follow one another are one recording, or as many as their
-        states tell apart.
+        Consecutive batches of one frame each are one recording, or several if their states tell.
 
         Parameters
         ----------
         batches : iterable of Dataset
-            As they are read.
+            Batches as they are read.
         """
         single: list[Dataset] = []
         for batch in batches:
@@ -210,7 +211,7 @@ class Host:
             yield self.handed_on(whole)
 
     def _continues(self, data: Dataset) -> bool:
-        """Whether the second frame's states are what the float model makes of the first."""
+        """Whether the second frame's states are what the float model computes from the first."""
         return data.size > 1 and (self.batch or 1) == 1 and len(self._streams(data.part(0, 2))) == 1
 
     def _streams(self, data: Dataset) -> tuple[int, ...]:
@@ -241,13 +242,13 @@ class Host:
         parts : sequence of mapping of str to ndarray
             Outputs of one call each, all or some of the model's.
         counts : sequence of int
-            Sequences of every call that count: what a call was filled up with is left out.
+            Number of sequences of every call that count; repeated ones at the end do not.
 
         Returns
         -------
         dict of str to ndarray
-            (N, ...) by name; frames (frames, ...) where calls differ in the number of them. An
-            output that carries no batch is stacked, one entry per call.
+            (N, ...) by name, or (frames, ...) where calls have different numbers of frames. Outputs
+            without a batch axis are stacked, one entry per call.
 
         Raises
         ------

@@ -1,12 +1,17 @@
-"""The interface of a model: what each input and output is to a recording.
+"""The interface of a model: the meaning of its inputs and outputs.
 
 An input is a *recording* (one entry per sequence along its batch axis), a *state* (a recording
-whose next value is one of the model's outputs), or *given once* (a sampling rate, a window, a
-table). Its batch axis is what the user said; else what the layers' batch axes come from, followed
-backwards through the graph; else what carries the name of a batch axis found so. What is left is
-measured: the float model is run on three sequences, of which one is changed, and an axis that
-keeps the sequences apart is a batch axis. Axes of outputs are measured in the same way, and
-followed where the model takes one sequence per call.
+whose next value is an output of the model), or *given once* (a sampling rate, a window, a table).
+The batch axis of an input is found in this order:
+
+1. the axis that the user gives;
+2. the axis from which the batch of a layer comes, followed backwards through the graph;
+3. the axis with the same name as a batch axis that has been found;
+4. measurement: the float model runs on three sequences, one of them is changed, and an axis is a
+   batch axis if it keeps the sequences apart.
+
+Batch axes of outputs are measured in the same way, or followed through the graph if the model takes
+one sequence per call.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,22 +41,22 @@ STEPS = (6, 40, 250, 2000)
 """Lengths tried in turn for axes of free size: convolutions need a shortest one."""
 
 MOST_TRIALS = 64
-"""Combinations of axes tried for inputs that cannot be followed."""
+"""Most combinations of axes that are tried for inputs without a known axis."""
 
 _UNNAMED = "?"
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What inputs and outputs are.
+    """The meaning of inputs and outputs.
 
     Parameters
     ----------
     inputs : tuple of InputSpec
         In the order of the graph.
     outputs : mapping of str to int or None
-        Axis of the sequences by output; None where no axis carries them: outputs of calls are
-        stacked then.
+        Axis of the sequences, by output. None if there is no such axis; outputs of several calls
+        are stacked then.
     """
 
     inputs: Signature
@@ -64,20 +69,20 @@ class Interface:
 
     @property
     def states(self) -> dict[str, str]:
-        """Output by the state input that it feeds in the next call."""
+        """Name of the output that feeds a state input in the next call, by name of the input."""
         return {spec.name: spec.fed_by for spec in self.inputs if spec.fed_by is not None}
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says of the interface.
+    """The user's settings of the interface.
 
     Parameters
     ----------
     batch_axes : mapping of str to int or None
         Axis of the sequences by input; None for inputs that are given once.
     states : mapping of str to str, optional
-        Output by state input; None for what is found without being told.
+        Output by state input; None to find the states automatically.
     """
 
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
@@ -122,7 +127,7 @@ def find(
     run: Callable[[], Run],
     wishes: Wishes | None = None,
 ) -> Interface:
-    """Find out what the inputs and outputs of a normalised model are.
+    """Find the meaning of the inputs and outputs of a normalised model.
 
     Parameters
     ----------
@@ -133,9 +138,9 @@ def find(
     layers : sequence of Layer
         Its layers.
     run : callable
-        Loads the float model; called only where something has to be measured.
+        Loads the float model; called only if something must be measured.
     wishes : Wishes, optional
-        What the user says.
+        The user's settings.
 
     Raises
     ------
@@ -263,7 +268,7 @@ class _Search:
                 )
 
     def _known(self) -> dict[str, int | None]:
-        """Axes that are told, followed, or named like one that is."""
+        """Axes that are given, followed, or have the name of such an axis."""
         axes: dict[str, int | None] = dict(self._wishes.batch_axes)
         for name, spec in self._specs.items():
             if not spec.shape:
@@ -288,10 +293,10 @@ class _Search:
 
     @staticmethod
     def _preferred(spec: InputSpec, axes: Sequence[int]) -> int | None:
-        """Of axes that a layer's batch comes from: one of any size, else one of size 1.
+        """Of the axes that a layer's batch comes from, one of free size, else one of size 1.
 
-        A layer within a model may have other things in its batch than sequences, such as bands
-        of frequency: what has a size of its own is left to be measured.
+        The batch of a layer inside a model may hold other things than sequences, such as frequency
+        bands. So an axis of another fixed size is measured.
         """
         free = [axis for axis in axes if not isinstance(spec.shape[axis], int)]
         single = [axis for axis in axes if spec.shape[axis] == 1]
@@ -300,7 +305,7 @@ class _Search:
     def _tried(
         self, axes: dict[str, int | None], names: Sequence[str]
     ) -> tuple[dict[str, int | None], dict[str, int | None] | None]:
-        """Axes of inputs that cannot be followed, and of outputs: what keeps sequences apart."""
+        """Axes that keep sequences apart, of inputs without a known axis and of outputs."""
         batches = {
             self._specs[name].shape[axis]
             for name, axis in axes.items()
@@ -351,7 +356,7 @@ class _Search:
 
     @staticmethod
     def _kept_per_frame(spec: InputSpec) -> InputSpec:
-        """A state without a batch axis, of a model of one recording per call, gets one for data."""
+        """A batch axis for the data of a state without one, where a call takes one recording."""
         if spec.batch_axis is not None:
             return spec
         if 1 in spec.shape:
@@ -359,9 +364,10 @@ class _Search:
         return replace(spec, shape=(1, *spec.shape), batch_axis=0, bare=True)
 
     def _frames(self, spec: InputSpec) -> tuple[int, ...] | None:
-        """Axes along which data may hold frames for several calls: a layer's time, of size 1.
+        """Axes along which data may hold frames for several calls.
 
-        Where no such axis can be followed, any that is no feature of a layer.
+        These are axes of size 1 that are a layer's time; without any, all axes that are not the
+        batch or features of a layer.
         """
         axes = [axis for axis in range(len(spec.shape)) if axis != spec.batch_axis]
         steps = tuple(
@@ -394,8 +400,8 @@ class _Search:
     def _measured(self, axes: Mapping[str, int | None]) -> dict[str, int | None] | None:
         """Axes of outputs that keep sequences apart.
 
-        None if the model does not run so, or mixes the sequences; empty if no output depends on
-        them, as far as can be seen.
+        None if the model does not run with these axes, or mixes the sequences. Empty if no output
+        changes with the inputs.
         """
         count = self._batch_of(axes) or SEQUENCES
         if count < 2 or all(axis is None for axis in axes.values()):
@@ -413,7 +419,7 @@ class _Search:
         return None
 
     def _is_followed(self, axes: Mapping[str, int | None]) -> bool:
-        """Whether layers have these axes, where they are any, in their batch."""
+        """Whether the batch of a layer comes from each of these axes."""
         return all(axis is None or axis in self._batch.get(n, ()) for n, axis in axes.items())
 
     def _has_free_axes(self, axes: Mapping[str, int | None]) -> bool:
@@ -442,7 +448,7 @@ class _Search:
         found: dict[str, int | None] = {}
         for name, array in before.items():
             if not any(mask[name].any() for _, mask in masks):
-                continue  # it does not depend on the recordings, as far as can be seen
+                continue  # it does not seem to depend on the recordings
             fitting = [
                 axis
                 for axis, size in enumerate(array.shape)
@@ -499,13 +505,13 @@ class _Search:
         return found
 
     def _of_size(self, name: str, batch: int) -> int | None:
-        """The only axis of an output that has the size of the model's batch; the first of 1s."""
+        """The only axis of an output with the size of the model's batch, or the first of size 1."""
         shape = next(_shape(v) for v in self._model.graph.output if v.name == name)
         places = [axis for axis, size in enumerate(shape) if size == batch]
         return places[0] if places and (batch == 1 or len(places) == 1) else None
 
     def _states(self, specs: Sequence[InputSpec]) -> dict[str, str]:
-        """Output by state input: as told, or where structure or names leave no doubt."""
+        """Output by state input: as the user gives it, or as structure and names tell clearly."""
         outputs = {v.name: v for v in self._model.graph.output}
         if (told := self._wishes.states) is None:
             return pair(self._graph, specs, self._model.graph.output)

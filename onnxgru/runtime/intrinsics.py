@@ -1,4 +1,4 @@
-"""What fused kernels are made of: int32 arithmetic that Numba does not widen, and table look-up.
+"""Building blocks of fused kernels: int32 arithmetic that Numba does not widen, and table look-up.
 
 Arithmetic primitives are one LLVM instruction each. Tables of up to 256 bytes are looked up 64
 codes at a time where the processor permutes bytes across registers (AVX-512 VBMI), and one at a
@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 LANES = 64
 TABLE = 256
-"""Entries that a table must be padded to."""
+"""Entries of a padded table."""
 
 _BYTES = ir.VectorType(ir.IntType(8), LANES)
 

@@ -1,9 +1,8 @@
 """Compilation of fused kernels with Numba, cached on disk.
 
-The text of a kernel is written to a file in the user's cache folder, and Numba keeps the machine
-code beside it, so that a cell's table is compiled once a machine. Arithmetic is int32 by
-construction: Numba would widen sums to 64 bits, which do not vectorise, so the primitives are
-intrinsics of one LLVM instruction each.
+The text of a kernel is written to a file in the user's cache folder, and Numba stores the machine
+code beside it, so that a kernel is compiled once per machine. Numba would widen int32 sums to 64
+bits, which are slow to vectorise. So the primitives are intrinsics of one LLVM instruction each.
 """
 
 import functools
@@ -35,7 +34,7 @@ from onnxgru.runtime.intrinsics import (
 
 
 def _stored(place: Path, name: str, content: bytes) -> Path:
-    """The file of a kernel, in a folder of this process's own where the cache cannot be written."""
+    """The file of a kernel: in the cache, or in a temporary folder if that cannot be written."""
     path = place / f"{name}.py"
     try:
         if not path.is_file() or path.read_bytes() != content:
@@ -63,14 +62,14 @@ def compiled(text: str, way: str) -> Callable[..., None]:
 
 @functools.cache
 def imported(text: str, prefix: str) -> Any:
-    """A text as a module, whose functions Numba keeps on disk.
+    """A text as a module, whose compiled functions Numba stores on disk.
 
     Parameters
     ----------
     text : str
         Python source.
     prefix : str
-        What the module's name begins with; a digest of the text follows.
+        Prefix of the module's name; a digest of the text follows.
     """
     content = text.encode()
     name = f"{prefix}_{hashlib.sha256(content).hexdigest()[:16]}"

@@ -1,8 +1,8 @@
-"""The value of every operator at every time step, from the decomposed float graph.
+"""Observation: the value of every operator at every time step, from the decomposed float graph.
 
-Run through onnxruntime with graph optimisation off, a chunk of sequences at a time, so that
-memory stays bounded whatever the number of batches. Calibration, the moments of what linear
-operators read, and the quality of each operator are all measured on it.
+The graph runs in onnxruntime without graph optimisation, a chunk of sequences at a time, so that
+memory stays bounded. Calibration, the moments of operands, and the quality of each operator are
+measured on these values.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,17 +30,17 @@ from onnxgru.runtime.sessions import onnxruntime_session
 Mask = npt.NDArray[np.bool_]
 
 CHUNK_BYTES = 16 * 2**20
-"""Memory that the observed values of a chunk may take."""
+"""Largest memory of the observed values of a chunk."""
 
 FIRST = 256
-"""Sequences on which states are watched for standing still; a whole chunk more at most."""
+"""Sequences on which `Standstill` looks at states; the last chunk is used as a whole."""
 
 FEWEST_CODES = 2
-"""Codes that a float state must move by to count as moving."""
+"""Codes by which a float state must move to count as moving."""
 
 
 class Observation:
-    """Runs the decomposed graph and hands out what its operators computed.
+    """Runs the decomposed graph and yields the values of its operators.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Observation:
             yield name, array, going
 
     def _counted(self, array: Floats, count: int) -> Floats:
-        """Values (T, B, N) or (B, H) of a call without the sequences that it was filled up with."""
+        """Values (T, B, N) or (B, H) of a call without repeated sequences that fill it up."""
         return array[..., :count, :] if array.shape[-2] == self._batch else array
 
 
@@ -155,7 +155,7 @@ def observe_moments(
     batches: Iterable[Dataset],
     calibration: Calibration,
 ) -> Moments:
-    """Moments of what every linear operator reads, over all batches and steps of sequences.
+    """Moments of the operands of all linear operators, over all batches and steps of sequences.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def observe_moments(
     batches : iterable of Dataset
         Any number, of any lengths.
     calibration : Calibration
-        Of the same model; its extremes say how fine the moments are.
+        Of the same model; its extremes determine the resolution of the moments.
     """
     found: dict[str, Moment] = {}
     for batch in batches:
@@ -208,9 +208,9 @@ def _previous(
     given: Floats | np.float32,
     going: Mask | None,
 ) -> Floats:
-    """A carry before every step, (T, B, H), from those after: the given one before the first."""
+    """A carry before every step, (T, B, H), from those after every step and the initial value."""
     if going is not None:
-        # Backwards, a sequence begins at its own last step; what is beyond that is no state.
+        # A backward layer begins at the last step of each sequence; later steps hold no state.
         states = np.where(going[..., None], states, given)
     start = np.broadcast_to(given, states.shape[1:])[None]
     if recurrence.reverse:
@@ -225,11 +225,12 @@ class FloatComparison:
     Parameters
     ----------
     sqnr : dict of str to float
-        Signal to quantisation noise of every operator over all steps, dB: the float graph's value
-        is the signal, its distance from the program's dequantised value the noise, which includes
-        what was passed on.
+        Signal to quantisation noise of every operator over all steps, in dB. The signal is the
+        float graph's value; the noise is its distance from the program's dequantised value,
+        including errors of earlier operators.
     stuck : dict of str to int
-        Units by layer, of all directions, whose codes stand still although the float states move.
+        By layer: number of units in all directions with codes that stand still although the float
+        states move.
     """
 
     sqnr: dict[str, float]
@@ -237,12 +238,12 @@ class FloatComparison:
 
 
 class Standstill:
-    """Finds units whose state stands still although the float state moves.
+    """Finds units whose integer state stands still although the float state moves.
 
-    What is added to a state, (1 - z) n, or taken from it, (1 - z) h, may be below half a code at
-    every step and be rounded away, so that the state never moves where many such steps would have
-    taken the float state far. A sequence in which the codes of the float state would differ by two
-    or more moves a unit; a unit is stuck if its own codes are all equal in most sequences that do.
+    The change of a state in one step may be below half a code, and is rounded away then. The
+    integer state never moves, while many such steps move the float state far. A sequence counts as
+    moving a unit if the codes of its float state differ by `FEWEST_CODES` or more. A unit is stuck
+    if its own codes are all equal in more than half of the sequences that move it.
 
     Parameters
     ----------
@@ -258,7 +259,7 @@ class Standstill:
         self._stood = np.zeros(width, np.int64)
 
     def update(self, exact: Floats, codes: Codes, going: Mask | None) -> None:
-        """Look at states (T, B, H) of the float graph and of the program, and at their steps."""
+        """Add states (T, B, H) of the float graph and of the program, with the mask of steps."""
         own, wanted = codes.astype(np.int32), self._quantization.quantize(exact).astype(np.int32)
         mask = np.True_ if going is None else going[..., None]
 
@@ -274,7 +275,7 @@ class Standstill:
 
     @property
     def stuck(self) -> int:
-        """Number of units."""
+        """Number of stuck units."""
         return int((2 * self._stood > self._moved).sum())
 
 
@@ -292,7 +293,7 @@ def compare(
     program : IntegerProgram
         Of the model.
     data : Dataset
-        Sequences; of the first `FIRST` the states are looked at too.
+        Sequences. `Standstill` looks at the first `FIRST` of them.
     """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
@@ -318,9 +319,10 @@ def compare(
             if name in still and seen < FIRST:
                 moving[name].append((values, codes, going))
             real = program.values[name].dequantize(codes)
-            exact, found_ = (values, real) if going is None else (values[going], real[going])
+            exact = values if going is None else values[going]
+            real = real if going is None else real[going]
             signal[name] = signal.get(name, 0.0) + float(np.square(exact, dtype=np.float64).sum())
-            error = np.subtract(exact, found_, dtype=np.float64)
+            error = np.subtract(exact, real, dtype=np.float64)
             noise[name] = noise.get(name, 0.0) + float(np.square(error).sum())
         seen += call.size
     frames = any(part.streams for part in data.parts)

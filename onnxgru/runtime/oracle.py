@@ -1,8 +1,8 @@
-"""The oracle: an integer program in plain int64, every intermediate checked against int32.
+"""The oracle: an integer program in plain int64, with every intermediate checked against int32.
 
-The second and only other writing of the integer arithmetic. It shares no code with the back ends
-in `onnxgru.custom_ops`: it reads the program's parameters and applies the equations of the design
-directly, one step at a time, so that it guards the vocabulary of primitives.
+This is a second implementation of the integer arithmetic, on purpose. It shares no code with the
+back ends in `onnxgru.custom_ops`: it reads the program's parameters and applies the equations
+directly, one step at a time, so that errors in primitives and back ends show.
 """
 
 from collections.abc import Callable, Mapping
@@ -87,7 +87,7 @@ def _linear(operator: Linear, codes: Codes) -> list[Codes]:
 
 
 def _long(steps: Wide, part: Part, name: str) -> Wide:
-    """Product with weights of 16 bits, whose intermediates fit int32."""
+    """Product with weights of 16 bits; its intermediates must fit int32."""
     weight = part.weight.astype(np.int64).T
     high, low = (weight + 128) // 256, (weight + 128) % 256 - 128
     upper, lower = (_fits(steps @ plane, name) for plane in (high, low))

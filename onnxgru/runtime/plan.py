@@ -1,9 +1,9 @@
-"""Plan: in which order the float parts of a model and its integer layers are run.
+"""Plan: the order in which the float parts of a model and its integer layers run.
 
-Every float node has a *level*: how many layers stand before it on the longest way. The nodes of a
-level are one segment, run in onnxruntime, after which the layers of that level run; each node is
-run once. A value that is moved out of states (see `onnxgru.runtime.delays`) is put together
-between the segments, for all calls of a recording at once.
+Every float node has a *level*: the number of layers on the longest path to it. The nodes of a level
+are one segment, which runs in onnxruntime; then the layers of that level run. Each node runs once.
+A value that is moved out of states (see `onnxgru.runtime.delays`) is composed between the segments,
+for all calls of a recording together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Float nodes that are run together.
+    """Float nodes that run together.
 
     Parameters
     ----------
     reads : tuple of str
-        Values it is given.
+        Its inputs.
     gives : tuple of str
-        Values that are kept of it.
+        Its outputs.
     run : callable
         Runs it for one call.
     """
@@ -46,20 +46,20 @@ class LoopError(Exception):
 
 
 class Plan:
-    """The order of everything, for one model.
+    """The order of segments and layers for one model.
 
     Parameters
     ----------
     model : onnx.ModelProto
         Normalised, sorted, with shapes.
     layers : sequence of Layer
-        The nodes that are cut out.
+        Layers whose nodes are in no segment.
     outputs : sequence of str
         Outputs of the model that are wanted.
     lines : mapping of str to Line, optional
-        Values that are moved out of states, where calls hand them on.
+        Values that are moved out of states, if states pass from call to call.
     states : sequence of str
-        State inputs, where calls hand them on.
+        State inputs, if states pass from call to call.
 
     Raises
     ------
@@ -87,7 +87,7 @@ class Plan:
         self.carried = frozenset(
             place for place, layer in enumerate(layers) if self._hands_on(layer)
         )
-        """Layers that start where they ended in the call before."""
+        """Places of the layers whose initial states are their last ones of the call before."""
         self.levels = self._levelled()
         count = 1 + max([*self._node_levels.values(), *self.levels], default=0)
         needed = self._needed()
@@ -96,14 +96,14 @@ class Plan:
         """Places of the layers in the order in which they run."""
 
     def _hands_on(self, layer: Layer) -> bool:
-        """Whether every carry of a layer begins with what the call before left."""
+        """Whether every carry of a layer begins with its last value of the call before."""
         port = layer.ports
         backwards = len(layer.recurrences) > 1 or layer.recurrences[0].reverse
         if backwards or port.lengths or set(port.initial) != set(layer.carries):
             return False
         for carry, grid in layer.carries.items():
             line = self.lines.get(port.initial[carry])
-            if grid != layer.output:  # what is carried between calls is not seen
+            if grid != layer.output:  # values of this carry between calls are not known
                 return False
             names = {port.last.get(carry, "")} | (
                 {port.sequence} if self._one_step(port) else set()
@@ -124,9 +124,9 @@ class Plan:
         return [*graph.value_info, *graph.output]
 
     def _levelled(self) -> list[int]:
-        """Level of every layer; notes those of nodes, and when values are ready."""
+        """Level of every layer; it also notes the levels of nodes."""
         graph = self._model.graph
-        ready: dict[str, int] = {}  # after so many levels a value is there
+        ready: dict[str, int] = {}  # number of levels after which a value is known
         floats = {
             n for node in graph.node if node.name not in self._places for n in node.output if n
         }
@@ -167,7 +167,7 @@ class Plan:
         return levels
 
     def _needed(self) -> dict[str, set[int]]:
-        """Values that something needs, by name, with the levels that need them."""
+        """Levels that need a value, by name of the value."""
         graph = self._model.graph
         last = 1 + max([*self._node_levels.values(), *self.levels], default=0)
         needed: dict[str, set[int]] = {}
@@ -185,7 +185,7 @@ class Plan:
             need(name, last)
         for place, port in enumerate(self.ports):
             for name in _given(port):
-                # kept beyond its level: a layer is no node of the segment
+                # The segment must output it, because a layer is no node of the segment.
                 need(name, last if name not in self.lines else self.levels[place])
         self._kept_nodes: set[int] = set()
         grown = True
@@ -236,5 +236,5 @@ class Plan:
 
 
 def _given(port: Ports) -> tuple[str, ...]:
-    """Names of the values that a layer reads; empty text for those that are not given."""
+    """Names of the values that a layer reads; empty for values that are not given."""
     return (port.x, port.lengths, *port.initial.values())

@@ -25,20 +25,28 @@ from onnxgru.runtime.walk import Walk
 Array = npt.NDArray[Any]
 
 BLOCK = 1024
-"""Rows of the prologue at a time, steps times sequences, where a step has fewer."""
+"""Rows (steps times sequences) of the prologue that are computed together, at least one step."""
 
 PROCESSOR_BYTES = 2**28
-"""Memory that candidates may take together where the device is the processor."""
+"""Memory for all candidates together if the device is the processor."""
 
 FREE_SHARE = 0.5
-"""Part of a GPU's free memory that candidates may take together."""
+"""Share of a GPU's free memory for all candidates together."""
 
 TEMPORARIES = 6
-"""Four-byte values that an operator needs at a time for each of its own."""
+"""Four-byte temporaries per value that an operator computes."""
 
 
 def footprint(layer: IntegerLayer, steps: int, rows: int) -> int:
-    """Bytes of device memory that a candidate's layer needs for some sequences, about."""
+    """Estimate of the device memory that a candidate's layer needs, in bytes.
+
+    Parameters
+    ----------
+    layer : IntegerLayer
+        The layer.
+    steps, rows : int
+        Steps and number of sequences that run together.
+    """
     values = widest = weights = 0
     for recurrence in layer.recurrences:
         operators = recurrence.prologue.operators
@@ -59,7 +67,7 @@ class StackEngine:
     Parameters
     ----------
     layers : sequence of IntegerLayer
-        One a candidate, of programs of one model whose codes have equal containers.
+        One per candidate, of programs of one model; their codes must have equal containers.
     device : torch.device
         Where to run.
 
@@ -82,7 +90,7 @@ class StackEngine:
             .view(-1, 1, 1)
             for name in layers[0].grids
         }
-        """Codes of 0.0 (P, 1, 1) by name of what has them."""
+        """Codes of 0.0 (P, 1, 1) by name of the quantisation."""
         self._stages: list[tuple[Stacked, Stacked]] = []
         for group in zip(*(layer.recurrences for layer in layers), strict=True):
             prologue, body = zip(*(recurrence.stages for recurrence in group), strict=True)
@@ -107,12 +115,12 @@ class StackEngine:
         lengths : sequence of ndarray of int, shape (B,), or None
             Steps of every sequence.
         sequence : bool
-            Whether what is emitted at all steps is wanted.
+            Whether the outputs of all steps are wanted.
 
         Returns
         -------
         list of (ndarray of codes (T, D, B, H) or None, dict of str to ndarray of codes (D, B, H))
-            What is emitted, and what is carried after the last step.
+            Outputs, and carries after the last step, by candidate.
         """
         torch, layer = self._torch, self._layer
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
@@ -168,7 +176,7 @@ class StackEngine:
         stages: tuple[Stacked, Stacked],
         sequence: bool,
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """What is emitted (P, T, B, H), if wanted, and the carries (P, B, H) of one direction."""
+        """Outputs (P, T, B, H), if wanted, and last carries (P, B, H) of one direction."""
         torch, layer, (prologue, body) = self._torch, self._layer, stages
         steps, batch = x.shape[1:3]
         shape = self._count, steps, batch, layer.hidden_size
@@ -211,7 +219,7 @@ class StackEngine:
         x: Tensor,
         shape: tuple[int, int, int, int],
     ) -> dict[str, Tensor]:
-        """What does not depend on the state, (P, T, B, H), some steps at a time."""
+        """Values (P, T, B, H) that depend on no carry, computed some steps at a time."""
         count, steps, batch, _ = shape
         widths = recurrence.widths
         read = {name for operator in recurrence.body.operators for name in operator.inputs}
@@ -290,8 +298,8 @@ class PopulationEvaluator(Evaluator):
     device : torch.device
         Where integer layers run.
     memory : int, optional
-        Bytes of device memory that candidates may take together; chosen from what is free where
-        left out.
+        Bytes of device memory for all candidates together; a share of the free memory where left
+        out.
     outputs : sequence of str, optional
         Outputs of the model that are wanted; all where left out.
     """
@@ -313,7 +321,7 @@ class PopulationEvaluator(Evaluator):
         self._most: int | None = None
 
     def together(self, program: IntegerProgram) -> int:
-        """How many candidates fit the memory at the same time, at least one."""
+        """Number of candidates that fit the memory together, at least one."""
         if self._most is None:
             largest = max(footprint(layer, self._steps, self._rows) for layer in program.layers)
             self._most = max(1, self._memory // largest)
@@ -347,7 +355,7 @@ class PopulationEvaluator(Evaluator):
             done += len(part)
 
     def require_same(self, programs: Sequence[IntegerProgram]) -> None:
-        """Compare what every layer of some programs gives to the host graph with `Evaluator`.
+        """Compare the outputs of all layers of some programs with those of `Evaluator`.
 
         Raises
         ------
@@ -407,7 +415,7 @@ class PopulationEvaluator(Evaluator):
                 yield list(found)
 
     def _in_turn_of(self, program: IntegerProgram) -> Iterator[Walk]:
-        """Calls that depend on each other, one program after the other on the processor."""
+        """Calls that depend on each other, which run on the processor."""
         layers = [(layer, self._engine(layer)) for layer in program.layers]
         for data, streams in self._looped:
             for walk, _ in self._in_turn(data, streams, layers, trace=False, apart=False):
@@ -415,7 +423,7 @@ class PopulationEvaluator(Evaluator):
 
 
 def _budget(device: Any) -> int:
-    """Bytes that candidates may take on a device."""
+    """Bytes of a device's memory for all candidates together."""
     import torch
 
     if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Copies of emitted graphs that show what their integer layers read and compute."""
+"""Copies of emitted graphs that output what their integer layers read and compute."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def probe(model: onnx.ModelProto, program: IntegerProgram) -> tuple[onnx.ModelPr
 
 
 def _show(model: onnx.ModelProto, names: Iterable[str], known: Set[str]) -> None:
-    """Make values outputs of a graph, those that are not known; runtimes infer their types."""
+    """Make values outputs of a graph unless they are known; runtimes infer their types."""
     for name in dict.fromkeys(names):
         if name not in known:
             model.graph.output.append(helper.make_empty_tensor_value_info(name))
@@ -53,12 +53,12 @@ class Reading:
 
 
 class Probe:
-    """An emitted graph that shows what its integer layers read and compute.
+    """An emitted graph that outputs what its integer layers read and compute.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        What was emitted from `program`.
+        The graph that was emitted from `program`.
     program : IntegerProgram
         The program.
     """
@@ -88,7 +88,7 @@ class Probe:
         _show(self.model, read, given | shown | self._constants.keys())
 
     def _reading(self, codes: str) -> Reading | None:
-        """Back from codes through Cast, Clip, Add, Round and Mul to the float value."""
+        """Find the float value of codes backwards through Cast, Clip, Add, Round and Mul."""
         if codes not in self._producers:
             return None
         source = codes

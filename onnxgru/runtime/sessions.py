@@ -31,7 +31,7 @@ def onnxruntime_session(model: onnx.ModelProto, optimisation: str = "all", threa
     optimisation : str
         One of `OPTIMISATIONS`.
     threads : int
-        Of one operator; 0 for onnxruntime's choice.
+        Threads of one operator; 0 for onnxruntime's choice.
 
     Returns
     -------

@@ -22,7 +22,7 @@ _STATES = frozenset(
     | {"cell", "cache", "caches", "mem", "memory", "memories", "buf", "buffer", "context", "ctx"}
     | {"carry", "hist", "history", "past", "rnn", "gru", "lstm", "hidden0", "state0"}
 )
-"""Words that a state is called by."""
+"""Words in the names of states."""
 
 
 def pair(
@@ -30,11 +30,12 @@ def pair(
     inputs: Sequence[InputSpec],
     outputs: Sequence[onnx.ValueInfoProto],
 ) -> dict[str, str]:
-    """Pair states where structure or names leave no doubt.
+    """Pair state inputs with their outputs where structure or names are clear.
 
-    An input is a state if it is where a recurrent node starts from, or is called like one; the
-    output must have its type and shape, come from such a node where the input goes to one, and
-    be the only one that does, or the one that is called the same but for words such as ``next``.
+    An input is a state if a recurrent node starts from it, or if its name says so. Its output must
+    have the same type and shape. If the input goes to a recurrent node, the output must come from
+    one. It must be the only such output, or the one with the same name apart from words such as
+    ``next``.
 
     Returns
     -------
@@ -98,9 +99,9 @@ def _reached(graph: ir.Graph) -> set[str]:
 
 
 def _from_recurrence(graph: ir.Graph, name: str) -> bool:
-    """Whether an output is the last state of a recurrent node, moved but not computed with.
+    """Whether an output is the last state of a recurrent node, at most moved.
 
-    What a node emits at all its steps is none, but one step of it is.
+    The outputs of all steps are no last state, but one step of them is.
     """
     taking = {"Gather", "Slice", "Split"}
     moving = {"Concat", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "ScatterND"}
@@ -144,7 +145,7 @@ def _words(name: str) -> list[str]:
 
 
 def _stem(name: str) -> tuple[str, ...]:
-    """What is left of a name without the words and marks of one side."""
+    """A name without the words and marks of one side."""
     kept = [word for word in _words(name) if word not in _SIDES]
     if kept and (match := re.fullmatch(r"([hc])[nx0t]?0?(\d*)", kept[-1])):
         kept[-1] = match[1] + match[2]  # h01 and hn1 are one state, h0 and hn too

@@ -2,11 +2,11 @@
 
 Values of P candidates of one layer are stacked along the first axis: codes are (P, rows, features),
 numbers (P, 1, 1) or (P, 1, N), weights (P, I, N), tables (P, 256). Candidates differ in numbers
-alone, because operators are computed in their general form.
+only, because operators are computed in their general form.
 
-Devices have no integer product of matrices for stacks. float32 is exact as long as no partial sum
-reaches 2^24, in whatever order it is added; products of a code and a weight are at most 255 x 128,
-so 514 features at a time are safe, and the blocks are added as int32.
+torch has no integer product for stacks of matrices on devices. float32 is exact as long as no
+partial sum reaches 2^24, in any order. A product of a code and a weight is at most 255 x 128, so
+blocks of 514 features are safe, and the blocks are added as int32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,16 +29,16 @@ Stacked = tuple[tuple[IntegerOperator, Any], ...]
 """Operators of a stage with the parameters of all candidates."""
 
 WEIGHTS = "weights."
-"""Beginning of the places of weights in the parameters of a linear operator."""
+"""Prefix of the paths of weights in the parameters of a linear operator."""
 
 EXACT_INPUTS = (EXACT_IN_FLOAT32 - 1) // CODE_PRODUCT
-"""Features whose product in float32 is exact."""
+"""Most features of a product that is exact in float32."""
 
 
 class TensorPrimitives:
     """Primitives on torch tensors of several candidates, exact.
 
-    They are those that `compute` uses; `stacked` prepares parameters with arrays.
+    They have the operations of `compute`; `stacked` prepares parameters with arrays.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
                 curves = padded(values, CURVE, np.int32)
                 moved[index][path] = torch.from_numpy(curves).to(device)
                 continue
-            # A group of linear operators has one number where they agree, and else one a column.
+            # A group of linear operators has one number if they agree, else one per column.
             rows = np.empty((len(values), max(value.size for value in values)), np.int32)
             for row, value in zip(rows, values, strict=True):
                 row[:] = np.bitwise_count(value) if path.endswith("mask") else value
@@ -167,7 +167,7 @@ def stacked(stages: Sequence[Stage], device: Any) -> Stacked:
             weights = np.stack([_weights(known) for known in candidates])
             blocks = torch.from_numpy(weights).to(device).split(list(operator.blocks), dim=1)
             moved[index] |= {f"{WEIGHTS}{place}": block for place, block in enumerate(blocks)}
-    # In one piece: a transfer takes as long for one number as for thousands.
+    # One transfer for all, because a transfer takes as long for one number as for thousands.
     whole = torch.from_numpy(np.concatenate([rows for _, _, rows in numbers], axis=1)).to(device)
     parts = whole.split([rows.shape[1] for _, _, rows in numbers], dim=1)
     for (index, path, _), part in zip(numbers, parts, strict=True):
@@ -185,6 +185,6 @@ def _taken(known: Mapping[str, Tensor]) -> Callable[[str, Any], Tensor]:
 
 
 def _weights(known: Mapping[str, Any]) -> Any:
-    """All blocks of a candidate's weights: candidates may be cut in different ones."""
+    """All blocks of a candidate's weights, because candidates may have different blocks."""
     blocks = [value for path, value in known.items() if path.startswith(WEIGHTS)]
     return np.concatenate(blocks).astype(np.float32)

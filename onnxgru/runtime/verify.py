@@ -1,12 +1,12 @@
-"""Verification: the emitted graph, run in onnxruntime, against the oracle, code for code.
+"""Verification: the codes of the emitted graph in onnxruntime against those of the oracle.
 
-Integers are compared for equality. The float operators around them are not: onnxruntime may add up
-in another order in another session, and a value at a tie of rounding then gets the code beside. So
-the oracle reads the codes that the emitted graph itself quantised. Those must be the codes of the
-floats that the graph quantised, and these floats may differ from ours, which come from the float
-parts run alone, by rounding errors only. Where that makes another code, it is counted.
+Integers must be equal. Floats need not be: onnxruntime may sum in another order in another session,
+and a value at a tie of rounding then gets a neighbouring code. So the oracle reads the codes that
+the emitted graph has quantised. These must be the codes of the floats that the graph quantised. The
+floats may differ only by rounding errors from ours, which come from the float parts run alone.
+Codes that differ because of that are counted as ties.
 
-A graph that is called once a step, or a frame, is called several times with its states handed on.
+A graph that takes one step or frame per call is called several times, and its states are passed on.
 """
 
 import time
@@ -39,30 +39,30 @@ Report = Callable[[int, int], None]
 WHERE = "integer.onnx in onnxruntime"
 
 TIE = 1 / 16
-"""Widths of a code that two floats which differ by rounding errors may be apart."""
+"""Largest distance, in codes, of two floats that differ by rounding errors only."""
 
 CLOSE = 1e-3
-"""Share of the largest value by which states that the float model hands on may differ."""
+"""Largest difference of states that float operators compute, as a share of the largest value."""
 
 CHUNK_BYTES = 64 * 2**20
-"""Memory that the codes of a chunk of sequences may take."""
+"""Largest memory of the codes of a chunk of sequences."""
 
 CALLS = 16
-"""Calls with the states handed on, where a model is called once a frame."""
+"""Calls in a row with states passed on, where a model takes one frame per call."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and found equal.
+    """The result of a successful comparison.
 
     Parameters
     ----------
     sequences : int
-        Sequences run.
+        Number of sequences that ran.
     codes : int
-        State codes compared.
+        Number of compared state codes.
     calls : int
-        Calls in a row with the states handed on; 1 where a call takes whole sequences.
+        Calls in a row with states passed on; 1 where a call takes whole sequences.
     ties : int
         Codes of layers' inputs that differ from ours because a float operator's rounding error put
         its value on the other side of a tie.
@@ -104,18 +104,18 @@ def verify(
     Parameters
     ----------
     model : onnx.ModelProto
-        What was emitted from `program`.
+        The graph that was emitted from `program`.
     host : Host
-        The float parts of the model it came from.
+        The float parts of the source model.
     program : IntegerProgram
         The program.
     data : Dataset or Corpus
-        Sequences to run; where they have streams, states are handed on within each.
+        Sequences to run; states are passed on within each stream.
     load : callable
         Loads the model in a runtime.
     time_axes : mapping of str to int, optional
-        For a model in step form: the time axis of its inputs. It is then called once a step, its
-        states handed on.
+        For a model in step form: the time axis of its inputs. It is then called once per step, and
+        its states are passed on.
     states : mapping of str to str, optional
         Outputs of the model by the name of the input that each is at the next call. Without
         `time_axes`, the first sequences are then one call after the other: each begins with the
@@ -123,8 +123,9 @@ def verify(
     report : callable, optional
         Receives the number of calls made and of all calls.
     seconds : float, optional
-        No call is begun that would end later, by the time that the one before took. The first
-        calls are then short, and one is always made; `Verification.sequences` says how far it went.
+        Time limit. No call begins that would probably end later, judged by the time of the call
+        before. The first calls are short then, and at least one is made. `Verification.sequences`
+        tells how many sequences ran.
     batch : int, optional
         Sequences that the graph takes per call, where the model that it came from takes any number.
 
@@ -201,9 +202,9 @@ class _Check:
         return Verification(sequences, self._codes, row, self._ties)
 
     def _parts(self, data: Dataset) -> Iterator[tuple[Dataset, bool, int]]:
-        """Sequences of every call, or of every row of calls, and whether states start anew.
+        """Data of every call or row of calls, whether states start anew, and sequences that count.
 
-        Behind these, how many sequences count: the last call may have been filled up.
+        The last call may have repeated sequences, which do not count.
         """
         if data.streams:
             firsts = set(np.cumsum([0, *data.streams]).tolist())
@@ -236,7 +237,7 @@ class _Check:
         streams = {state["layer"] for state in self._recorded}
         stepping = (layer for layer in self._program.layers if layer.carries)
         if not self._given and any(layer.name not in streams for layer in stepping):
-            return 1  # nobody has said which of the model's outputs is which of its inputs
+            return 1  # it is not known which output is the next value of which input
         return self._steps(part.inputs)
 
     def _steps(self, inputs: Mapping[str, Array]) -> int:
@@ -257,9 +258,9 @@ class _Check:
     def _compare(
         self, inputs: Mapping[str, Array], calls: Sequence[Mapping[str, Array]], *, fresh: bool
     ) -> None:
-        """Compare a chunk's calls, one after the other, with the oracle over all of them.
+        """Compare the calls of a chunk with the oracle.
 
-        `fresh`: whether the states that the step form hands on are the first ones.
+        `fresh` tells whether the states of the step form are the first ones.
         """
         walk = Walk(Group(self._host.plan(), [Dataset(inputs, None, WHERE)], [1]))
         for place in self._host.plan().order:
@@ -278,7 +279,7 @@ class _Check:
     def _input(
         self, layer: IntegerLayer, ours: Array, calls: Sequence[Mapping[str, Array]]
     ) -> Codes:
-        """Codes (T, B, I) that a layer reads; ours for steps that were not called."""
+        """Codes (T, B, I) that a layer reads; our own for steps without a call."""
         quantization, reading = layer.input.quantization, self._probe.inputs.get(layer.name)
         if reading is None:
             return quantization.quantize(ours)
@@ -297,7 +298,7 @@ class _Check:
         *,
         fresh: bool,
     ) -> dict[str, Codes]:
-        """Codes (D, B, H) of what a layer carries before the first step, where it is given."""
+        """Codes (D, B, H) of the carries before the first step that are given."""
         found = {}
         for carry, grid in _grids(layer).items():
             codes = self._given_codes(layer, carry, grid, ours.get(carry), call, fresh=fresh)
@@ -349,7 +350,7 @@ class _Check:
         codes: Codes,
         quantization: Quantization,
     ) -> None:
-        """Check what was quantised; count codes that differ from ours at ties."""
+        """Check quantised values, and count codes that differ from ours at ties."""
         require_equal({name: quantization.quantize(theirs)}, {name: codes}, [name], WHERE)
         if ours.shape != theirs.shape:
             raise VerificationError(
@@ -385,7 +386,7 @@ class _Check:
         last: Mapping[str, Codes],
         calls: Sequence[Mapping[str, Array]],
     ) -> None:
-        """Compare what a layer emits and carries in all calls."""
+        """Compare the outputs and carries of a layer in all calls."""
         for t, found in enumerate(calls):
             expected: dict[str, Array] = {f"{layer.name}/y": y}
             expected |= {f"{layer.name}/{last_name(layer, c)}": v for c, v in last.items()}
@@ -413,7 +414,7 @@ class _Check:
             self._codes += sum(int(np.size(found[name])) for name in names)
 
     def _require_handed_on(self, walk: Walk, call: Mapping[str, Array]) -> None:
-        """Check the states that the float parts make of the layers' last states."""
+        """Check the states that the float parts compute from the layers' last states."""
         outputs = walk.outputs(tuple(self._given.values()))[0] if self._given else {}
         for name in self._given.values():
             ours, theirs = outputs[name], call[name]
@@ -427,11 +428,11 @@ class _Check:
 
 
 def _once(layer: IntegerLayer, steps: Array, calls: Sequence[Mapping[str, Array]]) -> bool:
-    """Whether a layer computes once what is called step by step: a dense one behind the last."""
+    """Whether a layer runs once for many steps, as a dense layer after the last step does."""
     return not layer.carries and len(steps) == 1 < len(calls)
 
 
 def _grids(layer: IntegerLayer) -> dict[str, str]:
-    """Names of the boundaries of everything that a layer carries forwards, by carry."""
+    """Names of the boundaries of a forward layer's carries, by carry."""
     (first, *_) = layer.recurrences
     return {carry: layer.grid(first, carry) for carry in first.bound}

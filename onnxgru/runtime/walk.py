@@ -1,7 +1,7 @@
-"""Walk: one program's way through a model, for some calls at a time.
+"""Walk: one program runs through a model, for some calls at a time.
 
-Float parts are run call by call, because that is what the model takes; an integer layer runs the
-sequences of all calls together, and where calls hand its state on, their steps one after another.
+Float parts run call by call. An integer layer runs the sequences of all calls together. If calls
+pass its state on, it runs their steps one after another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ from onnxgru.runtime.plan import Plan
 Array = npt.NDArray[Any]
 
 REMEMBERED_BYTES = 64 * 2**20
-"""What a segment is given at most, for its results to be kept for the next program."""
+"""Largest inputs of a segment whose results are cached for the next program."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What a layer is to run at once.
+    """Input of a layer for one run.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Job:
     lengths : ndarray of int, shape (B,), optional
         Steps of every sequence.
     calls : tuple of tuple of int
-        For every call in it: its number, first step and end, first sequence and end.
+        For every call: its number, start and stop of its steps, start and stop of its sequences.
     """
 
     x: Codes
@@ -47,7 +47,7 @@ class Job:
 
 
 class Group:
-    """Calls that are walked through together, with what is the same for all programs.
+    """Calls that run together, with cached values that are the same for all programs.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class Group:
     counts : sequence of int
         Sequences of every call that count.
     streams : sequence of int
-        Numbers of consecutive calls that hand states on.
+        Numbers of consecutive calls that pass states on.
     once : bool
-        Whether one program is evaluated and nothing has to be kept for the next.
+        Whether only one program is evaluated, so that nothing is cached for the next.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ class Group:
         self._codes: dict[tuple[int, Quantization], Codes] = {}
 
     def segment(self, level: int, given: list[list[Array]]) -> list[list[Array]]:
-        """Run a segment for every call, unless its inputs are those of the run before.
+        """Run a segment for every call, unless its inputs equal those of the run before.
 
         Parameters
         ----------
         level : int
-            Whose segment.
+            Level of the segment.
         given : list of list of ndarray
-            Per value that it reads, one array per call.
+            For every value that it reads, one array per call.
 
         Returns
         -------
         list of list of ndarray
-            Per value that it gives, one array per call.
+            For every value that it gives, one array per call.
         """
         segment = self.plan.segments[level]
         assert segment is not None
@@ -110,7 +110,7 @@ class Group:
         return found
 
     def codes(self, place: int, quantization: Quantization, x: Array) -> Codes:
-        """Codes of what a layer reads; kept where that is the same for all programs."""
+        """Codes of a layer's input; cached where the input is the same for all programs."""
         if self._once or self.plan.levels[place]:
             return quantization.quantize(x)
         key = place, quantization
@@ -136,7 +136,7 @@ class Walk:
             for name in group.calls[0].inputs
             if name not in self._plan.lines
         }
-        """What is known so far: one array per call, by name."""
+        """Values that are known so far, one array per call, by name."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -144,7 +144,7 @@ class Walk:
         return self._group.counts
 
     def jobs(self, place: int, layer: IntegerLayer) -> list[Job]:
-        """What a layer has to run.
+        """Inputs of a layer, one `Job` per run.
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class Walk:
     def entry(
         self, place: int, node: str
     ) -> tuple[list[Array], list[Array] | None, dict[str, list[Array]]]:
-        """What a layer's node reads in every call.
+        """Inputs of a layer's node in every call.
 
         Returns
         -------
@@ -186,7 +186,7 @@ class Walk:
         lengths : list of ndarray of int, shape (B,), or None
             Steps of every sequence.
         initial : dict of str to list of ndarray of float32, shape (D, B, H)
-            Given first values by carry; none where calls hand them on.
+            Initial values by carry; empty where calls pass them on.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class Walk:
     def put(
         self, layer: IntegerLayer, results: Sequence[tuple[Codes, Mapping[str, Codes]]]
     ) -> None:
-        """Take what a layer emits (T, D, B, H) and its last carries (D, B, H) in every call."""
+        """Store a layer's outputs (T, D, B, H) and last carries (D, B, H) of every call."""
         ports = layer.ports
         if ports.sequence:
             self.values[ports.sequence] = [layer.emitted.dequantize(y) for y, _ in results]
@@ -271,7 +271,7 @@ class Walk:
         jobs: Sequence[Job],
         results: Sequence[tuple[Codes | None, Mapping[str, Codes]]],
     ) -> None:
-        """Take what a layer emits (T, D, B, H), where wanted, and its last carries (D, B, H)."""
+        """Store a layer's outputs (T, D, B, H), if wanted, and last carries (D, B, H)."""
         ports = layer.ports
         emitted = [y for y, _ in results]
         if ports.sequence:
@@ -282,7 +282,7 @@ class Walk:
             self.values[name] = [layer.carried(carry).dequantize(codes) for codes in parts]
 
     def _steps_of(self, jobs: Sequence[Job], emitted: Sequence[Codes | None]) -> list[Codes]:
-        """What a layer emits in every call, (T, D, B, H)."""
+        """Outputs of a layer in every call, (T, D, B, H)."""
         found: dict[int, Codes] = {}
         for job, y in zip(jobs, emitted, strict=True):
             assert y is not None
@@ -297,11 +297,11 @@ class Walk:
         emitted: Sequence[Codes | None],
         last: Sequence[Codes],
     ) -> list[Codes]:
-        """What a layer carries after every call, (D, B, H)."""
+        """A carry of a layer after every call, (D, B, H)."""
         found: dict[int, Codes] = {}
         for job, y, codes in zip(jobs, emitted, last, strict=True):
             for call, _, end, low, high in job.calls:
-                if place in self._plan.carried:  # what is carried is what is emitted
+                if place in self._plan.carried:  # the carry is the output
                     assert y is not None
                     found[call] = y[end - 1, :, low:high]
                 else:
@@ -313,7 +313,7 @@ class Walk:
         emitted = [result.y for result in results]
         every = self._steps_of(jobs, emitted)
         carries = list(results[0].last)
-        if place in self._plan.carried:  # what a delta network holds is seen at the end alone
+        if place in self._plan.carried:  # held values of a delta network are known at the end only
             carries = [carry for carry in carries if carry in self._plan.ports[place].initial]
         last = {
             carry: self._last_of(place, jobs, emitted, [result.last[carry] for result in results])
@@ -328,7 +328,7 @@ class Walk:
         return [found[call] for call in range(len(self._group.calls))]
 
     def outputs(self, names: Sequence[str] | None = None) -> list[dict[str, Array]]:
-        """Outputs of the model in every call, all that the plan has where none are named."""
+        """Outputs of the model in every call; all outputs of the plan where none are named."""
         self._advance(len(self._plan.segments) - 1)
         columns = {name: self.value(name) for name in names or self._plan.outputs}
         return [
@@ -356,7 +356,7 @@ class Walk:
         return self.values[name]
 
     def _lined(self, name: str) -> list[Array]:
-        """A value that is moved out of states, recording by recording."""
+        """A value that is moved out of states, composed recording by recording."""
         line, values, start = self._plan.lines[name], [], 0
         sources = {tap.source: self.value(tap.source) for tap in line.taps}
         for length in self._group.streams:
