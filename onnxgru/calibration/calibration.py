@@ -263,26 +263,9 @@ class Calibration:
             self._addends[key] = observe_addend(*pair, addition, observed)
         return self._addends[key]
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file; the same calibration gives the same bytes.
-
-        A file that is there is replaced in one step: a reader never sees half a file.
-
-        Parameters
-        ----------
-        path : path-like
-            JSON file to write, in a folder that exists.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        files.write(path, self.dumps())
-
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Calibration":
-        """Read a file that `save` wrote and a user may have edited.
+        """Read a file that `dumps` made and a user may have edited.
 
         Parameters
         ----------
@@ -322,7 +305,10 @@ class Calibration:
         return cls(histograms, overrides, document["model"], document["sequences"])
 
     def dumps(self) -> bytes:
-        """Contents of the file: one line for each histogram, so that the rest can be read."""
+        """Contents of the file, the same bytes for the same calibration.
+
+        A histogram stands on one line, so that people can read the rest.
+        """
         entries = []
         for name, histogram in self.histograms.items():
             parts = histogram.to_dict()

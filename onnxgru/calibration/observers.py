@@ -23,25 +23,27 @@ from onnxgru.core.choices import OBSERVERS
 from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.integers import IntegerType, Quantization
 
-# Fraction of the values, in per cent, that "percentile" keeps.
 PERCENTILE = 99.99
+"""Percent of the values that "percentile" keeps."""
 
-# Scales tried in each doubling: neighbours are 2.2 % apart, each refinement divides that by 8.
 STEPS_PER_OCTAVE = 32
+"""Scales tried in each doubling: neighbours are 2.2 % apart."""
 REFINEMENTS = 3
+"""Times that the steps between scales near the best are divided by 8."""
 REFINED_SCALES = 4
+"""Scales that each refinement searches around."""
 
-# Errors that are computed at a time.
 ERRORS = 1 << 14
+"""Errors that are computed at a time."""
 
-# A code that stands for clipped values alone gets this count, as in onnxruntime's smoothing.
 SMOOTHING = 1e-4
+"""Count of a code that stands for clipped values alone, as in onnxruntime's smoothing."""
 
-# "entropy" chooses among ranges of at most this multiple of the least squared error.
 MOST_ERROR = 2.0
+"""Multiple of the least squared error that ranges of "entropy" may have."""
 
-# Of the largest squared error: differences below come from rounding.
 _ROUNDING = 1e-12
+"""Share of the largest squared error: smaller differences come from rounding."""
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -85,16 +87,33 @@ def squared_error(histogram: Histogram, low: float, high: float, bits: int) -> f
 # --- min-max and percentile ---
 
 
-def _minmax(histogram: Histogram, bits: int, percentile: float) -> Range:
+def _minmax(histogram: Histogram, _bits: int) -> Range:
     """Reach over every value: ``[min(x, 0), max(x, 0)]`` (Jacob et al. 2018, section 3.1)."""
     return min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
 
 
-def _percentile(histogram: Histogram, bits: int, percentile: float) -> Range:
+def _percentile(histogram: Histogram, _bits: int) -> Range:
+    """Cut the rarest values; see `central`."""
+    return central(histogram, PERCENTILE)
+
+
+def central(histogram: Histogram, percentile: float) -> Range:
     """Cut the rarest values, as many below as above: ``P(low <= x <= high) = percentile``.
 
     Wu et al. 2020, "Integer quantization for deep learning inference", section 3.2, and
-    onnxruntime's asymmetric PercentileCalibrater: a side loses (100 - percentile) / 2 per cent.
+    onnxruntime's asymmetric PercentileCalibrater: a side loses (100 - percentile) / 2 percent.
+
+    Parameters
+    ----------
+    histogram : Histogram
+        With at least one value.
+    percentile : float
+        Percent of the values to keep, above 0, at most 100.
+
+    Returns
+    -------
+    tuple of float
+        low <= 0.0 <= high.
     """
     counts = histogram.counts
     cut = (100.0 - percentile) / 200.0 * float(counts.sum())
@@ -296,7 +315,7 @@ def _least(
     )
 
 
-def _mse(histogram: Histogram, bits: int, percentile: float) -> Range:
+def _mse(histogram: Histogram, bits: int) -> Range:
     """Least squared error: ``argmin_{s, z} E[(x - dequantize(quantize(x)))**2]``.
 
     Nagel et al. 2021, "A white paper on neural network quantization", section 3.1 (arXiv
@@ -306,7 +325,7 @@ def _mse(histogram: Histogram, bits: int, percentile: float) -> Range:
     tails = _Tails.of_histogram(histogram)
     others = np.array(
         [
-            Quantization.of_range(*observer(histogram, bits, percentile), bits).scale
+            Quantization.of_range(*observer(histogram, bits), bits).scale
             for observer in (_minmax, _percentile)
         ]
     )
@@ -416,7 +435,7 @@ def _divergences(histogram: Histogram, scales: Doubles, bits: int) -> Doubles:
     return np.where(kept >= 0.5 * reached[-1], sums / reached[-1] + logarithms, np.inf)
 
 
-def _entropy(histogram: Histogram, bits: int, percentile: float) -> Range:
+def _entropy(histogram: Histogram, bits: int) -> Range:
     """Least loss of information: ``argmin_{s, z} KL(P || Q)``.
 
     Migacz 2017, "8-bit inference with TensorRT" (GTC), and onnxruntime's EntropyCalibrater, here
@@ -432,7 +451,7 @@ def _entropy(histogram: Histogram, bits: int, percentile: float) -> Range:
     near = errors <= MOST_ERROR * max(float(errors.min()), 0.0) + _ROUNDING * float(errors.max())
     divergences = np.where(near, _divergences(histogram, scales, bits), np.inf)
     if not np.isfinite(divergences).any():  # every such range clips more than half the values
-        return _mse(histogram, bits, percentile)
+        return _mse(histogram, bits)
     # Differences of rounding do not decide.
     close = divergences <= divergences.min() + 1e-12
     row, zero_point = divmod(int(np.argmax(close)), divergences.shape[1])
@@ -441,7 +460,7 @@ def _entropy(histogram: Histogram, bits: int, percentile: float) -> Range:
 
 # --- the observers by name ---
 
-_RANGES: dict[str, Callable[[Histogram, int, float], Range]] = {
+_RANGES: dict[str, Callable[[Histogram, int], Range]] = {
     "minmax": _minmax,
     "percentile": _percentile,
     "mse": _mse,
@@ -466,9 +485,7 @@ def require_observer(observer: str) -> None:
         raise UsageError(f"an observer must be one of {', '.join(OBSERVERS)}, but is {observer!r}")
 
 
-def observe(
-    histogram: Histogram, observer: str, bits: int, *, percentile: float = PERCENTILE
-) -> Range:
+def observe(histogram: Histogram, observer: str, bits: int) -> Range:
     """Choose the range that unsigned affine codes of a width should span.
 
     Parameters
@@ -476,13 +493,11 @@ def observe(
     histogram : Histogram
         Values of one tensor, at least one.
     observer : str
-        One of `onnxgru.core.choices.OBSERVERS`: "minmax" keeps every value, "percentile" most,
-        "mse" has the least squared error of quantisation, "entropy" the least Kullback-Leibler
-        divergence.
+        One of `onnxgru.core.choices.OBSERVERS`: "minmax" keeps every value, "percentile"
+        `PERCENTILE` of them, "mse" has the least squared error of quantisation, "entropy" the least
+        Kullback-Leibler divergence.
     bits : int
-        Width of the codes, 2 to 8.
-    percentile : float
-        Per cent of the values that "percentile" keeps, above 0, at most 100.
+        Width of the codes, 2 to 8, or 16.
 
     Returns
     -------
@@ -495,18 +510,16 @@ def observe(
     Raises
     ------
     UsageError
-        If the observer is unknown or the width or percentile not supported.
+        If the observer is unknown or the width not supported.
     DataError
         If the histogram is empty.
     """
     require_observer(observer)
     IntegerType(bits)
-    if not 0.0 < percentile <= 100.0:
-        raise UsageError(f"a percentile must be above 0 and at most 100, but is {percentile!r}")
     _require_values(histogram)
     if is_constant(histogram, bits):
-        return _minmax(histogram, bits, percentile)
-    return _RANGES[observer](histogram, bits, percentile)
+        return _minmax(histogram, bits)
+    return _RANGES[observer](histogram, bits)
 
 
 def is_constant(histogram: Histogram, bits: int) -> bool:

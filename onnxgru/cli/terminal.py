@@ -46,8 +46,8 @@ LETTERS = 300
 CHOSEN = "★ chosen"
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         name = column.lstrip("<")
         table.add_column(

@@ -1,4 +1,4 @@
-"""Fine-tuning of one scheme of a model, and the files that it leaves."""
+"""Fine-tuning of one scheme of a model, and the files that it writes."""
 
 import json
 import math
@@ -49,20 +49,20 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """What fine-tuning made of a scheme.
+    """A scheme after fine-tuning.
 
     Parameters
     ----------
     quantizer : Quantizer
-        Of the model with its new weights.
+        Lowers schemes of the model with its new weights.
     yardstick : Yardstick
-        Judges its programs.
+        Judges programs of the model with its new weights.
     program : IntegerProgram
-        The scheme's, of the new weights.
+        The program of the scheme and the new weights.
     tuned : Tuned
         The new weights and their integers.
     summary : dict
-        What the report says of the fine-tuning.
+        The entry ``finetuning`` of ``report.json``.
     """
 
     quantizer: Quantizer
@@ -94,7 +94,9 @@ class Tuning:
 
 
 def training_data(model: Model, yardstick: Yardstick, config: Config) -> Dataset | None:
-    """Data to fine-tune on, if the configuration names any: what can fail before other work begins.
+    """Read the training data that a configuration names, and check all that fine-tuning needs.
+
+    This comes before all other work, so that a mistake is told at once.
 
     Parameters
     ----------
@@ -103,7 +105,12 @@ def training_data(model: Model, yardstick: Yardstick, config: Config) -> Dataset
     yardstick : Yardstick
         What its programs are judged by.
     config : Config
-        Names the data, and says how to fine-tune.
+        Names the data and the settings of fine-tuning.
+
+    Returns
+    -------
+    Dataset or None
+        None where the configuration names no training data.
 
     Raises
     ------
@@ -132,12 +139,12 @@ def training_data(model: Model, yardstick: Yardstick, config: Config) -> Dataset
 
 
 class Checkpoints:
-    """Where the fine-tuning of an output folder stands, the teacher's and that of its scheme.
+    """Checkpoints of an output folder: of the teacher, and of the scheme.
 
     Parameters
     ----------
     place : Path
-        The folder; it is made with the first epoch.
+        The output folder; it is made with the first epoch.
     """
 
     def __init__(self, place: Path) -> None:
@@ -148,7 +155,7 @@ class Checkpoints:
         return self._known[name]
 
     def check(self, *, resume: bool) -> None:
-        """Refuse, before any work, what would lose an interrupted fine-tuning; see `Checkpoint`.
+        """Check before any work that no interrupted fine-tuning is lost; see `Checkpoint.check`.
 
         Raises
         ------
@@ -159,7 +166,7 @@ class Checkpoints:
         (there or [self._known[MEMBER]])[0].check(resume=resume)
 
     def check_teacher(self) -> None:
-        """Refuse, before a teacher is trained, what another one taught.
+        """Check, before a teacher is trained, that no scheme goes on with another teacher.
 
         Raises
         ------
@@ -183,16 +190,16 @@ class Checkpoints:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What fine-tuning starts from, and is taught by.
+    """The start of a fine-tuning: weights, and the outputs of the teacher.
 
     Parameters
     ----------
     outputs : ndarray of float32, batch first
-        The teacher's, for the training data.
+        Outputs of the teacher for the training data.
     start : Tuned, optional
         Weights to start from; those of the model where left out.
     summary : dict, optional
-        Of the fine-tuning that made the teacher, where it is not the float model.
+        Summary of the teacher's own fine-tuning; None where the float model teaches.
     """
 
     outputs: Array
@@ -210,7 +217,7 @@ def prepare(
     listener: Listener = silent,
     checkpoints: Checkpoints | None = None,
 ) -> Lesson:
-    """What every scheme of a model is fine-tuned from, and by.
+    """Prepare what every fine-tuning of a model starts from, and train the teacher if there is one.
 
     The float model teaches, or with ``teacher_epochs`` the model at 8 bits after so many of the
     epochs, from which narrow schemes then start too (after the progressive quantisation and the
@@ -220,20 +227,20 @@ def prepare(
     Parameters
     ----------
     quantizer : Quantizer
-        Of the model.
+        Lowers schemes of the model.
     yardstick : Yardstick
-        What its programs are judged by.
+        Judges programs of the model.
     config : Config
-        How to fine-tune.
+        Settings of fine-tuning.
     data : Dataset
         From `training_data`.
     start : Tuned, optional
-        Weights of an earlier fine-tuning to start from, at whatever widths; those of the model
-        where left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
+        Weights of an earlier fine-tuning to start from, of any widths; those of the model where
+        left out (a "beacon", Rezk et al. 2021, arXiv 2108.01192).
     listener : callable, optional
         Receives every epoch.
     checkpoints : Checkpoints, optional
-        Where the teacher's fine-tuning stands, to go on from.
+        Checkpoints to go on from, and to write.
 
     Raises
     ------
@@ -284,11 +291,11 @@ def tune(
     data : Dataset
         From `training_data`.
     lesson : Lesson, optional
-        From `prepare`, which is asked where left out.
+        From `prepare`, which is called where left out.
     listener : callable, optional
         Receives every epoch.
     checkpoints : Checkpoints, optional
-        Where it stands, to go on from.
+        Checkpoints to go on from, and to write.
 
     Raises
     ------
@@ -424,7 +431,7 @@ def _identity(
 
 
 class Candidates:
-    """Fine-tunes every scheme that it is asked for, all from one lesson and in silence.
+    """Fine-tunes every scheme that it is called with, all from one lesson, without events.
 
     Parameters
     ----------
@@ -439,7 +446,7 @@ class Candidates:
     listener : callable, optional
         Receives every epoch of the teacher.
     checkpoints : Checkpoints, optional
-        Where the teacher's fine-tuning stands, to go on from.
+        Checkpoints of the teacher to go on from, and to write.
 
     Raises
     ------
@@ -462,7 +469,14 @@ class Candidates:
         )
 
     def __call__(self, quantizer: Quantizer, scheme: Scheme) -> tuple[Yardstick, IntegerProgram]:
-        """The program of a scheme, and what judges it; the quantizer is of the same model.
+        """The yardstick and the program of a scheme after fine-tuning.
+
+        Parameters
+        ----------
+        quantizer : Quantizer
+            Lowers schemes of the same model, perhaps within other limits.
+        scheme : Scheme
+            Widths to fine-tune for.
 
         Raises
         ------
@@ -490,12 +504,12 @@ def _settings(config: Config, epochs: int) -> FinetuningSettings:
 
 
 def _outputs(model: Model, output: str, data: Dataset) -> Array:
-    """What a float model computes for training data, the batch first."""
+    """One output of a float model for training data, the batch first."""
     return model.host.outputs_of(data)[output]
 
 
 def load_tuned(model: Model, config: Config, folder: Path) -> Tuned:
-    """What an earlier fine-tuning of the same model left in a folder, to start from.
+    """Weights that an earlier fine-tuning of the same model left in a folder.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How good programs of a model are on one set of data."""
+"""The quality of programs of a model on one set of data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -29,22 +29,23 @@ PROOF_SEQUENCES = 64
 
 
 class Judge:
-    """Judges programs by outputs of the model: the figure is that of the worst of them.
+    """Judges programs by outputs of the model; the figure is that of the worst output.
 
     Parameters
     ----------
     host : Host
         The float parts of the model.
     data : Dataset or Corpus
-        Sequences.
+        The recordings.
     metric : Metric
-        The figure.
+        Compares an output with its target.
     targets : mapping of str to ndarray
-        What every output that is judged is compared with, the batch first.
+        Target of every output that is judged, the batch first.
     fused : bool
-        Run programs on compiled kernels, which many of them are worth.
+        Whether programs run on compiled kernels. Compiling them takes seconds, which pays where
+        many programs are judged.
     device : str
-        Where several programs are run together: ``cpu``, or a torch device.
+        Device that runs several programs together: ``cpu``, or a torch device.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Judge:
 
     @cached_property
     def _judging(self) -> Evaluator:
-        """Computes what is judged and nothing else."""
+        """Computes the outputs that are judged, and no others."""
         if set(self.targets) == set(self._host.interface.outputs):
             return self._evaluator
         return self._evaluating(tuple(self.targets))
@@ -86,25 +87,25 @@ class Judge:
         return Measuring(self._host, self._data, tuple(self.targets))
 
     def measured(self, program: IntegerProgram) -> "tuple[float, Elimination]":
-        """The figure of a delta network, and what it eliminates; see `Measuring`."""
+        """The figure of a delta network and the products that it eliminates; see `Measuring`."""
         outputs, found = self.eliminated(program)
         return self.figure(outputs), found
 
     def eliminated(self, program: IntegerProgram) -> "tuple[dict[str, Array], Elimination]":
-        """Outputs of a delta network that are judged, and what it eliminates."""
+        """Judged outputs of a delta network, and the products that it eliminates."""
         return self._measuring(program)
 
     def outputs(self, program: IntegerProgram) -> dict[str, Array]:
-        """What a program computes, all outputs by name, the batch first."""
+        """All outputs of a program by name, the batch first."""
         return self._evaluator.outputs(program)
 
     def figure(self, outputs: Mapping[str, Array]) -> float:
-        """The figure of outputs: that of the worst of those that are judged.
+        """The figure of outputs: that of the worst output that is judged.
 
         Raises
         ------
         DataError
-            If the metric refuses them; the sentence begins with where the data come from.
+            If the metric refuses an output; the sentence begins with the source of the data.
         """
         worst = min if self.metric.higher_is_better else max
         return worst(self._of(name, outputs[name]) for name in self.targets)
@@ -116,7 +117,7 @@ class Judge:
             raise DataError(f"{self._data.source}: output {name!r}: {error}") from error
 
     def sums(self, outputs: Mapping[str, Array]) -> list[Sums | None]:
-        """What every recording adds to the figure of each output that is judged."""
+        """Contribution of every recording to the figure, for each output that is judged."""
         return [
             intervals.sums_of(self.metric, outputs[name], target, self._data)
             for name, target in self.targets.items()

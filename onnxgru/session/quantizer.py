@@ -22,7 +22,7 @@ from onnxgru.settings.config import Config
 
 @dataclass(frozen=True)
 class Limits:
-    """What programs are lowered within.
+    """Limits of programs.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ class Quantizer:
     model : Model
         The float model.
     statistics : Statistics
-        Of its operators.
+        Statistics of its operators.
     rounding : callable
-        How weights become codes, a method of `onnxgru.rounding`.
+        Rounds weights to codes; a method of `onnxgru.rounding`.
     limits : Limits
-        What programs must keep.
+        Limits that programs must keep.
     """
 
     model: Model
@@ -71,9 +71,9 @@ class Quantizer:
         model : Model
             The float model.
         statistics : Statistics
-            Of its operators.
+            Statistics of its operators.
         config : Config
-            How to round, and the limits.
+            Names the rounding and the limits.
 
         Raises
         ------
@@ -106,18 +106,18 @@ class Quantizer:
 
     @cached_property
     def unbounded(self) -> "Quantizer":
-        """The same with accumulators of any width: for what is compared with and never written."""
+        """The same with accumulators of 32 bits, for programs that are never written."""
         if self.limits.accumulator_bits == ACCUMULATOR_BITS:
             return self
         return replace(self, limits=replace(self.limits, accumulator_bits=ACCUMULATOR_BITS))
 
     def retuned(self, tuned: Tuned) -> "Quantizer":
-        """The same with what fine-tuning left: weights, their integers, and ranges.
+        """The same with weights, integers and ranges of a fine-tuning.
 
         Parameters
         ----------
         tuned : Tuned
-            What fine-tuning left of a scheme; the integers are for that scheme alone.
+            Result of fine-tuning a scheme; its integers are for that scheme alone.
         """
         return replace(
             self,
@@ -127,14 +127,14 @@ class Quantizer:
         )
 
     def started(self, tuned: Tuned, config: Config) -> "Quantizer":
-        """The same with the weights that fine-tuning left, rounded anew for any scheme.
+        """The same with the float weights of a fine-tuning, rounded anew for any scheme.
 
         Parameters
         ----------
         tuned : Tuned
-            What fine-tuning left.
+            Result of fine-tuning.
         config : Config
-            How to round.
+            Names the rounding.
         """
         model = self.model.retuned(tuned)
         rounding = _rounding(model.layers, self.statistics, config)

@@ -26,16 +26,16 @@ CALIBRATION, VALIDATION, HOLDOUT = datasets.ROLES
 
 @dataclass(frozen=True)
 class Description:
-    """What a report says of some data.
+    """Data of one role, as reports describe them.
 
     Parameters
     ----------
     source : str
-        Where they come from.
+        The file or folder, or words for data that have none.
     sequences : int
-        How many.
+        Number of sequences.
     sha256 : str
-        Over all arrays.
+        SHA-256 over all arrays.
     """
 
     source: str
@@ -44,7 +44,7 @@ class Description:
 
 
 class Recordings:
-    """Data found, given, or made up.
+    """Data by role: given, found beside the model, or random.
 
     Calibration data are streamed, so that there may be any number of batches, with sequences of
     another length in each. Validation and hold-out data are held in memory.
@@ -58,9 +58,9 @@ class Recordings:
     config : Config
         Names the sources.
     listener : callable
-        Is told what serves for what is missing.
+        Is told which data serve in place of missing ones.
     tables : mapping of str to int, optional
-        How many values integer inputs may take, `onnxgru.passes.graph.tables`, for random ones.
+        Number of values that random integer inputs may take, see `onnxgru.passes.graph.tables`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ class Recordings:
                 sources[role] = found
         self._described: Description | None = None
         self.synthetic = not sources
-        """Whether there are no data, and random input serves for them."""
+        """Whether there are no data, so that random input takes their place."""
         if not sources:
             listener(
                 Notice(
@@ -115,7 +115,7 @@ class Recordings:
             self._tell(data)
 
     def _tell(self, data: Recorded) -> None:
-        """Say that calls hand states on."""
+        """Tell that calls hand states on, and which."""
         if any(part.streams for part in data.parts):
             pairs = ", ".join(
                 f"output {output} is input {name} of the next call"
@@ -162,7 +162,7 @@ class Recordings:
 
     @property
     def calibration_source(self) -> str:
-        """Where the calibration data come from."""
+        """Source of the calibration data."""
         known = self._calibration
         return known.source if isinstance(known, Dataset) else str(known)
 
@@ -175,7 +175,7 @@ class Recordings:
             )
 
     def describe(self) -> dict[str, Description]:
-        """What is known of the data by role; of calibration data once they have been streamed."""
+        """Descriptions of the data by role; of calibration data once they have been streamed."""
         found = {} if self._described is None else {CALIBRATION: self._described}
         for role, data in self._judged.items():
             found[role] = Description(data.source, data.size, data.digest())
@@ -222,7 +222,7 @@ def recorded(host: Host, source: Source) -> Recorded:
 
 
 def _missing(role: str, other: str) -> str:
-    """What serves for data that are missing."""
+    """A sentence that names the data which serve in place of missing ones."""
     others = f"the {TITLES[other]} data"
     if role == VALIDATION:
         return f"no validation data: accuracy is measured on {others}; give --validation"

@@ -1,7 +1,8 @@
 """All that one configuration makes of a model and its data, before a scheme is chosen.
 
-A `Session` is opened once, by a verb, and handed to what writes a folder. What works on a part of
-it is given that part: the model, the quantizer, the yardstick, the configuration.
+A `Session` is a driver and no hub: a verb opens it once, it never changes, and only functions that
+write an output folder take it whole, because they need nearly all of its parts. Functions that work
+on one or two parts take these: the model, the quantizer, the yardstick, the configuration.
 """
 
 from collections.abc import Callable
@@ -86,8 +87,7 @@ class Session:
         listener : callable
             Receives events.
         fused : bool, optional
-            Evaluate programs on compiled kernels, which many of them are worth; as a search does
-            where left out.
+            Whether programs run on compiled kernels, see `Judge`; where left out, for searches.
 
         Raises
         ------

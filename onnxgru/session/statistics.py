@@ -1,4 +1,4 @@
-"""Statistics of a model: what its operators compute, and what its linear operators read."""
+"""Statistics of a model: values of its operators, and inputs of its linear operators."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class Statistics:
     calibration : Calibration
         A histogram of every operator.
     moments : Moments or None
-        What linear operators read, where weights are rounded by that.
+        Moments of the inputs of linear operators; None where no weight is rounded by them.
     """
 
     calibration: Calibration
@@ -46,9 +46,9 @@ class Statistics:
         batches : callable
             The calibration data.
         config : Config
-            Names the files, and how weights are rounded.
+            Names the files and the rounding of weights.
         listener : callable
-            Receives what is done.
+            Receives the events of `onnxgru.events`.
 
         Raises
         ------
@@ -64,12 +64,12 @@ class Statistics:
 
     @cached_property
     def calibration_bytes(self) -> bytes:
-        """What ``calibration.json`` holds."""
+        """Content of ``calibration.json``."""
         return self.calibration.dumps()
 
     @cached_property
     def moments_files(self) -> dict[str, bytes]:
-        """The file of the moments, where weights are rounded by them."""
+        """Content of the file of moments by its name; empty where there are none."""
         return {} if self.moments is None else {MOMENTS: self.moments.dumps()}
 
     def retuned(self, learned: Mapping[str, tuple[float, float]]) -> "Statistics":

@@ -1,4 +1,4 @@
-"""What programs are judged by: outputs, metric, and what the float model computes."""
+"""The measure of programs: outputs that are judged, metric, and outputs of the float model."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 class Reference:
-    """Outputs of the float model on the data of a role, the batch first, computed once.
+    """Outputs of the float model on the data of each role, the batch first, computed once.
 
     Parameters
     ----------
@@ -53,15 +53,13 @@ class Yardstick:
     data : Recordings
         Data by role.
     floats : Reference
-        What the float model computes.
+        Outputs of the float model.
     outputs : tuple of ModelOutput
         All outputs of the model.
     choice : Judged
-        Which are judged, and by which metric.
-    fused : bool
-        Run programs on compiled kernels, which many of them are worth.
-    device : str
-        Where several programs are run together.
+        The outputs that are judged, and the metric.
+    fused, device
+        As for `Judge`.
     """
 
     host: Host
@@ -97,12 +95,12 @@ class Yardstick:
         return cls(model.host, data, floats, described, choice, fused, config.device)
 
     def on(self, host: Host) -> "Yardstick":
-        """The same for programs of other weights; the reference stays what it was."""
+        """The same for programs of other weights; the float model's outputs stay the reference."""
         return replace(self, host=host)
 
     @property
     def metric(self) -> Metric:
-        """The figure."""
+        """The metric."""
         return self.choice.metric
 
     @property
@@ -112,7 +110,7 @@ class Yardstick:
 
     @property
     def written(self) -> Sequence[str]:
-        """Outputs that emitted graphs are judged by: what layers reach and is no state."""
+        """Outputs that emitted graphs are judged by: those that layers reach, without states."""
         kept = [output.name for output in self.outputs if output.reached and not output.state]
         return kept or [self.output]
 
@@ -121,7 +119,7 @@ class Yardstick:
         return self.floats[role]
 
     def targets(self, role: str) -> dict[str, Array]:
-        """What the outputs that are judged are compared with: labels, or the float model's.
+        """Targets of the outputs that are judged: labels, or outputs of the float model.
 
         Raises
         ------
@@ -139,7 +137,7 @@ class Yardstick:
         return {name: labels for name in self.choice.outputs}
 
     def judge(self, role: str) -> Judge:
-        """What judges programs on the data of a role."""
+        """The judge of programs on the data of a role."""
         if role not in self._judges:
             self._judges[role] = Judge(
                 self.host,

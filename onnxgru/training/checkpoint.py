@@ -1,4 +1,4 @@
-"""Where a training stands, in a file, so that one that is killed can go on."""
+"""The state of a training in a file, from which a killed training goes on."""
 
 import io
 import pickle
@@ -11,12 +11,12 @@ from onnxgru.training.trace import import_torch
 
 
 class Checkpoint:
-    """Where an interrupted training stands, in one file that is replaced after every epoch.
+    """The state of a training in one file, which is replaced after every epoch.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file; its folder is made, if need be, with the first epoch.
+        The file; a missing folder is made with the first epoch.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,11 +24,11 @@ class Checkpoint:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether the file exists."""
         return self.path.is_file()
 
     def check(self, *, resume: bool) -> None:
-        """Refuse, before any work, what would lose an interrupted training or has none to resume.
+        """Check before any work that no interrupted training is lost, or that one can be resumed.
 
         Parameters
         ----------
@@ -49,7 +49,7 @@ class Checkpoint:
             )
 
     def load(self, identity: str) -> dict[str, Any] | None:
-        """Return what was saved last, None where the training begins.
+        """The state that was saved last; None where there is no file.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class Checkpoint:
         Raises
         ------
         OutputError
-            If the file is damaged, or of a training that differs in anything.
+            If the file is damaged, or belongs to a training with another identity.
         """
         if not self.is_there:
             return None
@@ -118,6 +118,6 @@ class Checkpoint:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what a process left that was killed while it wrote."""
+        """Remove files of processes that were killed while they wrote."""
         for left in self.path.parent.glob(f".{self.path.name}.*{files.PARTIAL}"):
             left.unlink(missing_ok=True)

@@ -21,13 +21,13 @@ class Descent:
     Parameters
     ----------
     trained : sequence of tensor
-        What is moved, in place.
+        Tensors that are moved in place.
     rate : float
-        The learning rate at its peak.
+        Largest learning rate.
     steps : int
-        In all.
+        Number of steps of the whole training.
     averaging : float
-        Decay of the running average, smaller in the first steps; 0: no average.
+        Decay of the running average, 0 to below 1, smaller in the first steps; 0: no average.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Descent:
         self._step = 0
 
     def copied(self) -> list[Tensor]:
-        """The tensors as they are now."""
+        """Copies of the tensors."""
         return [tensor.detach().clone() for tensor in self.trained]
 
     def follow(self, loss: Tensor) -> float:
-        """Move the tensors one step against the gradient of a loss, which is returned."""
+        """Move the tensors one step against the gradient of a loss; return the loss."""
         rate = self._rate * _pace(self._step, self._steps)
         found = advance(self._optimizer, loss, rate, GRADIENT_NORM)
         blend(self.average, self.trained, self._averaging, self._step)
@@ -55,12 +55,12 @@ class Descent:
         return found
 
     def averaged(self) -> AbstractContextManager[None]:
-        """The running average in the tensors, until the context ends."""
+        """Put the running average into the tensors until the context ends."""
         return self.replaced(self.average)
 
     @contextmanager
     def replaced(self, others: Sequence[Tensor]) -> Iterator[None]:
-        """Other numbers in the tensors, until the context ends."""
+        """Put other numbers into the tensors until the context ends."""
         before = self.copied()
         self._put(others)
         try:
@@ -73,7 +73,7 @@ class Descent:
             tensor.data.copy_(other)
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes."""
+        """The complete state in a form that can be saved."""
         return {
             "step": self._step,
             "trained": self.copied(),
@@ -82,7 +82,7 @@ class Descent:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to where `state` was taken."""
+        """Take over a state that `state` returned."""
         self._step = state["step"]
         self._put(state["trained"])
         self.average = list(state["average"])
@@ -140,7 +140,7 @@ def blend(average: Iterable[Tensor], tensors: Iterable[Tensor], decay: float, st
 
 
 def _pace(step: int, steps: int) -> float:
-    """Share of the learning rate at a step."""
+    """Share of the largest learning rate at a step."""
     return min(1.0, (step + 1) / max(1.0, WARM_UP * steps)) * half_cosine(step, steps)
 
 
@@ -151,9 +151,10 @@ def half_cosine(step: int, steps: int) -> float:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch's products in this thread, so that sums do not depend on the cores.
+    """Use one thread for torch's products, so that sums do not depend on the number of cores.
 
-    A worker leaves it so, for other workers' products would get more threads with its own.
+    The former number is restored in the main thread alone: it holds for the whole process, so a
+    worker that restored it would change the products of other workers.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The state of a fine-tuning: its epochs, what may still come of them, and where it stands."""
+"""The state of a fine-tuning: its epochs, the averages that may be kept, and random numbers."""
 
 import json
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from onnxgru.training.quantizers import Tensor
 
 @dataclass(frozen=True)
 class Epoch:
-    """A pass over the data.
+    """One pass over the training data.
 
     Parameters
     ----------
     number, total : int
-        From 0, before any step.
+        Number of the epoch, 0 before any step, and the last number.
     loss : float
-        Mean over its steps; NaN at 0.
+        Mean of the loss over the steps; NaN for number 0.
     error : float
-        Of the integers on validation.
+        Error of the integer program on validation data, smaller is better.
     """
 
     number: int
@@ -37,21 +37,21 @@ class TrainingState:
     Parameters
     ----------
     descent : Descent
-        What moves its tensors.
+        Moves the tensors.
     seed : int
-        Of the order of the data.
+        Seed of the order of the data.
     """
 
     def __init__(self, descent: Descent, seed: int) -> None:
         self.descent = descent
         self.generator = np.random.default_rng(seed)
         self.epochs: list[Epoch] = []
-        """Those done, with the one before any step."""
+        """All epochs that are done, number 0 first."""
         self.candidates: dict[int, list[Tensor]] = {}
-        """Averages after the epochs whose error no later one has reached: one will be kept."""
+        """Averages by epoch, of epochs with a smaller error than all later ones: one is kept."""
 
     def add(self, epoch: Epoch) -> None:
-        """Take note of an epoch that is done."""
+        """Add an epoch that is done, and its average."""
         self.epochs.append(epoch)
         self.candidates = {
             number: tensors
@@ -61,7 +61,7 @@ class TrainingState:
         self.candidates[epoch.number] = [tensor.clone() for tensor in self.descent.average]
 
     def state(self) -> dict[str, Any]:
-        """It all, as a checkpoint can hold it."""
+        """The complete training state in a form that can be saved."""
         return {
             "descent": self.descent.state(),
             "generator": json.dumps(self.generator.bit_generator.state),
@@ -70,7 +70,7 @@ class TrainingState:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to where `state` was taken."""
+        """Take over a state that `state` returned."""
         self.descent.restore(state["descent"])
         self.generator.bit_generator.state = json.loads(state["generator"])
         self.epochs = [Epoch(*row) for row in state["epochs"]]
