@@ -23,8 +23,8 @@ from onnxgru.passes.graph import source
 from onnxgru.passes.lowering.lower import Lowering
 from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
+from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate
 from onnxgru.runtime.walk import Group, Job, Walk
 
@@ -79,7 +79,7 @@ def pipeline(
     message: onnx.ModelProto,
     inputs: dict[str, np.ndarray],
     ranges: str = "plain",
-    wishes: Wishes | None = None,
+    declared: Declared | None = None,
     *,
     heads: bool = False,
 ) -> Pipeline:
@@ -87,7 +87,7 @@ def pipeline(
     model = ir.from_proto(message)
     Normalize(heads=heads)(model)
     layers = require(recognize(model), "test")
-    host = Host(model, layers, wishes)
+    host = Host(model, layers, declared)
     calibration = calibrate(Observation(model, layers), layers, [dataset(host, inputs)], "0" * 64)
     lower = Lowering(model.graph, layers, calibration, ranges=ranges)
     return Pipeline(model, layers, host, calibration, lower)

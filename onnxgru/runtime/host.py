@@ -17,8 +17,9 @@ from onnxgru.data.sources import join
 from onnxgru.passes.graph import source
 from onnxgru.passes.graph.axes import origins
 from onnxgru.passes.graph.values import named
+from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.delays import Tracer
-from onnxgru.runtime.interface import Interface, Wishes, find
+from onnxgru.runtime.interface import Interface, find
 from onnxgru.runtime.plan import LoopError, Plan
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 
@@ -37,7 +38,7 @@ class Host:
         Normalised; its recurrent nodes still in place.
     layers : sequence of Layer
         Layers whose nodes do not run here.
-    wishes : Wishes, optional
+    declared : Declared, optional
         The user's settings of inputs and outputs.
 
     Raises
@@ -49,14 +50,14 @@ class Host:
     """
 
     def __init__(
-        self, model: ir.Model, layers: Sequence[Layer], wishes: Wishes | None = None
+        self, model: ir.Model, layers: Sequence[Layer], declared: Declared | None = None
     ) -> None:
         self.layers = tuple(layers)
         self._graph = model.graph
         self._proto = source.proto(model)
         self._outputs = [output.name for output in self._proto.graph.output]
         self.interface: Interface = find(
-            self._proto, model.graph, self.layers, lambda: self.whole, wishes
+            self._proto, model.graph, self.layers, lambda: self.whole, declared
         )
         """Meaning of inputs and outputs."""
         self._values = named(model.graph)

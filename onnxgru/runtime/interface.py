@@ -15,7 +15,7 @@ one sequence per call.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any
 
@@ -29,6 +29,7 @@ from onnxgru.core.network import Layer
 from onnxgru.data.dataset import InputSpec, Signature
 from onnxgru.passes.graph.axes import origins
 from onnxgru.passes.graph.values import named
+from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.sessions import Run
 from onnxgru.runtime.states import pair, starts
 
@@ -73,59 +74,12 @@ class Interface:
         return {spec.name: spec.fed_by for spec in self.inputs if spec.fed_by is not None}
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """The user's settings of the interface.
-
-    Parameters
-    ----------
-    batch_axes : mapping of str to int or None
-        Axis of the sequences by input; None for inputs that are given once.
-    states : mapping of str to str, optional
-        Output by state input; None to find the states automatically.
-    """
-
-    batch_axes: Mapping[str, int | None] = field(default_factory=dict)
-    states: Mapping[str, str] | None = None
-
-    @classmethod
-    def parse(cls, batch_axes: Sequence[str], states: Sequence[str]) -> "Wishes":
-        """Read ``input=1`` or ``input=none``, and ``output=input`` or ``none``.
-
-        Raises
-        ------
-        UsageError
-            If a text is none of these.
-        """
-        axes: dict[str, int | None] = {}
-        for text in batch_axes:
-            name, equals, number = text.rpartition("=")
-            if not equals or not (number == "none" or number.isdecimal()):
-                raise UsageError(
-                    f"--batch-axis must be INPUT=AXIS, such as x=1, or INPUT=none for an input "
-                    f"that is given once, got {text!r}"
-                )
-            axes[name] = None if number == "none" else int(number)
-        if not states:
-            return cls(axes)
-        pairs: dict[str, str] = {}
-        for text in states:
-            output, equals, name = text.partition("=")
-            if text != "none" and not (equals and output and name):
-                raise UsageError(
-                    f"--state must be OUTPUT=INPUT, such as hn=h, or none, got {text!r}"
-                )
-            if equals:
-                pairs[name] = output
-        return cls(axes, pairs)
-
-
 def find(
     model: onnx.ModelProto,
     graph: ir.Graph,
     layers: Sequence[Layer],
     run: Callable[[], Run],
-    wishes: Wishes | None = None,
+    declared: Declared | None = None,
 ) -> Interface:
     """Find the meaning of the inputs and outputs of a normalised model.
 
@@ -139,7 +93,7 @@ def find(
         Its layers.
     run : callable
         Loads the float model; called only if something must be measured.
-    wishes : Wishes, optional
+    declared : Declared, optional
         The user's settings.
 
     Raises
@@ -149,7 +103,7 @@ def find(
     UsageError
         If the user names an input, output or axis that the model does not have.
     """
-    return _Search(model, graph, layers, run, wishes or Wishes()).interface()
+    return _Search(model, graph, layers, run, declared or Declared()).interface()
 
 
 class _Search:
@@ -161,10 +115,10 @@ class _Search:
         graph: ir.Graph,
         layers: Sequence[Layer],
         run: Callable[[], Run],
-        wishes: Wishes,
+        declared: Declared,
     ) -> None:
         self._model, self._graph, self._layers = model, graph, layers
-        self._run, self._wishes = run, wishes
+        self._run, self._declared = run, declared
         self._sequence: dict[str, list[int]] = {}  # axes of time by input
         self._batch: dict[str, list[int]] = {}  # axes that may be the batch's, by input
         self._sizes: dict[tuple[str, int], int] = {}  # what layers fix, whatever the file says
@@ -221,7 +175,7 @@ class _Search:
 
     def interface(self) -> Interface:
         """Decide, input by input, then output by output."""
-        self._check_wishes()
+        self._check_declared()
         outputs = [value.name for value in self._model.graph.output]
         axes = self._known()
         open_ = [n for n, s in self._specs.items() if n not in axes and s.shape]
@@ -254,8 +208,8 @@ class _Search:
         ]
         return Interface(tuple(specs), axes_out)
 
-    def _check_wishes(self) -> None:
-        for name, axis in self._wishes.batch_axes.items():
+    def _check_declared(self) -> None:
+        for name, axis in self._declared.batch_axes.items():
             if name not in self._specs:
                 raise UsageError(
                     f"--batch-axis {name}: the model has no input of that name; it has "
@@ -269,7 +223,7 @@ class _Search:
 
     def _known(self) -> dict[str, int | None]:
         """Axes that are given, followed, or have the name of such an axis."""
-        axes: dict[str, int | None] = dict(self._wishes.batch_axes)
+        axes: dict[str, int | None] = dict(self._declared.batch_axes)
         for name, spec in self._specs.items():
             if not spec.shape:
                 axes.setdefault(name, None)
@@ -513,7 +467,7 @@ class _Search:
     def _states(self, specs: Sequence[InputSpec]) -> dict[str, str]:
         """Output by state input: as the user gives it, or as structure and names tell clearly."""
         outputs = {v.name: v for v in self._model.graph.output}
-        if (told := self._wishes.states) is None:
+        if (told := self._declared.states) is None:
             return pair(self._graph, specs, self._model.graph.output)
         for name, output in told.items():
             spec = self._specs.get(name)

@@ -57,10 +57,10 @@ def from_data(
     DataError
         If the data do not fit the graph.
     """
-    wishes = noted({entry.key: entry.value for entry in model.metadata_props})
+    declared = noted({entry.key: entry.value for entry in model.metadata_props})
     if states := recorded(model):
-        return _steps(model, data, wishes.batch_axes if wishes else {}, states)
-    host = Host(ir.from_proto(model), (), wishes)
+        return _steps(model, data, declared.batch_axes if declared else {}, states)
+    host = Host(ir.from_proto(model), (), declared)
     loaded = recordings.recorded(host, data).parts[0]
     taken = loaded.take(STEPS if loaded.streams else RECORDINGS)
     calls = [_ordered(model, c.inputs) for c, _ in taken.calls(host.batch, RECORDINGS)]

@@ -21,8 +21,8 @@ from onnxgru.passes.graph import source
 from onnxgru.passes.graph.axes import rank
 from onnxgru.passes.graph.source import Origin
 from onnxgru.runtime import counting
+from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.host import MOST, Host
-from onnxgru.runtime.interface import Wishes
 from onnxgru.session import outputs
 from onnxgru.session.judge import Judge
 from onnxgru.session.model import Model
@@ -147,7 +147,7 @@ def evaluate(
     if not (isinstance(metric, str) or callable(metric)):
         raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
     read = [source.read(file) for file in files]
-    told = next(filter(None, (noted(model.metadata_props) for model in read)), Wishes())
+    told = next(filter(None, (noted(model.metadata_props) for model in read)), Declared())
     hosts = [_host(file, model, told) for file, model in zip(files, read, strict=True)]
     host, described = hosts[0]
     loaded = recorded(host, data)
@@ -235,7 +235,7 @@ def _eliminated(model: ir.Model, host: Host, data: Recorded) -> float | None:
 
 
 def _host(
-    origin: Origin, model: ir.Model, told: Wishes
+    origin: Origin, model: ir.Model, told: Declared
 ) -> tuple[Host, tuple[outputs.ModelOutput, ...]]:
     """A model that can be run, and its outputs: as the metadata say, where onnxgru wrote it.
 
@@ -244,7 +244,7 @@ def _host(
     own = noted(model.metadata_props)
     if own is None:
         read = Model.of(origin, model)
-        read = replace(read, wishes=_fitting(told, read.normal))
+        read = replace(read, declared=_fitting(told, read.normal))
         states = read.host.interface.states.values()
         return read.host, outputs.describe(read.normal.graph, read.recognition.layers, states)
     kept = json.loads(model.metadata_props.get(metadata.OUTPUTS, "[]"))
@@ -255,7 +255,7 @@ def _host(
     )
 
 
-def _fitting(told: Wishes, model: ir.Model) -> Wishes:
+def _fitting(told: Declared, model: ir.Model) -> Declared:
     """Nothing where a model has other inputs or outputs than those that were told of."""
     inputs = {value.name: rank(value) or 0 for value in model.graph.inputs}
     names = {value.name for value in model.graph.outputs}
@@ -263,7 +263,7 @@ def _fitting(told: Wishes, model: ir.Model) -> Wishes:
         name in inputs and (axis is None or axis < inputs[name])
         for name, axis in told.batch_axes.items()
     )
-    return told if fits and names.issuperset((told.states or {}).values()) else Wishes()
+    return told if fits and names.issuperset((told.states or {}).values()) else Declared()
 
 
 def _run(path: Path, host: Host, data: Recorded) -> dict[str, Array]:

@@ -15,8 +15,8 @@ from onnxgru.passes.graph.source import Origin
 from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import Recognition, recognize, require
 from onnxgru.passes.recognize.retune import Retune
+from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation
 from onnxgru.settings.config import Config
 
@@ -40,7 +40,7 @@ class Model:
         Its layers, and what stays in float.
     include, exclude : sequence of str
         Which nodes were to be recognised, as for `recognize`.
-    wishes : Wishes
+    declared : Declared
         What the user says of inputs and outputs.
     """
 
@@ -49,7 +49,7 @@ class Model:
     recognition: Recognition
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
-    wishes: Wishes = field(default_factory=Wishes)
+    declared: Declared = field(default_factory=Declared)
 
     @classmethod
     def read(
@@ -57,7 +57,7 @@ class Model:
         given: object,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        wishes: Wishes | None = None,
+        declared: Declared | None = None,
         *,
         head: bool = False,
     ) -> "Model":
@@ -69,7 +69,7 @@ class Model:
             As for `onnxgru.passes.graph.source.origin`.
         include, exclude : sequence of str
             As for `recognize`.
-        wishes : Wishes, optional
+        declared : Declared, optional
             What the user says of inputs and outputs.
         head : bool
             Whether dense layers are quantised too.
@@ -82,7 +82,7 @@ class Model:
             If a name matches no recurrent node.
         """
         origin = source.origin(given)
-        return cls.of(origin, source.read(origin), include, exclude, wishes, head=head)
+        return cls.of(origin, source.read(origin), include, exclude, declared, head=head)
 
     @classmethod
     def of(
@@ -91,7 +91,7 @@ class Model:
         model: ir.Model,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
-        wishes: Wishes | None = None,
+        declared: Declared | None = None,
         *,
         head: bool = False,
     ) -> "Model":
@@ -100,7 +100,7 @@ class Model:
         found = recognize(model, include, exclude)
         if head and all(layer.recurrent for layer in found.layers):
             found = replace(found, notes=(*found.notes, NO_HEAD))
-        return cls(origin, model, found, include, exclude, wishes or Wishes())
+        return cls(origin, model, found, include, exclude, declared or Declared())
 
     @property
     def path(self) -> Path:
@@ -126,7 +126,7 @@ class Model:
     @cached_property
     def host(self) -> Host:
         """The float parts around the layers; raises what `Host` does."""
-        return Host(self.normal, self.recognition.layers, self.wishes)
+        return Host(self.normal, self.recognition.layers, self.declared)
 
     @cached_property
     def observation(self) -> Observation:
@@ -154,5 +154,5 @@ class Model:
 
 def read(given: object, config: Config) -> Model:
     """The model of a configuration; see `Model.read`."""
-    wishes = Wishes.parse(config.batch_axis, config.state)
-    return Model.read(given, config.include, config.exclude, wishes, head=config.head)
+    declared = Declared.parse(config.batch_axis, config.state)
+    return Model.read(given, config.include, config.exclude, declared, head=config.head)

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 
 from onnxgru.core import metadata
-from onnxgru.runtime.interface import Wishes
+from onnxgru.runtime.declared import Declared
 
 
-def noted(properties: Mapping[str, str]) -> Wishes | None:
+def noted(properties: Mapping[str, str]) -> Declared | None:
     """Batch axes and states of a graph, as `onnxgru.session.emission` noted them.
 
     Parameters
@@ -17,11 +17,11 @@ def noted(properties: Mapping[str, str]) -> Wishes | None:
 
     Returns
     -------
-    Wishes or None
+    Declared or None
         None for a graph that onnxgru did not write.
     """
     axes = properties.get(metadata.BATCH_AXES)
     if axes is None:
         return None
     states = properties.get(metadata.HANDED_ON)
-    return Wishes(json.loads(axes), None if states is None else json.loads(states))
+    return Declared(json.loads(axes), None if states is None else json.loads(states))

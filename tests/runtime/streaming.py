@@ -15,8 +15,8 @@ from onnxgru.data.sources import load
 from onnxgru.passes.lowering.lower import Lowering
 from onnxgru.passes.normal.normalize import Normalize
 from onnxgru.passes.recognize.layers import recognize, require
+from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.observation import Observation, calibrate
 from onnxgru.runtime.sessions import onnxruntime_session
 from tests.pipeline import Pipeline
@@ -188,10 +188,10 @@ def delayed(rotated: bool = False) -> onnx.ModelProto:
     return g.model(inputs, outputs)
 
 
-def delayed_wishes(rotated: bool = False) -> Wishes:
+def delayed_wishes(rotated: bool = False) -> Declared:
     names = ["past", "prev", "gain", *(["ring"] if rotated else [])]
     states = {name: f"{name}_next" for name in names} | {"h": "hn"}
-    return Wishes(dict.fromkeys(("x", *states), 0), states)
+    return Declared(dict.fromkeys(("x", *states), 0), states)
 
 
 def single(batch: int = 1) -> onnx.ModelProto:
@@ -246,16 +246,16 @@ def recordings(message: onnx.ModelProto, lengths: Sequence[int], seed: int = 3) 
     return [generator.standard_normal((1, n, *shape[1:])).astype(np.float32) for n in lengths]
 
 
-def host_of(message: onnx.ModelProto, wishes: Wishes | None = None) -> tuple[ir.Model, Host]:
+def host_of(message: onnx.ModelProto, declared: Declared | None = None) -> tuple[ir.Model, Host]:
     model = ir.from_proto(message)
     Normalize()(model)
-    return model, Host(model, require(recognize(model), "test"), wishes)
+    return model, Host(model, require(recognize(model), "test"), declared)
 
 
 def streaming(
-    message: onnx.ModelProto, lengths: Sequence[int] = (5, 3, 5), wishes: Wishes | None = None
+    message: onnx.ModelProto, lengths: Sequence[int] = (5, 3, 5), declared: Declared | None = None
 ) -> Streaming:
-    model, host = host_of(message, wishes)
+    model, host = host_of(message, declared)
     beside = host.batch or 1
     given = [{"x": np.repeat(a, beside, axis=0)} for a in recordings(message, lengths)]
     for index, batch in enumerate(given):  # recordings of one call differ

@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxgru.core.errors import ModelError, UsageError
-from onnxgru.runtime.interface import Interface, Wishes
+from onnxgru.runtime.declared import Declared
+from onnxgru.runtime.interface import Interface
 from tests import grus
 from tests.runtime import streaming
 from tests.runtime.streaming import Graph, host_of
@@ -17,8 +18,8 @@ from tests.runtime.streaming import Graph, host_of
 I, H = 4, 5  # noqa: E741 - the letter of the specification
 
 
-def interface(message: onnx.ModelProto, wishes: Wishes | None = None) -> Interface:
-    return host_of(message, wishes)[1].interface
+def interface(message: onnx.ModelProto, declared: Declared | None = None) -> Interface:
+    return host_of(message, declared)[1].interface
 
 
 def axes(found: Interface) -> dict[str, int | None]:
@@ -114,14 +115,14 @@ def test_measured_where_it_cannot_be_followed(x: Sequence[Any]) -> None:
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_measured_at_a_fixed_batch(size: int) -> None:
-    found = interface(branch((7, size, I)), Wishes({"x": 1}))
+    found = interface(branch((7, size, I)), Declared({"x": 1}))
     assert (axes(found)["x"], found.batch) == (1, size)
     if size == 1:
         assert axes(interface(branch((7, 1, I)))) == {"x": 1, "flag": None}
 
 
 def test_told() -> None:
-    found = interface(branch(("T", "B", I)), Wishes({"x": 1, "flag": None}))
+    found = interface(branch(("T", "B", I)), Declared({"x": 1, "flag": None}))
     assert axes(found) == {"x": 1, "flag": None}
     assert found.outputs == {"y": 1}
 
@@ -260,14 +261,14 @@ def test_states_without_an_axis_of_recordings(free: bool) -> None:
     assert found.outputs == {"y": 0, "hn": None}
     row = interface(streaming.flat((1, H))).inputs[0]
     assert (row.shape, row.batch_axis, row.bare) == ((1, H), 0, False)
-    alone = interface(message, Wishes(states={})).inputs[0]  # given once
+    alone = interface(message, Declared(states={})).inputs[0]  # given once
     assert (alone.shape, alone.batch_axis, alone.bare) == ((H,), None, False)
 
 
 def test_states_are_told() -> None:
-    assert interface(denoiser(), Wishes(states={})).states == {}
-    assert interface(denoiser(), Wishes(states={"h": "hn"})).states == {"h": "hn"}
-    assert interface(denoiser(), Wishes(states={"x": "y"})).states == {"x": "y"}
+    assert interface(denoiser(), Declared(states={})).states == {}
+    assert interface(denoiser(), Declared(states={"h": "hn"})).states == {"h": "hn"}
+    assert interface(denoiser(), Declared(states={"x": "y"})).states == {"x": "y"}
 
 
 def buffers(names: Mapping[str, str], kept: bool = True) -> Interface:
@@ -327,29 +328,29 @@ def test_states_in_doubt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "words"),
+    ("declared", "words"),
     [
         (
-            Wishes({"z": 0}),
+            Declared({"z": 0}),
             r"^--batch-axis z: the model has no input of that name; it has x, h$",
         ),
-        (Wishes({"x": 3}), r"^--batch-axis x=3: the input has 3 axes, counted from 0$"),
+        (Declared({"x": 3}), r"^--batch-axis x=3: the input has 3 axes, counted from 0$"),
         (
-            Wishes(states={"g": "hn"}),
+            Declared(states={"g": "hn"}),
             r"^--state hn=g: the model has no input 'g'; it has x, h$",
         ),
         (
-            Wishes(states={"h": "z"}),
+            Declared(states={"h": "z"}),
             r"^--state z=h: the model has no output 'z'; it has y, hn$",
         ),
         (
-            Wishes(states={"h": "y"}),
+            Declared(states={"h": "y"}),
             r"^--state y=h: the output must have the shape of the input h float32 \(1, 1, 5\), "
             r"it has \[1, 4\]$",
         ),
     ],
 )
-def test_wishes_that_cannot_be(wishes: Wishes, words: str) -> None:
+def test_declarations_that_cannot_be(declared: Declared, words: str) -> None:
     message = denoiser()
     message.graph.node[-1].input[1] = "row"
     message.graph.node.insert(0, helper.make_node("Squeeze", ["x", "axis"], ["row"], name="row"))
@@ -361,7 +362,7 @@ def test_wishes_that_cannot_be(wishes: Wishes, words: str) -> None:
     )
     del message.graph.output[0].type.tensor_type.shape.dim[0]
     with pytest.raises(UsageError, match=words):
-        interface(message, wishes)
+        interface(message, declared)
 
 
 def test_inputs_of_two_batches() -> None:
@@ -376,7 +377,7 @@ def test_inputs_of_two_batches() -> None:
         r"which axis holds them, such as --batch-axis x=0, or --batch-axis x=none for an input "
         r"that is given once$",
     ):
-        interface(message, Wishes({"x": 1, "v": 0}))
+        interface(message, Declared({"x": 1, "v": 0}))
 
 
 def test_models_that_mix_recordings() -> None:
@@ -395,7 +396,7 @@ def test_models_that_mix_recordings() -> None:
         r"once$",
     ):
         interface(message)
-    assert axes(interface(message, Wishes({"x": 1}))) == {"x": 1}
+    assert axes(interface(message, Declared({"x": 1}))) == {"x": 1}
 
 
 def test_inputs_that_are_no_tensors() -> None:
@@ -411,16 +412,16 @@ def test_inputs_that_are_no_tensors() -> None:
 
 
 def test_parse() -> None:
-    assert Wishes.parse([], []) == Wishes()
-    assert Wishes.parse(["x=1", "a=b=0", "v=none"], ["hn=h", "c_out=c"]) == Wishes(
+    assert Declared.parse([], []) == Declared()
+    assert Declared.parse(["x=1", "a=b=0", "v=none"], ["hn=h", "c_out=c"]) == Declared(
         {"x": 1, "a=b": 0, "v": None}, {"h": "hn", "c": "c_out"}
     )
-    assert Wishes.parse([], ["none"]) == Wishes({}, {})
+    assert Declared.parse([], ["none"]) == Declared({}, {})
     for text in ("x", "x=", "x=-1", "x=one", "1"):
         with pytest.raises(UsageError, match=rf"--batch-axis must be INPUT=AXIS.*got '{text}'$"):
-            Wishes.parse([text], [])
+            Declared.parse([text], [])
     for text in ("h", "=h", "hn=", "="):
         with pytest.raises(
             UsageError, match=rf"--state must be OUTPUT=INPUT, .* or none, got '{text}'$"
         ):
-            Wishes.parse([], [text])
+            Declared.parse([], [text])

@@ -13,8 +13,8 @@ import pytest
 from onnxgru.data.dataset import Dataset
 from onnxgru.data.intervals import recordings
 from onnxgru.data.sources import load
+from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.evaluator import Evaluator
-from onnxgru.runtime.interface import Wishes
 from onnxgru.runtime.plan import LoopError
 from onnxgru.runtime.population import PopulationEvaluator
 from onnxgru.runtime.verify import oracle_engine, verify
@@ -50,10 +50,10 @@ CARRIED = {"slices, joined": {0, 1}, "gathered, scattered": {0, 1}, "split, join
 @cache
 def made(name: str) -> Streaming:
     build, settings = (MODELS | LOOPED)[name]
-    wishes = None
+    declared = None
     if build is streaming.delayed:
-        wishes = streaming.delayed_wishes(*settings)
-    return streaming.streaming(build(*settings), wishes=wishes)
+        declared = streaming.delayed_wishes(*settings)
+    return streaming.streaming(build(*settings), declared=declared)
 
 
 def stacked(parts: list[dict[str, Array]], axes: Mapping[str, int | None]) -> dict[str, Array]:
@@ -250,7 +250,7 @@ def test_files_of_one_frame_each_are_one_recording(tmp_path: Path) -> None:
 
 def test_no_states_are_handed_on_if_told_so() -> None:
     message = streaming.stacked()
-    _, host = streaming.host_of(message, Wishes(states={}))
+    _, host = streaming.host_of(message, Declared(states={}))
     assert host.interface.states == {}
     data = made("slices, joined").data
     assert host.handed_on(data) is data

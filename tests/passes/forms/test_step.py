@@ -10,7 +10,7 @@ from onnxgru.passes.emission.emit import Emit
 from onnxgru.passes.forms.form import Form
 from onnxgru.passes.forms.step import Step
 from onnxgru.passes.graph import source
-from onnxgru.runtime.interface import Wishes
+from onnxgru.runtime.declared import Declared
 from tests import grus
 from tests.pipeline import pipeline
 
@@ -104,7 +104,7 @@ def test_a_length_that_cannot_be_followed_is_left() -> None:
     ):
         message.graph.node.insert(1 + index, helper.make_node(kind, inputs, [output], name=output))
     next(node for node in message.graph.node if node.name == "gru0").input[0] = "again"
-    made = pipeline(message, {"X": np.ones((3, 5, 4), np.float32)}, wishes=Wishes({"X": 0}))
+    made = pipeline(message, {"X": np.ones((3, 5, 4), np.float32)}, declared=Declared({"X": 0}))
     assert not Step(made.layers, 5)(made.model.clone()).modified
     with pytest.raises(ModelError, match="/gru0: its time axis cannot be followed to an input of"):
         Step(made.layers)(made.model.clone())
