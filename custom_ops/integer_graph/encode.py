@@ -13,8 +13,8 @@ Each of these needs a dividend below 2^24. Others lose the remainder first, ``v 
 makes them exact in float32 where s is 7 or more.
 
 OpenVINO computes a product with weights in float32 too, and with it everything up to the first
-operator that it has for integers alone, so that a division would leave a fraction. A Max that
-changes nothing is such an operator.
+operator that is no part of the same kernel, so that a division would leave a fraction. A Concat of
+products is such an operator, and so is a Max that changes nothing.
 """
 
 from collections import Counter
@@ -85,11 +85,9 @@ class Encoding:
         return self._terms.solid(found) if term.operation == "matmul" and self._solid else found
 
     def _products(self, term: Term) -> Term:
-        """Products side by side, of which no runtime goes on with any in float32."""
+        """Products side by side: a Concat, behind which no runtime goes on in float32."""
         encoded = [self(operand) for operand in term.operands]
-        bare = [e.operands[0] if e.operation == "solid" else e for e in encoded]
-        joined = self._terms.join(bare)
-        return self._terms.solid(joined) if self._solid else joined
+        return self._terms.join([e.operands[0] if e.operation == "solid" else e for e in encoded])
 
     def _shifted(self, term: Term) -> tuple[Term, Constant | None]:
         """A term as another one and a constant that is added."""
@@ -251,11 +249,29 @@ class Encoding:
             ((one, factor),) = pairs
             if one.operation == "look" and self._users[one] == 1 and not _many(factor, offset, one):
                 return self._looked(one, factor, offset)
+        pairs = tuple(self._held(*pair) for pair in pairs)
         for moved in (True, False):
             found = self._with_offsets(pairs, offset, moved=moved)
             if found is not None:
                 return found
         raise ValueError("a sum does not fit int32")
+
+    def _held(self, one: Term, factor: Constant | None) -> Pair:
+        """A product times a factor, as a product that has the factor in a table that it reads."""
+        if factor is None or one.operation != "product" or self._users[one] > 1:
+            return one, factor
+        left, right = one.operands
+        for held, other in ((right, left), (left, right)):
+            (look, _), *more = held.pairs
+            if more or look.operation != "look" or self._users[look] > 1 or self._users[held] > 1:
+                continue
+            scaled = self._terms.scaled(held, factor)
+            if _many(factor, None, look) or self._line(look) or isinstance(scaled, Constant):
+                continue
+            product = self._terms.product(other, scaled)
+            if scaled.fits and product.fits:
+                return product, None
+        return one, factor
 
     def _with_offsets(
         self, pairs: Sequence[Pair], offset: Constant | None, *, moved: bool

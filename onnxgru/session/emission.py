@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from onnxgru.core import metadata
+from onnxgru.core import brief, metadata
 from onnxgru.core.errors import ModelError
 from onnxgru.core.program import IntegerProgram
 from onnxgru.core.scheme import Scheme
@@ -141,7 +141,7 @@ class Emission:
         host = self.model.host
         model.producer_name, model.producer_version = "onnxgru", __version__
         notes = {
-            metadata.SCHEME: scheme.brief(),
+            metadata.SCHEME: brief.dumped(scheme),
             metadata.SIZES: account(program).to_dict(),
             metadata.BATCH_AXES: {s.name: None if s.bare else s.batch_axis for s in host.signature},
             metadata.HANDED_ON: host.interface.states,

@@ -6,9 +6,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxgru.core import metadata
+from onnxgru.core import brief, metadata
 from onnxgru.core.network import Layer, LinearOperator
-from onnxgru.core.scheme import LinearScheme, Scheme
+from onnxgru.core.scheme import LinearScheme
 from onnxgru.passes.graph import recurrent, source
 from onnxgru.passes.graph.source import Origin
 from onnxgru.passes.lowering.estimate import estimate
@@ -144,7 +144,7 @@ def _inspected(origin: Origin, *, head: bool) -> Inspection:
     notes: tuple[str, ...] = ()
     nothing, flash = "", {}
     if written:
-        scheme = Scheme.parse(json.loads(model.metadata_props[metadata.SCHEME]), str(path))
+        scheme = brief.parsed(json.loads(model.metadata_props[metadata.SCHEME]), str(path))
         sizes = json.loads(model.metadata_props[metadata.SIZES])
         rows = tuple(_scheme_row(name, entry) for name, entry in scheme.operators.items())
     else:

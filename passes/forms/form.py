@@ -7,9 +7,6 @@ import onnx_ir as ir
 from onnxgru.core.errors import ModelError, UsageError
 from onnxgru.passes import FORMS
 
-MANY = 32
-"""Recordings per call from which it is faster that a step of a scan computes everything itself."""
-
 
 @dataclass(frozen=True)
 class Form:
@@ -53,10 +50,10 @@ class Form:
     def whole(self) -> bool:
         """Whether a step computes everything itself, and nothing is computed for all steps before.
 
-        With many recordings, the values of all steps do not fit a processor's cache.
+        The values of all steps of many recordings do not fit a processor's cache, and what follows
+        a product is in the graph once, for the input and the state together.
         """
-        many = self.batch is not None and self.batch >= MANY
-        return self.name == "step" or (self.name == "scan" and many)
+        return self.name != "unrolled"
 
 
 def length(form: Form, layer: str, x: ir.Value | None) -> int:

@@ -473,7 +473,7 @@ def test_whole_recurrences_hold_8_and_32_bit_integers_only(case: grus.Case, form
     message = model.emit(model.mixed(2), Form(form))
     types = element_types(message)
     values = recurrent_values(model, message)
-    assert len(values) > 100
+    assert len(values) > (10 if form == "scan" else 100)  # the body of a Scan has a test of its own
     counting = {v for n in message.graph.node if LENGTHS.search(n.name) for v in n.output}
     lengths = (values & counting) | {"lengths"}
     require_integers(values - lengths, types, biases(message))

@@ -3,10 +3,10 @@
 import onnx
 import pytest
 
-from onnxgru.passes.forms.form import MANY, Form
+from onnxgru.passes.forms.form import Form
 from tests import grus
 from tests.pipeline import pipeline
-from tests.runtime.exact import require_exact
+from tests.runtime.exact import to_step
 
 
 def sizes(value: onnx.ValueInfoProto) -> list[int | str | None]:
@@ -37,16 +37,26 @@ def test_every_step_of_an_unrolled_graph_has_a_batch_that_is_known(named: bool) 
 
 
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
-def test_steps_of_many_recordings_read_the_input_themselves(direction: str) -> None:
-    """Then the values of all steps are never in memory at once, and the codes are the same."""
-    case = grus.Case(T=3, B=MANY, I=3, H=4, direction=direction, dynamic=False)
+def test_steps_read_the_input_themselves(direction: str) -> None:
+    """Then the values of all steps are never in memory at once."""
+    case = grus.Case(T=3, B=2, I=3, H=4, direction=direction, dynamic=False)
     model = pipeline(grus.model(case), grus.feeds(case))
-    form = Form("scan", batch=case.B)
-    assert form.whole and not Form("scan", batch=MANY - 1).whole and not Form("scan").whole
-    for program in (model.uniform(8), model.mixed(1)):
-        require_exact(model, program, grus.feeds(case), form)
-    scans = [node for node in model.emit(program, form).graph.node if node.op_type == "Scan"]
+    emitted = model.emit(model.uniform(8), Form("scan"))
+    scans = [node for node in emitted.graph.node if node.op_type == "Scan"]
     assert len(scans) == case.D
     for scan in scans:
         (body,) = (attribute.g for attribute in scan.attribute if attribute.name == "body")
-        assert [sizes(value) for value in body.input] == [[MANY, case.H], [MANY, case.I]]
+        assert [sizes(value) for value in body.input] == [[case.B, case.H], [case.B, case.I]]
+    assert Form("step").whole and not Form("unrolled", steps=3).whole
+
+
+@pytest.mark.parametrize("form", ["step", "unrolled"])
+def test_factors_of_products_are_in_tables(form: str) -> None:
+    """And products side by side are joined, which needs no Max behind it."""
+    case = grus.Case(T=2, B=2, I=3, H=4, dynamic=False)
+    model = pipeline(grus.model(case), grus.feeds(case))
+    model = to_step(model) if form == "step" else model
+    emitted = model.emit(model.uniform(8), Form(form))
+    names = " ".join(node.name for node in emitted.graph.node)
+    assert "/state.new/product" in names and "/state.new/scaled" not in names
+    assert ("/integer" in names) == (form == "unrolled")
