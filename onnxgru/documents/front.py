@@ -7,6 +7,7 @@ from typing import Any
 from onnxgru.core.errors import SchemeError, UsageError
 from onnxgru.core.scheme import Scheme
 from onnxgru.data.intervals import Interval
+from onnxgru.documents.reading import read
 
 FORMAT = "onnxgru.front/1"
 NAME = "front.json"
@@ -225,19 +226,9 @@ class Front:
             If something is missing.
         """
         try:
-            return cls(
-                Metric(**document["metric"]),
-                dict(document["objectives"]),
-                document["size"],
-                document.get("accumulator_bits", 0),
-                document["float_validation"],
-                dict(document["sequences"]),
-                tuple(document["genes"]),
-                tuple(Uniform(**_read(entry)) for entry in document["uniform"]),
-                tuple(Member(**_read(entry)) for entry in document["members"]),
-                document["chosen"],
-            )
-        except (KeyError, TypeError) as error:
+            chosen = document["chosen"]  # not the default, which is for fronts in the making
+            return read(cls, {"accumulator_bits": 0, **document, "chosen": chosen})
+        except (KeyError, TypeError, AttributeError) as error:
             raise SchemeError(
                 f"{where}: must be a front that this version wrote, but {error} is wrong with it; "
                 "search again"
@@ -367,16 +358,6 @@ class Front:
     def grown(self, member: Member) -> "Front":
         """The front with a further member."""
         return replace(self, members=(*self.members, member))
-
-
-def _read(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with tuples for lists; fields of other versions are left out."""
-    known = {*Member.__dataclass_fields__, *Uniform.__dataclass_fields__}
-    return {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in entry.items()
-        if key in known
-    }
 
 
 def _listed(interval: Interval | None) -> list[float] | None:
