@@ -1,4 +1,4 @@
-"""What a long piece of work tells its caller while it runs."""
+"""Events that a long piece of work sends to its caller while it runs."""
 
 import sys
 import warnings
@@ -11,7 +11,7 @@ from onnxgru.search.nsga import Progress
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know; `text` is one sentence."""
+    """A warning for the user; `text` is one sentence without a full stop."""
 
     text: str
 
@@ -25,23 +25,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """`sequences` have been seen by calibration."""
+    """Calibration has read `sequences` sequences so far."""
 
     sequences: int
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a search looks for, and what its members are compared with.
+    """The goal of a search, and the figures of uniform 8 bits to compare with.
 
     Parameters
     ----------
     metric, unit : str
-        Of the figures on validation.
+        Name and unit of the figures on validation data.
     size : str
-        What the last objective is called.
+        Name of the last objective, by which a member is chosen.
     size_unit : str
-        Its unit, empty where the name says it.
+        Unit of that objective; empty where its name has the unit.
     drop : str
         The allowed drop with its unit.
     uniform : tuple of float
@@ -63,17 +63,17 @@ class Searched:
     Parameters
     ----------
     progress : Progress
-        Where the search stands.
+        Counts of generations and evaluations, and the candidate.
     quality : float
-        The candidate's figure on validation.
+        Figure of the candidate on validation data.
     size : float
-        Its last objective.
+        Last objective of the candidate.
     best_size : float or None
-        The smallest size within the allowed drop below `best` so far.
+        Smallest size so far within the allowed drop below `best`; None where there is none.
     best : float
-        The best figure so far, uniform 8 bits included.
+        Best figure so far, uniform 8 bits included.
     goal : Goal
-        What is looked for.
+        The goal of the search.
     """
 
     progress: Progress
@@ -86,7 +86,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Measured:
-    """`done` of `total` measurements of a sensitivity have been made."""
+    """`done` of `total` measurements of sensitivity have been made."""
 
     done: int
     total: int
@@ -102,7 +102,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class Widened:
-    """Widths have grown to so many of at most `limit` flash bytes."""
+    """Widening has reached `flash_bytes` of at most `limit` bytes."""
 
     flash_bytes: int
     limit: int
@@ -115,11 +115,11 @@ class EpochEnded:
     Parameters
     ----------
     epoch, epochs : int
-        Its number, 0 before any step, and how many there will be.
+        Number of the epoch, 0 before any step, and the number of the last one.
     loss : float
-        Mean over its steps; NaN at 0.
+        Mean of the loss over the steps; NaN for number 0.
     quality : float
-        Of the integers on validation.
+        Figure of the integer program on validation data.
     """
 
     epoch: int
@@ -133,12 +133,12 @@ Listener = Callable[[Event], None]
 
 
 def check(listener: object) -> None:
-    """Refuse a listener that cannot be called.
+    """Check that a listener can be called.
 
     Raises
     ------
     UsageError
-        If it is none.
+        If it cannot.
     """
     if not callable(listener):
         raise UsageError(
@@ -148,12 +148,12 @@ def check(listener: object) -> None:
 
 
 class Teller:
-    """Hands on what the user should know, each sentence once.
+    """Sends notices to a listener, each sentence once.
 
     Parameters
     ----------
     listener : callable
-        Receives it.
+        Receives the notices.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -161,18 +161,18 @@ class Teller:
         self._told: set[str] = set()
 
     def __call__(self, sentence: str) -> None:
-        """Hand on a sentence, if it is new."""
+        """Send a sentence as a notice, unless it has been sent before."""
         if sentence not in self._told:
             self._told.add(sentence)
             self._listener(Notice(sentence))
 
 
 def silent(_event: Event) -> None:
-    """Listen to nothing."""
+    """A listener that ignores all events."""
 
 
 def warned(event: Event) -> None:
-    """Listen to notices only: they become warnings of Python, of the caller's line."""
+    """A listener that turns notices into Python warnings of the caller's line."""
     if not isinstance(event, Notice):
         return
     level, frame = 2, sys._getframe(1)

@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost: not by libraries that swallow it, nor while a library works for long."""
+"""Ctrl-C is heard even where a library swallows it or works for a long time."""
 
 import signal
 import threading
@@ -13,20 +13,21 @@ _PATIENCE = 0.1
 
 
 class AbandonedError(Exception):
-    """Work that nobody waits for any more."""
+    """Ends the thread of work that was interrupted."""
 
 
 def attended(work: Callable[[Callable[[], None]], Found]) -> Found:
-    """Do work that may stay in a library for minutes, and hear Ctrl-C meanwhile.
+    """Do work that may stay in a library for minutes, and hear Ctrl-C all the time.
 
-    Python hears a signal between its own instructions only, and onnxruntime may take minutes to
-    load a long graph. So a thread does the work, and this one waits. After Ctrl-C the thread ends
-    as soon as it calls what it is given; a process that ends does not wait for it.
+    Python hears a signal only between its own instructions, and onnxruntime may take minutes to
+    load a long graph. So another thread does the work, and this one waits. After Ctrl-C the thread
+    ends when it next calls the function that it is given; the end of the process does not wait.
 
     Parameters
     ----------
     work : callable
-        Is given a function to call now and then, from where it may be abandoned.
+        The work. Its argument is a function to be called now and then, which ends the work after
+        Ctrl-C.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def attended(work: Callable[[Callable[[], None]], Found]) -> Found:
 
 
 class Interrupts:
-    """Remembers that the user has interrupted; does nothing beside the main thread."""
+    """Remembers Ctrl-C; does nothing outside of the main thread."""
 
     def __init__(self) -> None:
         self._caught = False
@@ -92,11 +93,11 @@ class Interrupts:
         signal.default_int_handler(number, frame)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt where one has been swallowed."""
+        """Raise KeyboardInterrupt where a library has swallowed one."""
         if self._caught:
             self.heed()
             raise KeyboardInterrupt
 
     def heed(self) -> None:
-        """Forget the interrupt: it has arrived."""
+        """Forget the interrupt, because it has been handled."""
         self._caught = False

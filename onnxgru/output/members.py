@@ -1,4 +1,4 @@
-"""What goes on from an output folder: picking another member of a front, and fine-tuning."""
+"""The verbs that start from an output folder: pick another member of a front, and fine-tune."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,7 +38,7 @@ from onnxgru.study.study import Study
 def study_of(
     session: Session, training: Dataset | None, checkpoints: Checkpoints | None = None
 ) -> tuple[Study, Lesson | None]:
-    """The search of a session, and what its candidates are fine-tuned by, if they are."""
+    """The search of a session, and the lesson of its candidates where these are fine-tuned."""
     if training is None or not session.config.finetune_candidates:
         return Study(*session.parts, session.listener), None
     candidates = Candidates(*session.parts, training, session.listener, checkpoints)
@@ -75,10 +75,10 @@ def pick(
     max_drop : float, optional
         The smallest member at most so far below the best figure on validation, in points or dB.
     widen : bool
-        What the member of ``max_bytes`` leaves of them goes to wider operators, where that silences
-        the most quantisation noise per byte. The result is added to the front.
+        Spend the bytes that the member leaves of ``max_bytes`` on wider operators, first where that
+        silences the most quantisation noise per byte. The result is added to the front.
     output : path, optional
-        Where to; ``member-07`` in the folder where left out, by the member's number.
+        Folder for the results; where left out, ``member-07`` in the folder, by the member's number.
     force : bool
         Replace what is there; with `folder` itself as `output`, replace its results.
     model : path or model, optional
@@ -88,7 +88,7 @@ def pick(
     metric : str or callable, optional
         The metric, where it was a Python function.
     profile : str, optional
-        Consumer that the graphs are for, as for `quantize`; that of the search where left out.
+        Consumer that the graphs are for, as for `quantize`; where left out, that of the search.
     listener : callable, optional
         Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
 
@@ -132,7 +132,7 @@ def pick(
 
 
 def _exceeded(found: int, limit: int) -> str:
-    """Says that a member is too large once it is fine-tuned; empty where it is not."""
+    """A sentence where a fine-tuned member is larger than the limit; empty elsewhere."""
     if found <= limit:
         return ""
     return (
@@ -191,12 +191,13 @@ def finetune(
     index : int, optional
         The member's number in ``front.csv``; the scheme that is in the folder where left out.
     settings : mapping, optional
-        Settings of `Config` that say how: ``epochs``, ``learning_rate`` and the like; what is left
-        out has the default of `Config`. Also as keywords.
+        Settings of fine-tuning by name: ``epochs``, ``learning_rate`` and the like, also as
+        keywords. Settings that are left out have the defaults of `Config`.
     start : path, optional
         The folder of an earlier fine-tuning of the same model, whose weights to start from.
     output : path, optional
-        Where to; ``finetuned`` in the folder where left out, ``member-07-finetuned`` for a member.
+        Folder for the results; where left out, ``finetuned`` in the folder, or
+        ``member-07-finetuned`` for a member.
     force : bool
         Replace what is there; with `folder` itself as `output`, replace its results.
     model : path or model, optional
@@ -264,7 +265,7 @@ def finetune(
 def _tuning_target(
     place: Path, index: int | None, where: str | Path | None, *, force: bool, resume: bool
 ) -> Folder:
-    """Where a fine-tuning goes, found free."""
+    """The folder that a fine-tuning writes, checked to be free."""
     if resume and force:
         raise UsageError("resume and force exclude each other; give one of them")
     _check_index(index)
@@ -282,7 +283,7 @@ def _tuned(
     lesson: Lesson,
     checkpoints: Checkpoints,
 ) -> Result:
-    """Fine-tune the scheme of a folder, and write it."""
+    """Fine-tune the scheme of a folder, and write the results."""
     summary = front = others = None
     if before.search is not None:
         front = front_of(place)
@@ -319,12 +320,12 @@ def _target(
 
 
 def _again(**given: object) -> dict[str, Any]:
-    """What was given again, which takes precedence over what a report names."""
+    """Arguments that are given; they take precedence over those in a report."""
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _begun(model: Model, config: Config, place: Path) -> Tuned:
-    """What an earlier fine-tuning of the same model left in a folder.
+    """Weights that an earlier fine-tuning of the same model left in a folder.
 
     Raises
     ------
@@ -343,7 +344,7 @@ def _begun(model: Model, config: Config, place: Path) -> Tuned:
 
 
 def _copied(place: Path) -> dict[str, bytes]:
-    """Files of a front for another folder."""
+    """Files of a front, to be written into another folder too."""
     names = ("front.json", "front.csv", "front.png")
     return {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
 
@@ -361,7 +362,7 @@ def _picked(
     *,
     checkpoints: Checkpoints | None = None,
 ) -> Result:
-    """Write the files of a member of a front, or of what it is widened to within some bytes."""
+    """Write the files of a member of a front, widened up to some bytes where these are given."""
     search = before.search
     if search is None:
         raise OutputError(
@@ -390,7 +391,7 @@ def _picked(
 def _widened(
     study: Study, front: Front, member: Member, max_bytes: int, tell: Listener
 ) -> tuple[Front, Member]:
-    """A front with what a member is widened to, and that."""
+    """The front with the widened member, and this member."""
     number = member.index
     tell(Stage(f"widening number {number} to at most {max_bytes:,} flash bytes"))
     genome = study.widened(

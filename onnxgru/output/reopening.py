@@ -1,4 +1,4 @@
-"""Opening a folder again: its documents, and the session that it was written from."""
+"""Opening an output folder again: its documents, its scheme, and the session that wrote it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
@@ -154,7 +154,7 @@ def session_of(
 
 
 def program_of(place: Path, model: object = None) -> tuple[Model, IntegerProgram]:
-    """The model and the integers that a folder was written with; no data are read.
+    """The float model and the integer program of a folder; no data are read.
 
     Parameters
     ----------
@@ -221,12 +221,12 @@ def _check_moments(place: Path, config: Config) -> None:
 
 
 def _model_of(place: Path, before: Report, model: object) -> Any:
-    """The model that was quantised: as given, where it was, or beside the results.
+    """The model that was quantised: as given, at its former path, or in the folder.
 
     Raises
     ------
     ModelError
-        If it is nowhere.
+        If there is none.
     """
     if model is not None:
         return Path(model) if isinstance(model, str) else origin(model)
@@ -241,7 +241,7 @@ def _model_of(place: Path, before: Report, model: object) -> Any:
 
 
 def _find_data(place: Path, before: Report, settings: dict[str, Any], listener: Listener) -> None:
-    """Where the data of each role are now.
+    """Fill in the sources of the data of each role.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a quantisation left behind: its figures with types, and its files."""
+"""The result of a quantisation: figures with types, and paths of files."""
 
 import shlex
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from onnxgru.documents.report import Report
 
 @dataclass(frozen=True)
 class Quality:
-    """A figure of one set of data.
+    """Figures of one role's data.
 
     Parameters
     ----------
     role : str
         "validation" or "holdout".
     integer : float or None
-        Of the integer model, in `unit`; None where it is not finite (dB of equal outputs).
+        Figure of the integer model, in `unit`; None where it is infinite (dB of equal outputs).
     float_model : float or None
-        Of the float model.
+        Figure of the float model.
     unit : str
         "%", "dB", or "" for a user's own metric.
     sequences : int or None
-        How many sequences it rests on.
+        Number of sequences behind the figures.
     interval : tuple of float, or None
         95 % interval of `integer`, where there is one.
     """
@@ -56,13 +56,13 @@ class ChosenMember:
     Parameters
     ----------
     index : int
-        Its number, for `onnxgru.pick`.
+        Number of the member, for `onnxgru.pick`.
     flash_bytes : int
-        Its size.
+        Bytes of flash that its layers need.
     mean_bits : float
         Bits per weight.
     validation, holdout : float or None
-        Its figures.
+        Its figures on these data, in the unit of the metric; None where there are no such data.
     """
 
     index: int
@@ -74,20 +74,20 @@ class ChosenMember:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What a quantisation left behind.
+    """The result of a quantisation.
 
     Parameters
     ----------
     folder : Path
         The output folder.
     report : dict
-        What ``report.json`` holds.
+        Content of ``report.json``.
     scheme : Scheme
-        Widths of the model written.
+        Widths of the model that was written.
     front : dict or None
-        What ``front.json`` holds, after a search.
+        Content of ``front.json`` after a search.
     home : Path, optional
-        The folder of the search, from which further members are picked; `folder` where left out.
+        Folder of the search, from which further members are picked; `folder` where left out.
     """
 
     folder: Path
@@ -98,22 +98,22 @@ class Result:
 
     @cached_property
     def parsed(self) -> Report:
-        """The report with types, as the report's page and the terminal read it."""
+        """The report as a typed record."""
         return Report.parse(self.report, str(self.folder))
 
     @property
     def integer(self) -> Path:
-        """The portable integer graph."""
+        """Path of the portable integer graph, ``integer.onnx``."""
         return self.folder / INTEGER
 
     @property
     def annotated(self) -> Path:
-        """The annotated float graph."""
+        """Path of the annotated float graph, ``annotated.onnx``."""
         return self.folder / ANNOTATED
 
     @property
     def page(self) -> Path:
-        """The report to look at in a browser."""
+        """Path of the report for a browser, ``report.html``."""
         return self.folder / PAGE
 
     @property
@@ -123,22 +123,22 @@ class Result:
 
     @property
     def ram_bytes(self) -> int:
-        """Bytes of RAM that they need per sequence."""
+        """Bytes of RAM that the quantised layers need per sequence."""
         return self.parsed.sizes.ram
 
     @property
     def mean_bits(self) -> float:
-        """Bits per weight."""
+        """Mean width of a weight in bits."""
         return self.parsed.sizes.mean_bits
 
     @property
     def metric(self) -> str:
-        """Name of the figure that `quality` is."""
+        """Name of the metric that `quality` is measured with."""
         return self.parsed.metric.name
 
     @property
     def quality(self) -> dict[str, Quality]:
-        """Figures by role: ``validation``, and ``holdout`` if there are such data."""
+        """Figures by role: ``validation``, and ``holdout`` where there are such data."""
         return {
             role: Quality(
                 role,
@@ -153,7 +153,7 @@ class Result:
 
     @property
     def members(self) -> tuple[ChosenMember, ...]:
-        """The front by size; nothing where there was no search."""
+        """Members of the front by size; empty where there was no search."""
         if self.front is None:
             return ()
         return tuple(
@@ -163,7 +163,7 @@ class Result:
 
     @property
     def pick_command(self) -> str:
-        """Command that picks another member, but for the flag that says which."""
+        """Command that picks another member, without the flag that names the member."""
         return f"onnxgru pick {shlex.quote(str(self.home or self.folder))}"
 
     def _rows(self) -> list[tuple[str, str]]:
@@ -186,7 +186,7 @@ class Result:
         )
 
     def _repr_html_(self) -> str:
-        """Form that notebooks show."""
+        """HTML that notebooks show."""
         cells = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
             f"<td style='text-align:left'>{escape(text)}</td></tr>"

@@ -24,16 +24,16 @@ Array = npt.NDArray[Any]
 def load(folder: str | Path, *, streaming: bool = False, model: object = None) -> "Runner":
     """Load the quantised model of an output folder, to run it in this process.
 
-    It gives the codes of ``integer.onnx``, and is faster than that: a layer is one compiled call.
-    Kernels are compiled when they are first needed, once on a machine.
+    It computes the codes of ``integer.onnx`` and is faster, because a layer is one compiled call.
+    Kernels are compiled at the first call, once per machine.
 
     Parameters
     ----------
     folder : path
         As ``onnxgru quantize``, ``pick`` or ``finetune`` left it.
     streaming : bool
-        Every call goes on where the last one ended, until `Runner.reset`: states of the layers are
-        kept, and the model's own states may be left out of what a call is given.
+        Every call continues the recording of the call before, until `Runner.reset`: states of the
+        layers are kept, and the model's own state inputs may be left out.
     model : path or model, optional
         The float model, where it has moved.
 
@@ -44,7 +44,7 @@ def load(folder: str | Path, *, streaming: bool = False, model: object = None) -
     ModelError
         If the float model is not there any more.
     UsageError
-        If `streaming` is asked of a layer that runs backwards.
+        If the folder is no path, or `streaming` is given and a layer runs backwards.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def load(folder: str | Path, *, streaming: bool = False, model: object = None) -
 
 
 class Runner:
-    """A quantised model that is called as a session of onnxruntime is.
+    """A quantised model with the interface of an onnxruntime session.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ class Runner:
     program : IntegerProgram
         Its layers.
     name : str
-        Where it comes from, for messages.
+        Name of the folder, for messages.
     streaming : bool
-        Every call goes on where the last one ended.
+        Every call continues the recording of the call before.
 
     Raises
     ------
     UsageError
-        If a layer runs backwards, which no stream can.
+        If `streaming` is given and a layer runs backwards.
     """
 
     def __init__(
@@ -94,22 +94,22 @@ class Runner:
         self.reset()
 
     def __repr__(self) -> str:
-        """Where it comes from, and what goes in and out."""
+        """The folder, the inputs and the outputs."""
         inputs = ", ".join(map(str, self.inputs))
         return f"<Runner of {self._name}: {inputs} -> {', '.join(self.outputs)}>"
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
-        """What a call takes; a state may be left out where calls go on."""
+        """Inputs of a call; states may be left out where calls continue a recording."""
         return tuple(self._host.signature)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what a call gives."""
+        """Names of the outputs."""
         return tuple(self._host.interface.outputs)
 
     def reset(self) -> None:
-        """Begin a new recording: all states as they are before the first step."""
+        """Begin a new recording: all states get their first values."""
         self._following: dict[str, Array] = {}
         self._held: dict[str, dict[str, Codes]] = {}
 
@@ -119,7 +119,7 @@ class Runner:
         Parameters
         ----------
         output_names : sequence of str or None
-            Wanted outputs; all in the model's order where None.
+            Names of the wanted outputs; None for all, in the model's order.
         feeds : mapping of str to ndarray
             Inputs by name, in the shapes that the float model takes.
 
@@ -157,7 +157,7 @@ class Runner:
         return [found[name] for name in names]
 
     def _kept(self, layer: IntegerLayer, batch: int) -> dict[str, Codes]:
-        """What a layer goes on with."""
+        """States that a layer continues with."""
         kept = self._held.get(layer.name, {})
         before = next((codes.shape[1] for codes in kept.values()), batch)
         if before != batch:
@@ -168,7 +168,7 @@ class Runner:
         return kept
 
     def _to_keep(self, layer: IntegerLayer, states: States) -> dict[str, Codes]:
-        """What the next call of a layer begins with, where the model does not hand it on itself."""
+        """States for the next call of a layer, without those that the model itself hands on."""
         if not self._streaming:
             return {}
         given = layer.ports.initial if self._fed_by else {}
@@ -194,7 +194,7 @@ class Runner:
 
 
 def _zeros(spec: InputSpec, found: Mapping[str, Array], inputs: Sequence[InputSpec]) -> Array:
-    """A state before the first call, for as many sequences as the other inputs have."""
+    """First value of a state input, for as many sequences as the other inputs have."""
     batch = next(
         (
             found[other.name].shape[other.batch_axis]

@@ -65,23 +65,23 @@ def finish(
     session : Session
         The model and its data.
     folder : Folder
-        Where to.
+        The folder that is written.
     scheme : Scheme
         Widths.
     training : Dataset, optional
-        What to fine-tune on.
+        Training data; where left out, nothing is fine-tuned.
     outcome : Outcome, optional
-        Of the search that the scheme comes from, if that has just ended.
+        Outcome of the search that has just ended with this scheme.
     summary, front : mapping and Front, optional
-        What an earlier one left in the folder.
+        Those of an earlier search that the scheme comes from.
     lesson : Lesson, optional
-        What fine-tuning starts from and is taught by, if that is known.
+        The start of the fine-tuning; made here where left out.
     others : mapping of str to bytes, optional
-        Files that change too.
+        Contents of further files by name.
     checkpoints : Checkpoints, optional
-        Where fine-tuning stands, to go on from; they go when everything is written.
+        Checkpoints of the fine-tuning, removed when everything is written.
     home : Folder, optional
-        Where the search was, whose member this is; `folder` where left out.
+        Folder of the search that the member belongs to; `folder` where left out.
     """
     home, others = home or folder, dict(others or {})
     if outcome is not None:  # whatever may happen below, a search is not lost
@@ -115,7 +115,7 @@ def finish(
 
 
 def growth(before: int, after: int) -> str:
-    """Says that fine-tuning made a program larger; empty where it did not.
+    """A sentence where fine-tuning made a program larger; empty elsewhere.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def front_files(front: Front, cloud: Sequence[tuple[float, float]]) -> dict[str,
 
 
 def _kept(folder: Folder, outcome: Outcome | None, *, tuned: bool = False) -> str:
-    """What a folder has where a model cannot be written, as the end of a sentence."""
+    """End of the sentence that says why no model was written: what is in the folder already."""
     kept = []
     if outcome is not None:
         kept.append(f"the search is in {folder.path}: front.csv, front.json and {JOURNAL}")
@@ -249,7 +249,7 @@ def report_page(
     sensitivity: Mapping[str, Any] | None,
     listener: Listener = silent,
 ) -> bytes:
-    """The page of a report, with what else is in its folder."""
+    """The page of a report, with the other documents in its folder."""
     evaluations: tuple[charts.Evaluation, ...] = ()
     if front is not None and report.search is not None:
         drop = report.search.max_drop
@@ -271,7 +271,7 @@ def history(
     max_drop: float,
     listener: Listener = silent,
 ) -> tuple[charts.Evaluation, ...]:
-    """What a folder's search evaluated; nothing where there is no journal, or an unreadable one."""
+    """Evaluations of a folder's search; empty where its journal is missing or cannot be read."""
     journal = folder.path / JOURNAL
     if not journal.is_file():
         return ()
@@ -283,7 +283,7 @@ def history(
 
 
 def _sensitivity(model: Model, folder: Folder, listener: Listener) -> dict[str, Any] | None:
-    """What was measured of this model before, if anything."""
+    """The folder's measurement of sensitivity; None where there is none of this model."""
     path = folder.path / SENSITIVITY
     if not path.is_file():
         return None
