@@ -56,13 +56,12 @@ def quantize(
     Parameters
     ----------
     model : path, bytes, ModelProto or onnx_ir.Model
-        An ONNX file with float recurrent layers, or what it would hold; that is kept as
-        ``source.onnx`` in the output folder.
+        An ONNX file with float recurrent layers, or its content. Content that is no file is written
+        to ``source.onnx`` in the output folder.
     config : Config, optional
-        Uniform 8 bits where left out.
+        Settings; uniform 8 bits where left out.
     listener : callable, optional
-        Receives the events of `onnxgru.events` while it works; where left out, warnings go to
-        `warnings.warn`.
+        Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
     **settings
         Settings of `Config`, such as ``quantize(model, bits=4)``; they take precedence over those
         of `config`.
@@ -70,11 +69,26 @@ def quantize(
     Returns
     -------
     Result
+        The figures and the files of the output folder.
 
     Raises
     ------
-    OnnxgruError
-        One of its kinds, with one sentence that says where, what is wrong, and what to do.
+    UsageError
+        If a setting is wrong or does not fit the model.
+    ModelError
+        If the model cannot be read, or has nothing that can be quantised.
+    DataError
+        If data do not fit the model.
+    SchemeError
+        If a scheme or calibration file does not fit the model.
+    OutputError
+        If the output folder cannot be written, or holds results.
+    OverflowProofError
+        If an accumulator could overflow.
+    VerificationError
+        If a graph computes other codes than the reference implementation.
+    ClusterError
+        If the Dask cluster of the setting ``scheduler`` cannot be used.
     """
     events.check(listener)
     config = _config(config, settings)
@@ -92,12 +106,12 @@ def quantize(
 
 
 def _config(config: object, settings: Mapping[str, Any]) -> Config:
-    """A configuration, and settings by name that take precedence over it.
+    """Join a configuration with settings by name, which take precedence.
 
     Raises
     ------
     UsageError
-        If it is none, or there is no such setting.
+        If the configuration is no `Config`, or a setting is unknown or wrong.
     """
     if config is None:
         return Config(**settings)
@@ -142,7 +156,7 @@ def _searched(file: Origin, config: Config, folder: Folder, listener: Listener) 
         if training is not None and config.force:
             folder.clear()  # before a teacher leaves its checkpoint there
         study, lesson = study_of(session, training, checkpoints)
-        study.prepare()  # but for that, nothing is written before all of this has succeeded
+        study.prepare()  # nothing is written before this has succeeded, but a teacher's checkpoint
         folder.open(force=config.force and training is None)
         try:
             outcome = study.run(folder.path / JOURNAL, resume=config.resume, workers=workers)
@@ -161,7 +175,7 @@ def _front(outcome: Outcome) -> dict[str, bytes]:
 
 
 def _workers(config: Config, listener: Listener) -> AbstractContextManager[Workers]:
-    """Threads, a device or a Dask cluster; one that is missing is refused before any work."""
+    """Threads, a device or a Dask cluster; a missing one is refused before any work."""
     if config.scheduler is not None:
         return cluster.connect(config.scheduler, metrics.title(config.metric), listener)
     if config.device != PROCESSOR:
@@ -176,7 +190,7 @@ def _output(path: Path, config: Config) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class SensitivityResult:
-    """What a measurement of sensitivity left behind.
+    """The result of a measurement of sensitivity.
 
     Parameters
     ----------
@@ -195,26 +209,31 @@ def measure_sensitivity(
 ) -> SensitivityResult:
     """Measure each operator alone at each width, everything else at 8 bits.
 
-    Writes ``sensitivity.json`` and ``sensitivity.png`` into the output folder, beside what
-    `quantize` wrote there or will write.
+    ``sensitivity.json`` and ``sensitivity.png`` are written into the output folder, beside the
+    files of `quantize` if there are any.
 
     Parameters
     ----------
     model : path, bytes, ModelProto or onnx_ir.Model
-        An ONNX file with float recurrent layers, or what it would hold.
+        An ONNX file with float recurrent layers, or its content.
     config : Config, optional
-        Data, metric, observer, granularity and widths; 8 is always what the others are compared
-        with.
+        Data, metric, observer, granularity and widths; every width is compared with 8 bits.
     listener : callable, optional
-        Receives the events of `onnxgru.events` while it works; where left out, warnings go to
-        `warnings.warn`.
+        Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
     **settings
-        Settings of `Config`, which take precedence over those of `config`.
+        Settings of `Config`; they take precedence over those of `config`.
+
+    Returns
+    -------
+    SensitivityResult
+        The figures, and the output folder.
 
     Raises
     ------
-    OnnxgruError
-        One of its kinds, with one sentence that says where, what is wrong, and what to do.
+    UsageError
+        If a setting is wrong, or belongs to `quantize` alone.
+    ModelError, DataError, OutputError, OverflowProofError
+        As for `quantize`.
     """
     events.check(listener)
     config = _config(config, settings)

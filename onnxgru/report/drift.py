@@ -2,7 +2,7 @@
 
 Errors of a state are handed on from step to step, so a figure over a whole recording says little of
 its end. Each recording is cut into tenths, and the signal to quantisation noise of every output
-is given for each: what falls from left to right drifts.
+is measured in each tenth: an output drifts if its figures fall from the first tenth to the last.
 """
 
 from collections.abc import Mapping, Sequence

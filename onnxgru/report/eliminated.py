@@ -1,4 +1,4 @@
-"""What a delta network eliminates, in words and as a chart."""
+"""Products that a delta network eliminates: sentences, a table and a chart."""
 
 from onnxgru.documents.entries import Operand
 from onnxgru.documents.remarks import TITLES, points, signed
@@ -7,11 +7,11 @@ from onnxgru.report.charts import HEIGHTS, Chart
 from onnxgru.report.plot import DOT, AxisScale, Mark, Panel, texts
 
 COLOURS = 6
-"""Operands that a chart has colours for."""
+"""Number of operands that the chart has colours for."""
 
 
 def sentence(report: Report) -> str | None:
-    """What is eliminated in all; None of what is no delta network."""
+    """A sentence with the share of eliminated products by role; None without a delta network."""
     found = report.delta
     if found is None:
         return None
@@ -23,7 +23,7 @@ def sentence(report: Report) -> str | None:
 
 
 def costs(report: Report) -> list[str]:
-    """What thresholds cost beside thresholds of 0, a sentence per role."""
+    """A sentence per role: how thresholds change the figure beside thresholds of 0."""
     if report.delta is None:
         return []
     unit = report.metric.unit
@@ -37,7 +37,7 @@ def costs(report: Report) -> list[str]:
 
 
 def memory(report: Report) -> str:
-    """What a device needs beside the RAM of the sizes; empty of what is no delta network."""
+    """A sentence about the RAM of kept accumulators; empty without a delta network."""
     if report.delta is None:
         return ""
     return (
@@ -47,7 +47,7 @@ def memory(report: Report) -> str:
 
 
 def rows(report: Report) -> list[list[str]]:
-    """A table of operands with its head; empty where there is no delta network."""
+    """Rows of a table of operands, the head first; empty without a delta network."""
     found = report.delta
     if found is None:
         return []
@@ -66,7 +66,7 @@ def rows(report: Report) -> list[list[str]]:
 
 
 def lines(report: Report) -> list[str]:
-    """The part of the report for people; nothing where there is no delta network."""
+    """Lines of report.md; none without a delta network."""
     table = rows(report)
     if not table:
         return []
@@ -93,7 +93,7 @@ def _threshold(row: Operand) -> str:
 
 
 def chart(report: Report) -> Chart | None:
-    """What is eliminated along the sequences; None where there is nothing to draw."""
+    """A chart of eliminated products by step; None where there is nothing to draw."""
     found = report.delta
     if found is None or len(found.over_time.steps) < 2:
         return None

@@ -1,4 +1,4 @@
-"""The figures of a quantised model, as ``report.json`` holds them."""
+"""The figures of a quantised model, as the content of ``report.json``."""
 
 import math
 import platform
@@ -34,18 +34,18 @@ PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "numpy", "pymoo")
 
 @dataclass(frozen=True, eq=False)
 class QuantizedModel:
-    """A quantised model and what was found out about it.
+    """A quantised model with its verification.
 
     Parameters
     ----------
     scheme : Scheme
         Widths.
     program : IntegerProgram
-        What they were lowered to.
+        The program of the scheme.
     integer, annotated : onnx.ModelProto
-        The graphs.
+        The graphs of the program.
     verification : Verification
-        Of the integer graph.
+        Comparison of the integer graph with the reference implementation.
     """
 
     scheme: Scheme
@@ -56,12 +56,12 @@ class QuantizedModel:
 
 
 def _finite(value: float) -> float | None:
-    """None for an infinite figure, which JSON cannot hold."""
+    """A figure with 4 decimals; None for an infinite one, which JSON cannot hold."""
     return None if math.isinf(value) else round(value, 4)
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages that a result depends on, by name."""
     from onnxgru import __version__
 
     found = {"onnxgru": __version__, "python": platform.python_version()}
@@ -75,7 +75,7 @@ def build(
     search: Mapping[str, Any] | None = None,
     tuning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Figures of a quantised model.
+    """Measure a quantised model.
 
     Parameters
     ----------
@@ -86,9 +86,14 @@ def build(
     file_bytes : mapping of str to int
         Size of every file written, by name.
     search : mapping, optional
-        What a search adds.
+        Summary of the search that the scheme comes from.
     tuning : mapping, optional
-        What fine-tuning adds.
+        Summary of the fine-tuning of the weights.
+
+    Returns
+    -------
+    dict
+        Content of ``report.json``, see ``docs/formats.md``.
     """
     program = written.program
     compared = compare(
@@ -208,7 +213,7 @@ def build(
 
 
 def _quality(yardstick: Yardstick, role: str, outputs: Mapping[str, Array]) -> dict[str, Any]:
-    """Figures of a role's data with what they rest on."""
+    """Figures on a role's data, with intervals and numbers of recordings."""
     judge = yardstick.judge(role)
     before, after = (judge.estimate(one) for one in (yardstick.reference(role), outputs))
     apart = intervals.difference(judge.sums(outputs), judge.sums(yardstick.reference(role)))
@@ -227,7 +232,7 @@ def _quality(yardstick: Yardstick, role: str, outputs: Mapping[str, Array]) -> d
 
 
 def _outputs(yardstick: Yardstick, found: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """Every output of the model on validation data, whether or not it is judged."""
+    """Entries for all outputs of the model, judged or not, on validation data."""
     rows: list[dict[str, Any]] = []
     reference = yardstick.reference("validation")
     judge = yardstick.judge("validation")
@@ -259,7 +264,7 @@ def _outputs(yardstick: Yardstick, found: Mapping[str, Array]) -> list[dict[str,
 
 
 def _states(layer: Layer) -> list[str]:
-    """Operators that write what a layer emits: the sums and what they are sums of."""
+    """Operators that write the emitted state of a layer: its sum, and the terms of the sum."""
     return [
         name
         for recurrence in layer.recurrences

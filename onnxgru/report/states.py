@@ -1,4 +1,4 @@
-"""What report.md says of states: those of the step form, and what verification read."""
+"""Lines of report.md about states: those of the step form, and ties in verification."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def ties(checked: Verified) -> list[str]:
 
 
 def table(states: Sequence[StepState]) -> list[str]:
-    """What the step form is given at the first call, and hands on."""
+    """Lines with the states of the step form, and the loops over steps in Python and C."""
     if not states:
         return []
     return [

@@ -1,4 +1,4 @@
-"""The report as text: ``report.md``, and what other views of a report share with it."""
+"""The report as text: ``report.md``, and sentences and tables that other views share with it."""
 
 from onnxgru.documents.entries import Sizes
 from onnxgru.documents.front import ALIKE, Metric
@@ -38,7 +38,7 @@ def methods(report: Report) -> str:
 
 
 def macs(all_layers: int, dense: int) -> str:
-    """Multiply-accumulates per step, and how dense layers are counted where there are any."""
+    """Multiply-accumulates per step, with those of dense layers where there are any."""
     text = f"{all_layers:,} MACs per step"
     if dense:
         text += f" ({dense:,} of dense layers, as if they ran at every step)"
@@ -46,7 +46,7 @@ def macs(all_layers: int, dense: int) -> str:
 
 
 def sizes_table(sizes: Sizes) -> list[tuple[str, str]]:
-    """Rows of what a program costs."""
+    """Rows of a table of sizes."""
     flash = ", ".join(f"{role} {size:,}" for role, size in sizes.flash.items())
     return [
         ("flash", f"{sizes.flash_bytes:,} bytes ({flash})"),
@@ -62,7 +62,7 @@ def sizes_table(sizes: Sizes) -> list[tuple[str, str]]:
 
 
 def markdown(report: Report) -> str:
-    """The report for people."""
+    """Content of ``report.md``."""
     lines = ["# Quantisation report", "", f"`{report.model.path}`", ""]
     lines += [line for text in remarks(report) for line in (f"**{text}.**", "")]
     lines += _quality_lines(report)
@@ -147,7 +147,7 @@ def outputs_table(report: Report) -> list[tuple[str, ...]]:
 
 
 def _checked_lines(report: Report) -> list[str]:
-    """What was compared with the reference implementation."""
+    """Lines about the comparison with the reference implementation."""
     checked, distance = report.verification, report.distance
     if checked is None or distance is None:
         return []
@@ -238,7 +238,7 @@ def _tuning_lines(training: Training, unit: str) -> list[str]:
 
 
 def _on_holdout(search: Search, unit: str) -> str:
-    """How the chosen member compares with uniform 8 bits on data that it was not chosen by."""
+    """A sentence that compares the chosen member with uniform 8 bits on hold-out data."""
     chosen, uniform = search.chosen.holdout, search.uniform_8.holdout
     if chosen is None or uniform is None:
         return ""

@@ -1,7 +1,7 @@
-"""Whether inputs or states are too coarse: the same program with 16 bits for them.
+"""Whether inputs or states are too coarse: figures of the program with 16 bits for them.
 
-They are what hides in a scheme of one width: the quiet part of an input, and what a slow unit of a
-state adds at every step, can both be smaller than a code of 8 bits.
+A scheme of one width hides this: the quiet part of an input, and what a slow unit adds to its state
+at every step, can both be smaller than one code of 8 bits.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from onnxgru.session.recordings import VALIDATION
 from onnxgru.session.yardstick import Yardstick
 
 NEAR_DB, NEAR = 25.0, 1.0
-"""Decibels to the float model, and points or decibels below its figure, that are left alone."""
+"""Limits without need to widen: decibels to the float model, and points or decibels below it."""
 
 
 def _inputs(scheme: Scheme, layers: tuple[Layer, ...]) -> Scheme:
-    """The scheme with 16 bits for what layers read of float values."""
+    """The scheme with 16 bits for the float inputs of layers."""
     del layers  # every layer's input has an entry of its own
     inputs = {
         name: replace(entry, bits=WIDE_BITS) if entry.bits <= MAXIMUM_BITS else entry
@@ -37,7 +37,7 @@ WIDENED: dict[str, Callable[[Scheme, tuple[Layer, ...]], Scheme]] = {
     "wide_inputs": _inputs,
     "wide_states": skip.with_wide_states,
 }
-"""What is tried, by its name in the report."""
+"""Ways to widen a scheme, by name in the report."""
 
 
 def measure(
@@ -50,11 +50,11 @@ def measure(
     quantizer : Quantizer
         Of the model.
     yardstick : Yardstick
-        What its programs are judged by.
+        Judges programs of the model.
     scheme : Scheme
-        The one that is written.
+        The scheme that is written.
     figure : float
-        Its figure on validation data.
+        Figure of its program on validation data.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def _measured(
     widen: Callable[[Scheme, tuple[Layer, ...]], Scheme],
     figure: float,
 ) -> dict[str, Any] | None:
-    """The figure with one kind of value widened, and what it costs."""
+    """Figure and cost of the program with one kind of value widened."""
     layers = tuple(quantizer.model.layers)
     wide = widen(scheme, layers)
     if wide == scheme:
@@ -97,7 +97,7 @@ def _measured(
 
 
 def _changed(layer: Layer, scheme: Scheme, wide: Scheme) -> bool:
-    """Whether anything of a layer has another width."""
+    """Whether any value of a layer has another width."""
     return scheme.inputs[layer.name] != wide.inputs[layer.name] or any(
         scheme.operators[o.name] != wide.operators[o.name] for o in layer.operators
     )

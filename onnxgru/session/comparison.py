@@ -122,14 +122,18 @@ def evaluate(
     Parameters
     ----------
     models : path or model, or sequence of them
-        One or more models with the same inputs: ONNX files, or what `quantize` takes in their
-        place.
+        One or more models with the same inputs: ONNX files, or their content as for `quantize`.
     data : str, path or object
-        As for `quantize`.
+        The recordings, as for `quantize`.
     metric : str or callable
-        As in `Config`; what needs a reference takes the first model's outputs.
+        As in `Config`; the first model's outputs are the reference of metrics that need one.
     output_name : str, optional
         As in `Config`.
+
+    Returns
+    -------
+    Comparison
+        The figures of every model, in the order given.
 
     Raises
     ------
@@ -138,7 +142,7 @@ def evaluate(
     DataError
         If the data do not fit the first model.
     UsageError
-        If the metric is unknown.
+        If there is no model, or the metric is unknown.
     """
     given = models if isinstance(models, list | tuple) else [models]
     files = [source.origin(model) for model in given]
@@ -210,7 +214,7 @@ def _chosen(
 
 
 def _matching(path: Path, found: Mapping[str, Array], name: str, index: int, first: Array) -> Array:
-    """The output of a model that has a name, or the place, of the first model's."""
+    """The output of a model with the name of the first model's output, or else with its index."""
     others = list(found.values())
     array = found.get(name, others[index] if index < len(others) else None)
     if array is None or array.shape != first.shape:
@@ -237,9 +241,10 @@ def _eliminated(model: ir.Model, host: Host, data: Recorded) -> float | None:
 def _host(
     origin: Origin, model: ir.Model, told: Declared
 ) -> tuple[Host, tuple[outputs.ModelOutput, ...]]:
-    """A model that can be run, and its outputs: as the metadata say, where onnxgru wrote it.
+    """A model that can be run, and its outputs.
 
-    Other models are read as the first of those was: its user may have said what the inputs are.
+    The metadata of a graph that onnxgru wrote say what its inputs are. Other models take over what
+    the first such graph says, because its user may have told it.
     """
     own = noted(model.metadata_props)
     if own is None:
@@ -256,7 +261,7 @@ def _host(
 
 
 def _fitting(told: Declared, model: ir.Model) -> Declared:
-    """Nothing where a model has other inputs or outputs than those that were told of."""
+    """The wishes of another graph, if they fit this model's inputs and outputs; else none."""
     inputs = {value.name: rank(value) or 0 for value in model.graph.inputs}
     names = {value.name for value in model.graph.outputs}
     fits = all(

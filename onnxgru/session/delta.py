@@ -1,4 +1,4 @@
-"""Thresholds of a delta network: by hand, chosen on validation data, and what they eliminate."""
+"""Thresholds of a delta network: given, or chosen on validation data; what they eliminate."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,22 +22,22 @@ from onnxgru.session.yardstick import Yardstick
 from onnxgru.settings.config import Config
 
 GRID = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Thresholds that are tried, in codes; for codes of 16 bits, in units of 256 codes."""
+"""Thresholds that are tried, in codes of 8 bits; for 16 bits, in units of 256 codes."""
 
 EASY = 0.1
-"""Part of the drop that each step of the choice is taken to cost at least: figures on few
-recordings may rise by chance."""
+"""Least cost of each step of the choice, as a share of the drop: figures on few recordings may
+rise by chance."""
 
 CHANGED = 4
-"""Percent of answers that may change, one standard error included, in multiples of the drop in
-points. Where 2 % of 600 answers change, the difference of the figures has a standard error of 0.6
+"""Limit of the answers that change, in percent with one standard error, as a multiple of the drop
+in points. If 2 % of 600 answers change, the difference of the figures has a standard error of 0.6
 points."""
 
 AHEAD = 2
-"""Places of the grid that an operand is tried up at a time."""
+"""Steps up the grid that are tried for an operand at a time."""
 
 POINTS = 100
-"""Points of a picture over time at most."""
+"""Most points of the chart over time."""
 
 ACCUMULATOR_BYTES = 4
 
@@ -96,7 +96,7 @@ def applied(
 def check(
     layers: Sequence[Layer], data: Recordings, config: Config, scheme: Scheme | None = None
 ) -> None:
-    """Refuse a delta network where calls hand states on, but for the step form.
+    """Refuse a delta network where calls hand states on, except in step form.
 
     Parameters
     ----------
@@ -105,14 +105,14 @@ def check(
     data : Recordings
         Data by role.
     config : Config
-        May ask for thresholds, and has the form.
+        May ask for thresholds, and names the form.
     scheme : Scheme, optional
-        What has thresholds, if the configuration asks for none.
+        May have thresholds, where the configuration asks for none.
 
     Raises
     ------
     UsageError
-        If so.
+        If calls hand states on, there are thresholds, and the form is not the step form.
     """
     searched = config.search and "threshold" in config.genes
     own = scheme is not None and has_thresholds(layers, scheme)
@@ -144,7 +144,7 @@ def _groups(layer: Layer, *, first: bool) -> Iterator[tuple[str, str]]:
 
 
 def drop(yardstick: Yardstick, config: Config) -> float:
-    """How far below the best figure seen thresholds may take it, in the metric's unit."""
+    """How far thresholds may lower the figure below the best one seen, in the metric's unit."""
     asked: float | None = config.delta_drop
     if asked is not None:
         return asked
@@ -158,11 +158,11 @@ def choose(
     scheme: Scheme,
     listener: Listener = silent,
 ) -> Scheme:
-    """Thresholds that eliminate most on validation data while the figure falls by little.
+    """Choose thresholds that eliminate many products while the validation figure falls by little.
 
-    Greedy: all begin at 0, and the one is raised that eliminates most for what it costs, until
-    each further one would cost too much. An operand is tried one and two places up the grid,
-    because costs rise and fall by chance.
+    The choice is greedy: all thresholds begin at 0, and the one that eliminates most for its cost
+    is raised, until every further step would cost too much. One and two steps up the grid are
+    tried, because costs rise and fall by chance.
 
     A figure in percent must stay near that of thresholds of 0, and the cost is the share of answers
     that differ from theirs, plus one standard error: `CHANGED` times the drop at most. Few
@@ -279,7 +279,7 @@ def _bits(scheme: Scheme, layer: Layer, writers: tuple[str, ...]) -> int:
 
 
 def measure(quantizer: Quantizer, yardstick: Yardstick, scheme: Scheme) -> dict[str, Any] | None:
-    """What a delta network eliminates on the data that it is judged by; None of another network.
+    """What a delta network eliminates on validation and hold-out data; None for other networks.
 
     Parameters
     ----------

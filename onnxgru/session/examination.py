@@ -1,4 +1,4 @@
-"""What looks wrong with the data, and the calibration data without it."""
+"""Examination of the data: warnings about what looks wrong, and calibration without glitches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -61,7 +61,7 @@ class Examination:
                 self._tell(sentence)
 
     def calibration(self) -> Iterator[Dataset]:
-        """The calibration data that ranges come from: without glitches."""
+        """Stream the calibration data with glitches cut, so that ranges do not span them."""
         cut = self._cut
         for sentence in remarks.glitches(self.outliers) if cut else ():
             self._tell(sentence)
@@ -71,12 +71,12 @@ class Examination:
 
     @property
     def outliers(self) -> list[Outlier]:
-        """Values that no tail explains, and what is done about them."""
+        """Outliers of all inputs, and what is done about each."""
         return [read(Outlier, entry) for entry in self.glitches]
 
     @property
     def glitches(self) -> list[dict[str, Any]]:
-        """The same as ``report.json`` has it."""
+        """The same as entries of ``report.json``."""
         found = []
         for role, summary in {} if self._data.synthetic else self._summaries.items():
             done = remarks.JUDGED
@@ -110,7 +110,7 @@ class Examination:
 
     @cached_property
     def _summaries(self) -> dict[str, Summary]:
-        """What is looked at in the data of every role."""
+        """Summaries of the data of every role."""
         found: dict[str, Summary] = {}
         if not self._from_file:
             found[CALIBRATION] = self._calibrated_on
@@ -121,13 +121,13 @@ class Examination:
 
     @cached_property
     def _calibrated_on(self) -> Summary:
-        """What is looked at in calibration data."""
+        """Summary of the calibration data."""
         data = self._data
         return suspicion.summarise(data.calibration(), data.calibration_source, self._states)
 
     @property
     def _cut(self) -> list[Glitch]:
-        """Glitches that ranges are not to span."""
+        """Glitches of the calibration data that ranges must not span."""
         if self._spans_all or self._data.synthetic:
             return []
         return self._calibrated_on.glitches

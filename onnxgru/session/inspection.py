@@ -1,4 +1,4 @@
-"""Looking at a model: its GRU layers, operators, sizes, and what cannot be quantised."""
+"""Inspecting a model: its recurrent layers, operators, sizes, and nodes that stay in float."""
 
 import json
 from dataclasses import dataclass, field
@@ -21,7 +21,19 @@ WIDTHS = (8, 4, 2)
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """One operator: its kind and widths; 32 bits are float."""
+    """One operator.
+
+    Parameters
+    ----------
+    name, kind : str
+        Name, and kind such as ``linear``; empty where the graph does not tell it.
+    bits : int
+        Width of its output; 32 for float.
+    weight_bits : int or None
+        Width of its weights; 32 for float, None where it has none.
+    weights : int
+        Number of its weights.
+    """
 
     name: str
     kind: str
@@ -32,20 +44,20 @@ class OperatorRow:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One GRU layer of a float model.
+    """One layer of a float model.
 
     Parameters
     ----------
     name, node : str
-        As everywhere.
+        Name of the layer, and of its node in the graph.
     input_size, hidden_size : int
         I and H.
     attributes : dict of str
         Direction, linear_before_reset, activations, clip.
     input_shape : str
-        Shape of the sequence it reads.
+        Type and shape of the sequence that it reads.
     inputs, outputs : tuple of str
-        Which optional inputs are given, and which outputs are read.
+        Optional inputs that are given, and outputs that are read.
     operators : tuple of OperatorRow
         In computing order.
     """
@@ -63,7 +75,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a model holds.
+    """The content of a model.
 
     Parameters
     ----------
@@ -82,7 +94,7 @@ class Inspection:
     notes : tuple of str
         Warnings.
     sizes : dict
-        Weight bits, flash bytes, RAM and MACs per step; of float parameters for a float model.
+        Weight bits, flash bytes, RAM and MACs per step; those of float32 for a float model.
     quantized : bool
         Whether onnxgru wrote it.
     operators : tuple of OperatorRow
@@ -111,21 +123,26 @@ class Inspection:
 
 
 def inspect(model: object, *, head: bool = False) -> Inspection:
-    """Look at a model.
+    """List the layers and operators of a model, its sizes, and nodes that stay in float.
 
     Parameters
     ----------
     model : str, path, bytes, ModelProto or onnx_ir.Model
         The model, or its file.
     head : bool
-        Count dense layers around recurrent layers as well, as ``quantize --head`` quantises them.
+        Count dense layers around recurrent layers too, as ``quantize --head`` quantises them.
+
+    Returns
+    -------
+    Inspection
+        Everything that ``onnxgru inspect`` prints.
 
     Raises
     ------
     ModelError
-        If it cannot be read.
+        If the model cannot be read.
     UsageError
-        If it is no model.
+        If the argument is no model.
     """
     return _inspected(source.origin(model), head=head)
 

@@ -1,6 +1,6 @@
-"""Suspicious data: what looks like a mistake is named before any work, with the file and the cure.
+"""Warnings about data that look like a mistake, given before any work.
 
-Nothing is refused here. A warning says what was seen and what to do if it was not meant.
+Nothing is refused. A warning names the file and what was seen, and says what to do about it.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from onnxgru.documents.remarks import TITLES
 Array = npt.NDArray[Any]
 
 FEW = 50
-"""Sequences below which accuracy says little: one is two points or more."""
+"""With fewer sequences accuracy says little: one sequence is two points or more."""
 
 APART = 10.0
-"""How many times larger or smaller data may be before they look scaled differently."""
+"""Ratio of magnitudes from which data look scaled differently."""
 
 BYTES = 255
 """The largest value of data that look like bytes, such as pixels."""
@@ -32,10 +32,10 @@ FROM_BYTES = 128
 """The largest value of such data is at least this."""
 
 ENOUGH = 20
-"""Answers from which on chance is told from skill."""
+"""Number of answers from which the check against chance is made."""
 
 BLOCK = 2**18
-"""Values of recordings that are looked at together."""
+"""Values that are summarised at a time."""
 
 
 @dataclass
@@ -70,12 +70,12 @@ class ValueScale:
 
 @dataclass
 class Summary:
-    """What is looked at in the data of one role.
+    """Summary of the data of one role.
 
     Parameters
     ----------
     source : str
-        Where they come from.
+        Source of the data.
     recordings : dict of bytes to int
         Digests of the recordings, and how often each occurs.
     scales : dict of str to ValueScale
@@ -96,7 +96,7 @@ class Summary:
 
 
 def summarise(batches: Iterable[Dataset], source: str, states: Iterable[str] = ()) -> Summary:
-    """Look at data, batch by batch.
+    """Summarise data, batch by batch.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def _digests(batch: Dataset, left: set[str]) -> Iterator[bytes]:
 
 
 def _measure(scale: ValueScale, array: Array) -> None:
-    """Take recordings, along axis 0, some at a time: copies of them all would double the memory."""
+    """Add recordings along axis 0, some at a time: a copy of all would double the memory."""
     most = max(1, BLOCK * len(array) // max(1, array.size))
     for start in range(0, len(array), most):
         part = array[start : start + most]
@@ -156,7 +156,7 @@ def _measure(scale: ValueScale, array: Array) -> None:
 
 
 def of_inputs(summaries: Mapping[str, Summary]) -> Iterator[str]:
-    """What looks wrong with inputs, a sentence each.
+    """Sentences about inputs that look wrong.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def of_inputs(summaries: Mapping[str, Summary]) -> Iterator[str]:
 
 
 def _apart(summaries: Mapping[str, Summary]) -> Iterator[str]:
-    """Data that are scaled otherwise than those that ranges come from."""
+    """Data that are scaled otherwise than the calibration data."""
     base = summaries.get("calibration")
     for role, found in summaries.items():
         if base is None or role == "calibration":
@@ -196,7 +196,7 @@ def _apart(summaries: Mapping[str, Summary]) -> Iterator[str]:
 
 
 def _ratio(one: float, other: float) -> float:
-    """How many times larger the larger one is; 1 where one is zero, which is told apart."""
+    """The larger one divided by the smaller one; 1 where one is zero: `of_inputs` tells that."""
     return max(one / other, other / one) if one and other else 1.0
 
 
@@ -227,7 +227,7 @@ def _shared(summaries: Mapping[str, Summary]) -> Iterator[str]:
 
 
 def of_bytes(summaries: Mapping[str, Summary]) -> Iterator[str]:
-    """Inputs that look like bytes: told where nothing says that the model takes them so."""
+    """Inputs that look like bytes, where nothing shows that the model was trained on bytes."""
     for role in ("calibration", "validation"):
         found = summaries.get(role)
         for name, scale in {} if found is None else found.scales.items():
@@ -253,7 +253,7 @@ def of_count(role: str, source: str, sequences: int) -> Iterator[str]:
 
 
 def of_labels(role: str, source: str, outputs: Array, labels: Array) -> Iterator[str]:
-    """What looks wrong with class labels, given the float model's outputs.
+    """Sentences about class labels that look wrong beside the float model's outputs.
 
     Parameters
     ----------
