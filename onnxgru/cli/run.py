@@ -62,7 +62,7 @@ def _sensitivity(arguments: argparse.Namespace) -> None:
     from onnxgru import api
     from onnxgru.cli import live, terminal
 
-    # A file may be for quantize as well.
+    # A file of settings may be written for quantize, which takes more.
     others = (*TASKS, "resume", "device", "scheduler", "training_data", "weights_file")
     settings = {n: value for n, value in _settings(arguments).items() if n not in others}
     with live.Progress(quiet=arguments.quiet) as progress:

@@ -85,7 +85,12 @@ def verify(
     seconds : float
         Time limit of each runtime.
     listener : callable, optional
-        Receives the events of `onnxgru.events` while it works.
+        Receives the events of `onnxgru.events`.
+
+    Returns
+    -------
+    Verdicts
+        One row per runtime: the same codes, other codes, a refusal, or not installed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The verb: from an output folder to a folder of C sources."""
+"""The verb that writes the layers of an output folder as C sources."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,23 +44,23 @@ SOURCES = "c"
 """Folder of the sources in an output folder."""
 
 STEPS = 32
-"""Steps of the self-test at most."""
+"""Most steps of the self-test."""
 
 
 @dataclass(frozen=True, eq=False)
 class Firmware:
-    """What was written.
+    """The C sources that were written, and what they need on a device.
 
     Parameters
     ----------
     folder : Path
-        Where to.
+        The folder with the sources.
     files : tuple of str
         Names of the files.
     flash, ram : int
-        Bytes of the parameters, and of the states of all layers.
+        Bytes of flash for the parameters, and of RAM for the states of all layers.
     steps : int
-        Steps of the self-test.
+        Number of steps of the self-test.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ def write_c(
     folder : path
         An output folder of `quantize`, `pick` or `finetune`.
     output : path, optional
-        Where to; ``c`` in the folder where left out.
+        Folder for the sources; ``c`` in the output folder where left out.
     force : bool
         Replace what is there.
     model : path or model, optional
@@ -99,6 +99,11 @@ def write_c(
         The metric, where it was a Python function.
     listener : callable, optional
         Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
+
+    Returns
+    -------
+    Firmware
+        The names of the files, and their bytes of flash and RAM.
 
     Raises
     ------
@@ -136,7 +141,7 @@ def write_c(
 
 
 def _stored(model: onnx.ModelProto) -> dict[str, bytes]:
-    """Everything that a graph holds in its initializers."""
+    """Bytes of the initializers of a graph, by name."""
     return {one.name: numpy_helper.to_array(one).tobytes() for one in model.graph.initializer}
 
 
@@ -156,7 +161,7 @@ def _session(place: Path, session: Session) -> Session:
 
 
 class _Recorder:
-    """Runs a layer, and keeps the codes that it was given."""
+    """Runs a layer, and keeps the codes of its input."""
 
     def __init__(self, layer: IntegerLayer, kept: dict[str, Codes]) -> None:
         self._layer, self._kept, self._run = layer, kept, LayerEvaluator(layer)
@@ -175,9 +180,7 @@ class _Recorder:
 
 
 def golden(host: Host, data: Recorded, program: IntegerProgram) -> list[Vector]:
-    """Codes that each layer reads at the beginning of a recording, and what it gives.
-
-    Each layer begins with its reset.
+    """Input codes of each layer at the beginning of a recording, and its output codes from reset.
 
     Parameters
     ----------
@@ -195,6 +198,6 @@ def golden(host: Host, data: Recorded, program: IntegerProgram) -> list[Vector]:
 
 
 def vector(layer: IntegerLayer, x: Codes) -> Vector:
-    """What a layer gives for codes (T, 1, I), from its reset on."""
+    """Input codes (T, 1, I) of a layer, and its output codes from reset."""
     y = LayerEvaluator(layer)(x).y
     return Vector(x[:, 0], y[:, :, 0].reshape(len(y), -1))

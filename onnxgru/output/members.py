@@ -92,13 +92,22 @@ def pick(
     listener : callable, optional
         Receives the events of `onnxgru.events`; where left out, warnings go to `warnings.warn`.
 
+    Returns
+    -------
+    Result
+        The figures and the files of the member.
+
     Raises
     ------
     OutputError
         If the folder holds no finished search, or something would be replaced.
     UsageError
-        If not exactly one choice is made, no member fits it, or ``widen`` goes without
-        ``max_bytes``.
+        If not exactly one of ``index``, ``max_bytes`` and ``max_drop`` is given, no member fits it,
+        or ``widen`` is given without ``max_bytes``.
+    ModelError
+        If the source model is not there any more.
+    DataError
+        If the validation data are not there any more, or training data have changed.
     """
     events.check(listener)
     place = path_of(folder)
@@ -213,13 +222,21 @@ def finetune(
     **how
         As `settings`.
 
+    Returns
+    -------
+    Result
+        The figures and the files after fine-tuning.
+
     Raises
     ------
     OutputError
         If a folder does not hold what is needed, something would be replaced, or the checkpoint is
         missing or of another fine-tuning.
     UsageError
-        If torch is not installed, a setting is wrong, or gradients cannot pass the model.
+        If torch is not installed, a setting is wrong, gradients cannot pass the model, or the
+        training diverges.
+    ModelError
+        If the source model is not there any more, or `start` is of another model.
     DataError
         If the data do not fit the model, or are too few or of one class.
     """

@@ -37,6 +37,11 @@ def load(folder: str | Path, *, streaming: bool = False, model: object = None) -
     model : path or model, optional
         The float model, where it has moved.
 
+    Returns
+    -------
+    Runner
+        Runs the model with ``run(output_names, feeds)``, as a session of onnxruntime does.
+
     Raises
     ------
     OutputError
@@ -126,6 +131,7 @@ class Runner:
         Returns
         -------
         list of ndarray
+            The outputs, in the order of the names.
 
         Raises
         ------
