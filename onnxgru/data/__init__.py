@@ -1,1 +1,1 @@
-"""Data sets: what is read, how it is judged, and how sure a figure is."""
+"""Data sets: reading and checking them, metrics, and intervals of figures."""

@@ -1,6 +1,6 @@
-"""Sequences for the inputs of a model: one array per input, cut into the calls that a model takes.
+"""Sequences for the inputs of a model: one array per input, split into calls of the model.
 
-Letters: B sequences that a model takes per call, N sequences of some data, T steps.
+Letters: B sequences per call of a model, N sequences of a data set, T steps.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ LABELS = "labels"
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What one graph input takes.
+    """Specification of one graph input.
 
     Parameters
     ----------
@@ -30,18 +30,19 @@ class InputSpec:
     dtype : numpy.dtype
         Element type.
     shape : tuple of int, str or None
-        Fixed sizes; a name or None where any size will do. The batch axis takes any size in
-        data even where the model fixes it: sequences are run in calls of the model's batch.
+        Fixed sizes; a name or None for an axis of any size. The batch axis of data may have any
+        size even if the model fixes it: sequences run in calls of the model's batch.
     batch_axis : int or None
-        Axis of the sequences; None for an input that is no recording (a sampling rate, a
-        window, a table), which is given once and is the same for all sequences.
+        Axis of the sequences. None for an input that is no recording (a sampling rate, a window, a
+        table); it is given once and is the same for all sequences.
     state : bool
-        Whether it is a state of the model: zero where the data lack it.
+        Whether it is a state of the model, which is zero if the data lack it.
     fed_by : str, optional
         For a state: the output whose value the next call reads here.
     frames : tuple of int, optional
-        Axes along which data may hold several frames for several calls; None where nothing is
-        known of the axes.
+        Axes along which data may hold frames for several calls; None if this is not known.
+    bare : bool
+        Whether the model takes the input without the axis of sequences, one sequence per call.
     """
 
     name: str
@@ -55,7 +56,7 @@ class InputSpec:
 
     @property
     def batch(self) -> int | None:
-        """Number of sequences that the model takes per call here, None if any number will do."""
+        """Number of sequences per call; None if the input takes any number."""
         if self.batch_axis is None or self.batch_axis >= len(self.shape):
             return None
         size = self.shape[self.batch_axis]
@@ -76,23 +77,24 @@ class Dataset:
     Parameters
     ----------
     inputs : mapping of str to array
-        By graph input name, in the model's order; N sequences along each one's batch axis.
+        By graph input name, in the model's order; N sequences along the batch axis of each.
     labels : array or None
-        int64 classes, (N,) per sequence or (N, T) per frame, negative where a padded frame does
+        int64 classes, (N,) per sequence or (N, T) per frame, negative for padded frames, which do
         not count; or floating targets, (N, ...). The batch is always axis 0.
     source : str
-        Where they come from, for messages and reports.
+        Origin of the data, for messages and reports.
     batch_axes : mapping of str to int or None
-        Axis of the sequences by input name; None for inputs that are given once, 0 for names
-        that are left out.
+        Axis of the sequences by input name. None for inputs that are given once; 0 for names that
+        are left out.
     streams : tuple of int
-        For a model that is called once per frame: numbers of consecutive calls that hand their
-        states on, one per recording; their sum is the number of calls. Empty where every
-        sequence begins anew.
+        For a model that is called once per frame: numbers of consecutive calls that pass states
+        on, one per recording; their sum is the number of calls. Empty if every sequence begins
+        anew.
     bare : frozenset of str
         Inputs that the model takes without the axis of sequences, one sequence per call.
     beside : tuple of int
-        Recordings side by side in the calls of every stream; empty where all calls have as many.
+        Recordings side by side in the calls of every stream; empty if all streams have equally
+        many.
     """
 
     inputs: Mapping[str, Array]
@@ -110,7 +112,7 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Number of sequences; frames where `streams` hands states on."""
+        """Number of sequences, or of frames if there are `streams`."""
         for name, array in self.inputs.items():
             axis = self.batch_axes.get(name, 0)
             if axis is not None:
@@ -134,7 +136,7 @@ class Dataset:
         return self.beside or (each,) * len(self.streams)
 
     def rows(self) -> Iterator[range]:
-        """Entries along the batch axis of every recording: one, or one per frame."""
+        """Indices along the batch axis of every recording: one, or one per frame."""
         if not self.streams:
             yield from (range(index, index + 1) for index in range(self.size))
         start = 0
@@ -144,7 +146,7 @@ class Dataset:
             start = stop
 
     def part(self, start: int, stop: int) -> "Dataset":
-        """Sequences `start` up to, not including, `stop`; views, no copies, each on its own."""
+        """Sequences from `start` to before `stop`, as views and without `streams`."""
         inputs = {
             name: array if axis is None else array[(slice(None),) * axis + (slice(start, stop),)]
             for name, array in self.inputs.items()
@@ -154,7 +156,7 @@ class Dataset:
         return replace(self, inputs=inputs, labels=labels, streams=(), beside=())
 
     def pick(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> "Dataset":
-        """Sequences by number, in that order, each on its own; copies."""
+        """Sequences by number, in that order, as copies and without `streams`."""
         inputs = {
             name: array if axis is None else np.take(array, indices, axis=axis)
             for name, array in self.inputs.items()
@@ -166,7 +168,7 @@ class Dataset:
     def take(self, count: int) -> "Dataset":
         """Return the first `count` sequences, or all where there are fewer.
 
-        Of data with `streams`, the first frames: states are handed on in them as before.
+        Of data with `streams`, these are the first frames, which keep their streams.
 
         Raises
         ------
@@ -196,16 +198,15 @@ class Dataset:
         return (self.part(start, start + step) for start in range(0, self.size, step))
 
     def calls(self, batch: int | None, most: int) -> Iterator[tuple["Dataset", int]]:
-        """Return what a model is given call by call, and how many sequences of it count.
+        """Return the data of every call of a model, and how many of its sequences count.
 
         Parameters
         ----------
         batch : int or None
-            Sequences that the model takes per call: the last call is filled up by repeating the
-            last sequence, which does not count. None if it takes any number.
+            Sequences per call. The last call is filled up with repetitions of the last sequence,
+            which do not count. None if the model takes any number.
         most : int
-            Sequences per call where it takes any number; frames that hand states on go one by
-            one.
+            Sequences per call where the model takes any number. Frames of `streams` go one by one.
         """
         for part in self._apart(batch or (1 if self.streams else most)):
             if batch is None or part.size == batch:
@@ -215,7 +216,7 @@ class Dataset:
                 yield filled._given(), part.size
 
     def _apart(self, size: int) -> Iterator["Dataset"]:
-        """Slices that calls are made of: so many sequences, or a frame of recordings that go on."""
+        """Slices for calls: `size` sequences, or one frame of the recordings of a stream."""
         if not self.beside:
             yield from self.chunks(size)
         start = 0
@@ -225,7 +226,7 @@ class Dataset:
                 start += width
 
     def _given(self) -> "Dataset":
-        """What a model is given: without the axis of sequences where it has none."""
+        """The data of a call, without the axis of sequences in `bare` inputs."""
         if not self.bare:
             return self
         inputs = {n: array[0] if n in self.bare else array for n, array in self.inputs.items()}
@@ -256,7 +257,7 @@ class Corpus:
     parts : tuple of Dataset
         One per length, at least two.
     source : str
-        Where they come from.
+        Origin of the data.
     """
 
     parts: tuple[Dataset, ...]
@@ -269,7 +270,7 @@ class Corpus:
 
     @cached_property
     def labels(self) -> Array | None:
-        """Labels of all sequences, (N,) or (N, ...); those per frame in one row, (frames, ...)."""
+        """Labels of all sequences, (N,) or (N, ...); labels per frame are flat, (frames, ...)."""
         found = [part.labels for part in self.parts]
         if any(labels is None for labels in found):
             return None
@@ -289,7 +290,7 @@ class Corpus:
         return (chunk for part in self.parts for chunk in part.chunks(count))
 
     def calls(self, batch: int | None, most: int) -> Iterator[tuple[Dataset, int]]:
-        """Return what a model is given call by call; as `Dataset.calls`."""
+        """Return the data of every call of a model; as `Dataset.calls`."""
         return (call for part in self.parts for call in part.calls(batch, most))
 
     def digest(self) -> str:
@@ -302,12 +303,12 @@ Recorded = Dataset | Corpus
 
 
 def joined(arrays: Sequence[Array]) -> Array:
-    """Join arrays along axis 0: those that differ in a second axis, the frames, in one row.
+    """Join arrays along axis 0; if they differ in axis 1, frames and sequences become one axis.
 
     Parameters
     ----------
     arrays : sequence of array
-        (N, ...) of one rank; (N, T, ...) of several T become (frames, ...).
+        (N, ...) of one rank; (N, T, ...) with different T become (frames, ...).
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Recordings for a model that is called once per frame: cut into its calls.
+"""Recordings for a model that is called once per frame: they are split into its calls.
 
-A model with states takes a frame per call (or a block of them), so its inputs have no axis for a
-whole recording. Data may hold recordings in three ways, with R recordings of F frames:
+A model with states takes one frame (or a block of frames) per call, so its inputs have no axis for
+a whole recording. Data may hold R recordings of F frames in three ways:
 
-1. the axis of the frames is longer than the model's: (R, ..., F, ...);
-2. one axis more than the model's, in front: (R, F, ...), frames along the batch axis;
+1. the axis of the frames is longer than that of the model: (R, ..., F, ...);
+2. there is one more axis than in the model, in front: (R, F, ...);
 3. frames along the batch axis, one recording: (F, ...).
 """
 
@@ -23,26 +23,27 @@ Array = npt.NDArray[Any]
 def cut(
     arrays: Mapping[str, object], signature: Signature, where: str
 ) -> tuple[dict[str, object], tuple[int, ...], tuple[int, ...]]:
-    """Cut recordings into frames along the batch axis.
+    """Split recordings into frames along the batch axis.
 
     Parameters
     ----------
     arrays : mapping of str to object
-        What some data hold.
+        Contents of the data, by name.
     signature : tuple of InputSpec
         The model's inputs.
     where : str
-        Where the data come from.
+        Origin of the data, for messages.
 
     Returns
     -------
     arrays : dict of str to object
-        Frames along the batch axis, recording by recording; states that the data lack are zero.
+        Frames along the batch axis, recording by recording. States that the data lack are zero.
     streams : tuple of int
-        Numbers of consecutive calls, one per recording; empty where the model takes whole
-        recordings, or the data hold a state for every frame.
+        Numbers of consecutive calls, one per recording. Empty if the model takes whole recordings,
+        or if the data hold a state for every frame.
     beside : tuple of int
-        Recordings side by side in the calls of every stream; empty where all calls have as many.
+        Recordings side by side in the calls of every stream; empty if all streams have equally
+        many.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def cut(
     }
     axes = {spec.name: len(spec.shape) for spec in recorded}
     odd = any(array.ndim - axes[name] not in (0, 1) for name, array in found.items())
-    if len(found) < len(recorded) or not recorded or odd:  # told by what checks the arrays
+    if len(found) < len(recorded) or not recorded or odd:  # the checks of the arrays report this
         return _filled(result, signature, 1), (), ()
     handed_on = any(spec.fed_by is not None for spec in signature)
     spread = [_spread(spec, found[spec.name]) for spec in recorded]
@@ -94,7 +95,7 @@ def cut(
 
 
 def _spread(spec: InputSpec, array: Array) -> tuple[int, int] | None:
-    """Recordings and frames of an array that has an axis for both; None if it has none."""
+    """Numbers of recordings and frames, if an array has an axis for both; else None."""
     axis = spec.batch_axis or 0
     if array.ndim == len(spec.shape) + 1:
         return array.shape[0], array.shape[axis + 1]
@@ -167,7 +168,10 @@ def _along_batch(spec: InputSpec, array: Array, recordings: int, frames: int, wh
 
 
 def _begun(spec: InputSpec, state: Array, recordings: int, frames: int) -> Array:
-    """A state of every recording's first call, zero in the others; or what holds one per frame."""
+    """A state with the first call's value of every recording and 0 in its other calls.
+
+    Data that hold a state for every frame are returned as they are.
+    """
     axis = spec.batch_axis or 0
     if state.ndim == len(spec.shape) + 1 and state.shape[0] == recordings:
         state = np.concatenate(list(state), axis=axis)
@@ -180,7 +184,7 @@ def _begun(spec: InputSpec, state: Array, recordings: int, frames: int) -> Array
 
 
 def _filled(arrays: dict[str, object], signature: Signature, entries: int) -> dict[str, object]:
-    """With zeros for the states that the data lack."""
+    """Arrays with zeros for the states that the data lack."""
     for spec in signature:
         if spec.state and spec.name not in arrays:
             sizes = [size if isinstance(size, int) else 1 for size in spec.shape]
@@ -204,9 +208,10 @@ def _labels(labels: Array, recordings: int, frames: int, where: str) -> Array:
 def _grouped(
     arrays: dict[str, object], signature: Signature, recordings: int, frames: int, batch: int
 ) -> tuple[dict[str, object], tuple[int, ...], tuple[int, ...]]:
-    """For a model that takes several recordings per call: frames of so many side by side.
+    """Reorder frames for a model that takes several recordings per call.
 
-    The last ones may be fewer: calls are then filled up.
+    Each stream has the frames of `batch` recordings side by side. The last stream may have fewer;
+    its calls are filled up later.
     """
     widths = [min(batch, recordings - first) for first in range(0, recordings, batch)]
     order = np.concatenate(

@@ -1,8 +1,8 @@
 """95 % intervals of figures of quality, and of the difference of two on the same recordings.
 
-A figure is computed from sums over recordings: right answers and how many count, energies of signal
-and noise, and so on. `PARTS` has, for every built-in metric, what one recording adds to these sums
-and how they become the figure. So one rule gives the interval of every metric:
+A figure is computed from sums over recordings, such as right answers and all answers, or the
+energies of signal and noise. For every built-in metric, `PARTS` gives the summands of a recording
+and the figure of the sums. So one rule gives the interval of every metric:
 
 - a share with one answer per recording: Wilson's score interval (Wilson 1927), and Tango's for the
   difference of two shares of the same recordings (Tango 1998), which hold for few recordings and
@@ -10,7 +10,7 @@ and how they become the figure. So one rule gives the interval of every metric:
 - everything else: the percentile bootstrap over whole recordings (Efron 1979), because the frames
   of one recording are not independent of each other. Its draws come from a fixed seed.
 
-A user's own metric has no known parts, and so no interval.
+A user's own metric has no known summands, and so no interval.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 Z = 1.959963984540054
-"""Quantile of the normal distribution that 95 % lie within."""
+"""Standard errors on both sides of a normal distribution's 95 % interval."""
 
 DRAWS = 1000
 """Draws of the bootstrap."""
@@ -38,14 +38,14 @@ BLOCK = 2**18
 """Numbers that are drawn at a time."""
 
 FEWEST = 2
-"""Recordings below which nothing is known of their spread."""
+"""Fewest recordings that tell anything of their spread."""
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What recordings add to a figure.
+    """Summands of a figure, by recording.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Sums:
     combine : callable
         From sums (..., K) to figures (...).
     counted : int
-        Answers that count: labels that are not padding, rows whose arg-max is compared, or
+        Number of answers that count: labels without padding, rows whose arg-max is compared, or
         recordings.
     share : bool
         Whether `parts` are right answers and answers, so that the figure is a share in percent.
@@ -73,18 +73,18 @@ class Sums:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with what it rests on.
+    """A figure with its interval and the amount of data.
 
     Parameters
     ----------
     figure : float
         In the metric's unit.
     interval : tuple of float, optional
-        Its 95 % interval; None where nothing is known of it.
+        Its 95 % interval; None if it is not known.
     sequences : int
-        Recordings.
+        Number of recordings.
     counted : int
-        Answers that count, as many as recordings where there is one for each.
+        Number of answers that count.
     """
 
     figure: float
@@ -99,7 +99,7 @@ def _share(sums: Floats) -> Floats:
 
 
 def _ratio(sums: Floats) -> Floats:
-    """Decibels of signal to noise, within the limits that a search counts them within."""
+    """Decibels of signal to noise, limited to +-`SQNR_LIMIT`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found = 10.0 * np.log10(sums[..., 0] / sums[..., 1])
     return np.clip(np.nan_to_num(found, nan=SQNR_LIMIT), -SQNR_LIMIT, SQNR_LIMIT)
@@ -175,11 +175,11 @@ PARTS: Mapping[str, Callable[[Array, Array], Sums]] = {
     "sqnr": _of_sqnr,
     "si_sdr": _of_si_sdr,
 }
-"""What recordings add to the figure of every built-in metric, by its name."""
+"""Functions from outputs and targets to `Sums`, by name of the built-in metric."""
 
 
 def sums(metric: Metric, outputs: Array, target: Array) -> Sums | None:
-    """What recordings (B, ...) add to a figure; None for a user's own metric."""
+    """Summands of a figure for outputs (B, ...); None for a user's own metric."""
     known = METRICS.get(metric.name)
     if known is None or known.function is not metric.function:
         return None
@@ -187,7 +187,7 @@ def sums(metric: Metric, outputs: Array, target: Array) -> Sums | None:
 
 
 def sums_of(metric: Metric, outputs: Array, target: Array, data: Recorded) -> Sums | None:
-    """What every recording of some data adds to a figure, however many rows it has in outputs."""
+    """Summands of a figure by recording, also if a recording has several rows in the outputs."""
     found = sums(metric, outputs, target)
     if found is None:
         return None
@@ -199,15 +199,15 @@ def sums_of(metric: Metric, outputs: Array, target: Array, data: Recorded) -> Su
 
 
 def recordings(data: Recorded) -> int:
-    """Recordings of some data: streams of frames that hand states on are one each."""
+    """Number of recordings of some data; a stream of frames is one recording."""
     return sum(sum(part.widths) if part.streams else part.size for part in data.parts)
 
 
 def rows_of(data: Recorded, rows: int) -> list[int]:
-    """Rows that every recording has in outputs of so many rows.
+    """Number of rows of every recording in outputs with `rows` rows.
 
-    One each; or one per frame where states are handed on, or where recordings differ in length and
-    the frames of all stand in one row.
+    A recording has one row. It has one per frame in streams, and if recordings of different lengths
+    have flat labels or outputs.
     """
     streams = [length for part in data.parts for length in (part.streams or [1] * part.size)]
     if sum(streams) == rows:
@@ -248,7 +248,7 @@ def wilson(right: float, count: int, z: float = Z) -> Interval:
     count : int
         Answers, at least 1.
     z : float
-        Standard errors to both sides; 95 % lie within where left out.
+        Standard errors on both sides; a 95 % interval where left out.
     """
     share = right / count
     middle = share + z * z / (2 * count)
@@ -258,10 +258,10 @@ def wilson(right: float, count: int, z: float = Z) -> Interval:
 
 
 def cautious(found: Sums, z: float = 1.0) -> float:
-    """A share less some standard errors, in percent.
+    """A share minus some standard errors, in percent.
 
-    Answers of one recording are not independent of each other. With several per recording, the
-    error is that of a ratio of sums over recordings, nothing where there is one recording alone.
+    Answers of one recording are not independent of each other. With several answers per recording,
+    the error is that of a ratio of sums over recordings, and 0 for a single recording.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def paired_shares(gained: int, lost: int, count: int) -> Interval:
     Parameters
     ----------
     gained, lost : int
-        Answers that only the first, and only the second, has right.
+        Number of answers that only the first has right, and that only the second has right.
     count : int
         Answers, at least 1.
     """
@@ -324,7 +324,7 @@ def _percentiles(drawn: Floats) -> Interval | None:
 
 
 def interval(every: Sequence[Sums | None]) -> Interval | None:
-    """95 % interval of a figure: of the worst of several outputs, draw by draw.
+    """95 % interval of a figure; of the worst output in every draw, if there are several.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def interval(every: Sequence[Sums | None]) -> Interval | None:
 def difference(
     every: Sequence[Sums | None], others: Sequence[Sums | None]
 ) -> tuple[float, Interval] | None:
-    """How much higher a figure is than another one of the same recordings, and its 95 % interval.
+    """The difference of two figures on the same recordings, with its 95 % interval.
 
     Parameters
     ----------
@@ -363,7 +363,7 @@ def difference(
     Returns
     -------
     tuple of float and interval, or None
-        None where nothing is known of the spread.
+        None if the spread is not known.
     """
     first = [found for found in every if found is not None]
     second = [found for found in others if found is not None]

@@ -1,8 +1,8 @@
-"""How good a quantised model is: percent of right classes, or decibels against a target.
+"""Metrics of a quantised model: percent of right classes, or decibels against a target.
 
-Every function here is better when higher and takes whole arrays, the classes on the last axis
-and the sequences on axis 0. An output of whole numbers or of true and false (the end of an
-``ArgMax`` or a comparison) holds classes itself. :meth:`Metric.error` is what a search minimises.
+For every function here, higher is better. Functions take whole arrays, with the classes on the last
+axis and the sequences on axis 0. An output of whole numbers or of booleans (the result of an
+``ArgMax`` or a comparison) holds classes itself. A search minimises :meth:`Metric.error`.
 """
 
 import dataclasses
@@ -99,16 +99,16 @@ class Metric:
         return -error if self.higher_is_better else error
 
     def default_drop(self, figure: float) -> float:
-        """How far a member may fall below the best one where nothing else is asked for.
+        """Largest drop below the best member, if the user gives none.
 
-        0.5 points of a share; 3 dB against the float model's outputs, which doubles the noise; 0.5
-        dB against targets in the data, which tell how well the task is done; and 1 % of the figure
-        of a user's own metric, whose scale is not known.
+        It is 0.5 points of a share; 3 dB against the float model's outputs, which doubles the
+        noise; 0.5 dB against targets in the data, which measure the task itself; and 1 % of the
+        figure of a user's own metric, because its scale is not known.
 
         Parameters
         ----------
         figure : float
-            Of uniform 8 bits.
+            Figure of uniform 8 bits.
         """
         if self.unit == "%":
             return 0.5
@@ -122,9 +122,9 @@ class Metric:
         return "points" if self.unit == "%" else self.unit
 
     def uncertainty(self, error: float, count: int) -> float:
-        """Standard error of an error over so many examples: that of a share, for percent.
+        """Standard error of an error in percent over `count` examples.
 
-        0 for other figures, whose spread is not known from the figure.
+        0 for other figures, because their spread does not follow from the figure.
         """
         if self.unit != "%" or not count:
             return 0.0
@@ -133,7 +133,7 @@ class Metric:
 
 
 def limited(figure: float) -> float:
-    """A figure as JSON can hold it: infinite decibels become `SQNR_LIMIT`, with their sign."""
+    """A finite figure for JSON: infinite decibels become `SQNR_LIMIT` with their sign."""
     return math.copysign(SQNR_LIMIT, figure) if math.isinf(figure) else float(figure)
 
 

@@ -1,11 +1,11 @@
-"""From a source of data to raw batches: files, folders, and whatever Python programs hold.
+"""From a source of data to raw batches: files, folders, and Python objects.
 
 A batch is a mapping of arrays by input name, a single array, a tuple or list of arrays in the order
 of the inputs (labels last, where there is one more), or an object with ``inputs`` and ``labels``.
-Nothing here knows a model; :mod:`onnxgru.data.sources` names, converts and checks the arrays.
+This module knows no model; :mod:`onnxgru.data.sources` names, converts and checks the arrays.
 
-Libraries whose objects are understood are not imported: an array is whatever has ``__array__``, a
-reader whatever has ``get_next()``.
+Objects of other libraries are recognised without importing these: an array is an object with
+``__array__``, a reader is an object with ``get_next()``.
 """
 
 import os
@@ -36,11 +36,11 @@ _ZIP_MAGIC = b"PK"
 _PICKLE_MAGIC = b"\x80"
 _SHOWN = 200  # characters of another library's message
 _EXAMPLES = 64
-"""Examples of a data set without batches that are given together, where their shapes are equal."""
+"""Most single examples of equal shapes that are joined to a batch."""
 
 
 class Held:
-    """Data that a Python object holds, which can be read any number of times.
+    """Data in a Python object, which can be read any number of times.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ class Held:
         an iterable of such batches (a list, a generator, a torch ``DataLoader``); a data set with
         ``__getitem__`` and ``__len__`` whose items are single examples (a torch ``Dataset``); a
         reader with ``get_next()`` (onnxruntime's ``CalibrationDataReader``); or a function or class
-        that returns one of these, which is called anew for every reading. What can be read only
-        once is kept in memory.
+        that returns one of these, which is called anew for every reading. Objects that can be read
+        only once are kept in memory.
     name : str, optional
-        How messages and reports call it.
+        Name in messages and reports.
 
     Raises
     ------
@@ -75,13 +75,13 @@ class Held:
 
     @property
     def once(self) -> bool:
-        """Whether the object can be read only once, so that a second owner finds it empty."""
+        """Whether the object can be read only once, so that a second reader finds it empty."""
         value = self._value
         reader = callable(getattr(value, "get_next", None)) or hasattr(value, "__next__")
         return reader and not isinstance(value, type)
 
     def batches(self) -> Iterator[tuple[str, object]]:
-        """Yield where a batch comes from, and the batch.
+        """Yield the origin of every batch, and the batch.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class Held:
 
 
 def describe(value: object) -> str:
-    """Name a Python object that holds data, in a few words that are the same in every run."""
+    """A short description of a Python object with data, the same in every run."""
     if isinstance(value, Mapping):
         shapes = (f"{key} {getattr(item, 'shape', '?')}" for key, item in value.items())
         return f"dict of arrays ({', '.join(map(str, shapes))})"
@@ -252,14 +252,14 @@ def to_array(value: Any) -> Any:
 
 
 def batches(source: Source, names: Sequence[str]) -> Iterator[tuple[str, object]]:
-    """Yield where a batch comes from, and the batch as it is.
+    """Yield the origin of every batch, and the batch as it is.
 
     Parameters
     ----------
     source : str, path or object
         Data.
     names : sequence of str
-        Of the model's inputs.
+        Names of the model's inputs.
 
     Raises
     ------
@@ -343,7 +343,7 @@ def _missing(path: Path) -> str:
 
 
 def _check_magic(path: Path) -> None:
-    """Tell pickles from damaged files: NumPy calls whatever it does not know a pickle."""
+    """Distinguish pickles from damaged files; NumPy calls every unknown file a pickle."""
     try:
         with path.open("rb") as file:
             head = file.read(len(_NPY_MAGIC))

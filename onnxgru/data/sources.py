@@ -71,7 +71,7 @@ def join(batches: Sequence[Dataset], signature: Signature, name: str) -> Recorde
     signature : tuple of InputSpec
         The model's inputs.
     name : str
-        Where they come from.
+        Origin of the data.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def _in_order(batch: Iterable[object], names: list[str], where: str) -> dict[str
 
 
 def _batched(arrays: dict[str, Any], signature: Signature) -> dict[str, Any]:
-    """Give arrays of one sequence their batch axis, where every input lacks exactly that."""
+    """Add the batch axis to arrays of one sequence, if all inputs lack exactly this axis."""
     specs = {
         spec.name: spec for spec in signature if spec.name in arrays and spec.batch_axis is not None
     }
@@ -276,7 +276,7 @@ def _batched(arrays: dict[str, Any], signature: Signature) -> dict[str, Any]:
 
 
 def _of_sound(sound: wav.Sound, signature: Signature, where: str) -> dict[str, object]:
-    """Samples of recordings for the one input that takes samples."""
+    """Samples of recordings as the only input that takes samples."""
     found = {
         spec.name: array
         for spec in signature
@@ -297,7 +297,7 @@ def _of_sound(sound: wav.Sound, signature: Signature, where: str) -> dict[str, o
 
 
 def _checked(arrays: Mapping[str, object], signature: Signature, where: str) -> Dataset:
-    """One batch against the signature."""
+    """A batch that is checked against the signature."""
     arrays, streams, beside = frames.cut(arrays, signature, where)
     names = [spec.name for spec in signature]
     wanted = f"the model wants: {_list(names)}"
@@ -418,7 +418,7 @@ def _check_finite(array: Array, name: str, where: str) -> None:
 
 
 def _check_given_once(batches: Sequence[Dataset], signature: Signature) -> None:
-    """An input that is no recording has one value in all batches."""
+    """Check that an input that is no recording has one value in all batches."""
     first, *others = batches
     for spec in signature:
         if spec.batch_axis is not None:
@@ -457,7 +457,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 def name_of(source: Source) -> str:
-    """Where data come from, for messages and reports."""
+    """Origin of data, for messages and reports."""
     if isinstance(source, str | os.PathLike | reading.Held):
         return str(source)
     return reading.describe(source)

@@ -3,10 +3,10 @@
 A file is one recording: PCM of 8, 16, 24 or 32 bits, or floating point. Integers become numbers of
 -1 up to, not including, 1. All files of a folder have one sampling rate and one number of channels.
 
-Labels come from names, if every file has one and they tell classes apart: the sub-folder that a
-file lies in (``yes/0a7c.wav``), or what its name has before the first underscore
-(``7_jackson_32.wav``). There must be at least two classes, each with at least two files. Names that
-are whole numbers are the classes themselves; others are numbered from 0 in alphabetical order.
+Labels come from names: the sub-folder of a file (``yes/0a7c.wav``), or the part of its name before
+the first underscore (``7_jackson_32.wav``). Every file must have one, and there must be at least
+two classes, each with at least two files. Names that are whole numbers are the classes themselves;
+others are numbered from 0 in alphabetical order.
 """
 
 import warnings
@@ -23,7 +23,7 @@ from onnxgru.core.errors import DataError
 
 SUFFIX = ".wav"
 TOGETHER = 64
-"""Recordings of equal length, one after another, that are given together."""
+"""Most consecutive recordings of equal length in a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +53,12 @@ def files(folder: Path) -> list[Path]:
 
 
 def names(folder: Path) -> list[str] | None:
-    """Label of every file of a folder, in the order of `files`; None where names tell no classes.
+    """Label of every file of a folder, in the order of `files`; None if names tell no classes.
 
     Parameters
     ----------
     folder : Path
-        With .wav files.
+        Folder with .wav files.
     """
     paths = files(folder)
     if all(path.parent != folder for path in paths):
@@ -169,12 +169,12 @@ def _check_alike(first: tuple[Path, Sound], other: tuple[Path, Sound]) -> None:
 
 
 def said(folder: Path) -> str | None:
-    """What a user should know of a folder of .wav files: rate, channels and classes.
+    """A sentence on a folder of .wav files: rate, channels and classes.
 
     Returns
     -------
     str or None
-        None for what is no such folder.
+        None if there are no such files.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def said(folder: Path) -> str | None:
 
 
 def compared(folders: Mapping[str, Path]) -> list[str]:
-    """What to say of the folders of .wav files among some data, which must be alike.
+    """Sentences on the folders of .wav files among some data, which must agree.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def _renumbered(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
 
 
 def placed(sound: Sound, shape: tuple[int | str | None, ...], batch_axis: int) -> Any:
-    """Samples as an input of a model takes them: its batch, its channels if it has such an axis.
+    """Samples with the axes of a model's input.
 
     Parameters
     ----------
@@ -252,8 +252,8 @@ def placed(sound: Sound, shape: tuple[int | str | None, ...], batch_axis: int) -
     Returns
     -------
     array or None
-        None where the input takes no samples: its axes beside the batch must be the samples, or the
-        samples and as many channels as the recordings have.
+        None if the input takes no samples. Apart from the batch, its axes must be the samples, or
+        the samples and as many channels as the recordings have.
     """
     channels = sound.samples.shape[2]
     beside = [size for axis, size in enumerate(shape) if axis != batch_axis]
