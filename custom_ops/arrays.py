@@ -20,13 +20,13 @@ CODE_PRODUCT = 255 * 128
 class ArrayPrimitives:
     """Primitives on NumPy arrays, exact.
 
-    Products run through float BLAS: float32 where every partial sum stays below 2**24, float64
-    (2**53) otherwise, so that they are integers all the way.
+    Products use float BLAS: float32 where every partial sum stays below 2**24, else float64, which
+    is exact up to 2**53.
 
     Parameters
     ----------
     general : bool
-        Prepare the parameters of idle operations too, for kernels that serve every scheme.
+        Also prepare parameters of operations without effect, for kernels that serve every scheme.
     """
 
     def __init__(self, *, general: bool = False) -> None:
@@ -106,7 +106,7 @@ class ArrayPrimitives:
         return product
 
     def matmul_words(self, codes: Array, zero_points: Sequence[Array], weights: Array) -> Array:
-        """Two such products."""
+        """The products of both bytes."""
         upper, lower = (
             self.matmul(part, zero_point, weights)
             for part, zero_point in zip(

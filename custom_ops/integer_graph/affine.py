@@ -1,12 +1,12 @@
-"""Affine: parts of one value that are multiplied by constants are multiplied before they are cut.
+"""Affine: a value is multiplied by constants before it is split, instead of its parts.
 
-Of a value w that is cut into parts::
+For a value w that is split into parts::
 
     a w[0] + ..., b w[1] + ... + c   ->   w' = (a, b) w + (0, c),   w'[0] + ...,  w'[1] + ...
 
-Every part has one sum that reads it, and brings its constant along. Parts that are not multiplied
-are multiplied by 1. What is computed once before the steps stays as it is: a product less there
-saves little, and its constants would make the file larger.
+This applies if one sum alone reads each part; the constants of these sums move along. Parts without
+a factor get the factor 1. Values that are computed once, before the steps, stay as they are: saving
+a product there gains little time, and its constants would make the file larger.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from onnxgru.custom_ops.integer_graph.terms import Pair, Term, Terms, below
 
 @dataclass(frozen=True)
 class _Cut:
-    """A part of a value, and the sum that it is multiplied for."""
+    """A part of a value, and the sum that multiplies it."""
 
     part: Term
     sum: Term | None
@@ -26,7 +26,15 @@ class _Cut:
 
 
 def gathered(terms: Terms, wanted: Sequence[Term]) -> list[Term]:
-    """Terms with the products of parts as one product of the whole."""
+    """Terms in which one product of the whole replaces the products of its parts.
+
+    Parameters
+    ----------
+    terms : Terms
+        Makes terms.
+    wanted : sequence of Term
+        The terms that must be computed; the result has their replacements in the same order.
+    """
     order = list(below(wanted))
     users: dict[Term, list[Term]] = {term: [] for term in order}
     for term in order:
@@ -57,7 +65,7 @@ def gathered(terms: Terms, wanted: Sequence[Term]) -> list[Term]:
 
 
 def _cuts(whole: Term, users: Mapping[Term, Sequence[Term]], wanted: Sequence[Term]) -> list[_Cut]:
-    """All parts of a value in order; nothing where it is read in another way too."""
+    """All parts of a value in order; none if anything else reads the value."""
     parts = [term for term in users[whole] if term.operation == "part"]
     if not parts or len(parts) < len(users[whole]) or whole.operation == "leaf" or whole in wanted:
         return []
@@ -71,7 +79,7 @@ def _cuts(whole: Term, users: Mapping[Term, Sequence[Term]], wanted: Sequence[Te
 def _scaled(
     part: Term, readers: Sequence[Term], given: bool
 ) -> tuple[Term | None, Constant | None]:
-    """The only sum that reads a part, and what it multiplies it by."""
+    """The only sum that reads a part, and its factor; None if there is no such sum or factor."""
     if given or len(readers) != 1 or readers[0].operation != "sum":
         return None, None
     for term, factor in readers[0].pairs:
@@ -81,7 +89,7 @@ def _scaled(
 
 
 def _product(terms: Terms, whole: Term, cuts: Sequence[_Cut], taken: set[Term]) -> Term | None:
-    """The whole times what its parts are multiplied by, with constants of their sums."""
+    """The whole times the factors of its parts, plus constants of their sums."""
     c = terms.constants
     sizes = tuple(cut.part.width for cut in cuts)
     factor = c.pack([cut.factor or c.number(1) for cut in cuts], sizes)
@@ -93,7 +101,7 @@ def _product(terms: Terms, whole: Term, cuts: Sequence[_Cut], taken: set[Term]) 
 
 
 def _offsets(terms: Terms, cuts: Sequence[_Cut], left: set[Term]) -> Iterator[Constant]:
-    """The constant that every part brings along."""
+    """The constant that moves along with every part."""
     for cut in cuts:
         if cut.sum is not None and cut.sum in left and cut.sum.offset is not None:
             left.discard(cut.sum)
@@ -109,7 +117,7 @@ def _rebuilt(
     multiplied: set[Term],
     free: set[Term],
 ) -> Term:
-    """A term of others, in which parts that are multiplied already have no factor."""
+    """The same term with replaced operands; parts that are multiplied already have no factor."""
     operands = [found[operand] for operand in term.operands]
     if term.operation == "sum":
         pairs: list[Pair] = [

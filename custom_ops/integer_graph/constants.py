@@ -1,15 +1,14 @@
-"""Constants of the integer graph: numbers with the nodes that compute them from what is stored.
+"""Constants of the integer graph: numbers, with the nodes that compute them from stored ones.
 
-A device keeps weights, biases, multipliers, shifts, reaches, zero points and tables. Everything
-else that a graph needs is computed from these: powers of two, offsets, limits, larger tables. Here
-every such number is known when the graph is written, so that a node is left out where its numbers
-make it idle. It is also known how it is computed. The graph holds tables and what the device stores
-with one number per column, and nodes compute more from them. It holds other numbers as they are,
-because the nodes that would compute them are larger.
+A device stores weights, biases, multipliers, shifts, reaches, zero points and tables. All other
+numbers of a graph are computed from these: powers of two, offsets, limits, larger tables. Both the
+value and the computation of a constant are known here. So a node is left out if its numbers have no
+effect. The graph stores tables and arrays with one number per column, and nodes compute more from
+them. It stores other numbers as they are, because the nodes that compute them would be larger.
 
-A constant is one number, or has one number per column of a value. What several operators that are
-computed side by side have each for themselves are its `members`: one number for all columns of an
-operator. They are spread over the columns as late as possible.
+A constant is one number, or has one number per column of a value. If several operators are computed
+side by side, a constant may have `members`: one number per operator, for all of its columns. They
+are repeated over the columns as late as possible.
 """
 
 import math
@@ -24,28 +23,29 @@ from onnxgru.core.fixedpoint import INT32_MAXIMUM
 Integers = npt.NDArray[np.int64]
 
 MEMBERS = 16
-"""Numbers of one constant that members of unequal sizes are made equal for, at most."""
+"""Most members of a constant whose members of different sizes are split into equal ones."""
 
 
 class Constant:
-    """A constant; made by `Constants`, once for all that are computed alike.
+    """A constant; `Constants` makes it once for all equal computations.
 
-    It is no dataclass, for those are records of parameters, and it is one parameter.
+    It is no dataclass, because `onnxgru.core.primitives.leaves` takes dataclasses for records.
 
     Parameters
     ----------
     value : ndarray of int64
-        Shape () or (N,); of weights (inputs, outputs).
+        Shape () or (N,); (inputs, outputs) for weights.
     operation : str
-        How it is computed, or ``number`` or ``stored``.
+        The operation that computes it, or ``number`` or ``stored``.
     operands : tuple of Constant
-        From what.
+        Operands of the operation.
     key : tuple
         Further parameters of the operation.
     sizes : tuple of int
-        Columns of every member, where the value is (members,); else empty.
+        Columns of every member, if the value is (members,); else empty.
     opened : bool
-        Whether its numbers may be others in another layer, so that nothing is chosen by them.
+        Whether its numbers may differ in another layer of the same function, so that no choice may
+        depend on them.
     """
 
     def __init__(
@@ -68,26 +68,26 @@ class Constant:
 
     @property
     def columns(self) -> Integers:
-        """Its numbers, by column where they differ."""
+        """Its numbers by column."""
         return np.repeat(self.value, self.sizes) if self.sizes else self.value
 
     def all(self, number: int) -> bool:
-        """Whether it is one number everywhere, and known to be so."""
+        """Whether it is certainly this number everywhere."""
         return not self.opened and bool((self.value == number).all())
 
     def idle(self, number: int) -> bool:
-        """Whether it is 0 or 1 everywhere and can be left out: biases are stored in any case."""
+        """Whether it is this number everywhere and can be left out; biases are always kept."""
         return self.all(number) and not self._held
 
     @property
     def written(self) -> bool:
-        """Whether the graph holds its numbers, and not what they are computed from."""
+        """Whether the graph stores its numbers instead of computing them."""
         few = not self.value.ndim or bool(self.sizes)
         return few and not (self.opened or self._tabled) and self.fits
 
     @property
     def byte(self) -> bool:
-        """Whether it is a byte as it is stored, and not int32."""
+        """Whether it is uint8 in the graph, and not int32."""
         return self.operation in ("byte", "narrow")
 
     @property
@@ -104,13 +104,13 @@ _ARITHMETIC: dict[str, Callable[[Integers, Integers], Any]] = {
 
 
 class Constants:
-    """Makes constants; equal ones are one.
+    """Makes constants; equal computations give the same object.
 
     Parameters
     ----------
     agreed : mapping of str to ndarray of bool, optional
-        Where layers must have the same nodes: by name of an initializer, which of its entries are
-        equal in all of them.
+        If layers must have the same nodes: by name of an initializer, which of its entries are
+        equal in all layers.
     """
 
     def __init__(self, agreed: Mapping[str, npt.NDArray[np.bool_]] | None = None) -> None:
@@ -125,7 +125,7 @@ class Constants:
         key: tuple[Any, ...] = (),
         sizes: tuple[int, ...] = (),
     ) -> Constant:
-        """A constant that is computed in this way."""
+        """A constant from its value and its computation."""
         identity = (operation, tuple(map(id, operands)), key, sizes)
         if identity not in self._made:
             array = np.asarray(value, np.int64)
@@ -136,7 +136,7 @@ class Constants:
         return self._made[identity]
 
     def _opened(self, operation: str, operands: Sequence[Constant], key: tuple[Any, ...]) -> bool:
-        """Whether a constant may be another one in another layer."""
+        """Whether the numbers of a constant may differ in another layer."""
         if operation in _ENTRIES:
             places = list(key[:1] if operation != "members" else key)
             return not self._mask(operands[0])[places].all()
@@ -156,7 +156,7 @@ class Constants:
         return self.make(value, "number", key=(int(value),))
 
     def numbers(self, values: Sequence[int]) -> Constant:
-        """Several such numbers, one an entry."""
+        """Several such numbers, one per entry."""
         key = tuple(map(int, values))
         return self.number(key[0]) if len(set(key)) == 1 else self.make(key, "number", key=key)
 
@@ -167,7 +167,7 @@ class Constants:
         return {c.key[0]: c.value for c in made if c.operation == "stored" and c.value.ndim == 1}
 
     def stored(self, name: str, array: npt.NDArray[Any], bits: int, *how: str) -> Constant:
-        """What a device stores, by the name of its initializer."""
+        """An array that a device stores, under the name of its initializer."""
         signed = array.astype(np.int64)
         if "weights" in how:
             signed = signed.T
@@ -199,7 +199,7 @@ class Constants:
 
     @staticmethod
     def _members_of(left: Constant, right: Constant) -> tuple[Constant, Constant] | None:
-        """What both are spread from, if they are spread alike or one is a number for all."""
+        """The members of both, if both are spread alike or one is a number for all; else None."""
         spread = [one for one in (left, right) if one.operation == "spread"]
         if not spread or any(one.key != spread[0].key for one in spread):
             return None
@@ -209,7 +209,7 @@ class Constants:
         return one, other
 
     def _alike(self, left: Constant, right: Constant) -> tuple[Constant, Constant]:
-        """Both spread over the columns where they cannot meet otherwise."""
+        """Both constants, spread over the columns if their shapes do not match otherwise."""
         if left.sizes and right.value.ndim and left.sizes != right.sizes:
             left = self.spread(left)
         if right.sizes and left.value.ndim and left.sizes != right.sizes:
@@ -217,7 +217,7 @@ class Constants:
         return left, right
 
     def negated(self, constant: Constant) -> Constant | None:
-        """What a constant is -1 times, if it is computed so."""
+        """The operand of a constant that is computed as -1 times another one; else None."""
         if constant.operation == "Mul":
             value, factor = constant.operands
             if factor.operation == "number" and factor.all(-1) and not factor.value.ndim:
@@ -256,11 +256,11 @@ class Constants:
         return self.make(stored.value, "int32", (stored,))
 
     def narrow(self, constant: Constant) -> Constant:
-        """A byte, as what was computed of stored words."""
+        """A computed number as a byte."""
         return self.make(constant.value, "narrow", (constant,))
 
     def byte(self, vector: Constant, place: int) -> Constant:
-        """One of stored bytes, as it is."""
+        """One of stored bytes, not widened."""
         return self.make(vector.value[place], "byte", (vector,), (place,))
 
     def entry(self, table: Constant, place: int) -> Constant:
@@ -268,13 +268,13 @@ class Constants:
         return self.make(table.value[place], "entry", (table,), (place,))
 
     def scalar(self, constant: Constant) -> Constant:
-        """One number, of shape () in the graph too."""
+        """One number, with shape () in the graph too."""
         if constant.operation == "number":
             return constant
         return self.make(constant.value, "scalar", (constant,))
 
     def extended(self, table: Constant, first: int, size: int) -> Constant:
-        """A table that begins at index `first` and goes on with what is at its ends."""
+        """A table of `size` entries from index `first` on, which repeats its end entries."""
         last = table.value.size - 1
         ends = [self.number(n) for n in (first, first + size, 1)]
         own = (id(table),) if self.alike else ()  # another layer's tables begin elsewhere
@@ -314,7 +314,7 @@ class Constants:
         return self.make(value, "part", (vector,), (sizes, index, axis))
 
     def concatenate(self, parts: Sequence[Constant]) -> Constant:
-        """Side by side along the last axis; bytes and words of one type before they are widened."""
+        """Side by side along the last axis; stored arrays of one type before they are widened."""
         if len(parts) == 1:
             return parts[0]
         if not self.alike and all(part.operation == "int32" for part in parts):
@@ -324,7 +324,7 @@ class Constants:
         return self.make(np.concatenate([p.value for p in parts], axis=-1), "concatenate", parts)
 
     def spread(self, constant: Constant) -> Constant:
-        """A number per column, of one per member."""
+        """One number per column, from one per member."""
         if not constant.sizes:
             return constant
         if (one := self.uniform(constant)) is not None:
@@ -336,7 +336,7 @@ class Constants:
         return self.make(constant.columns, "spread", (constant,), constant.sizes)
 
     def _even(self, constant: Constant) -> Constant:
-        """Members of one size each, where few will do."""
+        """Members of equal sizes, if there are at most `MEMBERS` of them."""
         size = math.gcd(*constant.sizes)
         counts = [columns // size for columns in constant.sizes]
         if sum(counts) > MEMBERS:
@@ -346,7 +346,7 @@ class Constants:
         return self.make(constant.value[places], "gathered", members, sizes=(size,) * len(members))
 
     def uniform(self, constant: Constant) -> Constant | None:
-        """One number that is the same for all members, computed from what one of them has."""
+        """One number, if it is the same for all members, computed from those of one member."""
         if not constant.sizes:
             return constant if not constant.value.ndim else None
         if constant.opened or not constant.all(int(constant.value.flat[0])):
@@ -365,7 +365,7 @@ class Constants:
         return self.make(value, constant.operation, known, constant.key)
 
     def member(self, constant: Constant, place: int) -> Constant:
-        """What a constant is for one member."""
+        """The number of one member of a constant."""
         if not constant.sizes:
             return constant
         match constant.operation:
@@ -383,7 +383,7 @@ class Constants:
         return self.make(0, "tables", tables, sizes=sizes)
 
     def wide(self, constant: Constant, sizes: tuple[int, ...]) -> Constant:
-        """A number per column, of one for all or one per member."""
+        """One number per column, from one for all or one per member."""
         if constant.value.ndim:
             found = self.spread(constant)
             if found.value.ndim:
@@ -392,7 +392,7 @@ class Constants:
         return self.make(np.repeat(constant.value, sum(sizes)), "wide", (constant,), (sum(sizes),))
 
     def pack(self, constants: Sequence[Constant], sizes: tuple[int, ...]) -> Constant:
-        """What operators that are computed side by side have each for themselves."""
+        """Constants of operators that are computed side by side as one constant with members."""
         first = constants[0]
         if all(one is first for one in constants) and not first.value.ndim:
             return first
@@ -425,7 +425,7 @@ class Constants:
         return self.concatenate([self.wide(one, (size,)) for one, size in pairs])
 
     def _side_by_side(self, constants: Sequence[Constant], sizes: tuple[int, ...]) -> Constant:
-        """Numbers of several operators or groups of them, which the graph holds as they are."""
+        """Numbers of several operators or groups that the graph stores as they are."""
         pairs = list(zip(constants, sizes, strict=True))
         whole = tuple(n for one, size in pairs for n in (one.sizes or (size,)))
         members = [self.member(o, n) for o in constants for n in range(len(o.sizes) or 1)]
@@ -449,7 +449,7 @@ class Constants:
 
 
 def _element(narrow: Constant) -> np.dtype[Any]:
-    """Type of what is stored, and of entries of it."""
+    """Element type of a stored array, or of the array that entries are taken from."""
     while narrow.operation != "stored":
         narrow = narrow.operands[0]
     element: np.dtype[Any] = narrow.key[1].array.dtype
@@ -464,7 +464,7 @@ _EACH_ENTRY = ("int32", "clip", *_EACH, *_ARITHMETIC)
 
 
 class _Array:
-    """An array as part of a key: itself and nothing else."""
+    """An array as a part of a key, compared by its content."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.array = array

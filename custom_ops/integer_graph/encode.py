@@ -1,20 +1,21 @@
-"""Encode: terms in the form that the integer graph computes them in, with standard operators.
+"""Encode: terms that standard ONNX operators compute.
 
-A floor shift is a division, which truncates toward zero, and which OpenVINO computes in float32:
+A floor shift becomes a division. Division truncates toward zero, and OpenVINO computes it in
+float32:
 
-1. where a limit of 0 or more follows, truncation is a floor as far as the result goes, and the
-   zero point is added before the division;
-2. where the value is looked up, it is made non-negative by an offset, and the table goes on beyond
-   its ends, so that nothing needs a limit;
-3. elsewhere it is made non-negative by an offset too, which is taken away later, with another
+1. if a clip with a lower limit of 0 or more follows, truncation gives the same result as a floor,
+   and the zero point is added before the division;
+2. if the value is an index of a table, an offset makes it non-negative, and the table is extended
+   at both ends, so that no clip is needed;
+3. elsewhere an offset makes it non-negative too, and is subtracted later, together with another
    constant if there is one.
 
-Each of these needs a dividend below 2^24. Others lose the remainder first, ``v & -2^s``, which
-makes them exact in float32 where s is 7 or more.
+Each of these needs a dividend below 2^24. For larger dividends, ``v & -2^s`` removes the remainder
+first, which makes them exact in float32 if s is 7 or more.
 
-OpenVINO computes a product with weights in float32 too, and with it everything up to the first
-operator that is no part of the same kernel, so that a division would leave a fraction. A Concat of
-products is such an operator, and so is a Max that changes nothing.
+OpenVINO computes a product with weights in float32, and also all operators that it fuses with it,
+so that a division would leave a fraction. It does not fuse a Concat of products, nor a Max that
+changes nothing.
 """
 
 from collections import Counter
@@ -28,7 +29,7 @@ from onnxgru.custom_ops.integer_graph.terms import Pair, Term, Terms, below
 from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 
 LONGEST = 2048
-"""Entries of a table that goes on beyond its ends, at most."""
+"""Most entries of an extended table."""
 
 
 class Encoding:
@@ -37,9 +38,9 @@ class Encoding:
     Parameters
     ----------
     terms : Terms
-        Makes them.
+        Makes terms.
     wanted : sequence of Term
-        What is to be computed.
+        The terms that must be computed.
     vocabulary : Vocabulary
         Which operators are used.
     """
@@ -54,7 +55,7 @@ class Encoding:
         self._moved: dict[Term, tuple[Term, Constant | None]] = {}
 
     def __call__(self, term: Term) -> Term:
-        """A term in the form that nodes compute."""
+        """A term that nodes compute."""
         if term not in self._plain:
             before, self._terms.label = self._terms.label, term.label
             self._plain[term] = self._encoded(term)
@@ -90,7 +91,7 @@ class Encoding:
         return self._terms.join([e.operands[0] if e.operation == "solid" else e for e in encoded])
 
     def _shifted(self, term: Term) -> tuple[Term, Constant | None]:
-        """A term as another one and a constant that is added."""
+        """A term as another term plus a constant."""
         if term not in self._moved:
             before, self._terms.label = self._terms.label, term.label
             self._moved[term] = self._apart(term)
@@ -117,7 +118,7 @@ class Encoding:
         return self._quotient(dividend, power, exact=True), self._constants.number(lowest)
 
     def _quotient(self, dividend: Term, power: Constant, *, exact: bool) -> Term:
-        """Floor of dividend / power; the truncated quotient where `exact` is not asked for."""
+        """Floor of dividend / power; without `exact`, the truncated quotient may do."""
         low, high = int(dividend.low.min()), int(dividend.high.max())
         by = power.columns
         value = self(dividend)
@@ -133,7 +134,7 @@ class Encoding:
         return found
 
     def _added(self, value: Term, constant: Constant | None) -> Term | None:
-        """A term plus a constant; None where that is not proved to fit."""
+        """A term plus a constant; None if it is not proved to fit int32."""
         if constant is None or constant.all(0):
             return value
         before, self._terms.label = self._terms.label, value.label
@@ -144,7 +145,7 @@ class Encoding:
         return found
 
     def _floor_below(self, term: Term) -> tuple[Term, Constant, Constant | None] | None:
-        """Dividend, power and added constant, of a floor to which at most a constant is added."""
+        """Dividend, power and added constant of a term that is a floor plus at most a constant."""
         ((found, factor), *more) = term.pairs
         if more or factor is not None or found.operation != "floor":
             return None
@@ -176,7 +177,7 @@ class Encoding:
         return self._terms.clip(value, low, high)
 
     def _looked(self, term: Term, factor: Constant | None, offset: Constant | None) -> Term:
-        """Entries, times a factor and with an offset, which the tables hold."""
+        """Entries of tables; factor and offset become part of the tables."""
         (index,), tables, sizes = term.operands, list(_known(term.constants)), term.key
         c, terms = self._constants, self._terms
         terms.label = term.label
@@ -201,7 +202,7 @@ class Encoding:
         return terms.look(tables, found, sizes)
 
     def _line(self, term: Term) -> Term | None:
-        """A table of numbers one apart, such as that of 1 - z, as a sum; None of any other."""
+        """A table with steps of 1 or -1, such as that of 1 - z, as a sum; None for others."""
         (index,), c = term.operands, self._constants
         tables = _known(term.constants)
         steps = {int(d) for table in tables for d in np.diff(table.value)}
@@ -215,7 +216,7 @@ class Encoding:
     def _unlimited(
         self, codes: Term, tables: list[Constant], sizes: tuple[int, ...]
     ) -> tuple[Term | None, list[Constant]]:
-        """The index without limits, and tables that go on beyond their ends."""
+        """The index without limits, and extended tables."""
         c = self._constants
         (value,), (low, high) = codes.operands, _known(codes.constants)
         below = self._floor_below(value)
@@ -224,8 +225,8 @@ class Encoding:
             return None, tables
         dividend, power, extra = below
         first, last = int(value.low.min()) // 64 * 64, int(value.high.max())
-        first = min(first, -64) if c.alike else first  # as a base of 0 would be left out
-        size = -(-(last - first + 1) // 128) * 128  # so that tables have indices in common
+        first = min(first, -64) if c.alike else first  # a base of 0 would be left out
+        size = -(-(last - first + 1) // 128) * 128  # tables of equal size share their indices
         if size > LONGEST:
             return None, tables
         bases = [place * size - first for place in range(len(tables))]
@@ -276,7 +277,7 @@ class Encoding:
     def _with_offsets(
         self, pairs: Sequence[Pair], offset: Constant | None, *, moved: bool
     ) -> Term | None:
-        """The sum of encoded terms, their own offsets in that of the sum."""
+        """The sum of encoded terms, with their offsets in the offset of the sum."""
         c, made = self._constants, list[Pair]()
         for one, factor in pairs:
             other, extra = self._shifted(one) if moved else (self(one), None)
@@ -302,7 +303,7 @@ def _known(constants: Sequence[Constant | None]) -> tuple[Constant, ...]:
 
 
 def _many(factor: Constant | None, offset: Constant | None, look: Term) -> bool:
-    """Whether a number differs by column, so that tables cannot hold it."""
+    """Whether a constant differs by column, so that it cannot be a part of tables."""
     sizes = look.key
     return any(
         constant is not None and constant.value.ndim and constant.sizes != sizes

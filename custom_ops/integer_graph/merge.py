@@ -1,10 +1,9 @@
-"""Merge: operators of one kind that do not need each other are computed side by side.
+"""Merge: operators of one kind that do not depend on each other are computed side by side.
 
-Their codes are columns of one value, and each keeps its own numbers:
-`onnxgru.custom_ops.integer_graph.constants` calls them members. The arithmetic is that of one
-operator, so that merging needs no rule of its own for any kind; it only has to know which operators
-do the same to their columns. Of linear operators that is what follows the product, whose columns
-read all features.
+Their codes are columns of one value, and each keeps its own numbers, the *members* of a constant
+(see `onnxgru.custom_ops.integer_graph.constants`). The arithmetic is that of one operator, so that
+no kind needs a rule of its own. Only operators that do the same to their columns are merged. Linear
+operators are merged after their products, because the columns of a product read all features.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

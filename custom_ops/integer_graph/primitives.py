@@ -21,7 +21,7 @@ Value = Constant | Term | Codes
 class GraphPrimitives:
     """Primitives on constants and terms.
 
-    Every operation is asked for; what its numbers make idle leaves no term.
+    Operators ask for all operations; an operation without effect makes no term.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class GraphPrimitives:
         return self.constants.stored(name, codes, bits, "weights")
 
     def biases(self, name: str, values: npt.NDArray[np.signedinteger[Any]]) -> Constant:
-        """Initializer, widened where it is narrow."""
+        """Initializer, widened if it is narrow."""
         stored = self.constants.stored(name, values, 0, "shared", "bias")
         as_it_is = values.dtype == np.int32 and not self.constants.alike
         return stored if as_it_is else self.constants.int32(stored)
@@ -57,7 +57,7 @@ class GraphPrimitives:
         return self.constants.int32(self.constants.stored(name, values, 0))
 
     def byte(self, name: str, values: npt.NDArray[np.uint8], position: int) -> Constant:
-        """One entry of an initializer, as it is."""
+        """One entry of an initializer, not widened."""
         return self.constants.byte(self.constants.stored(name, values, 0), position)
 
     def words(self, name: str, values: npt.NDArray[np.int16 | np.uint16]) -> Constant:
@@ -79,11 +79,11 @@ class GraphPrimitives:
         return self.constants.concatenate(wide)
 
     def columns(self, values: Value, positions: Sequence[int], count: int) -> Constant:
-        """Numbers of members, spread over the columns where a term needs them."""
+        """Numbers of members, repeated over the columns where a term needs them."""
         return self.constants.members(_constant(values), positions, (count,) * len(positions))
 
     def power(self, exponent: Value) -> Constant:
-        """Of two."""
+        """Power of two."""
         return self.constants.power(_constant(exponent))
 
     def shift(self, exponent: Value) -> Shift[Value]:
@@ -99,7 +99,7 @@ class GraphPrimitives:
         return [self.constants.part(whole, wanted, i, 0) for i in range(len(wanted))]
 
     def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
-        """Parts of the columns; entries where every part is one of a vector of constants."""
+        """Parts of the columns; entries, if the value is a vector and all parts have one column."""
         wanted = tuple(sizes)
         if isinstance(value, Codes):
             return [Codes(part, value.kind) for part in self._parts(value.term, wanted)]
@@ -161,7 +161,7 @@ class GraphPrimitives:
         return self.terms.added(_term(left), _operand(right))
 
     def sub(self, left: Value, right: Value) -> Value:
-        """Difference; what a floor leaves is a term of its own."""
+        """Difference; the remainder of a floor is a term of its own."""
         c, minus = self.constants, self.constant(-1)
         if isinstance(left, Constant) and isinstance(right, Constant):
             return c.arithmetic("Sub", left, right)
@@ -209,7 +209,7 @@ class GraphPrimitives:
         return self.terms.clip(_term(value), low, high)
 
     def gather(self, table: Value, codes: Value) -> Value:
-        """Entries of bytes."""
+        """Entries, as bytes."""
         found = self.pick(table, self.widen(codes))
         return self.narrow(found, BYTES)
 

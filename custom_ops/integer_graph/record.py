@@ -27,9 +27,9 @@ _OF_VALUES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def separated(terms: Terms, wanted: Sequence[Term]) -> list[Term]:
-    """Terms in which what depends on no carry is apart, so that it can be computed before.
+    """Terms that separate the parts that depend on no carry, which are computed before the steps.
 
-    Sums are split in two: what is known before the steps, with the constant, and the rest.
+    A sum is split into the terms that depend on no carry, with the constant, and the others.
     """
     found: dict[Term, Term] = {}
     for term in below(wanted):
@@ -54,7 +54,7 @@ def separated(terms: Terms, wanted: Sequence[Term]) -> list[Term]:
 
 
 def frontier(wanted: Sequence[Term]) -> list[Term]:
-    """What depends on no carry, and what steps or their results need."""
+    """Terms that depend on no carry and that steps or their results need."""
     found = dict.fromkeys(term for term in wanted if term.early)
     for term in below(wanted):
         if not term.early:
@@ -68,15 +68,15 @@ class Recorder:
     Parameters
     ----------
     tape : Tape
-        Where nodes go.
+        Records the nodes.
     storage : Storage
-        Of their constants.
+        Records their constants.
     constants : Constants
-        That made them.
+        Made these constants.
     known : mapping of Term to onnx_ir.Value
-        What is given: leaves, and what was computed before. Raw leaves in their container.
+        Leaves, and terms that have been computed before. Raw leaves are in their container.
     wanted : sequence of Term
-        All that will be asked for.
+        All terms that will be asked for.
     vocabulary : Vocabulary
         Which operators are used.
     step : bool
@@ -108,7 +108,7 @@ class Recorder:
                 self._cuts.setdefault(term.operands[0], []).append(term.key[:2])
 
     def _inner(self, wanted: Sequence[Term]) -> list[Term]:
-        """What is recorded: nothing below what is known."""
+        """Terms that must be recorded: those below known ones are left out."""
         seen: dict[Term, None] = {}
         pending = list(wanted)
         while pending:
@@ -136,7 +136,7 @@ class Recorder:
         return self._op(codes.term, "Cast", "codes", found, value=name, to=kind)
 
     def _raw(self, term: Term) -> ir.Value | None:
-        """What is given in its container, or a part of it."""
+        """The value of a leaf in its container, or a part of it; None for other terms."""
         if term in self._known:
             return self._known[term] if _is_raw(term) else None
         if term.operation == "part":
@@ -162,7 +162,7 @@ class Recorder:
         return self._storage(c.uniform(constant) or c.spread(constant))
 
     def _factor(self, constant: Constant, width: int) -> ir.Value:
-        """A constant that a value of this width is multiplied with or divided by."""
+        """A constant by which a value of this width is multiplied or divided."""
         c = self._constants
         stored = c.uniform(constant) or c.spread(constant)
         value = self._storage(stored)
@@ -174,7 +174,7 @@ class Recorder:
         return self._columns[value, width]
 
     def _scalar(self, constant: Constant) -> ir.Value | None:
-        """A constant of shape (), where it is one number."""
+        """A constant of shape (), if it is one number; else None."""
         one = self._constants.uniform(constant)
         return None if one is None else self._storage(self._constants.scalar(one))
 
@@ -219,9 +219,9 @@ class Recorder:
     def _sum(self, term: Term) -> ir.Value:
         total: ir.Value | None = None
         offset = term.offset
-        # What depends on the input comes first. In the first step of an unrolled graph the rest may
-        # be constant, and OpenVINO then writes the sum into the constant's memory: the next call
-        # would start from it.
+        # Terms that depend on the input come first. In the first step of an unrolled graph the
+        # others may be constant, and OpenVINO would write the sum into the constant's memory, from
+        # which the next call would start.
         pairs = sorted(
             term.pairs,
             key=lambda pair: (pair[1] is not None and pair[1].all(-1), not pair[0].early),
@@ -291,7 +291,7 @@ class Recorder:
         part: Term,
         pieces: dict[Term, dict[tuple[int, int], ir.Value]],
     ) -> ir.Value:
-        """A part of a value: one Split for all, or a Slice of each where they overlap."""
+        """A part of a value: one Split for all parts, or a Slice for each if they overlap."""
         wanted: tuple[int, int] = part.key[:2]
         if whole not in pieces:
             found = pieces[whole] = {}
@@ -312,7 +312,7 @@ class Recorder:
 
 
 def _tiled(cuts: list[tuple[int, int]], width: int) -> list[tuple[int, int]] | None:
-    """All parts of a value, one after the other, with those that nobody asks for."""
+    """All parts of a value in order, including those that nothing reads; None if they overlap."""
     found: list[tuple[int, int]] = []
     place = 0
     for start, stop in cuts:

@@ -1,4 +1,4 @@
-"""Nodes that compute the constants of the integer graph from the initializers that hold them."""
+"""Storage: nodes that compute the constants of the integer graph from its initializers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ class Storage:
     Parameters
     ----------
     tape : Tape
-        Where nodes go: that of a body, or the outermost one.
+        Records the nodes: the tape of a body, or the outermost one.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -29,7 +29,7 @@ class Storage:
         self._parts: dict[tuple[object, ...], list[ir.Value]] = {}
 
     def __call__(self, constant: Constant) -> ir.Value:
-        """The value of a constant, which spreads over columns as a runtime broadcasts it."""
+        """The value of a constant, with a shape that runtimes broadcast over columns."""
         if constant not in self._values:
             operation = "number" if constant.written else constant.operation.lower()
             record: Callable[[Constant], ir.Value] = getattr(self, f"_{operation}")
@@ -87,14 +87,14 @@ class Storage:
     def _part(self, constant: Constant) -> ir.Value:
         sizes, index, axis = constant.key
         (whole,) = constant.operands
-        if whole.value.ndim == 1 and 1 in sizes:  # parts of one number are written as they are
+        if whole.value.ndim == 1 and 1 in sizes:  # a part of one number is a number, not a vector
             start = sum(sizes[:index])
             ends = self._tape.axes(start), self._tape.axes(start + sizes[index])
             return self._op("Slice", self(whole), *ends)
         return self._split(constant.operands[0], sizes, -1 if axis else 0)[int(index)]
 
     def _split(self, constant: Constant, sizes: tuple[int, ...], axis: int) -> list[ir.Value]:
-        """All parts: one node for all that are asked for."""
+        """All parts, made by one node."""
         key = (constant, sizes, axis)
         if key not in self._parts:
             tape, whole, names = self._tape, self(constant), [None] * len(sizes)

@@ -1,8 +1,8 @@
-"""Terms: what a step of the integer graph computes, as expressions with proved ranges.
+"""Terms: the computations of a step of the integer graph, as expressions with proved ranges.
 
-Equal terms are one. Sums are kept as products with constants and one offset, so that constants
-meet: a bias, a rounding term and a zero point become one number, wherever the new intermediate
-results are proved to fit int32. Ranges are intervals, column by column.
+Equal terms are one object. A sum is a list of terms with constant factors and one offset. So a
+bias, a rounding term and a zero point become one number, if all intermediate results are proved to
+fit int32. Ranges are intervals per column.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -22,26 +22,26 @@ Pair = tuple["Term", Constant | None]
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A value of int32, of shape (..., N); made by `Terms`, once for all that are computed alike.
+    """An int32 value of shape (..., N); `Terms` makes it once for all equal computations.
 
     Parameters
     ----------
     operation : str
         ``leaf``, ``sum``, ``product``, ``floor`` and others; see `Terms`.
     operands : tuple of Term
-        From what.
+        Operands of the operation.
     constants : tuple of Constant or None
         Numbers of the operation.
     key : tuple
         Further parameters.
     low, high : ndarray of int64, shape () or (N,)
-        Between which all its numbers are.
+        Proved bounds of its numbers.
     width : int
         N.
     early : bool
         Whether it depends on no carry.
     label : str
-        The operator that it was made for.
+        The operator for which it was made.
     """
 
     operation: str
@@ -56,14 +56,14 @@ class Term:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """Of a sum: its terms with what each is multiplied by; itself once, of any other."""
+        """Terms and factors of a sum; of any other term, the term itself without a factor."""
         if self.operation != "sum":
             return ((self, None),)
         return tuple(zip(self.operands, self.constants[:-1], strict=True))
 
     @property
     def offset(self) -> Constant | None:
-        """Of a sum: the constant that is added."""
+        """The constant of a sum, or None."""
         return self.constants[-1] if self.operation == "sum" else None
 
     @property
@@ -144,7 +144,7 @@ class Terms:
         )
 
     def sum(self, pairs: Sequence[Pair], offset: Constant | None) -> Term | Constant:
-        """Terms times constants, and a constant; what cancels out is left out."""
+        """A sum of terms times constants, and a constant; terms that cancel are left out."""
         c, merged = self.constants, dict[Term, Constant | None]()
         for term, factor in pairs:
             total = factor
@@ -169,7 +169,7 @@ class Terms:
         return self.make("sum", terms, low, high, width, (*factors, offset))
 
     def scaled(self, term: Term, factor: Constant) -> Term | Constant:
-        """A term times a constant, distributed over its sum where that is proved to fit."""
+        """A term times a constant, distributed over its sum if that is proved to fit."""
         c = self.constants
         if factor.all(0) and factor.operation != "number":  # of a vector of zeros
             none = np.zeros_like(factor.columns)
@@ -184,7 +184,7 @@ class Terms:
         return self.sum([(term, factor)], None)
 
     def added(self, left: Term, right: Term | Constant, sign: int = 1) -> Term | Constant:
-        """Left plus or minus right, as one sum where that is proved to fit."""
+        """Left plus or minus right, as one sum if that is proved to fit."""
         c = self.constants
         minus = c.number(-1)
         if isinstance(right, Constant):
@@ -246,7 +246,7 @@ class Terms:
         )
 
     def rest(self, value: Term, power: Constant) -> Term | Constant:
-        """What the floor leaves, 0 .. power - 1."""
+        """The remainder of a floor, 0 .. power - 1."""
         if power.all(1):
             return self.constants.number(0)
         low = np.zeros_like(power.columns)
@@ -283,7 +283,7 @@ class Terms:
         return self.make("matmul", (term,), low, high, width, (zero_point, weights))
 
     def solid(self, product: Term) -> Term:
-        """A product that no runtime goes on with in float32."""
+        """A product followed by an integer operator, so that no runtime goes on in float32."""
         least = self.constants.number(-EXACT_IN_FLOAT32)
         return self.make("solid", (product,), product.low, product.high, product.width, (least,))
 
@@ -306,7 +306,7 @@ class Terms:
         return self.make("part", (value,), low, high, stop - start, (), (start, stop))
 
     def join(self, values: Sequence[Term]) -> Term:
-        """Side by side; neighbours of one value are one part of it."""
+        """Values side by side; neighbouring parts of one value become one part."""
         found: list[Term] = []
         for value in values:
             last = found[-1] if found else None
@@ -329,7 +329,7 @@ class Terms:
 
 
 def below(terms: Sequence[Term]) -> Iterator[Term]:
-    """Terms and everything that they are computed from, each once, operands first."""
+    """Terms and all terms that they depend on, each once, operands first."""
     seen: set[Term] = set()
     pending = [(term, False) for term in reversed(terms)]
     while pending:

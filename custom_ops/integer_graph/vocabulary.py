@@ -1,4 +1,4 @@
-"""Vocabulary: which of several operators that compute the same an integer graph uses."""
+"""Vocabulary: the choice between operators that compute the same in an integer graph."""
 
 from dataclasses import dataclass
 
@@ -24,12 +24,12 @@ class Vocabulary:
     uint16 : bool
         Whether codes of 16 bits are uint16. If not, they are int32, for compilers without uint16.
     alike : bool
-        Whether layers of the same sizes and widths must have the same nodes, whatever their numbers
-        are: nothing is left out because of a stored number that others have otherwise.
+        Whether layers of equal sizes and widths must have the same nodes for all numbers. Then no
+        node is left out because of a stored number that differs between layers.
     numbers : bool
-        Whether Mul and Div may read one number for all columns. If not, they read one per column:
-        tract follows such numbers backwards through the graph, in a time that doubles with every
-        step of an unrolled recurrence.
+        Whether Mul and Div may read one number for all columns. If not, they read one per column,
+        because tract follows such numbers backwards through the graph, and its time doubles with
+        every step of an unrolled recurrence.
     """
 
     lookup: str = "Gather"

@@ -1,6 +1,6 @@
 """Kernel: loops over units as source text for Numba, and the arrays of their parameters.
 
-In int32 throughout, which compilers vectorise.
+All arithmetic is int32, which compilers vectorise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,7 +104,17 @@ class Printer:
 def unpacked(
     segment: Segment, symbols: Mapping[Argument, str], stores: Mapping[str, str]
 ) -> list[str]:
-    """Lines that take the parameters of a segment from its stores, which are given by name."""
+    """Lines that assign the parameters of a segment from its stores.
+
+    Parameters
+    ----------
+    segment : Segment
+        The segment.
+    symbols : mapping of Argument to str
+        Names of the parameters.
+    stores : mapping of str to str
+        Names of the arrays by store, see `STORES`.
+    """
     places = dict.fromkeys(STORES, 0)
     lines = []
     for argument in segment.arguments:
@@ -120,9 +130,9 @@ class Values:
     Parameters
     ----------
     numbers : ndarray of int32, shape (N,)
-        Those that are the same for all units.
+        Parameters that are the same for all units.
     vectors : ndarray of int32, shape (V, H)
-        Those that differ by unit.
+        Parameters that differ by unit.
     tables : ndarray of uint8, shape (K, 256)
         Tables, padded.
     curves : ndarray of int32, shape (C, 514)

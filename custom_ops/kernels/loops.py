@@ -1,13 +1,12 @@
 """Loops over units: a neutral record of a stage, from which kernels in any language are printed.
 
-A stage is cut into segments, each of one width, at every product; the product is computed for all
-rows at once, and everything else of the segment row by row, one loop over the units for every
-operator. The loops come from the operators' own `compute`, recorded over expressions of one
-element.
+A stage is cut into segments of one width, and at every product. The product is computed for all
+rows together. The other operators of the segment run row by row, with one loop over the units each.
+The loops are recorded from the operators' own `compute` over expressions of one element.
 
-They depend on the cell's table alone. Everything a scheme decides (shifts, multipliers, zero
-points, bounds, tables) is an argument, so that one kernel serves every candidate and width of
-layer. For that the operators are recorded in their general form: `general` is True.
+They depend only on the cell's table. All numbers of a scheme (shifts, multipliers, zero points,
+bounds, tables) are arguments, so that one kernel serves every candidate and every layer width. So
+operators are recorded in their general form: `general` is True.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,7 +174,7 @@ def _recorded(
 
 
 def _leaves(expression: Expression) -> Iterator[Expression]:
-    """What an expression is computed from, in order; the operand of a product is none of it."""
+    """Leaves of an expression in order, without the operand of a product."""
     if isinstance(expression, Call):
         for operand in expression.operands:
             yield from _leaves(operand)

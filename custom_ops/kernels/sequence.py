@@ -22,16 +22,16 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Product:
-    """What a segment begins with.
+    """The product at the beginning of a segment.
 
     Parameters
     ----------
     operand : str
         Name of the value that it reads.
     wide : bool
-        Whether that has codes of 16 bits.
+        Whether this value has codes of 16 bits.
     long : int
-        Parts of 16-bit weights, whose lower planes stand behind their upper ones; else 0.
+        Number of parts with 16-bit weights, whose lower planes follow the upper ones; else 0.
     """
 
     operand: str
@@ -68,18 +68,22 @@ class DirectionLoops:
 def text(direction: DirectionLoops) -> str:
     """Source of the kernel.
 
-    Its arguments: ``x`` (T, B, I), ``ends`` (B,) (steps of every sequence), ``together`` (whether
-    those are all the same), ``reverse``, ``silence`` (emitted after the last step of a sequence),
-    ``widths`` (of every segment), ``emitted`` (T, B, H); memory: ``uint8`` and ``uint16`` (values,
-    `ROWS`, columns), ``int32`` (products, `ROWS`, columns), ``scratch`` (`ROWS`, columns); every
-    carry (B, its width), which is overwritten; then for every segment its `STORES`, and where it
-    has a product ``weights`` and ``begin``, and ``begin_low`` where that reads wide codes.
+    Its arguments, in order:
+
+    - ``x`` (T, B, I); ``ends`` (B,), the steps of every sequence; ``together``, whether these are
+      all equal; ``reverse``; ``silence``, the output after the last step of a sequence; ``widths``
+      of the segments; ``emitted`` (T, B, H), the result;
+    - memory: ``uint8`` and ``uint16`` (values, `ROWS`, columns), ``int32`` (products, `ROWS`,
+      columns), ``scratch`` (`ROWS`, columns);
+    - every carry (B, its width), which is overwritten;
+    - for every segment its `STORES`; if it has a product, also ``weights`` and ``begin``, and
+      ``begin_low`` if the product reads wide codes.
     """
     return _Text(direction).text()
 
 
 def memory(direction: DirectionLoops) -> dict[str, int]:
-    """How many values a kernel needs memory for, by type."""
+    """Number of values that a kernel needs memory for, by type."""
     return _Text(direction).memory
 
 
@@ -154,7 +158,7 @@ class _Text:
         return ["b = 0", "while b < x.shape[1]:", *_indented(inner)]
 
     def _segment(self, index: int, segment: Segment, product: Product | None) -> None:
-        """A segment's parameters, and its share of a step."""
+        """A segment's parameters, and its part of a step."""
         stores = {store: f"{store}{index}" for store in STORES}
         symbols = {argument: f"p{index}_{i}" for i, argument in enumerate(segment.arguments)}
         self._names += stores.values()
