@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from onnxgru.cli import main
-from tests import wrong
+from tests import badfiles
+from tests.badfiles import DIGITS
 from tests.journeys import unfolded
-from tests.wrong import DIGITS
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def place(tmp_path_factory) -> Path:
     """The folder that every case runs in."""
     place = tmp_path_factory.mktemp("bad") / "place"
     place.mkdir()
-    wrong.fill(place)
+    badfiles.fill(place)
     return place
 
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Settings of the configuration file, if any, and of the flags, which take precedence."""
-    flags = options.given(arguments, Config)
+    given = options.given(arguments, Config)
     settings = toml.load(arguments.config) if arguments.config is not None else {}
-    if flags.keys() & set(TASKS):  # what to do is one choice, whoever makes it
-        others = TASKS if "search" in flags else (*TASKS, "scheduler")
+    if given.keys() & set(TASKS):  # what to do is one choice, whoever makes it
+        others = TASKS if "search" in given else (*TASKS, "scheduler")
         settings = {name: v for name, v in settings.items() if name not in others}
-    return settings | flags
+    return settings | given
 
 
 def _quantize(arguments: argparse.Namespace) -> None:

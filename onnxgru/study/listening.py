@@ -1,7 +1,7 @@
-"""How much of the noise of genes reaches the outputs of the model, measured.
+"""Measurement of the noise that genes cause at the outputs of the model.
 
-The noise of an operator (see `onnxgru.study.allocation`) says little of what the outputs hear of
-it: a gate may be cut to two bits in one place and to seven in another. Here the genes of one
+The noise of an operator (see `onnxgru.study.allocation`) says little of its effect on the outputs:
+a gate may be cut to two bits in one place and to seven in another. Here the genes of one
 operator of the cell, in all layers at once, go to a few widths while all others stay at the widest,
 and the outputs are compared with those of the widest. Schemes allocated by that have up to 3 dB
 more at the same bytes (ten keywords). Classes of a single layer hardly notice (digits: hypervolume
@@ -25,7 +25,7 @@ from onnxgru.session.yardstick import Yardstick
 from onnxgru.study.encoding import Encoding
 
 SHARE = 4
-"""One in so many evaluations of a search may be spent on this, before it begins."""
+"""Measurements may take one part in `SHARE` of the evaluations of the search."""
 
 Group = tuple[str, ...]
 
@@ -61,15 +61,15 @@ def measured(
     Parameters
     ----------
     quantizer : Quantizer
-        Of the model, with accumulators of any width.
+        Lowers schemes of the model, with accumulators of any width.
     yardstick : Yardstick
-        What its programs are judged by.
+        Judges programs of the model.
     encoding : Encoding
-        Of genes.
+        Makes schemes of genomes.
     groups : sequence of tuple of str
         Genes that are made narrow together.
     evaluations : int
-        Of the search; a part of it may be spent here.
+        Evaluations of the search.
     jobs : int, optional
         Threads; one per processor where left out.
     listener : callable, optional

@@ -1,4 +1,4 @@
-"""What a search asks: the objectives of a genome, in this process or in another one."""
+"""The objectives of a genome, evaluated in this process or in another one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ WORST = 1e9
 
 
 MANY = 4
-"""Recurrent layers; where there are more, operators share genes unless something else is asked."""
+"""With more recurrent layers than this, operators share genes where `share` is auto."""
 
 
 def shared(layers: Sequence[Layer], config: Config) -> str:
-    """What shares genes: as configured, or as the number of layers suggests."""
+    """The grouping of genes: as configured, or by the number of layers."""
     if config.share != AUTO:
         return config.share
     return "operator" if sum(layer.recurrent for layer in layers) > MANY else "none"
@@ -69,11 +69,11 @@ class Problem:
     Parameters
     ----------
     encoding : Encoding
-        From genomes to schemes.
+        Makes schemes of genomes.
     lowering : callable
-        From schemes to programs.
+        Makes programs of schemes.
     judge : Judge
-        The error's data and metric.
+        Measures the error of programs.
     sizes : tuple of Size
         The objectives beside the error.
     """
@@ -102,7 +102,7 @@ class Problem:
                 yield Member(genome, (error, *values))
 
     def _figures(self, programs: Sequence[IntegerProgram]) -> Iterator[tuple[float, float | None]]:
-        """Figures of programs, and what was counted while they ran."""
+        """Figures of programs, with the count of operations where that is an objective."""
         if not counts(self.sizes):
             yield from ((figure, None) for figure in self.judge.qualities(programs))
             return
@@ -111,7 +111,7 @@ class Problem:
             yield figure, found.left
 
     def prove(self) -> None:
-        """Compare the device that the judge has, if any, with the processor."""
+        """Compare the judge's device with the processor; nothing where it has none."""
         programs = [self._program(genome) for genome in self.encoding.starts()]
         self.judge.prove([program for program in programs if program is not None])
 
@@ -125,7 +125,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a problem is built from where there is no session: everything in it can be pickled.
+    """Everything that a problem is built from in another process; all of it can be pickled.
 
     Parameters
     ----------
@@ -134,14 +134,13 @@ class Parts:
     config : Config
         Without data.
     statistics : Statistics
-        Of every operator.
+        Statistics of every operator.
     data : Dataset
-        What candidates are judged by.
+        Recordings that candidates are judged on.
     metric : str
         Name of the metric, not ``auto``.
     targets : mapping of str to ndarray
-        What the outputs that are judged are compared with: computed once, so that it is the same
-        everywhere.
+        Targets of the outputs that are judged, computed once so that they are the same everywhere.
     sizes : tuple of Size
         The objectives beside the error.
     """
@@ -155,7 +154,7 @@ class Parts:
     sizes: tuple[Size, ...]
 
     def problem(self) -> Problem:
-        """Build it.
+        """Build the problem.
 
         Raises
         ------
@@ -172,7 +171,7 @@ class Parts:
         )
 
 
-class Portable:
+class PicklableProblem:
     """A problem that can be pickled, and is built where it is used.
 
     Parameters
@@ -186,8 +185,8 @@ class Portable:
         self._lock = Lock()
         self._problem: Problem | None = None
 
-    def __reduce__(self) -> tuple[type["Portable"], tuple[Parts]]:
-        return Portable, (self._parts,)
+    def __reduce__(self) -> tuple[type["PicklableProblem"], tuple[Parts]]:
+        return PicklableProblem, (self._parts,)
 
     def __call__(self, genome: Genome) -> Member:
         """Objectives of a genome's scheme; raises what `Parts.problem` and `Problem` do."""

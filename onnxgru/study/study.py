@@ -1,4 +1,4 @@
-"""The search over schemes of a model: what a candidate costs, the journal, and the front."""
+"""The search over schemes of a model: evaluation of candidates, the journal, and the front."""
 
 import json
 import os
@@ -39,25 +39,25 @@ from onnxgru.settings.search import AUTO
 from onnxgru.study import listening
 from onnxgru.study.allocation import Allocation
 from onnxgru.study.encoding import Encoding
-from onnxgru.study.problem import WORST, Parts, Portable, Problem, encoding, shared
+from onnxgru.study.problem import WORST, Parts, PicklableProblem, Problem, encoding, shared
 
 _ROLE = "validation"
 _OTHERS = ("cost", objectives.OPERATIONS)
-"""Sizes that no account of a program has."""
+"""Objectives that no account of a program has."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a search found.
+    """The result of a search.
 
     Parameters
     ----------
     front : Front
-        The front, and the member chosen.
+        The front, with the chosen member.
     cloud : tuple of tuple
-        Size and quality of everything evaluated.
+        Size and quality of everything that was evaluated.
     summary : dict
-        What the report says of the search.
+        The entry ``search`` of ``report.json``.
     """
 
     front: Front
@@ -81,9 +81,9 @@ class TunedProblem:
     Parameters
     ----------
     quantizer : Quantizer
-        Of the model.
+        Lowers schemes of the model.
     encoding : Encoding
-        From genomes to schemes.
+        Makes schemes of genomes.
     tune : callable
         Fine-tunes a scheme.
     sizes : tuple of Size
@@ -111,13 +111,13 @@ class Study:
     Parameters
     ----------
     quantizer : Quantizer
-        Of the model.
+        Lowers schemes of the model.
     yardstick : Yardstick
-        What its programs are judged by.
+        Judges programs of the model.
     config : Config
-        What to search, and how.
+        Settings of the search.
     listener : callable, optional
-        Receives events.
+        Receives the events of `onnxgru.events`.
     tune : callable, optional
         Fine-tunes every scheme before it is judged; schemes are only rounded where left out.
     trained_on : str
@@ -136,14 +136,14 @@ class Study:
         self._quantizer, self._yardstick, self._config = quantizer, yardstick, config
         self._tell, self._tune, self._trained_on = listener, tune, trained_on
         self.seen: list[Member] = []
-        """What `run` has evaluated so far."""
+        """Candidates that `run` has evaluated so far."""
         self.sizes = objectives.sizes(config.objectives)
         self._size = self.sizes[-1].key  # by which a member is chosen
         self.encoding = encoding(quantizer.model.layers, config)
 
     @cached_property
     def parts(self) -> dict[str, Any]:
-        """Everything that an evaluation depends on besides its genome, by the user's names."""
+        """Everything besides the genome that an evaluation depends on, by names for users."""
         statistics, settings = self._quantizer.statistics, self._config.document()
         tunes, tuning = self._tune is not None, dependent(Finetuning)
         parts = {
@@ -164,7 +164,7 @@ class Study:
         return files.digest(json.dumps(self.parts, sort_keys=True).encode())
 
     def prepare(self) -> None:
-        """Evaluate the float model and the first schemes: what can fail before a search begins.
+        """Evaluate the float model and the first schemes, so that mistakes show before a search.
 
         Raises
         ------
@@ -188,15 +188,15 @@ class Study:
 
     @cached_property
     def baseline(self) -> float:
-        """Error of uniform 8 bits on validation, which `max_drop` counts from.
+        """Error of uniform 8 bits on validation data.
 
-        Whether or not they fit the accumulators: it is an accuracy to compare with.
+        It is measured even where 8 bits do not fit the accumulators, as an error to compare with.
         """
         yardstick, program = self._made(self._quantizer.unbounded, self._uniform(MAXIMUM_BITS))
         return yardstick.metric.error(yardstick.quality(program, _ROLE))
 
     def _goal(self) -> Goal:
-        """What the search looks for, in words, and uniform 8 bits to compare with."""
+        """The goal of the search, with the figures of uniform 8 bits."""
         metric, size = self._yardstick.metric, self.sizes[-1]
         program = self._quantizer.unbounded(self._uniform(MAXIMUM_BITS))
         counted = self._counted(self._yardstick, program)
@@ -228,7 +228,7 @@ class Study:
         return self._tune(quantizer, scheme)
 
     def _uniform(self, bits: int) -> Scheme:
-        """Uniform bits as the search has them, whether or not it may use that width."""
+        """A uniform scheme with the search's other settings, of any width."""
         if bits in self.encoding.widths:
             return self.encoding.scheme(self.encoding.uniform(bits))
         layers = self._quantizer.model.layers
@@ -236,7 +236,7 @@ class Study:
         return plain.with_thresholds(layers, lambda *_: 0) if self.encoding.thresholds else plain
 
     def _counted(self, yardstick: Yardstick, program: IntegerProgram) -> float | None:
-        """What is counted while a program runs on validation data; None without such sizes."""
+        """Count of operations of a program on validation data; None where no objective needs it."""
         if not objectives.counts(self.sizes):
             return None
         return yardstick.judge(_ROLE).measured(program)[1].left
@@ -253,10 +253,10 @@ class Study:
 
     @cached_property
     def starts(self) -> tuple[Genome, ...]:
-        """The first population: uniform schemes, allocated ones, narrow weights alone.
+        """The first population: uniform schemes, allocated ones, and narrow weights alone.
 
-        Bits are allocated by the noise that the outputs hear, then by that of the operators.
-        Without those that do not fit the accumulators, which at narrow ones are most.
+        Bits are allocated by the noise at the outputs, then by that of the operators. Schemes that
+        do not fit the accumulators are left out; with narrow accumulators these are most.
         """
         plain = self.encoding.starts()
         count = len(self.encoding.widths)
@@ -287,7 +287,7 @@ class Study:
         return min(config.population * config.generations, self.encoding.space.size)
 
     def _lowered(self, genome: Genome) -> IntegerProgram | None:
-        """A genome's program as it is rounded, None if its accumulators could overflow."""
+        """A genome's program without fine-tuning; None if its accumulators could overflow."""
         try:
             return self._quantizer(self.encoding.scheme(genome))
         except OverflowProofError:
@@ -300,8 +300,8 @@ class Study:
             return TunedProblem(self._quantizer, self.encoding, self._tune, self.sizes)
         return Problem(self.encoding, self._quantizer, self._yardstick.judge(_ROLE), self.sizes)
 
-    def portable(self) -> Portable:
-        """The same as `evaluate`, to be evaluated in another process.
+    def picklable(self) -> PicklableProblem:
+        """`evaluate` in a form that can be sent to another process.
 
         Raises
         ------
@@ -310,7 +310,7 @@ class Study:
         """
         quantizer, yardstick = self._quantizer, self._yardstick
         no_data: dict[str, Any] = dict.fromkeys((*ROLES, "training_data"))
-        return Portable(
+        return PicklableProblem(
             Parts(
                 quantizer.model.serialized(),
                 replace(self._config, **no_data),
@@ -328,7 +328,7 @@ class Study:
         Parameters
         ----------
         journal : Path
-            Where it is, or shall be.
+            Path of the journal, which may exist.
         resume : bool
             Go on with a journal that is there.
         workers : Workers
@@ -370,7 +370,7 @@ class Study:
         with opened(journal, self.key, genes, names, self.parts) as log:
             members = search(
                 self.encoding.space,
-                self.evaluate if config.scheduler is None else self.portable(),
+                self.evaluate if config.scheduler is None else self.picklable(),
                 SearchSettings(
                     config.population, config.generations, config.seed, config.strategy, limit
                 ),
@@ -459,14 +459,14 @@ class Study:
         fits: Callable[[Account], bool],
         report: Callable[[int], None] = lambda _flash_bytes: None,
     ) -> Genome:
-        """A genome whose widths have grown until none fits any wider; see `allocation`.
+        """Widen a genome until no wider width fits; see `allocation`.
 
         Parameters
         ----------
         genome : Genome
-            To start from, one that fits.
+            The genome to start from, which fits.
         fits : callable
-            Whether sizes are allowed.
+            Tells whether sizes are allowed.
         report : callable, optional
             Receives the flash bytes after every step.
         """

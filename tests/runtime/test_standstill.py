@@ -9,8 +9,8 @@ from onnxgru.core.integers import Quantization
 from onnxgru.core.scheme import Scheme
 from onnxgru.runtime.observation import Observation, Standstill, compare
 from tests import grus
+from tests.badfiles import edited
 from tests.pipeline import Pipeline, dataset, pipeline
-from tests.wrong import edited
 
 CASE = grus.Case(T=120, B=4, H=6)
 SLOW = 4

@@ -22,8 +22,8 @@ from onnxgru.session.session import Session
 from onnxgru.settings.config import Config
 from onnxgru.study import cluster
 from onnxgru.study.study import Study
+from tests.badfiles import CALLABLES
 from tests.journeys import MODELS, copy_digits, unfolded
-from tests.wrong import CALLABLES
 
 pytestmark = pytest.mark.slow
 
@@ -332,10 +332,10 @@ def test_problem_in_another_process_is_the_same(model):
         "ranges": "aligned",
     }
     study = Study(*Session.open(model, Config(search=True, calibration=None, **settings)).parts)
-    portable = pickle.loads(pickle.dumps(study.portable()))
-    again = pickle.loads(pickle.dumps(portable))
+    picklable = pickle.loads(pickle.dumps(study.picklable()))
+    again = pickle.loads(pickle.dumps(picklable))
     for genome in study.starts[5:12]:
-        assert portable(genome) == again(genome) == study.evaluate(genome)
+        assert picklable(genome) == again(genome) == study.evaluate(genome)
 
 
 def test_key_does_not_depend_on_where_it_is_evaluated(model):
