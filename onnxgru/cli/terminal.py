@@ -43,6 +43,9 @@ LINES_OF_OPERATORS = 20
 LETTERS = 300
 """Letters of a reason; --format json has the rest."""
 
+NAME = 36
+"""Letters of a name that are not folded."""
+
 CHOSEN = "★ chosen"
 
 
@@ -54,6 +57,14 @@ def _table(*columns: str) -> Table:
             name, justify="left" if column.startswith("<") else "right", overflow="fold"
         )
     return table
+
+
+def _show_table(console: Console, table: Table) -> None:
+    """Print a table; where it is too wide, other columns are folded before short names are."""
+    first = table.columns[0]
+    room = min(NAME, console.width // 2)
+    first.no_wrap = all(len(str(cell)) <= room for cell in first.cells)
+    console.print(table)
 
 
 def show_result(result: Result) -> None:
@@ -107,7 +118,7 @@ def _show_quality(console: Console, report: Report) -> None:
             counted(quality) + (", random" if report.random_input else ""),
             style="bold yellow" if report.random_input else None,
         )
-    console.print(table)
+    _show_table(console, table)
     rows = outputs_table(report)
     if len(rows) > 1:
         outputs = _table("<output, on validation", "<judged", "<metric", "float", "integer", "SQNR")
@@ -203,7 +214,7 @@ def show_sensitivity(done: SensitivityResult) -> None:
                 table.add_row(
                     row.name.rpartition("/")[2], part, *(text(entry) for entry in row.entries)
                 )
-            console.print(table)
+            _show_table(console, table)
     console.print()
     console.print(f"files are in {done.folder}/: sensitivity.json, sensitivity.png")
 
@@ -270,7 +281,7 @@ def _show_layers(console: Console, layers: Sequence[LayerRow]) -> None:
             ", ".join(layer.outputs) or "nothing",
             f"{sum(row.weights for row in layer.operators):,}",
         )
-    console.print(table)
+    _show_table(console, table)
     for attributes, nodes in alike.items():
         say(console, f"{', '.join(nodes) if len(alike) > 1 else 'all layers'}: {attributes}")
     kinds: dict[tuple[str, ...], str] = {}
@@ -300,7 +311,7 @@ def _show_operators(console: Console, operators: Sequence[OperatorRow]) -> None:
     for row in operators:
         weight = "" if row.weight_bits is None else str(row.weight_bits)
         table.add_row(row.name, str(row.bits), weight, f"{row.weights:,}" if weight else "")
-    console.print(table)
+    _show_table(console, table)
 
 
 def show_comparison(found: Comparison) -> None:
@@ -319,7 +330,7 @@ def show_comparison(found: Comparison) -> None:
             apart,
             "exact" if row.equal else _decibels(row.agreement_sqnr),
         )
-    console.print(table)
+    _show_table(console, table)
     for sentence in found.sentences():
         say(console, sentence)
 
@@ -346,7 +357,7 @@ def show_verdicts(found: Verdicts) -> None:
             Text(row.detail if same else ""),
         )
     if table.row_count:
-        console.print(table)
+        _show_table(console, table)
     for reason, runtimes in reasons.items():
         say(console, f"{', '.join(runtimes)}: {reason}")
     if absent := [row for row in found.rows if row.verdict == toolchains.ABSENT]:
@@ -385,5 +396,5 @@ def show_training(record: Mapping[str, Any], folder: Path) -> None:
     table = _table("<part", "examples", "accuracy")
     for role, right in record["accuracy"].items():
         table.add_row(role, f"{record['examples'][role]:,}", figure(right, "%"))
-    console.print(table)
+    _show_table(console, table)
     console.print(f"{record['model']} and its data are in {folder}/")

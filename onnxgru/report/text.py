@@ -155,7 +155,7 @@ def _checked_lines(report: Report) -> list[str]:
         "",
         f"Verified: `integer.onnx` equals the reference implementation bit for bit in "
         f"{checked.runtime} ({checked.codes:,} state codes of {checked.sequences:,} "
-        f"sequences). The annotated graph differs from it by {distance.mean:g} codes on "
+        f"sequences). The annotated graph differs from it by {distance.mean:.2f} codes on "
         f"average, {distance.largest} at most.",
         *states.ties(checked),
     ]

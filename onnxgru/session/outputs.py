@@ -243,14 +243,14 @@ def _by_reference(
         reason = "; ".join(
             _scores_because(o, whole[o.name], arrays[o.name].ndim > 2) for o in scores
         )
-        return _choice(scores, metrics.METRICS["agreement"], f"no labels, and {reason}")
+        return _choice(scores, metrics.METRICS["agreement"], f"there are no labels, and {reason}")
     real = [output for output in candidates if not whole[output.name]]
-    reason = "no labels, and " + (
-        f"{_list(real)} hold scores of classes as well as other numbers"
+    reason = (
+        f"{_list(real)} hold class scores as well as other numbers"
         if scores and not named
-        else f"{_list(numbers)} {'is' if len(numbers) == 1 else 'are'} no scores of classes"
+        else f"{_list(numbers)} {'holds' if len(numbers) == 1 else 'hold'} no class scores"
     )
-    return _choice(real, metrics.METRICS["sqnr"], reason)
+    return _choice(real, metrics.METRICS["sqnr"], f"there are no labels, and {reason}")
 
 
 def _scores(output: ModelOutput, array: Array) -> bool:
@@ -279,7 +279,7 @@ def _scores_because(output: ModelOutput, whole: bool, per_frame: bool) -> str:
         return f"output {output.name!r} ends in {output.maker.operator}"
     ends = f"output {output.name!r} ends in a dense layer of {output.maker.features} features"
     if per_frame:
-        return f"{ends} per frame and is called scores of classes"
+        return f"{ends} per frame, and its name says class scores"
     return f"{ends} per sequence, as logits do"
 
 

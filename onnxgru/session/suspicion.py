@@ -245,10 +245,11 @@ def of_count(role: str, source: str, sequences: int) -> Iterator[str]:
     """Too few recordings to judge by."""
     if sequences < FEW:
         some = "1 sequence" if sequences == 1 else f"{sequences} sequences"
+        poor = "cannot tell schemes apart" if role == "validation" else "say little"
         each = "all" if sequences == 1 else f"{100 / sequences:.1f} %"
         yield (
-            f"{source}: {some} of {TITLES[role]} data cannot tell schemes apart, because each "
-            f"sequence is {each} of the figure; give at least {FEW}, better some hundreds"
+            f"{source}: {some} of {TITLES[role]} data {poor}, because each sequence is {each} of "
+            f"the figure; give at least {FEW}, better some hundreds"
         )
 
 

@@ -44,23 +44,23 @@ def chosen(*parts, labels=None, metric="auto", names=()):
         ([CLASSES], ["classes"], "agreement", "holds classes"),
         ([SPEECH], ["speech"], "agreement", "holds classes"),
         ([LOGITS, CLASSES], ["logits", "classes"], "agreement", "holds classes"),
-        ([FRAMES], ["frames"], "sqnr", "is no scores of classes"),
-        ([TAGS], ["frameLogits_1"], "agreement", "5 features per frame and is called scores of"),
-        ([SIGNAL], ["signal"], "sqnr", "is no scores of classes"),
-        ([SIGNAL, GAIN], ["signal", "gain"], "sqnr", "are no scores of classes"),
+        ([FRAMES], ["frames"], "sqnr", "holds no class scores"),
+        ([TAGS], ["frameLogits_1"], "agreement", "5 features per frame, and its name says class"),
+        ([SIGNAL], ["signal"], "sqnr", "holds no class scores"),
+        ([SIGNAL, GAIN], ["signal", "gain"], "sqnr", "hold no class scores"),
         ([GAIN, SPEECH], ["gain"], "sqnr", "as well as other numbers"),
         ([SIGNAL, LOGITS], ["signal", "logits"], "sqnr", "as well as other numbers"),
         ([ENERGY, LOGITS], ["logits"], "agreement", "dense"),
         ([STATE, LOGITS], ["logits"], "agreement", "dense"),
-        ([STATE, ENERGY], ["hn"], "sqnr", "is no scores of classes"),
-        ([ENERGY], ["energy"], "sqnr", "is no scores of classes"),
+        ([STATE, ENERGY], ["hn"], "sqnr", "holds no class scores"),
+        ([ENERGY], ["energy"], "sqnr", "holds no class scores"),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_without_labels(parts, names, metric, said):
     found = chosen(*parts)
     assert (list(found.outputs), found.metric.name) == (names, metric)
-    assert found.reason.startswith("no labels, and") and said in found.reason
+    assert found.reason.startswith("there are no labels, and") and said in found.reason
 
 
 def test_a_dense_layer_that_always_prefers_one_feature_is_no_classifier():
