@@ -1,9 +1,9 @@
 """The training loop of every recipe.
 
-AdamW with gradients clipped and a learning rate that falls along half a cosine; decoupled weight
-decay keeps weights and pre-activations small, and the running average of the weights, which is what
-is kept, takes outliers away: both suit quantisation. On one thread, so that sums, and with them the
-weights, do not depend on the number of cores.
+AdamW with clipped gradients and a learning rate that falls along half a cosine. The running average
+of the weights is the result. Decoupled weight decay keeps weights and pre-activations small, and
+the average removes outliers; both help quantisation. Training runs on one thread, so that sums, and
+with them the weights, do not depend on the number of cores.
 """
 
 import copy
@@ -24,7 +24,7 @@ from onnxgru.training.descent import advance, blend, half_cosine, one_thread
 from onnxgru.training.trace import import_torch
 
 WATCHED = 1000
-"""Validation examples that are measured after every epoch, to be shown; nothing depends on them."""
+"""Validation examples whose accuracy is shown after every epoch; nothing else depends on it."""
 
 
 def fit(
@@ -45,15 +45,15 @@ def fit(
     material : Material
         Training examples; those for validation are only watched.
     listener : callable
-        Hears of every epoch.
+        Called after every epoch.
     checkpoint : Checkpoint, optional
-        Where the training is saved after every epoch, and goes on from if it is there.
-        A resumed training ends with the weights of an uninterrupted one.
+        Where the training is saved after every epoch, and resumed from if the file exists. A
+        resumed training ends with the weights of an uninterrupted one.
 
     Returns
     -------
     torch.nn.Module
-        In evaluation mode; the average of the weights over the last steps.
+        In evaluation mode, with the average of the weights over the last steps.
 
     Raises
     ------

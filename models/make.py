@@ -20,10 +20,10 @@ from onnxgru.training.export import export_module
 from onnxgru.training.trace import import_torch
 
 LARGEST_SEED = 2**32 - 1
-"""That scikit-learn takes."""
+"""Largest seed that scikit-learn accepts."""
 
 CHUNK = 500
-"""Examples that onnxruntime is given at a time."""
+"""Examples per call of onnxruntime."""
 
 
 def make(

@@ -1,7 +1,7 @@
-"""MNIST pixel by pixel: images of 19 x 19, one grey level a step, 361 steps.
+"""MNIST pixel by pixel: images of 19 x 19, one grey level per step, 361 steps.
 
-A network that starts on 361 steps learns slowly. This one starts on coarser images, whose sequences
-are shorter and whose strokes are nearer to each other in time, and what it has learnt carries over.
+A network that starts on 361 steps learns slowly. So training starts on coarser images with shorter
+sequences, in which the pixels of a stroke are closer in time.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class PixelRecipe(Recipe):
     Parameters
     ----------
     coarse : tuple of (int, int)
-        Side of coarser images in pixels, and the percentage of the epochs at which they end; the
-        finer ones follow, and 19 x 19 at last.
+        Side of coarser images in pixels, and the percentage of the epochs at which they end. After
+        the last of them, images have 19 x 19 pixels.
     shift : int
         Largest random shift of an image in pixels of 28 x 28, in both directions.
     """

@@ -28,13 +28,13 @@ class Source:
     folder : str
         Name of the data set.
     name : str
-        The file's.
+        Name of the file.
     url : str
-        Its public home.
+        Where it is published.
     sha256 : str
-        Of the file at `url`, in hexadecimal.
+        Checksum of the file at `url`, in hexadecimal.
     pattern : str
-        Other forms of it that the folder named by the user may hold, with "*".
+        Pattern of other names that the file may have in the user's folder.
     """
 
     folder: str
@@ -45,14 +45,14 @@ class Source:
 
 
 def find(source: Source, listener: Listener) -> Path:
-    """Return the path of a file that is there.
+    """Return the path of a file, which is downloaded if it must be.
 
     Parameters
     ----------
     source : Source
         The file.
     listener : callable
-        Hears of a download's progress.
+        Called with the progress of a download.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def _download(source: Source, listener: Listener) -> Path:
 
 
 class _Progress:
-    """What pooch tells of a download, in the way of tqdm, passed on to a listener."""
+    """A progress bar with the interface of tqdm, which pooch calls; it informs a listener."""
 
     def __init__(self, name: str, listener: Listener) -> None:
         self._name = name

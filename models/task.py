@@ -29,11 +29,11 @@ class Recipe:
     bidirectional : bool
         Whether it runs in both directions.
     hidden_size : int
-        Units of the layer, a direction.
+        Units of the layer, per direction.
     epochs : int
         Passes over the training examples.
     batch_size : int
-        Examples a step.
+        Examples per step.
     learning_rate : float
         AdamW's at the start; it follows half a cosine to 0.
     weight_decay : float

@@ -1,20 +1,20 @@
-"""Ranges of addends: what is added up before a function needs codes only where the sum is open.
+"""Ranges of addends: a term of a sum that a function reads needs codes only where they matter.
 
 An addend of a sum that a sigmoid reads may span -200 .. 200 while the sum matters within -6 .. 6.
-How far the addend a matters depends on the other addend b. So its scale s and zero point z have the
-least expected error of the function's codes, with everything else rounded as well::
+The range in which the addend a matters depends on the other addend b. So its scale s and zero point
+z are those with the least expected error of the function's codes, with all other values rounded::
 
     argmin_{s, z} E[(f(a + b) - T[quantize(A + B)])**2]
 
     A = dequantize(quantize(a))    B = b in its observed codes    T = the function's table
 
-The expectation runs over the two histograms as if a and b were independent. So it counts pairs of
-values that the calibration data never had. The other roundings count as well: an addend that is cut
-close to where the function saturates lets the rounding of the other addend open the gate again.
+The expectation runs over the two histograms as if a and b were independent, so it includes pairs of
+values that the calibration data never had. The other roundings are included because of their
+effect: if an addend is clipped close to the point where the function saturates, the rounding error
+of the other addend can bring the sum back out of saturation.
 
-Tried are ranges cut at magnitudes half an octave apart, then scales and zero points around the
-best. What the observer chose stays unless the error falls
-clearly.
+The search tries ranges that are clipped at magnitudes half an octave apart, then scales and zero
+points around the best one. The observer's choice stays unless the error falls clearly.
 """
 
 import math
@@ -30,31 +30,31 @@ from onnxgru.core.integers import TINY, Quantization
 Doubles = npt.NDArray[np.float64]
 
 VALUES = 1024
-"""Values that stand for the histogram of the addend."""
+"""Values that represent the histogram of the addend."""
 OTHERS = 64
-"""Values that stand for the histogram of the other addend."""
+"""Values that represent the histogram of the other addend."""
 STEPS_PER_OCTAVE = 2
-"""Cuts tried in each halving of the range."""
+"""Ranges that are tried in each halving."""
 PATIENCE = 6
-"""Cuts in a row without a smaller error, after which no smaller cut is tried."""
+"""Ranges in a row without a smaller error, after which the search stops."""
 REFINEMENTS = 3
-"""Times that the steps between neighbouring scales and zero points are halved."""
+"""Number of times that the distance of neighbouring scales and zero points is halved."""
 LEAST_GAIN = 0.3
-"""Of the error, by which it must fall: what lies below is within the spread of real models."""
+"""Share by which the error must fall: smaller gains are within the spread of real models."""
 
 
 @dataclass(frozen=True)
 class Addition:
-    """What an addend meets on its way through a function.
+    """The sum of an addend and the function that reads it.
 
     Parameters
     ----------
     other : str
         The other addend.
     rounded : Quantization
-        Of the other addend.
+        Quantisation of the other addend.
     total : Quantization
-        Of the sum.
+        Quantisation of the sum.
     reader : Reader
         The function that alone reads the sum.
     """
@@ -73,16 +73,16 @@ def observe_addend(
     Parameters
     ----------
     histogram, other : Histogram
-        Of the addend and of the other one; at least one value each.
+        Histograms of the addend and of the other one; at least one value each.
     addition : Addition
-        What the addend meets.
+        The sum and its function.
     observed : Quantization
-        What an observer chose for the addend.
+        The observer's choice for the addend.
 
     Returns
     -------
     Quantization
-        Of the same width; `observed` itself where no other one is clearly better.
+        With the same width; `observed` itself if no other one is clearly better.
     """
     error = _Error(histogram, other, addition)
     before = error(observed)
@@ -105,7 +105,7 @@ def observe_addend(
 
 
 class _Error:
-    """Expected squared error of the function's codes, each computed once and remembered."""
+    """Expected squared error of the function's codes, computed once per quantisation."""
 
     def __init__(self, histogram: Histogram, other: Histogram, addition: Addition) -> None:
         self._values, self._shares = _points(histogram, VALUES)
@@ -119,7 +119,7 @@ class _Error:
         self._known: dict[Quantization, float] = {}
 
     def __call__(self, quantization: Quantization) -> float:
-        """Error where the addend has a quantisation."""
+        """Error with a quantisation of the addend."""
         if quantization not in self._known:
             codes = quantization.quantize(self._values.astype(np.float32))
             used, places = np.unique(codes, return_inverse=True)  # few of 65,536
@@ -144,13 +144,13 @@ def _points(histogram: Histogram, count: int) -> tuple[Doubles, Doubles]:
 
 
 def _levels(quantization: Quantization) -> Doubles:
-    """What every code stands for."""
+    """Real values of all codes."""
     codes = np.arange(quantization.type.levels)
     return np.asarray(quantization.scale * (codes - quantization.zero_point), np.float64)
 
 
 def _rounded(values: Doubles, quantization: Quantization) -> Doubles:
-    """Values as their codes stand for them."""
+    """Values after quantisation."""
     return _levels(quantization)[quantization.quantize(values.astype(np.float32))]
 
 

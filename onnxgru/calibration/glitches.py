@@ -1,13 +1,13 @@
-"""Glitches among recordings: a few values far outside of what the tail of all others explains.
+"""Glitches in recordings: a few values that are too large for the tail of all others.
 
 One value of 1,000 among values within -4 .. 4 leaves two or three of 256 codes for all others. Let
 ``a[1] >= a[2] >= ...`` be the magnitudes of an input's values. The m largest are a glitch if they
-are few, in few places, and a gap lies below them::
+are few, in few places, and above a gap::
 
     a[m] >= LEAST a[m + 1]        and        a[m] >= a[m + 1] exp(SURE h)
 
-where h is Hill's estimate of how heavy the tail below the gap is, the largest of those over several
-k (Hill 1975, "A simple general approach to inference about the tail of a distribution")::
+where h is Hill's estimate of the heaviness of the tail below the gap, the largest over several k
+(Hill 1975, "A simple general approach to inference about the tail of a distribution")::
 
     h = mean of log(a[m + i] / a[m + k + 1])        i = 1 .. k
 
@@ -30,34 +30,34 @@ Doubles = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 LEAST = 4.0
-"""Times the largest other magnitude: below that, a glitch costs less than two bits."""
+"""Smallest ratio to the largest other magnitude: a smaller glitch costs less than two bits."""
 
 SURE = float(np.log(1e6))
-"""Minus the logarithm of how probable a gap may be in the tail of the others."""
+"""Minus the logarithm of the largest probability of a gap in the tail of the others."""
 
 MOST_VALUES = 1024
-"""Values that a glitch may have, whatever the amount of data."""
+"""Most values of a glitch, for any amount of data."""
 
 SHARE = 200
-"""At most one of so many values may belong to a glitch."""
+"""At most one in this many values may belong to a glitch."""
 
 MOST_PLACES = 3
-"""Places with glitches, whatever the amount of data: what is in more of them is no mistake."""
+"""Most places with glitches: values at more places are no mistake."""
 
 RECORDINGS = 30
-"""Recordings for each place with a glitch; there may always be one."""
+"""Recordings per allowed place with a glitch; one place is always allowed."""
 
 TAILS = 20, 200
-"""Values below the gap that the tail is estimated from."""
+"""Numbers of values below the gap from which the tail is estimated."""
 
 ENOUGH = 200
-"""Values other than zero without which a tail cannot be estimated."""
+"""Fewest non-zero values for an estimate of the tail."""
 
 DISTINCT = 16
-"""Magnitudes below which an input holds flags, classes or counts, which have no tail."""
+"""Fewest distinct magnitudes: inputs with fewer hold flags, classes or counts without a tail."""
 
 APART = 3
-"""Steps of one recording that are further apart are two places."""
+"""Steps of a recording that are further apart belong to two places."""
 
 KEPT = MOST_VALUES + TAILS[-1] + 1
 BLOCK = 2**18
@@ -66,24 +66,24 @@ SAMPLE = 4096
 
 @dataclass(frozen=True)
 class Glitch:
-    """Values of one input that no tail explains.
+    """Values of one input that are too large for the tail of the others.
 
     Parameters
     ----------
     source : str
-        Where the largest comes from.
+        Origin of the largest value.
     input : str
         Graph input.
     count : int
-        How many values.
+        Number of values.
     recordings : int
-        How many recordings they are in.
+        Number of recordings with such values.
     recording : int
-        Number of that with the largest, from 0, in its source.
+        Number of the recording with the largest value, from 0, in its source.
     position : tuple of int
-        Index of the largest in its array; where calls hand states on, the frame alone.
+        Index of the largest value in its array; only the frame if there are streams.
     frames : bool
-        Whether calls hand states on.
+        Whether the data are streams of frames.
     value : float
         The largest.
     limit : float
@@ -103,7 +103,7 @@ class Glitch:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Where a batch's values are: shape with recordings or frames first, and their axis."""
+    """Shape of a batch with recordings or frames first, and the axis where these were."""
 
     source: str
     shape: tuple[int, ...]
@@ -117,7 +117,7 @@ class _Batch:
 
 @dataclass
 class Extremes:
-    """The largest magnitudes of one input, where they are, and what they are compared with.
+    """The largest magnitudes of one input with their places, and statistics of the others.
 
     Parameters
     ----------
@@ -128,13 +128,13 @@ class Extremes:
     rows, offsets : int64 (K,)
         Numbers of their recordings or frames, over all batches, and places in those.
     count : int
-        Values that are not zero.
+        Number of values that are not zero.
     distinct : set of float
-        Magnitudes, as many as `DISTINCT` at least where there are so many.
+        Distinct magnitudes, at least `DISTINCT` if there are so many.
     peaks : list of float
         The largest magnitude of every recording or frame.
     recordings : int
-        How many.
+        Number of recordings.
     """
 
     name: str
@@ -148,12 +148,12 @@ class Extremes:
     _batches: list[_Batch] = field(default_factory=list)
 
     def update(self, data: Dataset) -> None:
-        """Look at the input's values in further recordings.
+        """Add the input's values in further recordings.
 
         Parameters
         ----------
         data : Dataset
-            With values of this input, some along each axis.
+            Recordings; no axis of this input may be empty.
         """
         axis = data.batch_axes.get(self.name, 0) or 0
         array = np.moveaxis(data.inputs[self.name], axis, 0)
@@ -187,7 +187,7 @@ class Extremes:
         self.offsets = np.append(self.offsets, offsets)[order]
 
     def glitch(self) -> Glitch | None:
-        """What no tail explains, if there is such a thing."""
+        """The glitch of this input, or None."""
         magnitudes = np.abs(self.values)
         most = min(MOST_VALUES, max(1, self.count // SHARE), len(magnitudes) - TAILS[0] - 1)
         if len(self.distinct) < DISTINCT or self.count < ENOUGH or most < 1:
@@ -202,26 +202,26 @@ class Extremes:
                 continue
             tail = max(_heaviness(magnitudes[count:], k) for k in TAILS)
             if count > 2 * len(places):
-                # Many values at one place may be what the whole recording is like.
+                # Many values at one place may be the level of the whole recording.
                 tail = max(tail, self._heaviness_of_peaks(count))
             if ratios[index] >= np.exp(SURE * tail):
                 return self._described(count, len({place[:2] for place in places}))
         return None
 
     def _heaviness_of_peaks(self, count: int) -> float:
-        """How heavy the tail of the recordings' largest magnitudes is, without some values'."""
+        """Heaviness of the tail of the recordings' peaks, without those of the largest values."""
         others = np.delete(np.array(self.peaks), np.unique(self.rows[:count]))
         others = np.sort(others[others > 0])[::-1]
         return _heaviness(others, len(others) // 4) if len(others) >= TAILS[0] else 0.0
 
     def _places(self, count: int) -> set[tuple[int, int, int]]:
-        """Where the largest values are: batch, recording, and parts of it that lie apart."""
+        """Places of the largest values: batch, recording, and part of the recording."""
         found = []
         for row, offset in zip(self.rows[:count], self.offsets[:count], strict=True):
             number, batch = self._batch(int(row))
             recording, step = _recording(batch, int(row) - batch.first)
             if not batch.streams and len(batch.shape) > 1:
-                # Time is not known among the other axes: most likely it is the longest.
+                # The axis of time is not known; most likely it is the longest.
                 place = np.unravel_index(int(offset), batch.shape[1:])
                 step = int(place[int(np.argmax(batch.shape[1:]))])
             found.append((number, recording, step))
@@ -280,12 +280,12 @@ def _heaviness(magnitudes: Doubles, count: int) -> float:
 
 
 def limited(data: Dataset, glitches: Iterable[Glitch]) -> Dataset:
-    """Data with the values of glitches cut to the largest magnitude of all others.
+    """Data with the values of glitches clipped to the largest magnitude of all others.
 
     Parameters
     ----------
     data : Dataset
-        With or without such values.
+        Data with or without glitches.
     glitches : iterable of Glitch
         At most one for each input.
     """

@@ -1,4 +1,4 @@
-"""A streaming histogram of real values: bounded memory, and no trace of how the values arrived.
+"""A streaming histogram of real values: bounded memory, and independent of order and batches.
 
 Bin ``k`` holds the values with ``floor(x / 2**e) == k``::
 

@@ -1,6 +1,7 @@
-"""First and second moments of what linear operators read: E[x] and E[x x^T].
+"""First and second moments of the operands of linear operators: E[x] and E[x x^T].
 
-Values are counted in whole quanta, a power of two so fine that the largest value is 2^15 of them::
+Values are counted in whole quanta. A quantum is the power of two for which the largest value is
+about 2^15 quanta::
 
     k = round(x / quantum)        count, sum k and sum k k^T are int64, and exact
 
@@ -27,7 +28,7 @@ from onnxgru.core.network import Layer
 FORMAT = "onnxgru.moments/1"
 
 MOMENTS = "moments.npz"
-"""File beside ``calibration.json`` where weights or biases depend on what operators read."""
+"""File beside ``calibration.json`` if the rounding of weights or biases needs moments."""
 
 PRECISION = 15
 """Bits of the largest magnitude, in quanta."""
@@ -67,7 +68,7 @@ class Moment:
 
     @classmethod
     def of_extremes(cls, features: int, minimum: float, maximum: float) -> "Moment":
-        """Moments of values that lie between two extremes, none seen yet."""
+        """Empty moments for values between two extremes."""
         return cls(features, math.frexp(max(-minimum, maximum))[1] - PRECISION)
 
     def update(self, values: Floats) -> None:
@@ -104,7 +105,7 @@ class Moments:
     Parameters
     ----------
     operands : mapping of str to Moment
-        By the name under which linear operators read it.
+        By name of the operand of linear operators.
     model : str
         SHA-256 of the source model.
     """
@@ -128,7 +129,7 @@ class Moments:
         Raises
         ------
         SchemeError
-            If they are of another one.
+            If they belong to another model.
         """
         wanted = {
             operator.inputs[0]: operator.weight.shape[1]

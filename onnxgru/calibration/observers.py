@@ -378,7 +378,7 @@ class _Cells:
         return self.information - self.mass * np.log(spread)
 
     def clipped(self, counts: Doubles, outside: Doubles, bins: Indices) -> Doubles:
-        """Tell what N KL(P || Q) grows by where a code is the outermost, float64 (S, K).
+        """Growth of N KL(P || Q) if a code is the outermost one, float64 (S, K).
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""Ranges that know where functions saturate: the least squared error of a function's codes.
+"""Ranges for operands of functions that saturate: the least squared error of the function's codes.
 
-What only a sigmoid or tanh reads needs no codes where the function hardly changes. So the scale s
-and zero point z of its operand x are those that make the table's values T best::
+A value that only a sigmoid or tanh reads needs no codes where the function hardly changes. So the
+scale s and zero point z of the operand x are those with the least error of the table's values T::
 
     argmin_{s, z} E[(f(x) - T[quantize(x)])**2]        T[q] = dequantize(quantize(f(s (q - z))))
 
@@ -11,14 +11,14 @@ code j are the same for every zero point, and cost E[f^2] - 2 T_j E[f] + T_j^2 E
 outermost codes take what lies beyond as well. So running sums over bins and over codes give the
 error of **every** zero point at once.
 
-A gate d that a state of 16 bits decays by, h' = d h + ..., is another matter: what is wrong with d
-at one step stays in the state. Where d is 0.999, an error of 0.003 makes the state forget four
-times as fast. If the errors of steps are independent, their variances add up to 1 / (1 - d**2)
-times that of one, so squared errors are weighted like that, down to one code of d::
+A gate d that scales a state of 16 bits, h' = d h + ..., is different: an error of d at one step
+stays in the state. At d = 0.999, an error of 0.003 makes the state decay four times as fast. If the
+errors of steps are independent, their variances add up to 1 / (1 - d**2) times that of one step. So
+squared errors get this weight, limited by one code of d::
 
     E[(d(x) - T[quantize(x)])**2 / (1 - d(x) + S_d)]
 
-States of fewer bits lose what such gates would add to them; their gates have no weights.
+States of fewer bits lose such small changes anyway, so their gates have no weights.
 """
 
 from dataclasses import dataclass
@@ -50,9 +50,9 @@ class Reader:
     function : Activation
         The function.
     result : Quantization
-        Of its values.
+        Quantisation of its values.
     decay : {"", "value", "complement"}
-        What of it a state of 16 bits is multiplied by at every step, if anything.
+        Whether a state of 16 bits is multiplied by its value or by the complement at every step.
     """
 
     function: Activation
@@ -60,7 +60,7 @@ class Reader:
     decay: str = ""
 
     def weights(self, exact: Doubles) -> Doubles:
-        """How much squared errors count where the function has these values."""
+        """Weights of squared errors where the function has these values."""
         if not self.decay:
             return np.ones_like(exact)
         leak = 1.0 - exact if self.decay == "value" else exact
@@ -73,7 +73,7 @@ class Reader:
 
 
 def observe_saturation(histogram: Histogram, reader: Reader, bits: int) -> Range:
-    """Range of what a function reads, such that its codes have the least squared error.
+    """Range of a function's operand with the least squared error of the function's codes.
 
     Parameters
     ----------

@@ -1,20 +1,21 @@
-"""Brief: a scheme in few bytes, as the metadata of graphs hold it.
+"""Brief: a scheme in few bytes, for the metadata of graphs.
 
-Equal settings are written once, and so are the operators of recurrences that have equal ones::
+Equal settings are written once. Recurrences with equal settings share their list of operators::
 
     {"settings": [{"bits": 8}, {"bits": 8, "weight_bits": 4, "shape": [16, 16]}],
      "inputs": [[["/"], [0, "first", "second"]]],
      "operators": [[["/first/forward/", "/second/forward/"],
                     [1, "a.input", "a.hidden"], [0, "a.sum", "a.gate"], ...]]}
 
-Every entry has what names begin with, and then a place in the settings with what such names end
-with. Settings that have their defaults are left out.
+Every entry has a list of prefixes of names. Lists follow that have an index into the settings and
+the suffixes of the names with these settings. Settings that have their defaults are left out.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from onnxgru.core.errors import SchemeError
 from onnxgru.core.scheme import FORMAT, Scheme
 
 SECTIONS = ("inputs", "operators")
@@ -32,31 +33,37 @@ def dumped(scheme: Scheme) -> dict[str, object]:
 
 
 def parsed(document: Mapping[str, Any], source: str) -> Scheme:
-    """The scheme of a JSON object; `source` is where it comes from, for messages.
+    """The scheme of a JSON object; `source` is its origin, for messages.
 
     Raises
     ------
     SchemeError
-        If it has a bad entry.
+        If it is damaged or has a bad entry.
     """
-    if "settings" not in document:  # of a graph that an earlier version wrote
+    if "settings" not in document:  # an earlier version wrote the graph
         return Scheme.parse(document, source)
     settings = document["settings"]
-    sections = {
-        section: {
-            f"{begin}{end}": settings[place]
-            for begins, *runs in document[section]
-            for begin in begins
-            for place, *ends in runs
-            for end in ends
+    try:
+        sections = {
+            section: {
+                f"{begin}{end}": settings[place]
+                for begins, *runs in document[section]
+                for begin in begins
+                for place, *ends in runs
+                for end in ends
+            }
+            for section in SECTIONS
         }
-        for section in SECTIONS
-    }
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise SchemeError(
+            f"{source}: the scheme in its metadata must be as onnxgru wrote it, but it is damaged "
+            f"({type(error).__name__}); emit the graph again"
+        ) from error
     return Scheme.parse({"format": FORMAT, **sections}, source)
 
 
 def _grouped(entries: Mapping[str, object], settings: list[object]) -> Iterator[list[object]]:
-    """Entries one after the other, those that differ in what their names begin with as one."""
+    """Consecutive entries; those that differ only in the prefix of their names are one."""
     found: list[tuple[str, list[object]]] = []
     for begin, names in itertools.groupby(entries, _begin):
         found.append((begin, list(_runs(begin, list(names), entries, settings))))
@@ -65,14 +72,14 @@ def _grouped(entries: Mapping[str, object], settings: list[object]) -> Iterator[
 
 
 def _begin(name: str) -> str:
-    """What the name of an operator shares with others of its recurrence."""
+    """The prefix that an operator's name shares with others of its recurrence."""
     return name[: name.rfind("/") + 1]
 
 
 def _runs(
     begin: str, names: Sequence[str], entries: Mapping[str, object], settings: list[object]
 ) -> Iterator[list[object]]:
-    """Names one after the other that have the same settings."""
+    """Consecutive names that have the same settings."""
     for name in names:
         if entries[name] not in settings:
             settings.append(entries[name])

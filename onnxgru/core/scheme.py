@@ -39,16 +39,29 @@ from onnxgru.core.network import Layer, LinearOperator, Operator
 
 FORMAT = "onnxgru.scheme/1"
 OBSERVER, GRANULARITY = "mse", "channel"
-"""What entries have that do not say it."""
+"""Defaults of entries."""
 
 
 @dataclass(frozen=True)
 class OutputScheme:
     """Width and observer of a value's codes.
 
-    With a threshold, the value is an operand of a delta network: linear operators read what was
-    last propagated of it, and an element is propagated when its code has changed by more than
-    this. With a copy, narrow operators read codes of that width.
+    Parameters
+    ----------
+    bits : int
+        Width, 2 to 8, or 16.
+    observer : str
+        One of `OBSERVERS`.
+    threshold : int, optional
+        In codes. With it, the value is an operand of a delta network: linear operators read its
+        last propagated value, and an element is propagated when its code has changed by more.
+    copy : int, optional
+        Only with 16 bits: width of the copy that narrow operators read, 2 to 8.
+
+    Raises
+    ------
+    UsageError
+        If a setting is out of its range, or a copy is given for a narrow value.
     """
 
     bits: int = 8
@@ -86,7 +99,17 @@ class OutputScheme:
 
 @dataclass(frozen=True)
 class LinearScheme(OutputScheme):
-    """`OutputScheme` of a linear operator, with its weights' width and granularity."""
+    """`OutputScheme` of a linear operator, with the settings of its weights.
+
+    Parameters
+    ----------
+    weight_bits : int
+        Width of the weights, 2 to 8, or 16.
+    granularity : str
+        One of `GRANULARITIES`.
+    shape : tuple of int
+        Shape of the weights (outputs, inputs), which is checked; empty for no check.
+    """
 
     weight_bits: int = 8
     granularity: str = GRANULARITY
@@ -101,8 +124,8 @@ class LinearScheme(OutputScheme):
             )
 
 
-NEWER = (("threshold", None), ("copy", None))
-"""Settings that are left out where they have these values."""
+OMITTED = (("threshold", None), ("copy", None))
+"""Settings that ``scheme.json`` leaves out where they have these values."""
 
 
 def _plain(entry: OutputScheme, left: Collection[tuple[str, object]]) -> dict[str, object]:
@@ -139,9 +162,20 @@ class Scheme:
         input_bits: int = MAXIMUM_BITS,
         cell_state: str = CELL_STATES[0],
     ) -> "Scheme":
-        """Weights and outputs of every operator at `bits`, a layer's input at `input_bits`.
+        """The scheme with one width everywhere.
 
-        With the cell state "wide", what `Layer.cell_state` names has 16 bits.
+        Parameters
+        ----------
+        layers : iterable of Layer
+            The network.
+        bits : int
+            Width of weights and outputs of all operators.
+        granularity, observer : str
+            Of all operators.
+        input_bits : int
+            Width of the layers' inputs.
+        cell_state : {"wide", "plain"}
+            "wide" gives 16 bits to the operators that `Layer.cell_state` names.
         """
 
         def entry(layer: Layer, operator: Operator) -> OutputScheme:
@@ -158,7 +192,7 @@ class Scheme:
         )
 
     def narrowed(self) -> "Scheme":
-        """The scheme with the widths of copies in the place of those of what they are copies of."""
+        """The scheme in which every value with a copy has the width of its copy instead."""
         sections = (
             {name: replace(entry, bits=entry.read, copy=None) for name, entry in section.items()}
             for section in (self.inputs, self.operators)
@@ -166,9 +200,9 @@ class Scheme:
         return Scheme(*sections)
 
     def thresholds(self, layer: Layer) -> dict[str, tuple[int | None, ...]]:
-        """Thresholds of what linear operators of a layer read, by its name in the layer.
+        """Thresholds of the operands of a layer's linear operators, by name in the layer.
 
-        One of the layer's input, one per direction of everything else.
+        The layer's input has one threshold, every other operand one per direction.
         """
         return {
             name: tuple(self.operators[writer].threshold for writer in writers)
@@ -179,12 +213,12 @@ class Scheme:
     def with_thresholds(
         self, layers: Iterable[Layer], choose: Callable[[Layer, str, OutputScheme], int | None]
     ) -> "Scheme":
-        """The scheme with other thresholds of what linear operators read.
+        """The scheme with other thresholds for the operands of linear operators.
 
         Parameters
         ----------
         layers : iterable of Layer
-            The layers that it is for.
+            The network.
         choose : callable
             From a layer, the name of an operand in it and its entry to its threshold; None for no
             threshold.
@@ -248,11 +282,11 @@ class Scheme:
 
     def dumps(self) -> bytes:
         """JSON with stable bytes."""
-        return files.dump(self._document(NEWER))
+        return files.dump(self._document(OMITTED))
 
     def brief(self) -> dict[str, object]:
         """The JSON object without settings that have their defaults, which `parse` reads alike."""
-        return self._document((*NEWER, ("observer", OBSERVER), ("granularity", GRANULARITY)))
+        return self._document((*OMITTED, ("observer", OBSERVER), ("granularity", GRANULARITY)))
 
     def _document(self, left: Collection[tuple[str, object]]) -> dict[str, object]:
         return {

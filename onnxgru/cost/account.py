@@ -1,14 +1,13 @@
-"""Sizes of an integer program: what it costs in flash, RAM and arithmetic.
+"""Sizes of an integer program: its costs in flash, RAM and arithmetic.
 
-The published measure (Miccini et al. 2024) counts the bits of W and R alone,
-``1 - M_Q / M_FP16``; a second figure adds the biases at 32 bits. Flash bytes are the exact bytes
-of everything a device keeps.
+The published measure (Miccini et al. 2024) counts the bits of W and R only,
+``1 - M_Q / M_FP16``. Flash bytes are the exact bytes of everything that a device stores.
 
 Bit operations are those of van Baalen et al. 2020, "Bayesian Bits" (arXiv 2005.07093)::
 
     bitops = sum over linear operators of MACs x bits of the weights x bits of the operand
 
-per step and sequence: what a multiplier that works bit by bit would spend.
+per step and sequence: the operations of a multiplier that works bit by bit.
 """
 
 from collections.abc import Mapping
@@ -27,20 +26,21 @@ class Account:
     Parameters
     ----------
     weights : int
-        Elements of all W and R; those that two nodes share count once.
+        Elements of all W and R; elements that two nodes share count once.
     weight_bits : int
-        Their bits.
+        Bits of these elements.
     bias_bits : int
-        Bits of the biases, 32 each.
+        Bits of the biases as they are stored.
     flash : mapping of str to int
         Bytes by role.
     ram : int
-        Bytes of the states of all layers on a device, with what a step needs in memory; see
-        `onnxgru.core.schedule`. What a layer reads is its caller's, and locals are on the stack.
+        Bytes of the structs of all layers on a device: states, and memory of a step; see
+        `onnxgru.core.schedule`. The caller has the memory of a layer's input. Local variables on
+        the stack do not count.
     macs : int
         Multiply-accumulates per step and sequence; a dense layer counts as if it ran at every step.
     dense_macs : int
-        Those of them in dense layers.
+        Multiply-accumulates of dense layers among them.
     bitops : int
         Bit operations per step and sequence.
     accumulator_bits : int
@@ -59,7 +59,7 @@ class Account:
 
     @property
     def flash_bytes(self) -> int:
-        """Bytes of everything a device keeps in flash."""
+        """Bytes of everything that a device stores in flash."""
         return sum(self.flash.values())
 
     @property
@@ -73,7 +73,7 @@ class Account:
         return 1 - self.weight_bits / max(1, HALF_FLOAT_BITS * self.weights)
 
     def to_dict(self) -> dict[str, object]:
-        """Figures by name, for JSON; without those of dense layers where there is none."""
+        """Figures by name, for JSON; `dense_macs` is left out if it is 0."""
         figures = asdict(self)
         if not self.dense_macs:
             del figures["dense_macs"]

@@ -1,15 +1,15 @@
-"""What a search minimises: the error, and one or two sizes of the program.
+"""Objectives of a search: the error, and one or two sizes of the program.
 
 ::
 
-    error             first, always: the metric turned so that less is better
-    flash             bytes a device keeps
+    error             always first: the metric, turned so that less is better
+    flash             bytes that a device stores
     weights           bits of W and R, the published measure
-    bitops            bit operations a step
-    operations        multiplications a step that a delta network has left, on validation data
-    cost:table.toml   what a table of the chip says of a step, `onnxgru.cost.tables`
+    bitops            bit operations per step
+    operations        multiplications per step that remain in a delta network, on validation data
+    cost:table.toml   cost of a step by a table of the chip, see `onnxgru.cost.tables`
 
-The last one is the size by which a member is chosen, and the axis of the picture.
+The last objective is the size by which a member is chosen, and the axis of the picture.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ SIZES: Mapping[str, tuple[str, str]] = {
     "weights": ("weight_bits", "weight bits"),
     "bitops": ("bitops", "bit operations a step"),
 }
-"""By name: the figure of `onnxgru.cost.account.Account`, and what it is called."""
+"""By name: the figure of `onnxgru.cost.account.Account`, and its title."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Size:
     key : str
         Its name in ``front.json``.
     title : str
-        What it is called in tables and pictures.
+        Its name in tables and pictures.
     measure : callable, optional
-        Its value for a program. It can be pickled, to be measured elsewhere. None for what is
-        counted while the program runs.
+        From a program to its value. It can be pickled, so that other processes can measure. None
+        for a value that is counted while the program runs.
     """
 
     key: str
@@ -60,7 +60,7 @@ class Size:
         program : IntegerProgram
             The program.
         counted : float, optional
-            What was counted while it ran.
+            The value that was counted while the program ran.
         """
         found = counted if self.measure is None else self.measure(program)
         if found is None:
@@ -69,7 +69,7 @@ class Size:
 
 
 def counts(sizes: Sequence[Size]) -> bool:
-    """Whether any of some objectives is counted while a program runs."""
+    """Whether one of the objectives is counted while a program runs."""
     return any(size.measure is None for size in sizes)
 
 
@@ -79,8 +79,8 @@ def parse(text: str) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        If a name is unknown or there twice, the first is not ``error``, or there are not two or
-        three.
+        If a name is unknown or given twice, the first is not ``error``, or there are not two or
+        three names.
     """
     names = tuple(name.strip() for name in text.split(","))
     for name in names:

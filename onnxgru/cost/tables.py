@@ -1,7 +1,8 @@
-"""What a program costs on a chip that a user describes: cycles or energy a step.
+"""Cost of a program on a chip that a user describes: cycles or energy per step.
 
-The table is TOML. ``[linear]`` has the cost of one multiply-accumulate by widths, weight x operand;
-``[add]``, ``[mul]`` and ``[lookup]`` that of one element by the width of the widest operand::
+The table is TOML. ``[linear]`` has the cost of one multiply-accumulate by widths, weight x operand.
+``[add]``, ``[mul]`` and ``[lookup]`` have the cost of one element by the width of the widest
+operand::
 
     unit = "cycles"
 
@@ -18,11 +19,11 @@ The table is TOML. ``[linear]`` has the cost of one multiply-accumulate by width
     [lookup]
     8 = 3.0
 
-A width that is not in a section costs what the next wider one there costs: above, everything up to
-4-bit weights 0.6. Without a row for 16 bits, an operand of 16 costs twice one of 8, because its two
-bytes are computed apart, and weights of 16 cost twice as much as those of 8. A section that has n
-weight and m operand widths must have all n x m rows, and everything up to 8 bits must cost
-something. Look-up of latencies in a table of the target as in Free Bits (Rutishauser et al. 2023).
+A width that is not in a section costs as much as the next wider one there: above, all weights of up
+to 4 bits cost 0.6. Without a row for 16 bits, an operand of 16 bits costs twice as much as one of 8
+bits, because its two bytes are computed separately, and the same holds for weights. A section with
+n weight widths and m operand widths must have all n x m rows, and a row for 8 bits. Such tables of
+latencies are used in Free Bits (Rutishauser et al. 2023).
 """
 
 import math
@@ -37,7 +38,7 @@ from onnxgru.core.errors import UsageError
 from onnxgru.core.program import IntegerProgram
 
 KINDS = {"linear": "multiply-accumulate", "add": "element", "mul": "element", "lookup": "element"}
-"""Sections, and what each row is the cost of."""
+"""Sections, and the unit that each row has the cost of."""
 
 Row = tuple[int, int]  # bits of the weights (0 without) and of the operand
 
@@ -49,10 +50,10 @@ class CostTable:
     Parameters
     ----------
     unit : str
-        What is counted, such as ``cycles``.
+        Unit of the costs, such as ``cycles``.
     rows : mapping of str to mapping
-        By kind, the cost at every pair of widths: of the weights, 2 to 8 and 16 (0 where there are
-        none), and of the operand, 2 to 8 and 16.
+        By kind, the cost at every pair of widths: width of the weights, 2 to 8 and 16 (0 without
+        weights), and width of the operand, 2 to 8 and 16.
     """
 
     unit: str
@@ -90,7 +91,7 @@ class CostTable:
         return cls(unit, {kind: _section(path, kind, document.get(kind)) for kind in KINDS})
 
     def __call__(self, program: IntegerProgram) -> float:
-        """Cost of a step and sequence, in the table's unit."""
+        """Cost per step and sequence, in the table's unit."""
         return math.fsum(
             work.count * self.rows[work.kind][work.weight_bits, work.bits]
             for operator in program.operators
@@ -99,7 +100,7 @@ class CostTable:
 
 
 def _section(path: Path, kind: str, section: object) -> dict[Row, float]:
-    """Costs at all widths, from those that are written."""
+    """Costs at all widths, from the rows of the table."""
     form = '"4x8" (weights x operand)' if kind == "linear" else '"8" (widest operand)'
     if not isinstance(section, dict):
         raise UsageError(

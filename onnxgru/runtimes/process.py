@@ -57,7 +57,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Ran:
-    """What became of the calls.
+    """The result of the calls.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ def run(
 
 
 def _short(reason: str) -> str:
-    """A reason in which files have no folders: those are gone by then, or of this machine alone."""
+    """A reason without the folders of files, which are temporary or of this machine only."""
     return FOLDERS.sub("", reason)[:REASON]
 
 
 def lacking(runtime: Runtime) -> str:
-    """What of a runtime is not installed here, as far as it shows without starting it."""
+    """What a runtime lacks on this machine, found without starting it; empty for nothing."""
     if runtime.module and find_spec(runtime.module) is None:
         return f"no Python module {runtime.module}"
     for program in runtime.programs:
@@ -154,7 +154,7 @@ def lacking(runtime: Runtime) -> str:
 
 
 def _spawned(command: Sequence[str], folder: Path, seconds: float) -> str:
-    """How a process ended; it is killed with all that it started when its time is over."""
+    """How a process ended. After the time limit it is killed with all processes that it started."""
     with (folder / "stderr").open("wb") as errors:
         process = subprocess.Popen(
             command,

@@ -1,7 +1,6 @@
-"""Profiles: how graphs are written for a kind of consumer.
+"""Profiles: how graphs are written for a group of consumers.
 
-What a profile leaves out follows from the operators that the consumers it serves lack, which
-`onnxgru.runtimes.table` lists.
+A profile avoids the operators that its consumers lack, which `onnxgru.runtimes.table` lists.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ WEIGHTS = ("packed", "int8", "native")
 
 @dataclass(frozen=True)
 class Profile:
-    """What the settings of graphs are where they are not given.
+    """Default settings of graphs for a group of consumers.
 
     Parameters
     ----------
@@ -25,7 +24,7 @@ class Profile:
     weights : str
         One of `WEIGHTS`.
     serves : tuple of str
-        Names of consumers, whose lacks are avoided.
+        Names of the consumers.
     lookup : str
         One of `onnxgru.custom_ops.integer_graph.vocabulary.LOOKUPS`.
     without : frozenset of str

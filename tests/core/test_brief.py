@@ -3,7 +3,10 @@
 import dataclasses
 import json
 
+import pytest
+
 from onnxgru.core import brief
+from onnxgru.core.errors import SchemeError
 from onnxgru.core.network import Layer
 from onnxgru.core.scheme import Scheme
 from tests import grus
@@ -31,6 +34,17 @@ def test_a_scheme_is_read_as_it_was_written() -> None:
         found = brief.parsed(json.loads(small(scheme)), "here")
         assert found == scheme
         assert list(found.operators) == list(scheme.operators)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"operators": [[["/"], [9, "a"]]]}, {"operators": [1]}, {"inputs": None}, {"settings": 0}],
+    ids=str,
+)
+def test_damaged_schemes_are_refused(change: dict[str, object]) -> None:
+    document = brief.dumped(Scheme.uniform(layers(1), 8))
+    with pytest.raises(SchemeError, match=r"^here: the scheme in its metadata must be as onnxgru"):
+        brief.parsed(document | change, "here")
 
 
 def test_equal_layers_share_their_entries() -> None:
