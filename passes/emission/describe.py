@@ -83,8 +83,8 @@ def _grid(quantization: Quantization) -> str:
     """A grid in words."""
     scale = float(np.float32(quantization.scale))
     return (
-        f"codes of {quantization.bits} bits: value = scale * (code - zero point), "
-        f"scale {scale:.9g}, zero point {quantization.zero_point}"
+        f"codes of {quantization.bits} bits, scale {scale:.9g}, "
+        f"zero point {quantization.zero_point}"
     )
 
 

@@ -107,10 +107,7 @@ class State:
         if self.holds:
             meaning = f"What was last propagated of {self.holds}, {self.type}"
         if self.quantization is not None and self.type != "float32":
-            meaning += (
-                f": value = scale * (code - zero point), scale {entry['scale']!r}, zero point "
-                f"{entry['zero_point']}"
-            )
+            meaning += f", scale {entry['scale']:.9g}, zero point {entry['zero_point']}"
         first = entry["first"]
         if isinstance(first, list) and self.first.size > _LISTED:
             text = f"as the metadata {STATES} list"
