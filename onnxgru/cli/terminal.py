@@ -385,7 +385,7 @@ def show_c(written: Firmware) -> None:
     console = open_console()
     console.print(
         f"parameters: {written.flash:,} bytes of flash; states: {written.ram:,} bytes of RAM; "
-        f"self-test of {written.steps} steps"
+        f"self-test of {written.steps} step{'s' * (written.steps != 1)}"
     )
     say(console, f"files are in {written.folder}/; test them with make -C {written.folder} test")
 

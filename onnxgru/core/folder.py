@@ -78,7 +78,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def check(self, *, force: bool, resume: Collection[str] | None) -> None:
+    def check(self, *, force: bool, resume: Collection[str] | None, resumable: bool = True) -> None:
         """Check before any work that the folder can be written.
 
         Parameters
@@ -88,6 +88,8 @@ class Folder:
         resume : collection of str, optional
             To resume: names of the files that an interrupted run may leave; one must be there. None
             for a new run.
+        resumable : bool
+            Whether the command could go on with what is there.
 
         Raises
         ------
@@ -107,10 +109,10 @@ class Folder:
                 "begin"
             )
         if occupied and not (force or resume):
+            going = "continue a search or a fine-tuning with --resume, " if resumable else ""
             raise OutputError(
-                f"{self.path}: the output folder exists and is not empty; continue a search or a "
-                "fine-tuning with --resume, replace its results with --force, or give another "
-                "folder with -o"
+                f"{self.path}: the output folder exists and is not empty; {going}replace its "
+                "results with --force, or give another folder with -o"
             )
         self._check_place()
 

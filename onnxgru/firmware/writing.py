@@ -117,7 +117,7 @@ def write_c(
     place = path_of(folder)
     before = report_of(place)
     target = Folder(place / SOURCES if output is None else path_of(output, "output"))
-    target.check(force=force, resume=None)
+    target.check(force=force, resume=None, resumable=False)
     given = {"validation": validation, "metric": metric}
     changed = {name: value for name, value in given.items() if value is not None}
     session = _session(place, session_of(place, before, model, changed, listener, force=False))
@@ -133,7 +133,9 @@ def write_c(
     listener(Stage("writing C"))
     name = Path(files.recorded(before.model.path)).stem
     library = Library(program, name, f"{name}, quantised")
-    vectors = golden(session.model.host, session.data[VALIDATION].take(1), program)
+    data = session.data[VALIDATION]
+    first = data.take(STEPS if any(part.streams for part in data.parts) else 1)
+    vectors = golden(session.model.host, first, program)
     contents = {name: text.encode() for name, text in library.files(vectors).items()}
     target.write(contents)
     steps = max(len(vector.inputs) for vector in vectors)
@@ -175,7 +177,8 @@ class _Recorder:
         trace: bool,
     ) -> States:
         steps = len(x) if lengths is None else max(1, int(lengths[0]))
-        self._kept.setdefault(self._layer.name, x[: min(STEPS, steps), :1])
+        read = [self._kept[self._layer.name]] if self._layer.name in self._kept else []
+        self._kept[self._layer.name] = np.concatenate([*read, x[:steps, :1]])[:STEPS]
         return self._run(x, initial, lengths, trace=trace)
 
 
@@ -187,13 +190,15 @@ def golden(host: Host, data: Recorded, program: IntegerProgram) -> list[Vector]:
     host : Host
         The float parts of the model.
     data : Dataset or Corpus
-        One recording.
+        One recording, or the first frames of one that is given frame by frame.
     program : IntegerProgram
         The layers.
     """
     kept: dict[str, Codes] = {}
     evaluator = Evaluator(host, data, lambda layer: _Recorder(layer, kept), most=1, once=True)
-    next(iter(evaluator.states(program)))
+    for _ in evaluator.states(program):
+        if all(len(codes) == STEPS for codes in kept.values()):
+            break
     return [vector(layer, kept[layer.name]) for layer in program.layers]
 
 

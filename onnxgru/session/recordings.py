@@ -111,22 +111,25 @@ class Recordings:
             listener(Stage(text))
         self._calibration = sources.pop(CALIBRATION)
         self._judged = {role: recorded(host, source) for role, source in sources.items()}
-        for data in self._judged.values():
-            self._tell(data)
+        self._tell()
 
-    def _tell(self, data: Recorded) -> None:
+    def _tell(self) -> None:
         """Tell that calls hand states on, and which."""
-        if any(part.streams for part in data.parts):
+        found = []
+        for data in self._judged.values():
+            if any(part.streams for part in data.parts):
+                number = recordings(data)
+                count = f"{number} recording{'s' if number > 1 else ''}"
+                found.append(f"{data.source}: {count} of {data.size:,} frames in all")
+        if found:
             pairs = ", ".join(
                 f"output {output} is input {name} of the next call"
                 for name, output in self._host.interface.states.items()
             )
-            number = recordings(data)
-            count = f"{number} recording{'s' if number > 1 else ''}"
             self._listener(
                 Notice(
-                    f"{data.source}: {count} of {data.size:,} frames in all, run through the "
-                    f"states ({pairs}); give --state none where frames are apart"
+                    f"{'; '.join(found)}; run through the states ({pairs}); give --state none "
+                    "where frames are apart"
                 )
             )
 

@@ -246,10 +246,10 @@ def of_count(role: str, source: str, sequences: int) -> Iterator[str]:
     if sequences < FEW:
         some = "1 sequence" if sequences == 1 else f"{sequences} sequences"
         poor = "cannot tell schemes apart" if role == "validation" else "say little"
-        each = "all" if sequences == 1 else f"{100 / sequences:.1f} %"
+        each = f", because each sequence is {100 / sequences:.1f} % of the figure"
         yield (
-            f"{source}: {some} of {TITLES[role]} data {poor}, because each sequence is {each} of "
-            f"the figure; give at least {FEW}, better some hundreds"
+            f"{source}: {some} of {TITLES[role]} data {poor}{each if sequences > 1 else ''}; give "
+            f"at least {FEW}, better some hundreds"
         )
 
 

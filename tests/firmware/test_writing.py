@@ -11,9 +11,12 @@ import pytest
 import onnxgru
 from onnxgru.cli import main
 from onnxgru.core.errors import UsageError
+from onnxgru.events import silent
+from onnxgru.firmware.writing import STEPS
 from tests import journeys
 from tests.firmware.libraries import needs_gcc
 from tests.journeys import unfolded
+from tests.runtime import streaming
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,8 @@ def test_a_folder_becomes_sources_that_test_themselves(
     )
     assert "all codes are right" in done.stdout
     assert main(["c", "small"]) == 1
-    assert "replace its results with --force" in unfolded(capsys.readouterr().err)
+    told = unfolded(capsys.readouterr().err)
+    assert "is not empty; replace its results with --force" in told
     assert main(["c", "small", "--force", "--quiet"]) == 0
     assert "bytes of flash; states: " in capsys.readouterr().out
 
@@ -106,3 +110,15 @@ def test_conversions_are_those_of_the_program(tmp_path: Path) -> None:
     every = np.arange(16, dtype=np.uint8)
     called.net_gru_dequantize_state(every.ctypes, back.ctypes, 16)
     np.testing.assert_array_equal(back, layer.emitted.dequantize(every))
+
+
+def test_the_self_test_of_a_model_called_per_frame_has_many_frames(tmp_path: Path) -> None:
+    onnx.save(streaming.stacked(), tmp_path / "m.onnx")
+    x = np.random.default_rng(1).standard_normal((40, 1, streaming.I)).astype(np.float32)
+    place = tmp_path / "o"
+    data = {"calibration": {"x": x}, "validation": {"x": x}}
+    onnxgru.quantize(tmp_path / "m.onnx", output=place, listener=silent, **data)
+    written = onnxgru.write_c(place, validation={"x": x}, listener=silent)
+    assert written.steps == STEPS
+    written = onnxgru.write_c(place, validation={"x": x[:5]}, force=True, listener=silent)
+    assert written.steps == 5

@@ -244,7 +244,7 @@ def test_files_of_one_frame_each_are_one_recording(tmp_path: Path) -> None:
         if names != ("x",):
             assert judged.digest() == data.digest()
     texts = [str(event) for event in heard]
-    assert any("1 recording of 13 frames in all, run through the states" in t for t in texts)
+    assert any("1 recording of 13 frames in all; run through the states" in t for t in texts)
     assert any("3 recordings of 13 frames in all" in text for text in texts)
 
 
