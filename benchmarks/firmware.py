@@ -10,6 +10,7 @@ Flash is what the linker counts, parameters and code with the same start-up; the
 emx-onnx-cgen comes with what it takes of newlib.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -129,7 +130,7 @@ def counted(
 def quantized(
     model: Path, bits: int, place: Path, recurrence: str, delta: str | None = None
 ) -> Path:
-    """An output folder; recordings are random, which changes neither bytes nor instructions."""
+    """An output folder; recordings are random, which changes few bytes and few instructions."""
     output = place / f"{recurrence}-{bits}{'-delta' if delta else ''}"
     onnxgru.quantize(
         model, bits=bits, input_bits=8, output=output, verify=2, recurrence=recurrence, delta=delta,
@@ -164,7 +165,10 @@ def ours(
     model: Path, bits: int, place: Path, plugin: Path, machines: Sequence[Machine]
 ) -> Iterator[tuple[str, float]]:
     """Lines of one width."""
-    written, sources = sources_of(quantized(model, bits, place, "scan"))
+    folder = quantized(model, bits, place, "scan")
+    written, sources = sources_of(folder)
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    yield f"firmware.{bits}.weights", report["sizes"]["flash"]["weight"]
     yield f"firmware.{bits}.parameters", written.flash
     yield f"firmware.{bits}.ram", written.ram
     for machine in machines:
@@ -217,9 +221,12 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def roomy(place: Path) -> Machine:
-    """The Cortex-M4 with 4 MB of memory and newlib, which its code needs."""
+    """The Cortex-M4 with 16 MB of memory and newlib, which its code needs."""
     script = files("onnxgru.firmware").joinpath("boards", "cortex.ld").read_text("utf-8")
-    (place / "big.ld").write_text(re.sub(r"LENGTH = \d+K", "LENGTH = 4M", script))
+    memory = "ORIGIN = 0x21000000, LENGTH = 16M"
+    (place / "big.ld").write_text(
+        re.sub(r"ORIGIN = 0x20000000, LENGTH = \d+K", memory, script).replace("256K", "4M")
+    )
     libraries = ("-fno-freestanding", "-lm", "-lc_nano", "-lgcc", "-lnosys")
     return replace(CORTEX_M4, linked=("-T", str(place / "big.ld"), *libraries))
 
@@ -247,12 +254,16 @@ def figures(model: Path, *, quick: bool) -> Iterator[tuple[str, float | str]]:
         if not quick and CORTEX_M4 in machines:
             yield from held(model, place, plugin)
         command = os.environ.get("EMX_ONNX_CGEN")
-        for bits in (8, 2) if command and CORTEX_M4 in machines else ():
+        widths = (8, 2) if quick else WIDTHS
+        for bits in widths if command and CORTEX_M4 in machines else ():
             for name, value in emx(str(command), model, bits, place, plugin):
                 yield name, value
                 own = found.get(f"firmware.{bits}.{CORTEX_M4.name}.{name.rpartition('.')[2]}")
                 if own is not None:
                     yield f"{name}.ours_over_it", float(own) / float(value)
+                if name.endswith(".flash"):
+                    weights = float(found[f"firmware.{bits}.weights"])
+                    yield f"{name}.our_weights_over_it", weights / float(value)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from onnx.helper import (
 from onnx.numpy_helper import from_array
 
 from benchmarks import results
+from benchmarks.again import KEYS
 from benchmarks.peers import graph, page
 from benchmarks.peers.environments import Unavailable, call
 from benchmarks.record import Piece, Record
@@ -93,6 +94,14 @@ def test_flash(tmp_path: Path) -> None:
     found = figures_here("flash", tmp_path)
     label = "digits_row, weights 2, outputs 2, flash / weights"
     assert found[label] < 1.31 and found[f"{label} before"] > 1.68
+
+
+def test_again(tmp_path: Path) -> None:
+    found = figures_here("again", tmp_path)
+    rules = [{k: float(found[f"digits-row, {k}, {r}"]) for k in KEYS} for r in ("exact", "now")]
+    assert rules[0]["flash_bytes"] > rules[1]["flash_bytes"]
+    assert abs(rules[0]["holdout"] - rules[1]["holdout"]) < 0.3
+    assert abs(rules[0]["sqnr"] - rules[1]["sqnr"]) < 0.3
 
 
 def test_latency(tmp_path: Path) -> None:
