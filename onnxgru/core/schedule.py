@@ -1,14 +1,15 @@
 """The schedule of a step on a device: operators in few loops over units, and the memory they need.
 
-Operators that work element by element share a loop: what one of them computes for a unit, the next
-one takes from a register. A matrix product reads every element of its operand, so it begins a new
-loop where the operand is computed in the same step. A product reads a copy of its operand with the
-zero point subtracted, ``q - Z``. So a carry may be written while products of the same step read it.
+Operators that work element by element share a loop: the value that one of them computes for a unit
+stays in a register for the next one. A matrix product reads every element of its operand, so it
+begins a new loop where the operand is computed in the same step. A product reads a copy of its
+operand with the zero point subtracted, ``q - Z``. So a carry may be written while products of the
+same step read it.
 
-The operand of a delta network is read differently. Its last value is a carry, and accumulators keep
-the product of it: only elements that changed are multiplied, and no copy is made.
+A delta network makes no such copy. It keeps the last operand as a carry and its product in
+accumulators, and multiplies only the elements that changed.
 
-The C code (`onnxgru.firmware`) has these loops and these arrays. The RAM of a report is the size of
+The C code (`onnxgru.firmware`) has these loops and these arrays. The RAM in a report is the size of
 its struct.
 """
 
@@ -31,11 +32,12 @@ class Memory:
     value : str
         The carry or value that it belongs to.
     role : str
-        ``carry``: codes that are kept from step to step. ``next``: their next value, where the last
-        one is still needed. ``steps``: q - Z of what products read. ``codes``: codes of a value
-        that a later loop reads, or that leaves the step. ``sums``: accumulators that are kept.
+        ``carry``: codes that are kept from step to step. ``next``: the next value of a carry whose
+        last value is still needed. ``steps``: q - Z of an operand of products. ``codes``: codes of
+        a value that a later loop reads, or that leaves the step. ``sums``: accumulators that are
+        kept from step to step.
     count, itemsize : int
-        Elements, and bytes of one.
+        Number of elements, and bytes of each.
     """
 
     value: str
@@ -82,9 +84,9 @@ class UnitLoop:
     Parameters
     ----------
     width : int
-        Units.
+        Number of units.
     rows : tuple of ComputedValue
-        What is computed for a unit.
+        Values that are computed for each unit.
     """
 
     width: int
@@ -100,7 +102,7 @@ class Schedule:
     recurrence : IntegerRecurrence
         The direction.
     loops : tuple of UnitLoop
-        In order.
+        Loops in the order of execution.
     """
 
     recurrence: IntegerRecurrence
@@ -108,9 +110,10 @@ class Schedule:
 
     @classmethod
     def of(cls, recurrence: IntegerRecurrence) -> "Schedule":
-        """Every value as early as its operands allow, or as late as its readers do: less RAM wins.
+        """The schedule of a direction that needs less RAM, of two.
 
-        A gate that is read in a later loop needs memory where it is computed early.
+        One computes every value as early as its operands allow, the other as late as its readers
+        allow. A gate that only a later loop reads needs memory if it is computed early.
         """
         early = cls._early(recurrence)
         return min(early, early._late, key=lambda schedule: schedule.ram)
@@ -181,7 +184,7 @@ class Schedule:
 
     @cached_property
     def later(self) -> frozenset[str]:
-        """Computed values whose codes are read element by element behind their loop."""
+        """Computed values whose codes are read element by element after their loop."""
         return frozenset(
             name
             for place, name, whole in self._reads
@@ -190,7 +193,7 @@ class Schedule:
 
     @cached_property
     def doubled(self) -> frozenset[str]:
-        """Carries that are read behind the loop that computes their next value."""
+        """Carries that are read after the loop that computes their next value."""
         found = set()
         for carry in self.recurrence.carries:
             written = self.places[carry.written_by]
@@ -202,7 +205,7 @@ class Schedule:
 
     @property
     def _reads(self) -> Iterator[tuple[int, str, bool]]:
-        """Loop, value, and whether every element of it is read, of everything that is read."""
+        """Every read of a value: position of the loop, name, and whether all elements are read."""
         for place, loop in enumerate(self.loops):
             for row in loop.rows:
                 for name in row.operator.inputs:
@@ -210,7 +213,7 @@ class Schedule:
 
     @cached_property
     def memory(self) -> tuple[Memory, ...]:
-        """Arrays of the struct, those of long elements first, so that no bytes are lost between."""
+        """Arrays of the struct, those of long elements first, so that no padding is needed."""
         recurrence = self.recurrence
         types, widths = recurrence.types, recurrence.widths
         found: list[Memory] = []
@@ -244,7 +247,7 @@ class Schedule:
 
     @property
     def ram(self) -> int:
-        """Bytes of the struct: those of its arrays, rounded up to its alignment."""
+        """Bytes of the struct: the sum over its arrays, rounded up to its alignment."""
         alignment = max((memory.itemsize for memory in self.memory), default=1)
         size = sum(memory.size for memory in self.memory)
         return -(-size // alignment) * alignment

@@ -168,7 +168,7 @@ def _insert(
     result: ir.Value,
     bits: int,
 ) -> None:
-    """Insert nodes at the front of a graph, whose result the readers of a parameter read."""
+    """Insert nodes at the front of a graph and give their result to the readers of a parameter."""
     for added in inner.nodes:
         added.metadata_props[BITS] = str(bits)
     for node, index in uses:

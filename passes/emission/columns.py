@@ -1,7 +1,8 @@
 """Columns: numbers of operators that are computed side by side are spread over columns at once.
 
-What two operators of n columns have each for itself, such as a power of two, is spread in a packed
-graph by ``Reshape(Expand(numbers (2, 1), (2, n)), -1)``. m such constants become one::
+Two operators of n columns each have numbers of their own, such as powers of two. A packed graph
+spreads a pair of them by ``Reshape(Expand(numbers (2, 1), (2, n)), -1)``. This pass merges m such
+constants into one::
 
     Split(Reshape(Expand(numbers (m, 2, 1), (m, 2, n)), -1), m)
 """
@@ -19,7 +20,7 @@ from onnxgru.passes.graph.values import drop_unused, graphs
 
 @dataclass(frozen=True, eq=False)
 class _Spread:
-    """One constant: its numbers (k, 1), and the nodes that spread them."""
+    """One constant: its numbers, (k, 1) int32, and the two nodes that spread them."""
 
     numbers: npt.NDArray[np.int32]
     columns: int
@@ -28,10 +29,10 @@ class _Spread:
 
 
 class Columns(ir.passes.InPlacePass):
-    """Spread constants of one shape together, in every graph by itself."""
+    """Spread constants of equal shape together, separately in every graph and subgraph."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Replace the nodes of every two or more."""
+        """Merge the constants wherever two or more have the same shape."""
         root = Tape(graph=model.graph, small=True)
         read: list[ir.Value] = []
         for scope in graphs(model.graph):
@@ -48,7 +49,7 @@ class Columns(ir.passes.InPlacePass):
 
 
 def _spread(expand: ir.Node) -> _Spread | None:
-    """What a node spreads, if it is one of such two."""
+    """The constant that an Expand spreads, if a Reshape to one axis follows it."""
     if expand.op_type != "Expand" or len(expand.outputs[0].uses()) != 1:
         return None
     ((reshape, _),) = expand.outputs[0].uses()
@@ -64,13 +65,14 @@ def _spread(expand: ir.Node) -> _Spread | None:
 
 
 def _stored(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
-    """What an initializer holds that no caller gives."""
+    """The array of an initializer; None where a value is computed or a graph input."""
     if value is None or value.const_value is None or value.is_graph_input():
         return None
     return value.const_value.numpy()
 
 
 def _together(scope: ir.Graph, root: Tape, spreads: list[_Spread]) -> None:
+    """Spread several constants of a graph by one Expand, one Reshape and one Split."""
     tape, count = Tape(root), len(spreads)
     size, columns = spreads[0].numbers.size, spreads[0].columns
     numbers = np.stack([spread.numbers for spread in spreads])

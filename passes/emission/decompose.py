@@ -2,7 +2,7 @@
 
 The node is replaced by its recurrence (see `onnxgru.passes.forms.recurrence`): input projections
 for all steps, then the cell's table step by step. The value of every operator has the operator's
-name, and its node carries it as metadata, which annotation reads.
+name. Its node has the name in its metadata too, where annotation reads it.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
         """None: values are real numbers."""
 
     def prologue(self, tape: Tape, recurrence: Recurrence, x: ir.Value) -> dict[str, ir.Value]:
-        """Operators that only read the input."""
+        """Values of the operators that depend on the input alone."""
         values = {recurrence.input: x}
         for operator in recurrence.prologue:
             values[operator.name] = _record(tape, operator, values)
@@ -69,7 +69,7 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
     def step(
         self, tape: Tape, recurrence: Recurrence, known: dict[str, ir.Value]
     ) -> dict[str, ir.Value]:
-        """The operators of the table that remain."""
+        """Values of the remaining operators of the table."""
         values = dict(known)
         for operator in recurrence.body:
             values[operator.name] = _record(tape, operator, values)
@@ -85,18 +85,20 @@ class FloatArithmetic(Arithmetic[Layer, Recurrence]):
         old: ir.Value,
         name: str,
     ) -> ir.Value:
-        """Where."""
+        """``new`` where the mask is 1, otherwise ``old``."""
         condition = tape.op("Cast", mask, to=ir.DataType.BOOL, name=f"{name}/mask")
         return tape.op("Where", condition, new, old, name=name)
 
 
 def _mark(value: ir.Value, name: str) -> None:
+    """Write the name of an operator into the metadata of the node that computes it."""
     node = value.producer()
     if node is not None:
         node.metadata_props[OPERATOR] = name
 
 
 def _record(tape: Tape, operator: Operator, values: dict[str, ir.Value]) -> ir.Value:
+    """Record the float equation of an operator."""
     operands = [values[name] for name in operator.inputs]
     value = KINDS[operator.kind].equation(tape, operator, *operands)
     _mark(value, operator.name)
@@ -109,13 +111,13 @@ class Decompose(ir.passes.InPlacePass):
     Parameters
     ----------
     layers : sequence of Layer
-        What `onnxgru.passes.recognize` found in this model.
+        Layers that `onnxgru.passes.recognize` found in this model.
     form : Form
         Scan, step or unrolled.
     observe : bool
-        Add the value of every operator at every step, (T, B, N), and every layer's input and
-        given initial state to the graph's outputs, under the operators' names + ``/all``. For
-        calibration; scan only.
+        For calibration, in the scan form only: add graph outputs for the value of every operator
+        at every step, (T, B, N), for the input of every layer and for its given initial states.
+        An output's name is that of the operator followed by ``/all``.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class Decompose(ir.passes.InPlacePass):
         super().__init__()
         self._layers, self._form, self._observe = tuple(layers), form or Form(), observe
         self.observed: dict[str, str] = {}
-        """After a run with `observe`: operator name by graph output name."""
+        """Name of the operator by name of the graph output, after a run with `observe`."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Expand every layer whose node is in the model."""

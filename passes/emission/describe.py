@@ -23,7 +23,7 @@ def descriptions(graph: ir.Graph, program: IntegerProgram) -> dict[str, str]:
     graph : onnx_ir.Graph
         Of the normalised model, with its recurrent nodes.
     program : IntegerProgram
-        What they become.
+        The program that they become.
     """
     values = named(graph)
     read: dict[str, list[str]] = {}
@@ -57,7 +57,7 @@ def describe(model: ir.Model, texts: Mapping[str, str]) -> None:
 
 
 def _read(layer: IntegerLayer) -> Iterator[tuple[str, str]]:
-    """What a layer reads of float values."""
+    """Names of the float values that a layer reads, with their descriptions."""
     if not layer.reads_codes:
         grid = _grid(layer.input.quantization)
         yield layer.ports.x, f"Layer {layer.name} rounds these numbers to {grid}."
@@ -69,7 +69,7 @@ def _read(layer: IntegerLayer) -> Iterator[tuple[str, str]]:
 
 
 def _made(layer: IntegerLayer) -> Iterator[tuple[str, str]]:
-    """What a layer gives."""
+    """Names of the float values that a layer computes, with their descriptions."""
     ports = layer.ports
     given = {ports.sequence: layer.output}
     given |= {name: layer.carries[carry] for carry, name in ports.last.items()}
@@ -89,13 +89,13 @@ def _grid(quantization: Quantization) -> str:
 
 
 def _before(value: ir.Value) -> ir.Value | None:
-    """What a value was before it was moved; nothing where it was computed."""
+    """The value that a movement made this one from; None where no movement made it."""
     node = value.producer()
     return node.inputs[0] if node is not None and node.op_type in MOVEMENTS else None
 
 
 def _moved_from(value: ir.Value | None) -> ir.Value | None:
-    """The value that another one was before all movements."""
+    """The value that all movements in front of a value start from."""
     while value is not None and (source := _before(value)) is not None:
         value = source
     return value

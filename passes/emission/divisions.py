@@ -2,8 +2,8 @@
 
 For a power of two p, BitwiseAnd computes a floor or a remainder. Divisions compute both. Runtimes
 truncate quotients toward zero, and OpenVINO computes them in float32, so that the quotient of a
-large value may be wrong by a few. The remainder r shows the error, and it is small enough for an
-exact second division, where n p is added so that nothing is negative::
+large value may be wrong by a few. The remainder r shows the error and is small enough for an exact
+second division. The sum r + n p is never negative, so truncation is a floor there::
 
     q = v / p
     r = v - q p                      |r| < p + 256
@@ -31,18 +31,17 @@ LARGEST = 1 << 20
 APART = 256
 """Bound of |r| - p: how far a float32 quotient of int32 numbers, times p, is from the dividend."""
 
-
 Record = Callable[[str, str, ir.Value, ir.Value], ir.Value]
-"""Records one node, of an operator, a role and two operands."""
+"""Records one node from its operator type, its role and its two operands."""
 
 
 class Divisions(ir.passes.InPlacePass):
-    """Replace every BitwiseAnd with a stored mask, in bodies too.
+    """Replace every BitwiseAnd by divisions, in subgraphs too.
 
     Raises
     ------
     ModelError
-        If a mask is not stored, or is none of those of a power of two.
+        If a mask is not stored, or is neither ``-p`` nor ``p - 1`` for a power of two p.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -68,7 +67,7 @@ def _replace(scope: ir.Graph, root: Tape, node: ir.Node) -> None:
     assert value is not None and mask is not None
     if mask.const_value is None or mask.const_value.dtype != ir.DataType.INT32:
         raise ModelError(
-            f"node {node.name!r} must have a stored int32 mask to do without BitwiseAnd, has none; "
+            f"node {node.name!r}: only a BitwiseAnd with a stored int32 mask can be replaced; "
             "give --weights int8"
         )
     masks = mask.const_value.numpy().astype(np.int64)
@@ -76,8 +75,8 @@ def _replace(scope: ir.Graph, root: Tape, node: ir.Node) -> None:
     powers = -masks if floor else masks + 1
     if (powers <= 0).any() or (powers & (powers - 1)).any():
         raise ModelError(
-            f"node {node.name!r}: a mask of BitwiseAnd must be that of a power of two to do "
-            "without it; use --profile compilers"
+            f"node {node.name!r}: only a BitwiseAnd with the mask -p or p - 1 of a power of two p "
+            "can be replaced; use --profile compilers"
         )
     tape = Tape(root)
     record = partial(_recorded, tape, node.name or "and")
@@ -102,7 +101,7 @@ def _recorded(
 
 
 def _floor(tape: Tape, record: Record, value: ir.Value, powers: npt.NDArray[np.int64]) -> ir.Value:
-    """The floor of a value over powers of two."""
+    """The floor of a value divided by powers of two."""
     power, more = _stored(tape, powers), 4 + -(-APART // powers)
     quotient = record("Div", "quotient", value, power)
     rest = record("Sub", "rest", value, record("Mul", "multiple", quotient, power))
@@ -113,7 +112,7 @@ def _floor(tape: Tape, record: Record, value: ir.Value, powers: npt.NDArray[np.i
 
 
 def _stored(tape: Tape, array: npt.NDArray[np.int64]) -> ir.Value:
-    """A constant, int32."""
+    """An int32 constant of the graph."""
     if not array.ndim:
         return tape.scalar(int(array))
     kept = array.astype(np.int32)

@@ -1,10 +1,11 @@
 """Emit: the integer program becomes a graph of standard operators.
 
-Inside a recurrence there are only integer tensors, of 8, 16 and 32 bits. At its boundary a float
-value is quantised by ``Mul -> Round -> Add -> Clip -> Cast``, which every runtime computes alike
-(QuantizeLinear and Div differ in a few values of 10^5), and a state is dequantised by an integer
-``Sub``, ``Cast`` and ``Mul``: one rounding, where OpenVINO would fuse a float ``Sub``. Layers that
-feed each other through movements pass codes on.
+Inside a recurrence all tensors are integers of 8, 16 or 32 bits. At its boundary a float value is
+quantised by ``Mul -> Round -> Add -> Clip -> Cast``. Every runtime computes these operators alike,
+while QuantizeLinear and Div differ between runtimes in a few of 10^5 values. A state is dequantised
+by an integer ``Sub``, a ``Cast`` and a ``Mul``, so that only the product is rounded. OpenVINO would
+fuse a ``Sub`` of floats with the product. Where one layer feeds another through movements alone,
+codes are passed on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return self._vocabulary.element(recurrence.types[name])
 
     def enter(self, tape: Tape, layer: IntegerLayer, x: ir.Value) -> ir.Value:
-        """Quantise, or follow the movements back to another layer's codes."""
+        """Quantise the input, or take the codes of the layer that feeds this one."""
         self._plans |= {
             r.name: Plan.of(
                 layer,
@@ -79,7 +80,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return self._quantize(tape, layer.input, x)
 
     def leave(self, tape: Tape, layer: IntegerLayer, y: ir.Value, grid: str, name: str) -> ir.Value:
-        """Dequantise: subtract as integers, then one product."""
+        """Dequantise: subtract the zero point as an integer, then multiply by the scale."""
         zero = tape.scalar(layer.grids[grid].quantization.zero_point)
         steps = tape.op("Sub", _widened(tape, y), zero, label=f"{name}/offset")
         steps = tape.op("Cast", steps, to=ir.DataType.FLOAT, label=f"{name}/steps")
@@ -88,11 +89,11 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return value
 
     def initial(self, tape: Tape, layer: IntegerLayer, value: ir.Value, grid: str) -> ir.Value:
-        """Quantise with the carry's scale."""
+        """Quantise a given initial state on the grid of its carry."""
         return self._quantize(tape, layer.grids[grid], value)
 
     def zero(self, tape: Tape, layer: IntegerLayer, grid: str) -> ir.Value:
-        """The zero point."""
+        """The zero point, which stands for the real number 0."""
         quantization = layer.grids[grid].quantization
         kind = self._vocabulary.element(quantization.type)
         if kind == ir.DataType.UINT8:
@@ -103,13 +104,13 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return tape.constant(name, np.asarray(quantization.zero_point, kind.numpy()))
 
     def quantization(self, layer: IntegerLayer, grid: str) -> Quantization:
-        """That of the codes."""
+        """The quantisation of the codes."""
         return layer.grids[grid].quantization
 
     def prologue(
         self, tape: Tape, recurrence: IntegerRecurrence, x: ir.Value
     ) -> dict[str, ir.Value]:
-        """What steps need of the input, by name."""
+        """Values that steps need and that depend on the input alone, by name."""
         plan = self._plans[recurrence.name]
         recorder = Recorder(
             tape,
@@ -131,7 +132,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return found
 
     def entering(self, recurrence: IntegerRecurrence, name: str) -> tuple[int, ir.DataType]:
-        """Width and type of what a step is given of a sequence."""
+        """Width and type of a value of `prologue` in one step."""
         plan = self._plans[recurrence.name]
         term, codes = plan.entering[name], plan.early.get(name)
         if term is plan.input:
@@ -143,7 +144,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
     def step(
         self, tape: Tape, recurrence: IntegerRecurrence, known: dict[str, ir.Value]
     ) -> dict[str, ir.Value]:
-        """What the recurrence keeps and what leaves it."""
+        """The next values of the carries and the values that leave the step, by name."""
         plan = self._plans[recurrence.name]
         given = {term: known[name] for name, term in plan.entering.items()}
         given |= {term: known[name] for name, term in plan.carried.items()}
@@ -161,7 +162,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return found
 
     def _storage(self, tape: Tape, plan: Plan) -> Storage:
-        """Where the constants of a plan are recorded: once for all steps of one graph."""
+        """The storage of a plan's constants: one for all steps that a graph holds."""
         key = id(tape.nodes), plan
         if key not in self._storages:
             self._storages[key] = Storage(tape)
@@ -177,7 +178,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         old: ir.Value,
         name: str,
     ) -> ir.Value:
-        """Old + mask (new - old), in int32."""
+        """``old + mask (new - old)`` in int32."""
         base = _widened(tape, old)
         difference = tape.op("Sub", _widened(tape, new), base)
         step = tape.op("Mul", _widened(tape, mask), difference)
@@ -185,6 +186,7 @@ class IntegerArithmetic(Arithmetic[IntegerLayer, IntegerRecurrence]):
         return tape.op("Cast", tape.op("Add", base, step), to=kind)
 
     def _moved(self, tape: Tape, value: ir.Value) -> ir.Value:
+        """The codes of a value that another layer computed, moved as the value was."""
         if value not in self._codes:
             node = value.producer()
             source = node.inputs[0] if node is not None else None
@@ -226,7 +228,7 @@ def _widened(tape: Tape, value: ir.Value) -> ir.Value:
 
 
 def _keep_shapes(shaped: Mapping[ir.Value, int], carried: Sequence[ir.Value]) -> None:
-    """Write down shapes that no runtime can infer, where those of the carries are written down."""
+    """Record the shapes that no runtime can infer, if the shapes of the carries are recorded."""
     sizes = {value.shape[0] for value in carried if SHAPED in value.metadata_props and value.shape}
     for value, width in shaped.items():
         for size in sizes:
@@ -241,16 +243,16 @@ class Emit(ir.passes.InPlacePass):
     Parameters
     ----------
     program : IntegerProgram
-        What `onnxgru.passes.lowering.lower` made of this model.
+        Result of `onnxgru.passes.lowering.lower` for this model.
     form : Form
         Scan, step or unrolled.
     vocabulary : Vocabulary
-        Which operators it uses.
+        Operators that the graph may use.
     traced : bool
-        Whether the codes of every operator are in the graph, under its name; tests look at them.
+        Keep the codes of every operator in the graph, under the operator's name. Tests read them.
     whole : bool
-        Whether all that a recurrence gives is in the graph, even where nobody reads it, as
-        `onnxgru.passes.emission.functions.Functions` needs it.
+        Keep every result of a recurrence, even one that no node reads.
+        `onnxgru.passes.emission.functions.Functions` needs them all.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
-"""Functions: every direction of a recurrent layer becomes one node with a local function.
+"""Functions: every direction of a recurrent layer becomes one node that calls a local function.
 
-The body is the portable recurrence::
+The body of the function is the portable recurrence::
 
     sequence, last... = onnxgru.Recurrence<recurrence>(x, mask?, first..., parameters...)
 
-Directions whose bodies differ in numbers alone share one function: each gives what a device stores
-for it, and the numbers that others have otherwise, as inputs. Numbers that all have alike are
-constants of the body. A runtime without an operator of this name takes the body.
+Directions whose bodies differ in numbers alone share one function. Stored parameters are inputs of
+the function, and so are the other numbers in which the directions differ. Numbers that are equal in
+all of them are constants of the body. A runtime without an operator of this name computes the body.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,29 +25,29 @@ from onnxgru.passes.graph.upgrade import IR_VERSION
 from onnxgru.passes.graph.values import drop_unused, named, reads, take_place, unique
 
 NAME = "Recurrence"
-"""Of the first function; further ones have a number behind it."""
+"""Name of the first function. A number follows it in the names of further ones."""
 NUMBER = "number"
-"""Of a parameter that is a number of the arithmetic."""
+"""Name of a parameter that is a number of the arithmetic."""
 UP = "../"
-"""Of a function's inner name that belongs to the layer, and not to one direction of it."""
+"""Prefix of a name in a function that belongs to the layer and not to one direction of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Body:
-    """The nodes of a region, and what they read.
+    """The nodes of a region, and the values that they read.
 
     Parameters
     ----------
     region : Region
-        Which.
+        The region.
     inputs, outputs : tuple of onnx_ir.Value
-        Of the region.
+        Values that enter and leave the region.
     nodes : tuple of onnx_ir.Node
-        In an order that depends on nothing but what they compute.
+        Nodes of the region. Their order depends only on what they compute.
     stored : list of onnx_ir.Value
-        The initializer of every use of one, in this order.
+        Initializers that the nodes read, once for each use, in the order of the uses.
     key : tuple
-        What they compute, but for the numbers in initializers.
+        Describes the nodes except for the numbers in initializers. Equal for equal structures.
     """
 
     region: Region
@@ -59,7 +59,7 @@ class _Body:
 
     @classmethod
     def of(cls, region: Region, values: Mapping[str, ir.Value]) -> "_Body":
-        """That of a region of a graph with these values."""
+        """The body of a region of a graph with these values."""
         inputs = tuple(values[name] for name in region.inputs)
         outputs = tuple(values[name] for name in region.outputs)
         nodes = tuple(_below(outputs, set(inputs)))
@@ -71,14 +71,14 @@ class _Body:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """Describes nodes in a way that two of the same structure have in common."""
+    """Describes nodes so that nodes of the same structure have equal descriptions."""
 
     places: dict[ir.Value, int]
     stored: list[ir.Value] = field(default_factory=list)
 
     def node(self, node: ir.Node) -> tuple[Any, ...]:
-        """A node with its subgraphs."""
-        cast = node.op_type == "Cast"  # which takes any type
+        """The description of a node with its subgraphs."""
+        cast = node.op_type == "Cast"  # a cast takes any type
         read = [None if v is None else self._operand(v, typed=not cast) for v in node.inputs]
         attributes = sorted(node.attributes.values(), key=lambda attribute: attribute.name)
         values = [(attribute.name, self._attribute(attribute)) for attribute in attributes]
@@ -105,7 +105,7 @@ class _Look:
 
 
 def _below(outputs: Sequence[ir.Value], given: set[ir.Value]) -> Iterator[ir.Node]:
-    """The nodes that compute values from others, operands first."""
+    """The nodes that compute `outputs` from `given`, each after its operands."""
     seen: set[ir.Node] = set()
     pending = [(value.producer(), False) for value in reversed(outputs) if value not in given]
     while pending:
@@ -122,14 +122,14 @@ def _below(outputs: Sequence[ir.Value], given: set[ir.Value]) -> Iterator[ir.Nod
 
 
 class _Copy:
-    """Copies of the nodes of a region, with names of a function's own.
+    """Copies the nodes of a region, with names for the inside of a function.
 
     Parameters
     ----------
     place : str
-        The recurrence, as seen from which names are.
+        Name of the recurrence. Names are made relative to it.
     stored : sequence of onnx_ir.Value
-        What stands for every use of an initializer, in the order of `_Body.stored`.
+        Values that replace the initializers, one for each use, in the order of `_Body.stored`.
     """
 
     def __init__(self, place: str, stored: Sequence[ir.Value]) -> None:
@@ -138,7 +138,7 @@ class _Copy:
         self.values: dict[ir.Value, ir.Value] = {}
 
     def value(self, old: ir.Value, wanted: str | None = None) -> ir.Value:
-        """A new value for one that a node or a graph makes, without its shape in a function."""
+        """A new value for the output of a node or the input of a graph, without its shape."""
         base = wanted or _relative(str(old.name), self._place)
         name, count = base, 0
         while name in self._names:
@@ -149,7 +149,7 @@ class _Copy:
         return made
 
     def node(self, node: ir.Node) -> ir.Node:
-        """A node with its subgraphs."""
+        """A copy of a node with its subgraphs."""
         read = [None if value is None else self._operand(value) for value in node.inputs]
         attributes = [
             self._graph(attribute) if attribute.type is ir.AttributeType.GRAPH else attribute
@@ -174,7 +174,7 @@ class _Copy:
 
 
 def _relative(name: str, place: str) -> str:
-    """A name as seen from a recurrence: what belongs to the layer around it begins with ``../``."""
+    """A name relative to a recurrence. Names of the layer around it begin with ``../``."""
     layer = place.rpartition("/")[0]
     for prefix, left in ((f"{place}/", ""), (f"{layer}/", UP)):
         if name.startswith(prefix):
@@ -183,19 +183,19 @@ def _relative(name: str, place: str) -> str:
 
 
 def _absolute(name: str, place: str) -> str:
-    """What `_relative` was given."""
+    """The inverse of `_relative`."""
     layer = place.rpartition("/")[0]
     inside = name.removeprefix(UP)
     return f"{place}/{name}" if inside == name else f"{layer}/{inside}"
 
 
 class _Sharing:
-    """One function for the bodies that have a structure in common.
+    """One function for bodies of equal structure.
 
     Parameters
     ----------
     bodies : sequence of _Body
-        At least one; equal in what they compute, but for numbers.
+        At least one. They differ in numbers alone.
     """
 
     def __init__(self, bodies: Sequence[_Body]) -> None:
@@ -219,7 +219,7 @@ class _Sharing:
             self._uses.append(slots[used])
 
     def _named(self, used: Sequence[ir.Value]) -> str:
-        """A name for what every body has in a place: as one of them calls it, if it is stored."""
+        """The name of a parameter or constant, from the initializers that the bodies read."""
         name = str(used[0].name)
         if name.startswith(SHARED):
             return name if _alike(used) else NUMBER
@@ -239,7 +239,7 @@ class _Sharing:
         outputs: list[ir.Value] = []
         for old in body.outputs:
             value = copy.values[old]
-            if value in outputs or value in inputs:  # an output is made by a node, and once
+            if value in outputs or value in inputs:  # every output needs its own node
                 nodes.append(ir.Node("", "Identity", [value], outputs=[copy.value(old)]))
                 value = copy.values[old]
             outputs.append(value)
@@ -250,7 +250,7 @@ class _Sharing:
         return ir.Function(DOMAIN, name, graph=graph, attributes=[recurrence])
 
     def calls(self, name: str) -> Iterator[tuple[_Body, ir.Node]]:
-        """The node of every direction."""
+        """Every direction's body, with the node that calls the function for it."""
         for place, body in enumerate(self._bodies):
             own = [used[place] for used in self.parameters]
             told = ir.AttrString(RECURRENCE, body.region.name)
@@ -265,14 +265,14 @@ class _Sharing:
 
 
 def _constant(value: ir.Value, made: ir.Value) -> ir.Node:
-    """The node that gives a number."""
+    """The node that makes a stored number a constant of a function."""
     assert value.const_value is not None
     tensor = ir.tensor(value.const_value.numpy())
     return ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)], outputs=[made], name="")
 
 
 def _alike(values: Sequence[ir.Value]) -> bool:
-    """Whether initializers hold the same."""
+    """Whether initializers hold the same numbers."""
     if all(value is values[0] for value in values):
         return True
     arrays = [v.const_value.numpy() for v in values if v.const_value is not None]
@@ -280,10 +280,10 @@ def _alike(values: Sequence[ir.Value]) -> bool:
 
 
 class Functions(ir.passes.InPlacePass):
-    """Make functions of the regions that were marked in a graph."""
+    """Turn the marked regions of a graph into functions."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Move the nodes of every region into a function, and put its node in their place."""
+        """Move the nodes of every region into a function, and put a call in their place."""
         graph = model.graph
         values, alike = named(graph), dict[tuple[Any, ...], list[_Body]]()
         for region in marked(graph):
@@ -308,7 +308,7 @@ class Functions(ir.passes.InPlacePass):
 
 
 def _replace(graph: ir.Graph, body: _Body, node: ir.Node) -> None:
-    """Put a node in the place of the nodes that compute the same."""
+    """Put the call of a function in the place of the nodes of a body."""
     made = {value.producer() for value in body.outputs}
     graph.insert_before(next(each for each in graph if each in made), node)
     for old, new in zip(body.outputs, node.outputs, strict=True):
@@ -316,9 +316,9 @@ def _replace(graph: ir.Graph, body: _Body, node: ir.Node) -> None:
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a graph with the bodies of its functions in the place of their nodes.
+    """A copy of a model in which the bodies of its functions replace the calls.
 
-    Values have the names again that they have without functions.
+    Values have the same names as in a graph that was written without functions.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -344,7 +344,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 def _rename(
     nodes: Sequence[onnx.NodeProto], names: dict[str, str], place: str, target: Any
 ) -> None:
-    """Copies of nodes with the names that they have in the graph around a function."""
+    """Append copies of nodes to `target`, with their names in the graph around a function."""
 
     def found(name: str) -> str:
         return names.setdefault(name, _absolute(name, place))

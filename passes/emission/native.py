@@ -1,7 +1,8 @@
 """Native: narrow weights in ONNX's own types of 2 and 4 bits.
 
-Weights of 2 bits are int2 (opset 25), those of 3 and 4 bits int4 (opset 21); wider ones keep a
-byte. 16-bit parameters are int16 or uint16. The graph converts them to what the arithmetic reads::
+Weights of 2 bits are stored as int2 (opset 25), those of 3 and 4 bits as int4 (opset 21). Wider
+ones keep a byte. 16-bit parameters are stored as int16 or uint16. The graph converts them to the
+types that the arithmetic reads::
 
     code  = d value + o         d is 2 and o 1 at 2 bits, whose codes are -3, -1, 1 and 3
     byte  = code + 128          uint8
@@ -18,7 +19,7 @@ from onnxgru.passes.emission.pack import PACKED
 from onnxgru.passes.graph.values import uses_by_graph
 
 INT2, INT4 = (25, 13), (21, 10)
-"""Opset and IR version that have a type."""
+"""First opset and first IR version that have the type."""
 
 
 def versions(widths: set[int]) -> tuple[int, int] | None:

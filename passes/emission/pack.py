@@ -1,9 +1,9 @@
 """Pack: initializers narrower than their container are stored at their true width.
 
 n weights of b bits become one bit stream of ``ceil(n b / 8)`` bytes, the least significant bit
-first. Their codes in it are unsigned, 0 for the smallest. 16-bit parameters become two bytes each,
-the low one first. The graph unpacks both with standard operators on 8-bit and 32-bit integers,
-which runtimes fold when they load it::
+first. The stream holds unsigned codes, 0 for the smallest weight. 16-bit parameters become two
+bytes each, the low one first. The graph unpacks both with standard operators on 8-bit and 32-bit
+integers, which runtimes fold when they load the graph::
 
     flag  = (stream[:, None] & [1, 2, 4, .. 128]) / [1, 2, 4, .. 128]      one bit an element
     code  = sum_k flag[n, k] d 2^k,  reshaped to (n, b) before             uint8, + 128 - m
@@ -26,7 +26,7 @@ from onnxgru.core.tape import SHARED, Tape
 from onnxgru.passes.graph.values import graphs, uses_by_graph
 
 PACKED = "onnxgru.packed"
-"""Metadata key of an initializer that is packed: the bits of an element."""
+"""Metadata key of a packed initializer. Its value is the number of bits of an element."""
 
 
 def pack(codes: npt.NDArray[np.integer], bits: int) -> Codes:

@@ -1,4 +1,4 @@
-"""Plan: what a recurrence computes in the integer graph, before its steps and in each of them."""
+"""Plan: the terms that a recurrence computes in the integer graph, before and in its steps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ class Plan:
     Parameters
     ----------
     constants : Constants
-        That made their constants.
+        Made the constants of the terms.
     input : Term
         The sequence, or its slice in a step, in its container.
     kind : IntegerType
-        Of the input.
+        Type of the input.
     carried : mapping of str to Term
         The carries at the beginning of a step, by full name.
     results : mapping of str to Codes
-        What a step gives, by name of the operator: next values of carries, and what leaves.
+        Results of a step by name of the operator: next values of carries, and what leaves the step.
     entering : mapping of str to Term
-        What steps need and what depends on no carry, by name.
+        Terms that steps need and that depend on no carry, by name.
     early : mapping of str to Codes
-        Those of them that are results, and have their container.
+        Those of `entering` that are results, in their container.
     """
 
     constants: Constants
@@ -63,9 +63,9 @@ class Plan:
     ) -> "Plan":
         """The plan of a direction of a layer.
 
-        If `whole`, a step reads its input itself, so that what is known of the input is computed
-        side by side with what is not. If `traced`, every operator is a result. For
-        `agreed` see `agreement`.
+        If `whole`, a step reads its input itself and nothing is computed before the steps. So
+        operators of the input can be merged with operators of the carries. If `traced`, every
+        operator is a result. For `agreed` see `agreement`.
         """
         p = GraphPrimitives(agreed)
         kind = layer.input.quantization.type
@@ -103,7 +103,7 @@ class Plan:
 
     @staticmethod
     def _named(term: Term, recurrence: IntegerRecurrence, taken: Mapping[str, Term]) -> str:
-        """A name for what enters steps."""
+        """A free name for a term that enters steps."""
         base = name = recurrence.input if term.operation == "leaf" else f"{term.label}.before"
         count = 0
         while name in taken:
@@ -113,14 +113,14 @@ class Plan:
 
 
 def agreement(layers: Sequence[IntegerLayer]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which entries of stored vectors are equal in all recurrences of the same structure.
+    """Find the entries of stored vectors that are equal in all recurrences of one structure.
 
     Recurrences have the same structure where they store vectors of the same names and sizes.
 
     Returns
     -------
     dict of str to ndarray of bool
-        By name of the initializer.
+        True where an entry is equal in all of them, by name of the initializer.
     """
     alike: dict[tuple[tuple[str, int], ...], list[dict[str, str]]] = {}
     vectors: dict[str, npt.NDArray[np.int64]] = {}

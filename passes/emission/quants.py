@@ -1,9 +1,10 @@
 """Quants: an annotated graph with QONNX's ``Quant`` nodes in place of standard quantisers.
 
-``Quant`` rounds x / s + z, limits it to the integers of its width and gives (q - z) s, with s, z
-and the width as float inputs. Weights of 2 bits, whose codes are -3, -1, 1 and 3 steps of s, are
-the four integers of 2 bits with the scale 2 s and the zero point -1/2. Where x / s is a tie and z
-is odd, ``Quant`` rounds to the other side than QuantizeLinear, which adds z after rounding.
+``Quant`` rounds x / s + z to q, limits q to the integers of its width and returns (q - z) s. Its
+scale s, zero point z and width are float inputs. Weights of 2 bits have the codes -3, -1, 1 and 3
+in steps of s. ``Quant`` has the integers -2 to 1 for them, with the scale 2 s and the zero point
+-1/2. Where x / s lies halfway between two integers and z is odd, ``Quant`` rounds to the other side
+than QuantizeLinear, which adds z after rounding.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ DOMAIN = "qonnx.custom_op.general"
 
 
 class Quants(ir.passes.InPlacePass):
-    """Replace every quantiser of an annotated model, in bodies too."""
+    """Replace every quantiser of an annotated model, in subgraphs too."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Replace QuantizeLinear, Clip and DequantizeLinear, and DequantizeLinear of codes."""
@@ -57,7 +58,7 @@ def _replace(graph: ir.Graph, tape: Tape, node: ir.Node) -> None:
         factors, offset, narrow = 2 * factors, offset - np.float32(0.5), False
     if factors.ndim:
         factors = factors.reshape([-1 if place == axis else 1 for place in range(rank)])
-    offset = offset.reshape(-1)[:1].reshape(())  # all are alike
+    offset = offset.reshape(-1)[:1].reshape(())  # all channels have the same zero point
     prefix = name.removesuffix("/dequantized")
     quant = ir.Node(
         DOMAIN,
@@ -84,7 +85,7 @@ def _replace(graph: ir.Graph, tape: Tape, node: ir.Node) -> None:
 
 
 def _source(graph: ir.Graph, codes: ir.Value, factors: Array) -> tuple[ir.Value, list[ir.Node]]:
-    """The float value that codes come from, and the nodes between; stored codes become floats."""
+    """The float value in front of the codes, and the nodes between. Stored codes become floats."""
     removed = []
     value = codes
     while (node := value.producer()) is not None and node.op_type in ("Clip", "QuantizeLinear"):
@@ -94,7 +95,7 @@ def _source(graph: ir.Graph, codes: ir.Value, factors: Array) -> tuple[ir.Value,
         value = first
         if node.op_type == "QuantizeLinear":
             return value, removed
-    if codes.dtype == ir.DataType.FLOAT:  # another quantiser of the same codes came before
+    if codes.dtype == ir.DataType.FLOAT:  # replaced already, for another reader of these codes
         return codes, removed
     values = _array(codes).astype(np.float32) * factors
     real = ir.tensor(values, name=codes.name)

@@ -1,4 +1,4 @@
-"""Shorten: numbers of the arithmetic get short names, which stand in every node that reads them.
+"""Shorten: numbers of the arithmetic get short names, as every node that reads one repeats it.
 
 ``onnxgru/axes/3_16`` becomes ``#[3,16]``, and ``onnxgru/255`` becomes ``#255``.
 """
@@ -19,7 +19,7 @@ def short(name: str) -> str:
 
 
 class Shorten(ir.passes.InPlacePass):
-    """Rename what no operator owns, in functions too; the last pass of all."""
+    """Rename numbers that belong to no operator, in functions too. This is the last pass."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rename initializers of the graph, and constants of functions."""

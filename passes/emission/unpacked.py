@@ -1,8 +1,8 @@
-"""Unpacked: parameters as runtimes use them, with no nodes that compute them.
+"""Unpacked: parameters are stored as runtimes use them, and no nodes compute them.
 
-Weights take a byte each, and everything that depends on parameters alone (multipliers spread over
-columns, powers of two, zero points) becomes an initializer. The file is larger, and no runtime
-needs the operators that unpack.
+Each weight takes a byte. Everything that depends on parameters alone (multipliers spread over
+columns, powers of two, zero points) becomes an initializer. The file is larger, but a runtime
+needs no operators that unpack.
 """
 
 from typing import Any
@@ -23,10 +23,10 @@ _WHOLE = frozenset(
 
 
 class Unpacked(ir.passes.InPlacePass):
-    """Compute what depends on stored integers alone, in bodies too."""
+    """Compute the nodes that depend on stored integers alone, in subgraphs too."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Replace the nodes by initializers of what they compute."""
+        """Replace the nodes by initializers with their results."""
         graph = model.graph
         known: dict[ir.Value, Array] = {
             value: value.const_value.numpy()

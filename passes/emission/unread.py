@@ -1,4 +1,4 @@
-"""Unread: what a `Scan` gathers of its steps and nobody reads is not gathered.
+"""Unread: a `Scan` no longer gathers sequences that no node reads.
 
 A classifier reads the last state alone. Carries stay, as steps need them.
 """
@@ -7,10 +7,10 @@ import onnx_ir as ir
 
 
 class Unread(ir.passes.InPlacePass):
-    """Remove the last outputs of `Scan` nodes and of their bodies, up to one that is read."""
+    """Remove trailing outputs of `Scan` nodes and of their bodies that no node reads."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Shorten the nodes; what made the values in a body goes with unused nodes."""
+        """Remove the outputs. A later pass removes the nodes that made them in the bodies."""
         modified = False
         for node in model.graph:
             if node.op_type != "Scan" or node.domain:
