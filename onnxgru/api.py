@@ -117,8 +117,8 @@ def _config(config: object, settings: Mapping[str, Any]) -> Config:
         return Config(**settings)
     if not isinstance(config, Config):
         raise UsageError(
-            f"config must be a Config, got a {type(config).__name__}; give settings by their "
-            "names, such as quantize(model, bits=4), or onnxgru.Config(bits=4)"
+            f"config must be a Config, it is of type {type(config).__name__}; give settings by "
+            "their names, such as quantize(model, bits=4), or onnxgru.Config(bits=4)"
         )
     return replace(config, **settings)
 

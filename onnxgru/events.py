@@ -1,5 +1,6 @@
 """Events that a long piece of work sends to its caller while it runs."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -142,9 +143,12 @@ def check(listener: object) -> None:
     """
     if not callable(listener):
         raise UsageError(
-            f"listener must be a function of one event, got a {type(listener).__name__}; leave it "
-            "out, or give onnxgru.events.silent"
+            f"listener must be a function of one event, it is of type {type(listener).__name__}; "
+            "leave it out, or give onnxgru.events.silent"
         )
+
+
+_FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
 
 class Teller:
@@ -172,13 +176,17 @@ def silent(_event: Event) -> None:
 
 
 def warned(event: Event) -> None:
-    """A listener that turns notices into Python warnings of the caller's line."""
+    """A listener that turns notices into Python warnings of the caller's line.
+
+    Flags of the command line become settings: ``--max-drop`` is ``max_drop``.
+    """
     if not isinstance(event, Notice):
         return
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_ours(str(frame.f_globals.get("__name__"))):
         level, frame = level + 1, frame.f_back
-    warnings.warn(event.text, OnnxgruWarning, stacklevel=level)
+    settings = _FLAG.sub(lambda flag: flag[1].replace("-", "_"), event.text)
+    warnings.warn(settings, OnnxgruWarning, stacklevel=level)
 
 
 def _is_ours(name: str) -> bool:

@@ -67,6 +67,7 @@ def test_warnings_reach_the_caller_and_a_listener_takes_them(place: Path) -> Non
         onnxgru.quantize("m.onnx")
     told = [str(warning.message) for warning in caught]
     assert "no data given or found" in told[0]
+    assert told[0].endswith("; give calibration and validation")  # settings, and no flags
     assert sum("random input" in text for text in told) == 1
     assert {warning.filename for warning in caught} == {__file__}
     with warnings.catch_warnings():
@@ -109,7 +110,7 @@ def test_members_are_picked_beside_the_search(place: Path) -> None:
     other = {"X": DATA["X"] + 1}
     with pytest.warns(onnxgru.OnnxgruWarning, match="are not the validation data that out"):
         onnxgru.pick("out", index=0, validation=other, output="other")
-    from_member = onnxgru.pick(first.folder, index=0, validation=DATA, output="third")
+    from_member = onnxgru.pick(first, index=0, validation=DATA, output="third")
     assert from_member.report["search"]["chosen"]["index"] == 0
     (place / "out" / "source.onnx").unlink()
     with pytest.raises(ModelError, match=r"source\.onnx: the model .* --model FILE"):
@@ -167,13 +168,15 @@ def test_sizes_that_are_none(value: object) -> None:
 
 
 REFUSED = {
-    "config must be a Config, got a dict": lambda: onnxgru.quantize("m.onnx", {"bits": 8}),
+    "config must be a Config, it is of type dict": lambda: onnxgru.quantize("m.onnx", {"bits": 8}),
     "there is no setting 'bitz'; did you mean 'bits'": lambda: onnxgru.quantize("m.onnx", bitz=8),
     "there is no setting 'bit'; did you mean 'bits'": lambda: onnxgru.Config(bit=8),
     "there is no setting 'epoch'; did you mean 'epochs'": lambda: onnxgru.finetune(
         "done", DATA, settings={"epoch": 2}
     ),
-    "settings must be a dict, got a list": lambda: onnxgru.finetune("done", DATA, settings=[2]),
+    "settings must be a dict, it is of type list": lambda: onnxgru.finetune(
+        "done", DATA, settings=[2]
+    ),
     "finetune needs training data, got None": lambda: onnxgru.finetune("done", None),
     "model must be the path of an ONNX file, its bytes": lambda: onnxgru.quantize(3),
     "it is of type NoneType": lambda: onnxgru.inspect(None),
@@ -190,13 +193,13 @@ REFUSED = {
     "bits must be a whole number from 2 to 8, got '8'": lambda: onnxgru.quantize(
         "m.onnx", bits="8"
     ),
-    "folder must be a path, got a NoneType": lambda: onnxgru.pick(None, index=0),
-    "folder must be a path, got a int": lambda: onnxgru.finetune(3, DATA),
-    "folder must be a path, got a float": lambda: onnxgru.load(3.5),
+    "folder must be a path, it is of type NoneType": lambda: onnxgru.pick(None, index=0),
+    "folder must be a path, it is of type int": lambda: onnxgru.finetune(3, DATA),
+    "folder must be a path, it is of type float": lambda: onnxgru.load(3.5),
     "a size must be a number of bytes": lambda: onnxgru.pick("done", max_bytes=[20]),
     "--index must be a whole number, got '1'": lambda: onnxgru.pick("done", index="1"),
     "--max-drop must be a number, got 'a'": lambda: onnxgru.pick("done", max_drop="a"),
-    "output must be a path, got a int": lambda: onnxgru.pick("done", index=0, output=3),
+    "output must be a path, it is of type int": lambda: onnxgru.pick("done", index=0, output=3),
     "there is no setting 'width'": lambda: onnxgru.measure_sensitivity("m.onnx", width="2"),
     "must have 3 axes": lambda: onnxgru.quantize(
         "m.onnx", calibration=np.ones((2, 2, 2, 2)), listener=silent

@@ -51,18 +51,18 @@ def path_of(value: object, name: str = "folder") -> Path:
 
     Parameters
     ----------
-    value : str or Path
-        The path.
+    value : str, path or Result
+        The path, or a result, which stands for its folder.
     name : str
         Name of the argument, for the message.
 
     Raises
     ------
     UsageError
-        If it is neither a str nor a Path.
+        If it is no path.
     """
-    if not isinstance(value, str | Path):
-        raise UsageError(f"{name} must be a path, got a {type(value).__name__}")
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{name} must be a path, it is of type {type(value).__name__}")
     return Path(value)
 
 

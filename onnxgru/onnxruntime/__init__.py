@@ -12,7 +12,7 @@ the kernels of `onnxgru.load`, on the tensors of the session, and give the same 
 from pathlib import Path
 from typing import Any
 
-from onnxgru.core.errors import OnnxgruError
+from onnxgru.core.errors import OnnxgruError, UsageError
 from onnxgru.core.folder import INTEGER, path_of
 from onnxgru.events import Notice, warned
 from onnxgru.onnxruntime import library
@@ -47,11 +47,18 @@ def register(session_options: Any, folder: str | Path, *, model: object = None) 
 
     Raises
     ------
+    UsageError
+        If the options are of another type.
     OutputError
         If the folder holds no result.
     ModelError
         If the float model is not there any more.
     """
+    if not hasattr(session_options, "register_custom_ops_library"):
+        raise UsageError(
+            "session_options must be onnxruntime.SessionOptions, it is of type "
+            f"{type(session_options).__name__}"
+        )
     place = path_of(folder)
     found = described(place, model)
     try:

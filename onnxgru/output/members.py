@@ -246,7 +246,7 @@ def finetune(
     if data is None:
         raise UsageError("finetune needs training data, got None; name a file, folder or callable")
     if settings is not None and not isinstance(settings, Mapping):
-        raise UsageError(f"settings must be a dict, got a {type(settings).__name__}")
+        raise UsageError(f"settings must be a dict, it is of type {type(settings).__name__}")
     asked = {**(settings or {}), **how}
     check_names(Config, asked, "finetune: ")
     target = _tuning_target(place, index, output, force=force, resume=resume)

@@ -96,6 +96,10 @@ class Result:
     front: dict[str, Any] | None = None
     home: Path | None = None
 
+    def __fspath__(self) -> str:
+        """The output folder, so that a result may be given wherever a folder is taken."""
+        return str(self.folder)
+
     @cached_property
     def parsed(self) -> Report:
         """The report as a typed record."""

@@ -149,7 +149,9 @@ def evaluate(
     if not files:
         raise UsageError("evaluate takes at least one model")
     if not (isinstance(metric, str) or callable(metric)):
-        raise UsageError(f"metric must be a name or a function, got a {type(metric).__name__}")
+        raise UsageError(
+            f"metric must be a name or a function, it is of type {type(metric).__name__}"
+        )
     read = [source.read(file) for file in files]
     told = next(filter(None, (noted(model.metadata_props) for model in read)), Declared())
     hosts = [_host(file, model, told) for file, model in zip(files, read, strict=True)]

@@ -78,7 +78,7 @@ def test_what_is_no_output_folder(place: Path, capsys: pytest.CaptureFixture[str
     assert "must be an output folder, it has no report.json" in unfolded(capsys.readouterr().err)
     with pytest.raises(UsageError) as one:
         onnxgru.write_c(3)
-    assert str(one.value) == "folder must be a path, got a int"
+    assert str(one.value) == "folder must be a path, it is of type int"
 
 
 @needs_gcc

@@ -12,6 +12,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 import onnxgru
 import onnxgru.onnxruntime
+from onnxgru.core.errors import UsageError
 from onnxgru.events import silent
 from onnxgru.onnxruntime import library, operators
 from tests import grus
@@ -75,6 +76,13 @@ def test_operators_give_the_codes_of_bodies_and_evaluator(case: grus.Case, tmp_p
     )
     assert len([name for name in ran if name.startswith("Recurrence")]) == len(sides)
     assert "Scan" not in ran
+
+
+def test_options_of_another_type_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"must be onnxruntime\.SessionOptions, it is of type None"
+    ):
+        onnxgru.onnxruntime.register(None, tmp_path)
 
 
 def refused(_path: str) -> None:
@@ -149,5 +157,5 @@ def test_a_graph_without_functions_is_told(tmp_path: Path) -> None:
     place = quantized(grus.Case(), tmp_path, functions=False)
     assert warned(place) == (
         "out/integer.onnx: it has no functions that operators could replace; quantise with "
-        "--functions; the portable body runs"
+        "functions; the portable body runs"
     )

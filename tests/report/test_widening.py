@@ -38,7 +38,7 @@ def test_what_layers_read_is_too_coarse(model: Path) -> None:
     data = recordings(0.02)
     folders = {bits: model.parent / str(bits) for bits in (8, 16)}
     with pytest.warns(
-        onnxgru.OnnxgruWarning, match="with --input-bits 16 SQNR on validation data is "
+        onnxgru.OnnxgruWarning, match="with input_bits 16 SQNR on validation data is "
     ):
         plain = onnxgru.quantize(model, output=folders[8], **data)
     found = plain.parsed.wide_inputs
@@ -90,7 +90,7 @@ def test_states_are_too_coarse_for_slow_units(forgetful: onnx.ModelProto, tmp_pa
     assert found is not None and found.validation is not None and found.before is not None
     assert found.validation > found.before + 5
     assert advice == (
-        f"the rounding of the states of /gru loses the most: with --wide-states SQNR on validation "
+        f"the rounding of the states of /gru loses the most: with wide_states SQNR on validation "
         f"data is {found.validation:.2f} dB instead of {found.before:.2f} dB, for {found.flash} "
         f"bytes of flash and {found.ram} bytes of RAM"
     )
