@@ -176,10 +176,25 @@ def test_terminals_of_80_columns_see_progress_and_whole_lines(place):
 
 
 class Terminal(io.StringIO):
-    """Standard output that says it is a terminal."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, *command: str, **settings: str) -> str:
+    """Output of a command in this process on a terminal of 80 columns."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    screen = Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", screen)
+        patch.setattr(sys, "stderr", screen)
+        assert main(command) == 0
+    return screen.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -191,19 +206,16 @@ class Terminal(io.StringIO):
     ],
 )
 def test_tables_fit_80_columns(place, monkeypatch, command):
-    for name, value in {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    assert main(command) == 0
-    text = sys.stdout.getvalue()
+    text = seen(monkeypatch, *command)
     assert text.strip() and widest(text) <= 80, text
 
 
-def test_no_color_is_respected(place):
+@pytest.mark.parametrize("settings", [{}, {"NO_COLOR": "1"}], ids=str)
+def test_no_color_is_respected(place, monkeypatch, settings):
     shutil.rmtree(place / "seen", ignore_errors=True)
-    code, text = terminal(place, "quantize", "digits_row.onnx", "-o", "seen", *SHORT, NO_COLOR="1")
-    assert code == 0
-    assert not re.findall(r"\x1b\[(?:[0-9]+;)*(?:3[0-8]|4[0-8]|9[0-7])(?:;[0-9]+)*m", text)
+    text = seen(monkeypatch, "quantize", "digits_row.onnx", "-o", "seen", *SHORT, **settings)
+    colours = re.findall(r"\x1b\[(?:[0-9]+;)*(?:3[0-8]|4[0-8]|9[0-7])(?:;[0-9]+)*m", text)
+    assert "searching" in text and bool(colours) == (not settings)
 
 
 # --- how it starts -------------------------------------------------------------------------------
@@ -233,15 +245,18 @@ REAL = ("rnnoise_somnolent_hogwash", "nsnetv2_converted", "gtcrn_simple")
     "ONNXGRU_DATA" not in os.environ, reason="ONNXGRU_DATA, a folder with models/*.onnx, is unset"
 )
 @pytest.mark.parametrize("name", REAL)
-def test_real_models_are_quantised_or_refused_in_one_sentence(tmp_path, name):
+def test_real_models_are_quantised_or_refused_in_one_sentence(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
     model = Path(os.environ["ONNXGRU_DATA"]) / "models" / f"{name}.onnx"
     if not model.is_file():
         pytest.skip(f"{model} is missing")
-    assert process(tmp_path, "inspect", str(model)).returncode == 0
-    ran = process(tmp_path, "quantize", str(model), "--bits", "8", "-o", "out")
-    assert "Traceback" not in ran.stderr and "defect of onnxgru" not in ran.stderr
-    if ran.returncode:
-        assert ran.returncode == 1 and unfolded(ran.stderr).splitlines()[-1].startswith("onnxgru: ")
+    assert main(["inspect", str(model)]) == 0
+    capsys.readouterr()
+    code = main(["quantize", str(model), "--bits", "8", "-o", "out"])
+    told = capsys.readouterr().err
+    assert "defect of onnxgru" not in told
+    if code:
+        assert code == 1 and unfolded(told).splitlines()[-1].startswith("onnxgru: ")
         assert not (tmp_path / "out").exists()
     else:
         assert names(tmp_path / "out") >= PLAIN - {"test_data_set_0/input_0.pb"}
