@@ -99,7 +99,7 @@ def test_export_writes_a_torch_module(tmp_path, monkeypatch, capsys):
 # --- how it prints -------------------------------------------------------------------------------
 
 
-def test_json_is_alone_on_standard_output(place):
+def test_json_is_alone_on_standard_output(place, capsys):
     ran = process(
         place, "quantize", "digits_row.onnx", "-o", "j", "--format", "json", "--bits", "5"
     )
@@ -108,11 +108,11 @@ def test_json_is_alone_on_standard_output(place):
     assert document["folder"] == "j"
     assert document == {**read(place / "j" / "report.json"), "folder": "j"}
     assert "calibrating ..." in ran.stderr
-    ran = process(
-        place, "pick", "short", "--index", "0", "--format", "json", "--quiet", "-o", "picked"
-    )
-    assert json.loads(ran.stdout)["search"]["chosen"]["index"] == 0
-    lines = unfolded(ran.stderr).splitlines()  # the smallest member has 2 bits nearly everywhere
+    pick = ["pick", "short", "--index", "0", "-o", "picked"]
+    assert main([*pick, "--format", "json", "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["search"]["chosen"]["index"] == 0
+    lines = unfolded(printed.err).splitlines()  # the smallest member has 2 bits nearly everywhere
     assert all(line.startswith("warning: ") for line in lines)
     assert "accuracy falls from" in lines[0] and "units of /gru are frozen" in lines[1]
 

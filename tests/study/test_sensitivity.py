@@ -28,7 +28,7 @@ from onnxgru.study.sensitivity import (
     picture,
 )
 from tests import grus
-from tests.journeys import copy_digits, names, process, read, unfolded
+from tests.journeys import copy_digits, names, read, unfolded
 
 pytestmark = pytest.mark.slow
 
@@ -191,10 +191,10 @@ def test_files_are_written(place, found):
     assert 500 <= width <= 2500 and 400 <= height <= 2500
 
 
-def test_table_fits_a_terminal(place):
-    ran = process(place, "sensitivity", "digits_row.onnx", "-o", "table")
-    assert ran.returncode == 0, ran.stderr
-    lines = ran.stdout.splitlines()
+def test_table_fits_a_terminal(place, capsys):
+    assert main(["sensitivity", "digits_row.onnx", "-o", "table"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     tables = [line for line in lines if line.startswith(("operator", "reset.", "new.", "state."))]
     assert len(tables) == 2 * (1 + 23 - 7) and max(map(len, tables)) <= 80
     assert tables[0].split()[1::2] == ["2", "3", "4", "5", "6", "7"]
@@ -202,8 +202,8 @@ def test_table_fits_a_terminal(place):
     drops = document["rows"][0]["entries"]
     expected = [f"{entry['drop'] + 0.0:.2f}" for entry in drops]
     assert tables[1].split() == ["reset.input", *expected]
-    assert "138/138 measurements" in ran.stderr and "calibrating ..." in ran.stderr
-    assert "measurements" not in ran.stdout
+    assert "138/138 measurements" in printed.err and "calibrating ..." in printed.err
+    assert "measurements" not in printed.out
 
 
 def test_json_on_standard_output(place, capsys):
