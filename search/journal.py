@@ -176,7 +176,8 @@ class Journal:
         if not isinstance(found, dict) or wanted is None:
             return
         others = [
-            f"{name} {_told(found.get(name))}, and this one has {_told(wanted.get(name))}"
+            (f"{name} {_told(found[name])}" if name in found else f"no {name}")
+            + f", and this one has {_told(wanted[name]) if name in wanted else 'none'}"
             for name in {**found, **wanted}
             if found.get(name) != wanted.get(name)
         ]

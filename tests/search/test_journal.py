@@ -274,7 +274,7 @@ def test_what_differs_is_named(tmp_path):
         ({"seed": 3}, "had seed 0, and this one has 3; repeat what it had"),
         ({"model": "b" * 64}, "had model aaaaaaaa..., and this one has bbbbbbbb...;"),
         ({"widths": "2,4"}, "had widths 2-8, and this one has 2,4;"),
-        ({"share": "gate"}, "had share None, and this one has gate;"),
+        ({"share": "gate"}, "had no share, and this one has gate;"),
         (dict.fromkeys(parts, 1), "had seed 0, and this one has 1; model"),
         (dict.fromkeys(parts, 1), "widths 2-8, and this one has 1; and more; repeat"),
     ):
