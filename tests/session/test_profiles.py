@@ -126,7 +126,7 @@ def test_compilers_get_codes_of_16_bits_as_int32(tmp_path):
         assert (onnx.TensorProto.UINT16 in casts) == (kind == "uint16")
         states = json.loads((folder / "report.json").read_text("utf-8"))["states"]
         assert [state["type"] for state in states] == ["uint8", kind]
-        assert f"{kind}_t state1[{HIDDEN}]" in (folder / "report.md").read_text("utf-8")
+        assert f"{kind}_t state1[{2 * HIDDEN}]" in (folder / "report.md").read_text("utf-8")
         first = {s["input"]: np.full((2, HIDDEN), s["first"], s["type"]) for s in states}
         for run in (onnxruntime_session(message), reference_session(message)):
             found.append(list(run({"X": x[:1], **first}).values()))
