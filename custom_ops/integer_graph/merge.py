@@ -15,7 +15,7 @@ from onnxgru.core.primitives import leaves, mapped, taken
 from onnxgru.core.program import IntegerOperator
 from onnxgru.custom_ops.integer_graph.constants import Constant, Constants
 from onnxgru.custom_ops.integer_graph.primitives import GraphPrimitives, Value
-from onnxgru.custom_ops.integer_graph.terms import Codes, Term
+from onnxgru.custom_ops.integer_graph.terms import CodeTerm, Term
 from onnxgru.custom_ops.kinds.linear import Linear
 
 PRODUCT = ("weights.", "zero_points.", "byte.")
@@ -91,8 +91,8 @@ class Merger:
     prepared: Mapping[tuple[str, ...], Any]
 
     def __call__(
-        self, group: Sequence[IntegerOperator], values: Mapping[str, Codes]
-    ) -> dict[str, Codes]:
+        self, group: Sequence[IntegerOperator], values: Mapping[str, CodeTerm]
+    ) -> dict[str, CodeTerm]:
         """Codes of every operator of a group."""
         p, first = self.primitives, group[0]
         p.terms.label = label(group)
@@ -116,13 +116,13 @@ class Merger:
         names = [operator.outputs[0] for operator in group]
         kinds = [operator.types[0] for operator in group]
         return {
-            name: Codes(_codes(part).term, kind)
+            name: CodeTerm(_codes(part).term, kind)
             for name, part, kind in zip(names, parts, kinds, strict=True)
         }
 
     def _linear(
-        self, group: Sequence[IntegerOperator], values: Mapping[str, Codes]
-    ) -> dict[str, Codes]:
+        self, group: Sequence[IntegerOperator], values: Mapping[str, CodeTerm]
+    ) -> dict[str, CodeTerm]:
         """Linear operators of several operands: products one by one, all that follows at once."""
         p, records, products = self.primitives, [], []
         made = [operator for operator in group if isinstance(operator, Linear)]
@@ -142,7 +142,7 @@ class Merger:
         kinds = [kind for operator in made for kind in operator.types]
         parts = p.split(found, [width for operator in made for width in operator.widths])
         return {
-            name: Codes(_codes(part).term, kind)
+            name: CodeTerm(_codes(part).term, kind)
             for name, part, kind in zip(names, parts, kinds, strict=True)
         }
 
@@ -163,9 +163,9 @@ class Merger:
 
         return mapped(records[0], packed)
 
-    def _joined(self, values: Sequence[Codes]) -> Codes:
+    def _joined(self, values: Sequence[CodeTerm]) -> CodeTerm:
         terms = [value.term for value in values]
-        return Codes(self.primitives.terms.join(terms), values[0].kind)
+        return CodeTerm(self.primitives.terms.join(terms), values[0].kind)
 
 
 def label(group: Sequence[IntegerOperator]) -> str:
@@ -194,15 +194,15 @@ def _term(value: Value) -> Term:
     return value
 
 
-def _codes(value: Any) -> Codes:
-    if not isinstance(value, Codes):
+def _codes(value: Any) -> CodeTerm:
+    if not isinstance(value, CodeTerm):
         raise TypeError("an operator must compute codes")
     return value
 
 
 def leaf(
     primitives: GraphPrimitives, name: str, kind: IntegerType, width: int, *, early: bool
-) -> Codes:
+) -> CodeTerm:
     """Codes that are given, in their container."""
     term: Term = primitives.terms.leaf(name, 0, kind.maximum, width, early=early, kind=kind)
-    return Codes(term, kind)
+    return CodeTerm(term, kind)

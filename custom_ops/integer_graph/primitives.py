@@ -12,10 +12,10 @@ import numpy.typing as npt
 from onnxgru.core.integers import BYTE, BYTE_BITS, IntegerType
 from onnxgru.core.primitives import Shift
 from onnxgru.custom_ops.integer_graph.constants import Constant, Constants
-from onnxgru.custom_ops.integer_graph.terms import BYTES, Codes, Term, Terms
+from onnxgru.custom_ops.integer_graph.terms import BYTES, CodeTerm, Term, Terms
 from onnxgru.custom_ops.kinds.planes import joined
 
-Value = Constant | Term | Codes
+Value = Constant | Term | CodeTerm
 
 
 class GraphPrimitives:
@@ -101,8 +101,8 @@ class GraphPrimitives:
     def split(self, value: Value, sizes: Sequence[int]) -> Sequence[Value]:
         """Parts of the columns; entries, if the value is a vector and all parts have one column."""
         wanted = tuple(sizes)
-        if isinstance(value, Codes):
-            return [Codes(part, value.kind) for part in self._parts(value.term, wanted)]
+        if isinstance(value, CodeTerm):
+            return [CodeTerm(part, value.kind) for part in self._parts(value.term, wanted)]
         if isinstance(value, Term):
             return self._parts(value, wanted)
         if all(size == 1 for size in wanted) and value.value.ndim:
@@ -121,7 +121,7 @@ class GraphPrimitives:
 
     def widen(self, value: Value) -> Value:
         """The term itself."""
-        return value.term if isinstance(value, Codes) else value
+        return value.term if isinstance(value, CodeTerm) else value
 
     def narrow(self, value: Value, kind: IntegerType) -> Value:
         """The term with its container."""
@@ -129,11 +129,11 @@ class GraphPrimitives:
             if kind.wide:
                 raise TypeError("a constant must be narrowed to a byte")
             return self.constants.narrow(value)
-        return Codes(_term(value), kind)
+        return CodeTerm(_term(value), kind)
 
     def matmul(self, codes: Value, zero_point: Value, weights: Value) -> Value:
         """One product."""
-        if not isinstance(codes, Codes):
+        if not isinstance(codes, CodeTerm):
             raise TypeError("a product must read codes")
         return self.terms.matmul(codes, _constant(zero_point), _constant(weights))
 
@@ -233,6 +233,6 @@ def _constant(value: Value) -> Constant:
 
 
 def _operand(value: Value) -> Term | Constant:
-    if isinstance(value, Codes):
+    if isinstance(value, CodeTerm):
         raise TypeError("codes must be widened before they are added")
     return value

@@ -9,7 +9,7 @@ from onnxgru.core.primitives import WEIGHT_OFFSET
 from onnxgru.core.tape import Tape
 from onnxgru.custom_ops.integer_graph.constants import Constant, Constants
 from onnxgru.custom_ops.integer_graph.storage import Storage
-from onnxgru.custom_ops.integer_graph.terms import BYTES, Codes, Term, Terms, below
+from onnxgru.custom_ops.integer_graph.terms import BYTES, CodeTerm, Term, Terms, below
 from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 
 _WITH = {
@@ -124,7 +124,7 @@ class Recorder:
             self._values[term] = self._recorded(term)
         return self._values[term]
 
-    def codes(self, codes: Codes, name: str | None = None) -> ir.Value:
+    def codes(self, codes: CodeTerm, name: str | None = None) -> ir.Value:
         """The value of codes in their container."""
         raw = self._raw(codes.term)
         if raw is not None:
@@ -280,7 +280,7 @@ class Recorder:
         zero_point, weights = map(_known, term.constants)
         (codes,) = term.operands
         offset = self._tape.byte(WEIGHT_OFFSET)
-        given, stored = self.codes(Codes(codes, BYTES)), self._storage(weights)
+        given, stored = self.codes(CodeTerm(codes, BYTES)), self._storage(weights)
         zero = self._storage(zero_point)
         return self._op(term, "MatMulInteger", "product", given, stored, zero, offset)
 

@@ -73,7 +73,7 @@ class Term:
 
 
 @dataclass(frozen=True, eq=False)
-class Codes:
+class CodeTerm:
     """A term in the container of its codes."""
 
     term: Term
@@ -270,7 +270,7 @@ class Terms:
             low, high = low[0], high[0]
         return self.make("look", (index,), low, high, index.width, tables, sizes)
 
-    def matmul(self, codes: Codes, zero_point: Constant, weights: Constant) -> Term:
+    def matmul(self, codes: CodeTerm, zero_point: Constant, weights: Constant) -> Term:
         """Product of codes and weights."""
         term, matrix = codes.term, weights.value
         below, above = (

@@ -11,7 +11,7 @@ from onnxgru.core.program import IntegerLayer, IntegerProgram
 from onnxgru.data.dataset import Dataset, Recorded
 from onnxgru.runtime.engines import Engine, LayerEvaluator, States
 from onnxgru.runtime.host import Host
-from onnxgru.runtime.plan import LoopError, Plan
+from onnxgru.runtime.plan import LoopError, RunPlan
 from onnxgru.runtime.walk import Group, Walk
 
 Array = npt.NDArray[Any]
@@ -107,7 +107,7 @@ class Evaluator:
             self._groups.append(self._group(plan, part, streams))
 
     def _group(
-        self, plan: Plan, calls: Sequence[tuple[Dataset, int]], streams: Sequence[int] = ()
+        self, plan: RunPlan, calls: Sequence[tuple[Dataset, int]], streams: Sequence[int] = ()
     ) -> Group:
         parts, counts = [call for call, _ in calls], [count for _, count in calls]
         return Group(plan, parts, counts, streams, once=self._once)

@@ -20,7 +20,7 @@ from onnxgru.passes.graph.values import named
 from onnxgru.runtime.declared import Declared
 from onnxgru.runtime.delays import Tracer
 from onnxgru.runtime.interface import Interface, find
-from onnxgru.runtime.plan import LoopError, Plan
+from onnxgru.runtime.plan import LoopError, RunPlan
 from onnxgru.runtime.sessions import Run, onnxruntime_session
 
 Array = npt.NDArray[Any]
@@ -61,11 +61,11 @@ class Host:
         )
         """Meaning of inputs and outputs."""
         self._values = named(model.graph)
-        self._plans: dict[object, Plan] = {}
+        self._plans: dict[object, RunPlan] = {}
 
     def plan(
         self, outputs: Sequence[str] | None = None, frame: Mapping[str, Array] | None = None
-    ) -> Plan:
+    ) -> RunPlan:
         """The order in which float parts and layers are run.
 
         Parameters
@@ -91,7 +91,7 @@ class Host:
                     lines = Tracer(self._proto, states, frame).lines
                 except ValueError as error:
                     raise LoopError(str(error)) from error
-            self._plans[key] = Plan(self._proto, self.layers, wanted, lines, tuple(states))
+            self._plans[key] = RunPlan(self._proto, self.layers, wanted, lines, tuple(states))
         return self._plans[key]
 
     @property

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
+class FloatSegment:
     """Float nodes that run together.
 
     Parameters
@@ -45,7 +45,7 @@ class LoopError(Exception):
     """Frames depend on each other through more than the layers' own states."""
 
 
-class Plan:
+class RunPlan:
     """The order of segments and layers for one model.
 
     Parameters
@@ -202,7 +202,7 @@ class Plan:
                         need(name, self._node_levels[index])
         return needed
 
-    def _segment(self, level: int, needed: Mapping[str, set[int]]) -> Segment | None:
+    def _segment(self, level: int, needed: Mapping[str, set[int]]) -> FloatSegment | None:
         graph = self._model.graph
         nodes = [
             graph.node[index]
@@ -232,7 +232,7 @@ class Plan:
         if not gives:
             return None
         part = carve(self._model, nodes, taken, gives)
-        return Segment(tuple(taken), tuple(gives), onnxruntime_session(part, threads=1))
+        return FloatSegment(tuple(taken), tuple(gives), onnxruntime_session(part, threads=1))
 
 
 def _given(port: Ports) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from onnxgru.core.integers import Codes, Quantization
 from onnxgru.core.program import IntegerLayer
 from onnxgru.data.dataset import Dataset
 from onnxgru.runtime.engines import Initial, States
-from onnxgru.runtime.plan import Plan
+from onnxgru.runtime.plan import RunPlan
 
 Array = npt.NDArray[Any]
 
@@ -51,7 +51,7 @@ class Group:
 
     Parameters
     ----------
-    plan : Plan
+    plan : RunPlan
         Of the model.
     calls : sequence of Dataset
         All of one shape.
@@ -65,7 +65,7 @@ class Group:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: RunPlan,
         calls: Sequence[Dataset],
         counts: Sequence[int],
         streams: Sequence[int] = (),

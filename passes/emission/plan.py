@@ -15,7 +15,7 @@ from onnxgru.custom_ops.integer_graph.constants import Constants
 from onnxgru.custom_ops.integer_graph.encode import Encoding
 from onnxgru.custom_ops.integer_graph.primitives import GraphPrimitives
 from onnxgru.custom_ops.integer_graph.record import frontier, separated
-from onnxgru.custom_ops.integer_graph.terms import Codes, Term
+from onnxgru.custom_ops.integer_graph.terms import CodeTerm, Term
 from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.custom_ops.kernels import stage
 
@@ -34,11 +34,11 @@ class Plan:
         Type of the input.
     carried : mapping of str to Term
         The carries at the beginning of a step, by full name.
-    results : mapping of str to Codes
+    results : mapping of str to CodeTerm
         Results of a step by name of the operator: next values of carries, and what leaves the step.
     entering : mapping of str to Term
         Terms that steps need and that depend on no carry, by name.
-    early : mapping of str to Codes
+    early : mapping of str to CodeTerm
         Those of `entering` that are results, in their container.
     """
 
@@ -46,9 +46,9 @@ class Plan:
     input: Term
     kind: IntegerType
     carried: Mapping[str, Term]
-    results: Mapping[str, Codes]
+    results: Mapping[str, CodeTerm]
     entering: Mapping[str, Term]
-    early: Mapping[str, Codes]
+    early: Mapping[str, CodeTerm]
 
     @classmethod
     def of(
@@ -92,7 +92,7 @@ class Plan:
         apart = gathered(p.terms, separated(p.terms, [encode(term) for term in found]))
         kinds = [values[name].kind for name in names]
         results = {
-            name: Codes(term, kind) for name, term, kind in zip(names, apart, kinds, strict=True)
+            name: CodeTerm(term, kind) for name, term, kind in zip(names, apart, kinds, strict=True)
         }
         early = {name: codes for name, codes in results.items() if codes.term.early}
         entering = {name: codes.term for name, codes in early.items()}

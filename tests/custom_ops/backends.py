@@ -17,7 +17,7 @@ from onnxgru.custom_ops.integer_graph.encode import Encoding
 from onnxgru.custom_ops.integer_graph.primitives import GraphPrimitives
 from onnxgru.custom_ops.integer_graph.record import Recorder
 from onnxgru.custom_ops.integer_graph.storage import Storage
-from onnxgru.custom_ops.integer_graph.terms import Codes, Term
+from onnxgru.custom_ops.integer_graph.terms import CodeTerm, Term
 from onnxgru.custom_ops.integer_graph.vocabulary import Vocabulary
 from onnxgru.passes.emission.pack import Pack
 from onnxgru.passes.graph import source
@@ -47,18 +47,18 @@ def graph(build: Build, inputs: Mapping[str, np.ndarray], *, pack: bool = False)
     p = GraphPrimitives()
     given = {name: leaf(p, name, array) for name, array in inputs.items()}
     found = build(p, *given.values())
-    terms = [one.term if isinstance(one, Codes) else one for one in found]
+    terms = [one.term if isinstance(one, CodeTerm) else one for one in found]
     vocabulary, computed = Vocabulary(), [t for t in terms if isinstance(t, Term)]
     encode, storage = Encoding(p.terms, computed, vocabulary), Storage(tape)
     encoded = [encode(term) if isinstance(term, Term) else term for term in terms]
     computed = [term for term in encoded if isinstance(term, Term)]
-    known = {(g.term if isinstance(g, Codes) else g): values[n] for n, g in given.items()}
+    known = {(g.term if isinstance(g, CodeTerm) else g): values[n] for n, g in given.items()}
     recorder = Recorder(tape, storage, p.constants, known, computed, vocabulary, step=False)
     results = [
         storage(term)
         if isinstance(term, Constant)
-        else recorder.codes(Codes(term, one.kind))
-        if isinstance(one, Codes)
+        else recorder.codes(CodeTerm(term, one.kind))
+        if isinstance(one, CodeTerm)
         else recorder(term)
         for term, one in zip(encoded, found, strict=True)
     ]
@@ -83,13 +83,13 @@ def graph(build: Build, inputs: Mapping[str, np.ndarray], *, pack: bool = False)
     return source.proto(ir.from_proto(message))
 
 
-def leaf(p: GraphPrimitives, name: str, array: np.ndarray) -> Codes | Term:
+def leaf(p: GraphPrimitives, name: str, array: np.ndarray) -> CodeTerm | Term:
     """What is given: codes, or numbers of int32 of which nothing is known but what there is."""
     width = array.shape[-1] if array.ndim else 1
     kind = {1: IntegerType(8), 2: IntegerType(16)}.get(array.itemsize)
     low, high = (0, kind.maximum) if kind else (int(array.min()), int(array.max()))
     term = p.terms.leaf(name, low, high, width, early=False, kind=kind)
-    return Codes(term, kind) if kind else term
+    return CodeTerm(term, kind) if kind else term
 
 
 def arrays(build: Build, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
