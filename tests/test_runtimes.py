@@ -17,7 +17,7 @@ from benchmarks.runtimes_page import page
 from onnxgru.firmware.verifying import verify
 from onnxgru.runtime.sessions import onnxruntime_session
 from onnxgru.runtimes.profiles import PROFILES
-from onnxgru.runtimes.table import DEVICES, RUNTIMES, find
+from onnxgru.runtimes.table import DEVICES, OPERATOR, RUNTIMES, find
 from onnxgru.session.toolchains import DIFFERS, REFUSES, SAME
 
 
@@ -67,5 +67,5 @@ def test_the_page_says_what_differs_and_why():
 
 def test_every_runtime_is_measured_somewhere():
     measured = {runtime for names in MEASURED.values() for name in names for runtime in find(name)}
-    assert measured == {*RUNTIMES, *DEVICES}
+    assert measured == {*RUNTIMES, OPERATOR, *DEVICES}
     assert {profile for profile, _ in MEASURED} == set(PROFILES)
