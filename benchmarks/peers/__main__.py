@@ -12,7 +12,7 @@ or run has one sentence instead.
     python -m benchmarks.peers --page       # tables and picture anew from what is in results/
 
 onnxgru's *flash* is what a device keeps of the recurrence: the file adds the graph itself, which
-takes about 17 kB however small the weights are, and the float layers around the recurrence.
+takes 9 to 10 kB however small the weights are, and the float layers around the recurrence.
 """
 
 import argparse
