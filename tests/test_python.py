@@ -103,7 +103,7 @@ def test_members_are_picked_beside_the_search(place: Path) -> None:
     assert first.folder.parent == result.folder and first.home == result.folder
     assert first.folder.name == f"member-{first.report['search']['chosen']['index']:02d}"
     assert {p.name: p.read_bytes() for p in result.folder.iterdir() if p.is_file()} == before
-    with pytest.raises(OutputError, match="exists and is not empty"):
+    with pytest.raises(OutputError, match="exists and is not empty; replace its results with"):
         onnxgru.pick("out", max_bytes="1Mi", validation=DATA)
     again = onnxgru.pick("out", max_bytes="1Mi", validation=DATA, force=True)
     assert again.flash_bytes == first.flash_bytes

@@ -99,6 +99,10 @@ def show_result(result: Result) -> None:
             style="bold",
         )
         console.print(f"another member: {result.pick_command} --index N", style="bold")
+    if (tuned := report.finetuning) is not None:
+        before, after = (figure(f, report.metric.unit) for f in (tuned.before, tuned.figure))
+        epochs = f"epoch {tuned.chosen_epoch} of {tuned.epochs}"
+        say(console, f"fine-tuned: {before} before, {after} after {epochs}, on validation data")
     if report.verification is not None:
         codes = f"{report.verification.codes:,} values"
         console.print(f"verified: integer.onnx equals the reference bit for bit ({codes})")

@@ -116,7 +116,7 @@ def pick(
     front, before = front_of(place), report_of(place)
     member = front.pick(index, limit, max_drop)
     name = f"member-{member.index:02d}" + ("-widened" if widen else "")
-    target = _target(place, name, output, force)
+    target = _target(place, name, output, force, resumable=False)
     tuned = None if before.search is None else before.search.finetuning  # as every candidate
     changed = dict(tuned.settings) if tuned else {}
     changed |= _again(validation=validation, holdout=holdout, metric=metric)
@@ -323,6 +323,8 @@ def _target(
     where: str | Path | None,
     force: bool,
     resume: list[str] | None = None,
+    *,
+    resumable: bool = True,
 ) -> Folder:
     """The folder that results go to, found free or allowed to be replaced.
 
@@ -332,7 +334,7 @@ def _target(
         If it holds something, and that may not be replaced.
     """
     target = Folder(place / name if where is None else path_of(where, "output"))
-    target.check(force=force, resume=resume)
+    target.check(force=force, resume=resume, resumable=resumable)
     return target
 
 

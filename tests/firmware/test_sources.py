@@ -100,6 +100,7 @@ def test_both_compilers_take_all_widths(compiler: str, tmp_path: Path) -> None:
     run(tmp_path / "test")
     example = [tmp_path / "example.c", *(s for s in sources if not s.name.endswith("_test.c"))]
     compile_with(compiler, example, tmp_path / "example", "-Os")
+    run(tmp_path / "example")
 
 
 def test_the_linker_finds_the_bytes_of_the_report(tmp_path: Path) -> None:
