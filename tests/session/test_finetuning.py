@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxgru
 from onnxgru.cli import main
 from onnxgru.core.alignment import is_aligned
-from onnxgru.core.errors import DataError, OnnxgruError, UsageError
+from onnxgru.core.errors import DataError, UsageError
 from onnxgru.core.folder import FINETUNED
 from onnxgru.core.scheme import LinearScheme, Scheme
 from onnxgru.data.dataset import Dataset
@@ -535,11 +535,6 @@ def test_labels_of_numbers_must_have_the_shape_of_the_output(tmp_path):
     config = Config(training_data=tmp_path / "train.npz", batch_size=8, output=tmp_path / "out")
     with pytest.raises(DataError, match=r"a number for every output, of shape \(16, 5, 3\)"):
         onnxgru.quantize(tmp_path / "m.onnx", config, listener=silent)
-
-
-def test_sensitivity_takes_no_training_data(place):
-    with pytest.raises(OnnxgruError, match="takes no training_data"):
-        onnxgru.measure_sensitivity("digits_row.onnx", Config(training_data="few.npz"))
 
 
 def test_failing_in_the_middle_leaves_the_folder_as_it_was(place, monkeypatch):

@@ -283,3 +283,8 @@ def test_outputs_that_are_not_finite_are_refused(session, monkeypatch):
     )
     with pytest.raises(Exception, match="NaN"):
         measure(session.quantizer, session.yardstick, Config(widths="7"))
+
+
+def test_takes_no_training_data(place: Path) -> None:
+    with pytest.raises(UsageError, match="takes no training_data"):
+        measure_sensitivity("digits_row.onnx", Config(training_data="few.npz"))
