@@ -114,7 +114,7 @@ RUNTIMES = (
     Runtime(
         "onnx2c",
         "csource",
-        programs=("cc",),
+        programs=("onnx2c", "cc"),
         variant="onnx2c",
         fixed=True,
         install="the program onnx2c on the PATH, a C compiler",
